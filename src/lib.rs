@@ -1,0 +1,2 @@
+//! kubernaut.
+pub mod memory;

@@ -1,0 +1,2 @@
+//! kubernaut.
+fn main() {}
