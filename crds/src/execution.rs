@@ -1,0 +1,104 @@
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::action::ActionParameters;
+use crate::execution_status::KubernetesExecutionStatus;
+use crate::workflow::{ObjectRef, Shutdown};
+
+/// One action on one target: a copy of a step's data, so that nothing else is read to run it. Immutable but for
+/// `approvalReceived` (false to true, with `approvedBy`) and `shutdown`.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "kubernetesexecution.kubernaut.io",
+    version = "v1",
+    kind = "KubernetesExecution",
+    namespaced,
+    status = "KubernetesExecutionStatus",
+    derive = "PartialEq",
+    shortname = "ke",
+    category = "kubernaut",
+    doc = "One action of a remediation on one target, run by one Job per attempt",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.targetName"),
+    printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.attempt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".status.phase",
+    selectable = ".spec.action"
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.workflowExecutionRef) == has(oldSelf.workflowExecutionRef) && (!has(self.workflowExecutionRef) || self.workflowExecutionRef == oldSelf.workflowExecutionRef)").message("workflowExecutionRef is immutable"),
+    validation = Rule::new("self.stepNumber == oldSelf.stepNumber").message("stepNumber is immutable").field_path(".stepNumber"),
+    validation = Rule::new("self.action == oldSelf.action").message("action is immutable: create a new KubernetesExecution instead").field_path(".action"),
+    validation = Rule::new("self.parameters == oldSelf.parameters").message("parameters are immutable: create a new KubernetesExecution instead").field_path(".parameters"),
+    validation = Rule::new("self.targetCluster == oldSelf.targetCluster").message("targetCluster is immutable").field_path(".targetCluster"),
+    validation = Rule::new("self.maxRetries == oldSelf.maxRetries").message("maxRetries is immutable").field_path(".maxRetries"),
+    validation = Rule::new("self.timeout == oldSelf.timeout").message("timeout is immutable").field_path(".timeout"),
+    validation = Rule::new("!oldSelf.approvalReceived || self.approvalReceived").message("approvalReceived can't be taken back").field_path(".approvalReceived"),
+    validation = Rule::new("has(oldSelf.approvedBy) ? (has(self.approvedBy) && self.approvedBy == oldSelf.approvedBy) : (!has(self.approvedBy) || (self.approvalReceived && !oldSelf.approvalReceived))").message("approvedBy can be set once, together with approvalReceived"),
+    validation = Rule::new("has(self.dryRun) == has(oldSelf.dryRun) && (!has(self.dryRun) || self.dryRun == oldSelf.dryRun)").message("dryRun is immutable"),
+    validation = Rule::new("self.serviceAccountName == oldSelf.serviceAccountName").message("serviceAccountName is immutable").field_path(".serviceAccountName"),
+    validation = Rule::new("!has(oldSelf.shutdown) || (has(self.shutdown) && self.shutdown == oldSelf.shutdown)").message("shutdown can be set once and not changed or taken back"),
+    validation = Rule::new("!has(self.shutdown) || self.shutdown == 'Cancel'").message("shutdown of a KubernetesExecution can only be Cancel")
+)]
+pub struct KubernetesExecutionSpec {
+    /// The workflow that this step belongs to: lineage only, never read. Absent on one made by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_execution_ref: Option<ObjectRef>,
+    /// Number of the step in its workflow.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub step_number: i32,
+    /// Spelling of the action; it must fit the member of `parameters`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-_a-z0-9]*[a-z0-9])?$"))]
+    pub action: String,
+    /// What the action needs to know: exactly one member.
+    pub parameters: ActionParameters,
+    /// Cluster to act on; empty is the local one.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub target_cluster: String,
+    /// Retries after the first attempt.
+    #[serde(default = "default_max_retries")]
+    #[schemars(range(min = 0, max = 5))]
+    pub max_retries: i32,
+    /// Go duration: the budget of all attempts together.
+    #[serde(default = "default_timeout")]
+    #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
+    pub timeout: String,
+    /// True: nobody needs to approve any more.
+    #[serde(default)]
+    pub approval_received: bool,
+    /// Addition. Who approved; absent with `approvalReceived` means an automatic approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub approved_by: Option<String>,
+    /// Addition. True: nothing is changed, the result says what would be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+    /// Addition. ServiceAccount of this namespace whose rights the step may use.
+    #[serde(default = "default_service_account")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub service_account_name: String,
+    /// Addition, can be set once. `Cancel`: no Job starts once it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown: Option<Shutdown>,
+}
+
+/// Retries where neither step nor strategy say anything (the design document's default).
+pub const DEFAULT_MAX_RETRIES: i32 = 2;
+/// Timeout where the step says nothing (the design document's default).
+pub const DEFAULT_TIMEOUT: &str = "5m";
+
+fn default_max_retries() -> i32 {
+    DEFAULT_MAX_RETRIES
+}
+
+fn default_timeout() -> String {
+    DEFAULT_TIMEOUT.to_owned()
+}
+
+fn default_service_account() -> String {
+    "default".to_owned()
+}

@@ -1,0 +1,346 @@
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::parameters::{RollbackParameters, StepParameters};
+use crate::workflow_status::WorkflowExecutionStatus;
+
+/// A remediation: steps with typed actions and what they depend on. Immutable but for `suspend` and `shutdown`.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "workflow.kubernaut.io",
+    version = "v1",
+    kind = "WorkflowExecution",
+    namespaced,
+    status = "WorkflowExecutionStatus",
+    derive = "PartialEq",
+    shortname = "wfe",
+    category = "kubernaut",
+    doc = "A remediation workflow: steps with typed actions, their dependencies and how they are run",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".status.phase",
+    validation = Rule::new("size(self.metadata.name) <= 52").message("metadata.name must be at most 52 characters, so that the names of its steps stay valid")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.rollbackOf) ? size(self.workflowDefinition.steps) == 0 : size(self.workflowDefinition.steps) > 0")
+        .message("workflowDefinition.steps must hold 1 to 100 steps, and none exactly when rollbackOf is set")
+        .field_path(".workflowDefinition.steps"),
+    validation = Rule::new("self.workflowDefinition == oldSelf.workflowDefinition").message("workflowDefinition is immutable: create a new WorkflowExecution instead").field_path(".workflowDefinition"),
+    validation = Rule::new("self.executionStrategy == oldSelf.executionStrategy").message("executionStrategy is immutable: create a new WorkflowExecution instead").field_path(".executionStrategy"),
+    validation = Rule::new("has(self.remediationRequestRef) == has(oldSelf.remediationRequestRef) && (!has(self.remediationRequestRef) || self.remediationRequestRef == oldSelf.remediationRequestRef)").message("remediationRequestRef is immutable"),
+    validation = Rule::new("has(self.adaptiveOrchestration) == has(oldSelf.adaptiveOrchestration) && (!has(self.adaptiveOrchestration) || self.adaptiveOrchestration == oldSelf.adaptiveOrchestration)").message("adaptiveOrchestration is immutable"),
+    validation = Rule::new("self.serviceAccountName == oldSelf.serviceAccountName").message("serviceAccountName is immutable").field_path(".serviceAccountName"),
+    validation = Rule::new("self.maxParallelSteps == oldSelf.maxParallelSteps").message("maxParallelSteps is immutable").field_path(".maxParallelSteps"),
+    validation = Rule::new("self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished").message("ttlSecondsAfterFinished is immutable").field_path(".ttlSecondsAfterFinished"),
+    validation = Rule::new("has(self.rollbackOf) == has(oldSelf.rollbackOf) && (!has(self.rollbackOf) || self.rollbackOf == oldSelf.rollbackOf)").message("rollbackOf is immutable"),
+    validation = Rule::new("!has(oldSelf.shutdown) || (has(self.shutdown) && self.shutdown == oldSelf.shutdown)").message("shutdown can be set once and not changed or taken back")
+)]
+pub struct WorkflowExecutionSpec {
+    /// What asked for this remediation: lineage only, never read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remediation_request_ref: Option<ObjectRef>,
+    /// What is to be done.
+    pub workflow_definition: WorkflowDefinition,
+    /// How it is to be done.
+    #[serde(default)]
+    pub execution_strategy: ExecutionStrategy,
+    /// Accepted and recorded; it never changes what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive_orchestration: Option<AdaptiveOrchestration>,
+    /// Addition. ServiceAccount of this namespace whose rights the workflow may use.
+    #[serde(default = "default_service_account")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub service_account_name: String,
+    /// Addition. Most steps that run at the same time.
+    #[serde(default = "default_max_parallel_steps")]
+    #[schemars(range(min = 1, max = 20))]
+    pub max_parallel_steps: i32,
+    /// Addition. Seconds after its end when the workflow is deleted; 0 keeps it.
+    #[serde(default = "default_ttl_seconds")]
+    #[schemars(range(min = 0))]
+    pub ttl_seconds_after_finished: i32,
+    /// Addition. The workflow whose steps this one undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<RollbackOf>,
+    /// Addition, mutable. True: no new step starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// Addition, can be set once. Stop now, or stop and undo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown: Option<Shutdown>,
+}
+
+fn default_service_account() -> String {
+    "default".to_owned()
+}
+
+fn default_max_parallel_steps() -> i32 {
+    5
+}
+
+fn default_ttl_seconds() -> i32 {
+    604_800
+}
+
+/// A reference that is never followed: lineage.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// apiVersion of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub api_version: Option<String>,
+    /// Kind of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub kind: Option<String>,
+    /// Name of the object.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Namespace of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub namespace: Option<String>,
+    /// Uid of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub uid: Option<String>,
+}
+
+/// The steps and how they hang together.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.steps.all(a, self.steps.exists_one(b, b.name == a.name))").message("every step needs a name of its own").field_path(".steps"),
+    validation = Rule::new("self.steps.all(s, !has(s.dependsOn) || s.dependsOn.all(d, d != s.stepNumber && self.steps.exists(t, t.stepNumber == d)))")
+        .message("dependsOn must hold stepNumbers of other steps of this workflow").field_path(".steps"),
+    validation = Rule::new("!has(self.dependencies) || self.dependencies.all(k, self.steps.exists(s, s.name == k) && self.dependencies[k].all(d, d != k && self.steps.exists(t, t.name == d)))")
+        .message("dependencies must hold names of steps of this workflow, and none of itself")
+)]
+pub struct WorkflowDefinition {
+    /// Name of the definition.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Version of the definition.
+    #[schemars(length(min = 1, max = 63))]
+    pub version: String,
+    /// The steps, each with a number of its own.
+    #[serde(default)]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stepNumber"]))]
+    pub steps: Vec<WorkflowStep>,
+    /// Step name to the names of the steps it waits for; merged with `dependsOn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "dependencies_schema")]
+    pub dependencies: Option<BTreeMap<String, Vec<String>>>,
+    /// Information only: it never changes what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ai_recommendations: Option<AiRecommendations>,
+}
+
+fn dependencies_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object", "maxProperties": 100,
+        "additionalProperties": {"type": "array", "maxItems": 100, "items": {"type": "string", "maxLength": 253}}
+    })
+}
+
+/// One step: one action on one target.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowStep {
+    /// Number of the step, unique in the workflow.
+    #[schemars(range(min = 1, max = 1000))]
+    pub step_number: i32,
+    /// Name of the step, unique in the workflow.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Spelling of the action; it must fit the member of `parameters`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-_a-z0-9]*[a-z0-9])?$"))]
+    pub action: String,
+    /// Cluster to act on; empty is the local one.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub target_cluster: String,
+    /// What the action needs to know: exactly one member.
+    pub parameters: StepParameters,
+    /// True: when this step fails for good, no new step starts.
+    #[serde(default)]
+    pub critical_step: bool,
+    /// Retries after the first attempt; an explicit 0 means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 5))]
+    pub max_retries: Option<i32>,
+    /// Go duration: the budget of all attempts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
+    pub timeout: Option<String>,
+    /// Numbers of the steps that must have completed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub depends_on: Option<Vec<i32>>,
+    /// How this step is undone, where the recorded state before does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_spec: Option<RollbackSpec>,
+}
+
+/// How a step is undone.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackSpec {
+    /// Spelling of the action that undoes the step.
+    #[schemars(length(min = 1, max = 63))]
+    pub action: String,
+    /// What it needs to know: exactly one member.
+    pub parameters: RollbackParameters,
+    /// Go duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
+    pub timeout: Option<String>,
+}
+
+/// How the workflow is run.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionStrategy {
+    /// The whole workflow waits for an approval before its first step.
+    #[serde(default)]
+    pub approval_required: bool,
+    /// All steps are dry-run before the first one runs.
+    #[serde(default)]
+    pub dry_run_first: bool,
+    /// What a failed critical step starts.
+    #[serde(default)]
+    pub rollback_strategy: RollbackStrategy,
+    /// Retries of the steps that set none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 5))]
+    pub max_retries: Option<i32>,
+    /// Checks before the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub safety_checks: Option<Vec<SafetyCheck>>,
+}
+
+/// What a failed critical step starts.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RollbackStrategy {
+    /// The completed steps are undone.
+    #[default]
+    Automatic,
+    /// The workflow fails and says what could be undone, and how.
+    Manual,
+    /// The workflow fails.
+    None,
+}
+
+/// A check before the first step.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SafetyCheck {
+    /// What is checked.
+    pub r#type: SafetyCheckType,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// True: when it fails, the workflow fails; otherwise it is a warning.
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// What a safety check looks at.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SafetyCheckType {
+    /// The rights of every step; always checked.
+    Rbac,
+    /// Room for scale-ups.
+    Capacity,
+    /// Targets exist and are not degraded.
+    Health,
+    /// The API server answers in time.
+    Network,
+}
+
+/// Accepted and recorded; it never changes what runs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdaptiveOrchestration {
+    /// Recorded only.
+    #[serde(default)]
+    pub optimization_enabled: bool,
+    /// Recorded only.
+    #[serde(default)]
+    pub learning_from_history: bool,
+    /// Recorded only.
+    #[serde(default)]
+    pub dynamic_step_adjustment: bool,
+}
+
+/// The workflow whose steps are undone.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackOf {
+    /// Its name, in this namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its uid.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+}
+
+/// What stops a workflow.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shutdown {
+    /// Stop now.
+    Cancel,
+    /// Stop and undo.
+    Rollback,
+}
+
+/// What an analysis recommended: kept, never followed.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AiRecommendations {
+    /// 0..1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overall_confidence: Option<f64>,
+    /// Who recommended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommendation_source: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<String>,
+    /// 0..1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similar_workflow_success_rate: Option<f64>,
+    /// Go duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_duration: Option<String>,
+    /// Free-form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_form_list")]
+    pub step_optimizations: Option<Vec<serde_json::Value>>,
+    /// Free-form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_form_list")]
+    pub parallel_execution_suggestions: Option<Vec<serde_json::Value>>,
+    /// Free-form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_form_list")]
+    pub safety_improvements: Option<Vec<serde_json::Value>>,
+    /// Free-form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_form_list")]
+    pub risk_factors: Option<Vec<serde_json::Value>>,
+}
+
+/// The design does not say what the entries are (texts or objects): both are kept as they come.
+fn free_form_list(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "array", "maxItems": 100, "items": {"x-kubernetes-preserve-unknown-fields": true}})
+}

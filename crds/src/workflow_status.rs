@@ -1,0 +1,493 @@
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::MicroTime;
+use crate::workflow::{ObjectRef, RollbackStrategy, SafetyCheck};
+
+/// Where a workflow stands. Written by its workflow actor alone.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowExecutionStatus {
+    /// Where it stands; absent before the first write means planning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<WorkflowPhase>,
+    /// Addition. metadata.generation that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Addition. For a person: what it does or waits for, or how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Addition. `2/5`: steps completed, of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub progress: Option<String>,
+    /// Lowest number of a step that runs, else of the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_step: Option<i32>,
+    /// Number of steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_steps: Option<i32>,
+    /// Addition. Number of completed steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_steps: Option<i32>,
+    /// How it is going to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_plan: Option<ExecutionPlan>,
+    /// What planning and validating found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_results: Option<WorkflowValidationResults>,
+    /// Each step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stepNumber"]))]
+    pub step_statuses: Vec<StepStatus>,
+    /// Figures at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_metrics: Option<ExecutionMetrics>,
+    /// The outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_result: Option<WorkflowResult>,
+    /// When planning began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planning_start_time: Option<MicroTime>,
+    /// When validating began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_start_time: Option<MicroTime>,
+    /// When executing began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_start_time: Option<MicroTime>,
+    /// When monitoring began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring_start_time: Option<MicroTime>,
+    /// When it became completed or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<MicroTime>,
+    /// A sentence that a person can act on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_reason: Option<String>,
+    /// Why it was undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_reason: Option<String>,
+    /// Number of the step that caused the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_step: Option<i32>,
+    /// Its action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub failed_action: Option<String>,
+    /// Class of the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<ErrorType>,
+    /// Where it stood when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_snapshot: Option<ExecutionSnapshot>,
+    /// For `kubectl wait`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Addition. Who approved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<WorkflowApproval>,
+    /// Addition. Every phase it was in, in order: the first 16 and the last 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub phase_transitions: Vec<PhaseTransition>,
+}
+
+/// Phase of a `WorkflowExecution`.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkflowPhase {
+    /// What needs no cluster is checked.
+    Planning,
+    /// What needs the cluster is checked.
+    Validating,
+    /// Steps run.
+    Executing,
+    /// `spec.suspend` while executing.
+    Paused,
+    /// Completed steps are undone.
+    RollingBack,
+    /// The outcome is looked at once more.
+    Monitoring,
+    /// Done.
+    Completed,
+    /// Failed for good.
+    Failed,
+}
+
+impl WorkflowPhase {
+    /// As it is spelled in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkflowPhase::Planning => "planning",
+            WorkflowPhase::Validating => "validating",
+            WorkflowPhase::Executing => "executing",
+            WorkflowPhase::Paused => "paused",
+            WorkflowPhase::RollingBack => "rolling_back",
+            WorkflowPhase::Monitoring => "monitoring",
+            WorkflowPhase::Completed => "completed",
+            WorkflowPhase::Failed => "failed",
+        }
+    }
+
+    /// Completed and failed absorb.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, WorkflowPhase::Completed | WorkflowPhase::Failed)
+    }
+}
+
+/// How a workflow is going to run.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionPlan {
+    /// The shape of the graph.
+    pub strategy: PlanStrategy,
+    /// Go duration: the timeouts along the longest path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub estimated_duration: Option<String>,
+    /// What a failed critical step starts.
+    #[serde(default)]
+    pub rollback_strategy: RollbackStrategy,
+    /// Checks before the first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub safety_checks: Vec<SafetyCheck>,
+    /// Addition, for display only: there is no barrier between batches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub batches: Vec<Batch>,
+}
+
+/// The shape of a workflow's graph.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanStrategy {
+    /// One after the other.
+    Sequential,
+    /// No step waits for another.
+    Parallel,
+    /// Some of both.
+    SequentialWithParallel,
+}
+
+/// Steps at the same distance from the start.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Batch {
+    /// From 1.
+    pub batch_number: i32,
+    /// Their numbers.
+    #[schemars(length(max = 100))]
+    pub steps: Vec<i32>,
+}
+
+/// What planning and validating found.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowValidationResults {
+    /// The required checks passed.
+    #[serde(default)]
+    pub safety_checks_passed: bool,
+    /// There was a dry run.
+    #[serde(default)]
+    pub dry_run_performed: bool,
+    /// Nobody needs to approve any more.
+    #[serde(default)]
+    pub approval_received: bool,
+    /// When it was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_timestamp: Option<MicroTime>,
+    /// Addition. Who approved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub approved_by: Option<String>,
+    /// All errors at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub validation_errors: Vec<String>,
+    /// Addition. What a person should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub warnings: Vec<String>,
+    /// What the dry runs said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run_results: Option<WorkflowDryRunResults>,
+}
+
+/// What the dry runs of all steps said.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowDryRunResults {
+    /// All went well.
+    #[serde(default)]
+    pub overall_success: bool,
+    /// Go duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_time: Option<String>,
+    /// How many.
+    #[serde(default)]
+    pub steps_simulated: i32,
+    /// Each step in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_results: Vec<String>,
+    /// Each change in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_changes: Vec<String>,
+    /// What may go wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub potential_issues: Vec<String>,
+}
+
+/// One step of a workflow.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// Its number.
+    pub step_number: i32,
+    /// Its action as it is spelled.
+    #[schemars(length(max = 63))]
+    pub action: String,
+    /// Where it stands.
+    pub status: StepState,
+    /// When its execution began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<MicroTime>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<MicroTime>,
+    /// Attempts after the first.
+    #[serde(default)]
+    pub retries_attempted: i32,
+    /// What went wrong, or why it was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub error_message: Option<String>,
+    /// What it did, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub result: Option<String>,
+    /// Its `KubernetesExecution`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k8s_execution_ref: Option<ObjectRef>,
+}
+
+/// Where a step of a workflow stands.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// It waits for others or for a place.
+    Pending,
+    /// Its `KubernetesExecution` runs.
+    Executing,
+    /// Done.
+    Completed,
+    /// Failed for good.
+    Failed,
+    /// Done and undone.
+    RolledBack,
+    /// It will not run.
+    Skipped,
+}
+
+/// Figures at the end.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionMetrics {
+    /// Go duration from planning to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub total_duration: Option<String>,
+    /// Completed by all, 0..1.
+    #[serde(default)]
+    pub step_success_rate: f64,
+    /// Steps undone.
+    #[serde(default)]
+    pub rollbacks_performed: i32,
+    /// Objects changed.
+    #[serde(default)]
+    pub resources_affected: i32,
+}
+
+/// The outcome of a workflow.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowResult {
+    /// In a word.
+    pub outcome: Outcome,
+    /// completed/total - 0.05 per retry - 0.10 per rollback, within 0..1.
+    #[serde(default)]
+    pub effectiveness_score: f64,
+    /// How the targets are.
+    pub resource_health: ResourceHealth,
+    /// Not known here: stays absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_alerts_triggered: Option<bool>,
+    /// What a person could do now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub recommended_actions: Vec<String>,
+}
+
+/// Outcome of a workflow.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All steps completed.
+    Success,
+    /// Some did.
+    PartialSuccess,
+    /// It failed.
+    Failed,
+    /// A person stopped it.
+    Cancelled,
+    /// Not known.
+    Unknown,
+}
+
+/// How the targets are.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceHealth {
+    /// As wanted.
+    Healthy,
+    /// Some are not as wanted.
+    Degraded,
+    /// None is as wanted.
+    Unhealthy,
+    /// Not known.
+    Unknown,
+}
+
+/// Class of a failure.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorType {
+    /// The object says something that can't be done.
+    ValidationError,
+    /// An account lacks a right.
+    InsufficientPermissions,
+    /// The target does not exist.
+    ResourceNotFound,
+    /// Something else is in the way.
+    ResourceConflict,
+    /// A quota is used up.
+    ResourceQuotaExceeded,
+    /// A policy said no.
+    PolicyDenied,
+    /// The target belongs to GitOps.
+    GitopsManaged,
+    /// A person said no.
+    ApprovalRejected,
+    /// Nobody said yes in time.
+    ApprovalTimeout,
+    /// It took too long.
+    Timeout,
+    /// kubectl failed.
+    JobFailed,
+    /// The Job vanished and nothing proves its effect.
+    JobLost,
+    /// The Job succeeded, the outcome is not there.
+    VerificationFailed,
+    /// A step before it failed.
+    DependencyFailed,
+    /// A person stopped it.
+    Cancelled,
+    /// None of these.
+    UnknownError,
+}
+
+impl ErrorType {
+    /// As it is spelled in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorType::ValidationError => "validation_error",
+            ErrorType::InsufficientPermissions => "insufficient_permissions",
+            ErrorType::ResourceNotFound => "resource_not_found",
+            ErrorType::ResourceConflict => "resource_conflict",
+            ErrorType::ResourceQuotaExceeded => "resource_quota_exceeded",
+            ErrorType::PolicyDenied => "policy_denied",
+            ErrorType::GitopsManaged => "gitops_managed",
+            ErrorType::ApprovalRejected => "approval_rejected",
+            ErrorType::ApprovalTimeout => "approval_timeout",
+            ErrorType::Timeout => "timeout",
+            ErrorType::JobFailed => "job_failed",
+            ErrorType::JobLost => "job_lost",
+            ErrorType::VerificationFailed => "verification_failed",
+            ErrorType::DependencyFailed => "dependency_failed",
+            ErrorType::Cancelled => "cancelled",
+            ErrorType::UnknownError => "unknown_error",
+        }
+    }
+}
+
+/// Where a workflow stood when it failed.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionSnapshot {
+    /// Numbers of the completed steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub completed_steps: Vec<i32>,
+    /// The step that ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_step: Option<i32>,
+    /// Facts on the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cluster_state: BTreeMap<String, String>,
+    /// Targets and what was last known of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resource_snapshot: BTreeMap<String, String>,
+}
+
+/// A condition, as Kubernetes has them.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it speaks of.
+    #[schemars(length(max = 63))]
+    pub r#type: String,
+    /// True, False or Unknown.
+    #[schemars(length(max = 16))]
+    pub status: String,
+    /// In one CamelCase word.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// For a person.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: MicroTime,
+    /// metadata.generation it speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// Who approved a workflow.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowApproval {
+    /// The person.
+    #[schemars(length(max = 253))]
+    pub approved_by: String,
+    /// When.
+    pub time: MicroTime,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+}
+
+/// A phase and when it began.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseTransition {
+    /// The phase.
+    #[schemars(length(max = 32))]
+    pub phase: String,
+    /// When it began.
+    pub time: MicroTime,
+}
