@@ -406,4 +406,7 @@ pub struct PodRef {
     pub name: String,
     /// Uid.
     pub uid: String,
+    /// Addition. The controller that brings a replacement: after the deletion nothing else tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<crate::workflow::ObjectRef>,
 }
