@@ -1,0 +1,53 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Every flag that a decision depends on. Read once at the start; the machines get it by reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the cluster that is acted on; `None` runs steps of any `targetCluster`, with a warning.
+    pub cluster_name: Option<String>,
+    /// Namespace where the Jobs and their accounts live.
+    pub executor_namespace: String,
+    /// Namespaces where nothing is acted on and no workflow may live; includes the controller's and the executor's.
+    pub protected_namespaces: BTreeSet<String>,
+    /// Image with kubectl and nothing else.
+    pub kubectl_image: String,
+    /// Longest timeout a step may ask for.
+    pub max_step_timeout: Duration,
+    /// ttlSecondsAfterFinished of the Jobs, in seconds.
+    pub job_ttl_seconds: i32,
+    /// Look at the outcome after the Job.
+    pub verification: bool,
+    /// How long an outcome may take to become true.
+    pub verification_timeout: Duration,
+    /// Act on objects that Argo CD or Flux manage.
+    pub allow_gitops_managed: bool,
+    /// Kinds that applyManifest may apply, such as `ConfigMap` or `apps/Deployment`; empty refuses all.
+    pub apply_manifest_kinds: Vec<String>,
+    /// Ask whether the workflow's ServiceAccount may do what the action does.
+    pub authorization: bool,
+    /// How long a workflow stays in monitoring; zero skips it.
+    pub monitoring_window: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cluster_name: None,
+            executor_namespace: "kubernaut-executor".to_owned(),
+            protected_namespaces: ["kube-system", "kube-public", "kube-node-lease", "kubernaut-system", "kubernaut-executor"]
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            kubectl_image: "registry.k8s.io/kubectl:v1.35.4".to_owned(),
+            max_step_timeout: Duration::from_secs(15 * 60),
+            job_ttl_seconds: 3600,
+            verification: true,
+            verification_timeout: Duration::from_secs(120),
+            allow_gitops_managed: false,
+            apply_manifest_kinds: Vec::new(),
+            authorization: true,
+            monitoring_window: Duration::ZERO,
+        }
+    }
+}
