@@ -1,0 +1,290 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
+use kubernaut_crds::{ErrorType, ExecutionPhase, KubernetesExecution, WorkflowExecution, WorkflowPhase};
+use serde_json::Value;
+
+use crate::actions::AccessRequest;
+use crate::job_view::JobView;
+use crate::reads::{Facts, Read};
+
+/// Ties a result to the command that asked for it. A machine drops results that it no longer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommandId(pub u64);
+
+/// A call to the API server that did not give what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiFailure {
+    /// What follows from it.
+    pub class: FailureClass,
+    /// The server's words, or the transport's.
+    pub message: String,
+}
+
+/// What follows from a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// 404: the object (or its namespace) does not exist.
+    NotFound,
+    /// 409 on a write that carried a resourceVersion or a uid: look again and decide again.
+    Conflict,
+    /// 403 because of a quota: it may pass later. Nothing was done.
+    Quota,
+    /// 401 or 403: a right is missing. Nothing was done.
+    Forbidden,
+    /// Any other 4xx: the request is wrong and stays wrong. Nothing was done.
+    Rejected,
+    /// 429: nothing was done; try again.
+    Throttled,
+    /// 5xx, a broken connection or our own deadline: it may have been done.
+    Unknown,
+}
+
+impl FailureClass {
+    /// The same call may succeed later.
+    pub fn is_transient(self) -> bool {
+        matches!(self, FailureClass::Throttled | FailureClass::Unknown)
+    }
+}
+
+/// Commands that read or write through the API. One is under way at a time for each step; results come back with
+/// the command's id.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApiCommand {
+    /// May the account do all this (a SubjectAccessReview each), do the accounts exist?
+    CheckRights(RightsQuestion),
+    /// Read objects.
+    Read(Vec<Read>),
+    /// Merge patch of /status with the resourceVersion it was decided on.
+    WriteExecutionStatus {
+        /// The object as it was when this was decided.
+        execution: Arc<KubernetesExecution>,
+        /// The merge patch, `{"metadata": {"resourceVersion": ..}, "status": ..}`.
+        patch: Value,
+    },
+    /// The same for a workflow.
+    WriteWorkflowStatus {
+        /// The object as it was when this was decided.
+        workflow: Arc<WorkflowExecution>,
+        /// The merge patch.
+        patch: Value,
+    },
+    /// Merge patch of metadata.finalizers with the resourceVersion it was decided on.
+    WriteFinalizers {
+        /// The object as it was when this was decided.
+        execution: Arc<KubernetesExecution>,
+        /// All finalizers it shall have.
+        finalizers: Vec<String>,
+    },
+    /// Live read.
+    GetExecution {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// Live read.
+    GetWorkflow {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// Create a step's execution. When one of its name exists, the result is that one.
+    CreateExecution(Box<KubernetesExecution>),
+    /// Create the Secret (if any), then the Job. When a Job of its name exists, the result is that one.
+    CreateJob {
+        /// The Job.
+        job: Box<Job>,
+        /// Payload that must not stand in the Job.
+        secret: Option<Box<Secret>>,
+    },
+    /// Live read of a Job in the executor namespace and of the pods with the execution's uid.
+    GetJob {
+        /// Name of the Job.
+        name: String,
+        /// Uid of the execution.
+        execution_uid: String,
+    },
+    /// Delete a Job with propagationPolicy Foreground and a uid precondition. Absence is success.
+    DeleteJob {
+        /// Name of the Job.
+        name: String,
+        /// Uid it must have.
+        uid: String,
+    },
+    /// Delete a payload Secret that carries this execution's uid. Absence is success.
+    DeleteSecret {
+        /// Name of the Secret.
+        name: String,
+        /// Uid of the execution, which its label must hold.
+        execution_uid: String,
+    },
+    /// Read the events FailedCreate of a Job and FailedScheduling of its pods.
+    ExplainJob {
+        /// Name of the Job.
+        name: String,
+    },
+}
+
+/// Whose rights, and which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RightsQuestion {
+    /// Namespace of the workflow's ServiceAccount.
+    pub namespace: String,
+    /// Its name.
+    pub service_account: String,
+    /// Everything that must be allowed.
+    pub requests: Vec<AccessRequest>,
+    /// Accounts that must exist in the executor namespace.
+    pub executor_accounts: Vec<String>,
+}
+
+/// The answer to a [`RightsQuestion`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RightsAnswer {
+    /// The workflow's ServiceAccount does not exist.
+    pub account_missing: bool,
+    /// These accounts do not exist in the executor namespace.
+    pub executor_accounts_missing: Vec<String>,
+    /// What is not allowed.
+    pub denied: Vec<AccessRequest>,
+}
+
+/// What came of an [`ApiCommand`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApiOutcome {
+    /// Of CheckRights.
+    Rights(RightsAnswer),
+    /// Of Read: each read that was asked for has its entry.
+    Facts(Facts),
+    /// Of WriteExecutionStatus, WriteFinalizers: the object as it now is.
+    Execution(Arc<KubernetesExecution>),
+    /// Of GetExecution: `None` when there is none.
+    FoundExecution(Option<Arc<KubernetesExecution>>),
+    /// Of WriteWorkflowStatus.
+    Workflow(Arc<WorkflowExecution>),
+    /// Of GetWorkflow.
+    FoundWorkflow(Option<Arc<WorkflowExecution>>),
+    /// Of CreateExecution: ours, or the one that was there.
+    Created {
+        /// The object in the cluster.
+        execution: Arc<KubernetesExecution>,
+        /// True when this call made it.
+        fresh: bool,
+    },
+    /// Of CreateJob: ours, or the one that was there.
+    JobCreated {
+        /// The Job in the cluster.
+        job: Box<JobView>,
+        /// True when this call made it.
+        fresh: bool,
+    },
+    /// Of GetJob.
+    FoundJob(Option<Box<JobView>>),
+    /// Of DeleteJob and DeleteSecret: the request was taken, or there was nothing.
+    Deleted,
+    /// Of ExplainJob: the events' messages, oldest first.
+    Explained(Vec<String>),
+}
+
+/// A Kubernetes event to publish (events.k8s.io/v1): off the critical path, may be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRecord {
+    /// In one CamelCase word.
+    pub reason: &'static str,
+    /// Warning instead of Normal.
+    pub warning: bool,
+    /// What was done.
+    pub action: &'static str,
+    /// For a person.
+    pub note: String,
+}
+
+/// A transition for the log and the metrics: one line, one count.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Announcement {
+    /// A `KubernetesExecution` entered a phase.
+    Execution {
+        /// The phase.
+        phase: ExecutionPhase,
+        /// The phase before and how long it was in it, in seconds.
+        before: Option<(ExecutionPhase, f64)>,
+        /// Canonical action, where it is known.
+        action: &'static str,
+        /// The current attempt.
+        attempt: i32,
+        /// Class of the failure.
+        error_type: Option<ErrorType>,
+        /// The message for a person.
+        message: String,
+    },
+    /// An attempt ended.
+    Attempt {
+        /// Canonical action.
+        action: &'static str,
+        /// Its number.
+        attempt: i32,
+        /// How it ended.
+        outcome: kubernaut_crds::AttemptOutcome,
+        /// Class of the failure.
+        error_type: Option<ErrorType>,
+        /// Seconds from record to end.
+        seconds: f64,
+        /// The message for a person.
+        message: String,
+    },
+    /// A `WorkflowExecution` entered a phase.
+    Workflow {
+        /// The phase.
+        phase: WorkflowPhase,
+        /// The phase before and how long it was in it, in seconds.
+        before: Option<(WorkflowPhase, f64)>,
+        /// Class of the failure.
+        error_type: Option<ErrorType>,
+        /// The message for a person.
+        message: String,
+    },
+}
+
+/// The merge patch (RFC 7386) that turns `old` into `new`; `None` when they are equal.
+pub fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
+    if old == new {
+        return None;
+    }
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return Some(new.clone());
+    };
+    let mut patch: BTreeMap<String, Value> =
+        old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null)).collect();
+    for (key, value) in new {
+        match old.get(key) {
+            Some(before) => {
+                if let Some(change) = merge_patch(before, value) {
+                    patch.insert(key.clone(), change);
+                }
+            }
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Some(Value::Object(patch.into_iter().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::merge_patch;
+
+    #[test]
+    fn a_merge_patch_sets_what_changed_and_removes_what_is_gone() {
+        let old = json!({"a": 1, "b": {"c": 1, "d": [1]}, "e": 5});
+        let new = json!({"a": 1, "b": {"c": 2, "d": [1]}, "f": 6});
+        assert_eq!(merge_patch(&old, &new), Some(json!({"b": {"c": 2}, "e": null, "f": 6})));
+        assert_eq!(merge_patch(&new, &new), None);
+    }
+}
