@@ -1,6 +1,11 @@
 //! The phases of a KubernetesExecution: what happened comes in, what is to be done goes out.
 
 mod machine;
+mod validate;
+mod execute;
+mod verify;
+mod clean;
+mod status;
 
 use std::sync::Arc;
 
@@ -9,7 +14,11 @@ use kubernaut_crds::{KubernetesExecution, TargetRef};
 use crate::job_view::JobView;
 use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord};
 
+pub use clean::is_stray;
 pub use machine::StepMachine;
+pub(crate) use machine::{api_backoff, is_newer, later, micros};
+pub(crate) use status::{push_transition, seconds_between, set_condition};
+pub(crate) use validate::refusal_of;
 
 /// What happened to a step.
 #[derive(Clone, Debug)]

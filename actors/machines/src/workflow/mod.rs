@@ -1,6 +1,8 @@
 //! The phases of a WorkflowExecution: what happened comes in, what is to be done goes out.
 
 mod machine;
+mod progress;
+mod finish;
 
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord};
 
 pub use machine::{WorkflowMachine, expires_at};
+pub use progress::correlation_id;
 
 /// What happened to a workflow.
 #[derive(Clone, Debug)]

@@ -1,0 +1,88 @@
+//! Deletion: the Jobs of the execution go first, then their payloads, then the finalizer.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{AttemptOutcome, KubernetesExecution, names};
+
+use super::StepCommand;
+use super::machine::{Flow, Purpose, StepMachine, later};
+use crate::job_view::JobView;
+use crate::outcome::ApiCommand;
+
+/// A Job that is on its way out, and that the watch does not show, is asked for again after this long.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+impl StepMachine {
+    pub(super) fn clean_up(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        let finalizers = self.execution.metadata.finalizers.clone().unwrap_or_default();
+        if !finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER) {
+            return self.stop(out);
+        }
+        if let Some(at) = self.clean_after {
+            if now < at {
+                return self.wait_until(at, "a Job that is being deleted");
+            }
+            self.clean_after = None;
+        }
+        if !self.told_of_deletion {
+            self.told_of_deletion = true;
+            out.push(StepCommand::Report(self.execution.clone()));
+        }
+        // An attempt that was decided on but never written has no Job.
+        let attempts = self.persisted.attempts.clone();
+        for attempt in &attempts {
+            if self.cleaned.contains(&attempt.attempt) {
+                continue;
+            }
+            // The watch shows it on its way out; its absence counts only when the API says so.
+            if self.jobs.get(&attempt.job_name).is_some_and(|view| view.deleting && self.is_ours(view)) {
+                return Flow::Wait;
+            }
+            let command = ApiCommand::GetJob { name: attempt.job_name.clone(), execution_uid: self.uid() };
+            return self.call(Purpose::CleanFind(attempt.attempt), command, out);
+        }
+        if self.execution.spec.parameters.update_secret.is_some() && !self.secret_deleted {
+            // Payloads of ended attempts are gone; the last one may not be.
+            if let Some(attempt) = attempts.last().filter(|a| a.outcome != Some(AttemptOutcome::Succeeded)) {
+                let command = ApiCommand::DeleteSecret { name: attempt.job_name.clone(), execution_uid: self.uid() };
+                return self.call(Purpose::DeleteSecret, command, out);
+            }
+        }
+        if self.workflow_waits && !self.released {
+            return Flow::Wait;
+        }
+        let finalizers = finalizers.into_iter().filter(|name| name != names::CLEANUP_FINALIZER).collect();
+        let execution = self.execution.clone();
+        self.call(Purpose::Finalizers, ApiCommand::WriteFinalizers { execution, finalizers }, out)
+    }
+
+    pub(super) fn clean_found(&mut self, now: Timestamp, attempt: i32, found: Option<JobView>, out: &mut Vec<StepCommand>) {
+        match found.filter(|view| self.is_ours(view)) {
+            None => {
+                self.cleaned.insert(attempt);
+            }
+            Some(view) if view.deleting => self.clean_after = Some(later(now, ASK_AGAIN)),
+            Some(view) => {
+                let command = ApiCommand::DeleteJob { name: view.name, uid: view.uid };
+                self.call(Purpose::CleanDelete(attempt), command, out);
+            }
+        }
+    }
+}
+
+/// Whether a Job has nobody who looks after it: its execution is gone, or terminal, or never recorded it.
+///
+/// `execution` is a fresh read; a Job that ended is left to its time to live.
+pub fn is_stray(execution: Option<&KubernetesExecution>, job: &JobView) -> bool {
+    if !job.live {
+        return execution.is_none();
+    }
+    let Some(execution) = execution.filter(|execution| execution.metadata.uid == job.execution_uid) else {
+        return true;
+    };
+    let status = execution.status.as_ref();
+    let terminal = status.and_then(|status| status.phase).is_some_and(kubernaut_crds::ExecutionPhase::is_terminal);
+    let recorded = status.is_some_and(|status| status.attempts.iter().any(|attempt| attempt.job_name == job.name));
+    terminal || !recorded
+}

@@ -1,0 +1,459 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{Attempt, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus};
+
+use super::execute::Ended;
+use super::verify::Look;
+use super::{StepCommand, StepEvent};
+use crate::Settings;
+use crate::before::{Before, Refusal};
+use crate::classify::Failure;
+use crate::job_view::JobView;
+use crate::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass};
+use crate::parameters::{self, Checked};
+
+/// The machine of one `KubernetesExecution`.
+///
+/// Guarantees: total for any object; a result that is not waited for is dropped; what the status says decides, what
+/// is only remembered here (rights, state before, how a Job ended) can be found out again, so that a machine made by
+/// `restore` ends where this one would.
+#[derive(Debug)]
+pub struct StepMachine {
+    pub(super) settings: Arc<Settings>,
+    /// A workflow has to record the end before the finalizer may go.
+    pub(super) workflow_waits: bool,
+    pub(super) execution: Arc<KubernetesExecution>,
+    /// The status in the cluster.
+    pub(super) persisted: KubernetesExecutionStatus,
+    /// The status as it shall be.
+    pub(super) draft: KubernetesExecutionStatus,
+    /// `draft` must be written before anything else is done.
+    pub(super) dirty: bool,
+    gone: bool,
+    pub(super) released: bool,
+    stopped: bool,
+
+    next_id: u64,
+    inflight: Option<(CommandId, Purpose)>,
+    /// The object must be read again before anything is decided.
+    refetch: bool,
+    transient_failures: u32,
+    pause_until: Option<Timestamp>,
+    /// How many entries of phaseTransitions were announced.
+    pub(super) announced: usize,
+
+    pub(super) checked: Option<Checked>,
+    pub(super) rights: Option<Result<(), (ErrorType, String)>>,
+    pub(super) validating_since: Option<Timestamp>,
+    pub(super) lock: Hold,
+    pub(super) slot: Hold,
+    /// The state before, and whether it was read under the lock.
+    pub(super) before: Option<Result<Before, Refusal>>,
+    pub(super) before_locked: bool,
+    /// The status says that it waits.
+    pub(super) wait_noted: bool,
+
+    /// The Jobs of this execution by name, as the store has them.
+    pub(super) jobs: BTreeMap<String, JobView>,
+    pub(super) job: JobKnowledge,
+    pub(super) abandon: Option<Failure>,
+    pub(super) quota_until: Option<Timestamp>,
+    pub(super) quota_waits: u32,
+    pub(super) explained_at: Option<Timestamp>,
+    pub(super) ended: Option<Ended>,
+    pub(super) secret_deleted: bool,
+    pub(super) look: Option<Look>,
+    pub(super) looks: u32,
+    pub(super) next_look: Option<Timestamp>,
+    /// Deletion: attempts whose Job is known to be gone.
+    pub(super) cleaned: std::collections::BTreeSet<i32>,
+    pub(super) clean_after: Option<Timestamp>,
+    pub(super) told_of_deletion: bool,
+    pub(super) next_check: Option<(Timestamp, &'static str)>,
+}
+
+/// Something that is held, or waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hold {
+    #[default]
+    None,
+    Asked,
+    /// Somebody else has it: who, in words.
+    Busy(String),
+    Held,
+}
+
+/// What is known of the current attempt's Job besides the store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct JobKnowledge {
+    /// The attempt was recorded by this machine, and no create was sent yet.
+    pub(super) just_recorded: bool,
+    /// From a create or a live read: what the store may not have yet.
+    pub(super) found: Option<JobView>,
+    /// The store has shown it.
+    pub(super) store_had: bool,
+    /// A live read found nothing.
+    pub(super) absent: bool,
+    /// A delete was taken.
+    pub(super) delete_sent: bool,
+}
+
+/// Why a command was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Rights,
+    Before { locked: bool },
+    Write,
+    Finalizers,
+    Refetch,
+    CreateJob,
+    FindJob,
+    DeleteJob,
+    DeleteSecret,
+    After,
+    Explain,
+    /// Deletion: is the Job of this attempt there?
+    CleanFind(i32),
+    CleanDelete(i32),
+}
+
+/// Whether there is more to decide at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Again,
+    Wait,
+}
+
+impl StepMachine {
+    /// A machine for an execution as it is in the cluster: new, or left behind by a controller that ended.
+    ///
+    /// `workflow_waits`: a workflow actor will send `Released` once it has recorded how the step ended.
+    pub fn restore(settings: Arc<Settings>, execution: Arc<KubernetesExecution>, workflow_waits: bool) -> Self {
+        let persisted = execution.status.clone().unwrap_or_default();
+        Self {
+            settings,
+            workflow_waits,
+            announced: persisted.phase_transitions.len(),
+            draft: persisted.clone(),
+            persisted,
+            execution,
+            dirty: false,
+            gone: false,
+            released: false,
+            stopped: false,
+            next_id: 0,
+            inflight: None,
+            refetch: false,
+            transient_failures: 0,
+            pause_until: None,
+            checked: None,
+            rights: None,
+            validating_since: None,
+            lock: Hold::None,
+            slot: Hold::None,
+            before: None,
+            before_locked: false,
+            wait_noted: false,
+            jobs: BTreeMap::new(),
+            job: JobKnowledge::default(),
+            abandon: None,
+            quota_until: None,
+            quota_waits: 0,
+            explained_at: None,
+            ended: None,
+            secret_deleted: false,
+            look: None,
+            looks: 0,
+            next_look: None,
+            cleaned: std::collections::BTreeSet::new(),
+            clean_after: None,
+            told_of_deletion: false,
+            next_check: None,
+        }
+    }
+
+    /// Takes in what happened and says what is to be done.
+    pub fn on_event(&mut self, now: Timestamp, event: StepEvent) -> Vec<StepCommand> {
+        let now = micros(now);
+        let mut out = Vec::new();
+        match event {
+            StepEvent::Observed(execution) => self.observe(execution),
+            StepEvent::Gone => self.gone = true,
+            StepEvent::JobsObserved(views) => self.observe_jobs(views),
+            StepEvent::Finished { id, result } => match self.inflight {
+                Some((awaited, purpose)) if awaited == id => {
+                    self.inflight = None;
+                    self.finished(now, purpose, result, &mut out);
+                }
+                _ => return out,
+            },
+            StepEvent::LockGranted => self.lock = Hold::Held,
+            StepEvent::LockBusy { reason } => self.lock = Hold::Busy(reason),
+            StepEvent::SlotGranted => self.slot = Hold::Held,
+            StepEvent::SlotBusy => self.slot = Hold::Busy(String::new()),
+            StepEvent::Released => self.released = true,
+            StepEvent::Tick => {}
+        }
+        // Every turn either sends a command or moves a phase, so this ends long before the bound; the bound makes
+        // it certain.
+        for _ in 0..64 {
+            if self.advance(now, &mut out) == Flow::Wait {
+                break;
+            }
+        }
+        out
+    }
+
+    /// When the machine wants a `Tick`, and why.
+    pub fn next_deadline(&self) -> Option<(Timestamp, &'static str)> {
+        if self.stopped || self.inflight.is_some() {
+            return None;
+        }
+        self.pause_until.map(|until| (until, "retry of an API call")).or(self.next_check)
+    }
+
+    /// The execution as this machine last saw it.
+    pub fn execution(&self) -> &Arc<KubernetesExecution> {
+        &self.execution
+    }
+
+    fn observe(&mut self, execution: Arc<KubernetesExecution>) {
+        if execution.metadata.uid != self.execution.metadata.uid {
+            self.gone = true;
+            return;
+        }
+        if !is_newer(
+            self.execution.metadata.resource_version.as_deref(),
+            execution.metadata.resource_version.as_deref(),
+        ) {
+            return;
+        }
+        self.refetch = false;
+        let status = execution.status.clone().unwrap_or_default();
+        self.execution = execution;
+        if self.dirty && status == self.draft {
+            // Our own write, seen before its answer.
+            self.persisted = status;
+            return;
+        }
+        if status != self.persisted {
+            // Somebody else wrote the status: what was remembered may no longer be true.
+            self.forget();
+            self.persisted = status;
+        }
+        // What was decided on an older object is decided again.
+        self.draft = self.persisted.clone();
+        self.announced = self.announced.min(self.persisted.phase_transitions.len());
+        self.dirty = false;
+    }
+
+    fn forget(&mut self) {
+        self.before = None;
+        self.before_locked = false;
+        self.wait_noted = false;
+        self.job = JobKnowledge::default();
+        self.abandon = None;
+        self.quota_until = None;
+        self.ended = None;
+        self.look = None;
+        self.secret_deleted = false;
+    }
+
+    fn observe_jobs(&mut self, views: Vec<JobView>) {
+        self.jobs = views.into_iter().map(|view| (view.name.clone(), view)).collect();
+        if let Some(attempt) = self.draft.attempts.last()
+            && self.jobs.contains_key(&attempt.job_name)
+        {
+            self.job.store_had = true;
+            self.job.found = None;
+            self.job.absent = false;
+        }
+    }
+
+    fn finished(
+        &mut self,
+        now: Timestamp,
+        purpose: Purpose,
+        result: Result<ApiOutcome, ApiFailure>,
+        out: &mut Vec<StepCommand>,
+    ) {
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(failure) => return self.failed_call(now, purpose, &failure, out),
+        };
+        self.transient_failures = 0;
+        self.pause_until = None;
+        match (purpose, outcome) {
+            (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(&answer),
+            (Purpose::Before { locked }, ApiOutcome::Facts(facts)) => self.before_read(locked, &facts),
+            (Purpose::Write, ApiOutcome::Execution(execution)) => self.written(execution, out),
+            (Purpose::Finalizers, ApiOutcome::Execution(execution)) => self.observe(execution),
+            (Purpose::Refetch, ApiOutcome::FoundExecution(Some(execution))) => {
+                self.refetch = false;
+                self.observe(execution);
+            }
+            (Purpose::Refetch, ApiOutcome::FoundExecution(None)) => self.gone = true,
+            (Purpose::CreateJob, ApiOutcome::JobCreated { job, fresh }) => self.job_created(*job, fresh, out),
+            (Purpose::FindJob, ApiOutcome::FoundJob(found)) => self.job_found(found.map(|view| *view)),
+            (Purpose::DeleteJob, ApiOutcome::Deleted) => self.job.delete_sent = true,
+            (Purpose::DeleteSecret, ApiOutcome::Deleted) => self.secret_deleted = true,
+            (Purpose::After, ApiOutcome::Facts(facts)) => self.after_read(facts),
+            (Purpose::Explain, ApiOutcome::Explained(notes)) => self.explained(now, &notes),
+            (Purpose::CleanFind(attempt), ApiOutcome::FoundJob(found)) => {
+                self.clean_found(now, attempt, found.map(|view| *view), out);
+            }
+            (Purpose::CleanDelete(_), ApiOutcome::Deleted) => {}
+            // An answer of another kind than asked for: ask again.
+            (_, _) => self.pause(now),
+        }
+    }
+
+    fn failed_call(&mut self, now: Timestamp, purpose: Purpose, failure: &ApiFailure, out: &mut Vec<StepCommand>) {
+        match (purpose, failure.class) {
+            (Purpose::CreateJob, _) => return self.job_refused(now, failure, out),
+            (_, FailureClass::NotFound) if matches!(purpose, Purpose::Write | Purpose::Finalizers) => {
+                self.gone = true;
+                return;
+            }
+            (Purpose::Write | Purpose::Finalizers, _) => self.refetch = true,
+            // The Job under that name is another one by now, or it is being looked at again anyway.
+            (Purpose::DeleteJob | Purpose::CleanDelete(_), FailureClass::Conflict) => return,
+            (Purpose::Rights | Purpose::Before { .. }, class) if !class.is_transient() => {
+                // The controller itself lacks a right, or the target's kind is unknown here.
+                let reason = (ErrorType::UnknownError, format!("the check could not be made: {}", failure.message));
+                if purpose == Purpose::Rights {
+                    self.rights = Some(Err(reason));
+                } else {
+                    self.before = Some(Err(Refusal { error_type: reason.0, message: reason.1 }));
+                }
+                return;
+            }
+            (Purpose::After, class) if !class.is_transient() => {
+                self.after_unreadable(failure);
+                return;
+            }
+            _ => {}
+        }
+        if failure.class == FailureClass::Conflict {
+            return;
+        }
+        self.pause(now);
+        if matches!(purpose, Purpose::Rights | Purpose::Before { .. }) {
+            self.validation_stalled(now, failure, out);
+        }
+    }
+
+    pub(super) fn pause(&mut self, now: Timestamp) {
+        self.transient_failures = self.transient_failures.saturating_add(1);
+        self.pause_until = Some(later(now, api_backoff(self.transient_failures)));
+    }
+
+    fn advance(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        if self.stopped || self.inflight.is_some() {
+            return Flow::Wait;
+        }
+        if self.gone {
+            return self.stop(out);
+        }
+        if let Some(until) = self.pause_until {
+            if now < until {
+                return Flow::Wait;
+            }
+            self.pause_until = None;
+        }
+        self.next_check = None;
+        if self.refetch {
+            let (namespace, name) = self.key();
+            return self.call(Purpose::Refetch, ApiCommand::GetExecution { namespace, name }, out);
+        }
+        if self.execution.metadata.deletion_timestamp.is_some() {
+            return self.clean_up(now, out);
+        }
+        if self.dirty {
+            return self.write(out);
+        }
+        match self.draft.phase {
+            None | Some(ExecutionPhase::Validating) => self.validating(now, out),
+            Some(ExecutionPhase::Validated | ExecutionPhase::WaitingApproval) => self.validated(now, out),
+            Some(ExecutionPhase::Executing) => self.executing(now, out),
+            Some(ExecutionPhase::RollbackReady) => self.verifying(now, out),
+            Some(ExecutionPhase::Completed | ExecutionPhase::Failed) => self.terminal(now, out),
+        }
+    }
+
+    /// Sends an API command; its result decides what is next.
+    pub(super) fn call(&mut self, purpose: Purpose, command: ApiCommand, out: &mut Vec<StepCommand>) -> Flow {
+        self.next_id += 1;
+        let id = CommandId(self.next_id);
+        self.inflight = Some((id, purpose));
+        out.push(StepCommand::Api { id, command });
+        Flow::Wait
+    }
+
+    pub(super) fn stop(&mut self, out: &mut Vec<StepCommand>) -> Flow {
+        self.stopped = true;
+        self.next_check = None;
+        out.push(StepCommand::ReleaseSlot);
+        out.push(StepCommand::ReleaseLock);
+        out.push(StepCommand::Stop);
+        Flow::Wait
+    }
+
+    /// Sleeps until a time; the earliest of several wins.
+    pub(super) fn wait_until(&mut self, at: Timestamp, why: &'static str) -> Flow {
+        if self.next_check.is_none_or(|(before, _)| at < before) {
+            self.next_check = Some((at, why));
+        }
+        Flow::Wait
+    }
+
+    pub(super) fn key(&self) -> (String, String) {
+        let metadata = &self.execution.metadata;
+        (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+    }
+
+    pub(super) fn uid(&self) -> String {
+        self.execution.metadata.uid.clone().unwrap_or_default()
+    }
+
+    pub(super) fn current_attempt(&self) -> Option<&Attempt> {
+        self.draft.attempts.last()
+    }
+
+    /// The parameters as the executor reads them; `Err` when the object can't be run.
+    pub(super) fn check(&mut self) -> Result<Checked, Vec<String>> {
+        if let Some(checked) = &self.checked {
+            return Ok(checked.clone());
+        }
+        let checked = parameters::check(&self.execution, &self.settings)?;
+        self.checked = Some(checked.clone());
+        Ok(checked)
+    }
+}
+
+/// Status times have microseconds; everything that is compared with them must have no more.
+pub(crate) fn micros(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
+/// `time + duration`, at most the end of time.
+pub(crate) fn later(time: Timestamp, duration: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(duration).ok().and_then(|d| time.checked_add(d).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// Between calls that failed and may succeed later: 0.2 s, doubled up to 10 s.
+pub(crate) fn api_backoff(failures: u32) -> Duration {
+    Duration::from_millis(200).saturating_mul(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(10))
+}
+
+/// Whether `new` is a later version. Versions of one object grow (Kubernetes promises it since 1.35 and has always
+/// kept it); one that is no number is taken as later when it differs.
+pub(crate) fn is_newer(old: Option<&str>, new: Option<&str>) -> bool {
+    match (old.map(str::parse::<u64>), new.map(str::parse::<u64>)) {
+        (Some(Ok(old)), Some(Ok(new))) => new > old,
+        _ => old != new,
+    }
+}

@@ -1,0 +1,224 @@
+//! How the draft of a status is changed and written.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubernaut_crds::{Condition, ErrorType, ExecutionPhase, KubernetesExecution, MicroTime, PhaseTransition};
+use serde_json::json;
+
+use super::machine::{Flow, Hold, Purpose, StepMachine};
+use super::StepCommand;
+use crate::classify::cut;
+use crate::outcome::{Announcement, ApiCommand, EventRecord, merge_patch};
+
+/// Longest message of a condition.
+const CONDITION_MAX: usize = 1000;
+
+impl StepMachine {
+    /// Notes a phase in the draft.
+    pub(super) fn enter(&mut self, phase: ExecutionPhase, now: Timestamp) {
+        if self.draft.phase == Some(phase) {
+            return;
+        }
+        self.draft.phase = Some(phase);
+        push_transition(&mut self.draft.phase_transitions, phase.as_str(), now);
+        self.draft.observed_generation = self.execution.metadata.generation;
+    }
+
+    pub(super) fn condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
+        let generation = self.execution.metadata.generation;
+        set_condition(&mut self.draft.conditions, kind, holds, reason, message, generation, now);
+    }
+
+    /// Ends the execution as failed.
+    pub(super) fn fail(&mut self, error_type: ErrorType, message: &str, now: Timestamp) -> Flow {
+        let message = cut(message, kubernaut_crds::names::TEXT_MAX);
+        self.enter(ExecutionPhase::Failed, now);
+        self.draft.completion_time = Some(MicroTime(now));
+        self.draft.failure_reason = Some(message.clone());
+        self.draft.error_type = Some(error_type);
+        self.draft.message = Some(message.clone());
+        if let Some(results) = &mut self.draft.execution_results {
+            results.success = false;
+            results.error_message = Some(message.clone());
+            results.end_time.get_or_insert(MicroTime(now));
+        }
+        self.condition("Succeeded", false, "Failed", &message, now);
+        self.dirty = true;
+        Flow::Again
+    }
+
+    /// Sends the draft as a merge patch.
+    pub(super) fn write(&mut self, out: &mut Vec<StepCommand>) -> Flow {
+        let old = serde_json::to_value(&self.persisted).unwrap_or_default();
+        let new = serde_json::to_value(&self.draft).unwrap_or_default();
+        let Some(change) = merge_patch(&old, &new) else {
+            self.dirty = false;
+            return Flow::Again;
+        };
+        let patch = json!({"metadata": {"resourceVersion": self.execution.metadata.resource_version}, "status": change});
+        self.call(Purpose::Write, ApiCommand::WriteExecutionStatus { execution: self.execution.clone(), patch }, out)
+    }
+
+    /// The write was taken.
+    pub(super) fn written(&mut self, execution: Arc<KubernetesExecution>, out: &mut Vec<StepCommand>) {
+        let before = std::mem::take(&mut self.persisted);
+        self.persisted = execution.status.clone().unwrap_or_default();
+        self.execution = execution;
+        self.draft = self.persisted.clone();
+        self.dirty = false;
+        self.announce(out);
+        for (index, attempt) in self.persisted.attempts.iter().enumerate() {
+            let known = before.attempts.get(index).is_some_and(|known| known.outcome.is_some());
+            if let (false, Some(outcome)) = (known, attempt.outcome) {
+                let message = attempt.message.clone().unwrap_or_default();
+                if outcome != kubernaut_crds::AttemptOutcome::Succeeded {
+                    out.push(publish(
+                        "AttemptFailed",
+                        true,
+                        "Execute",
+                        &format!("attempt {} failed: {message}", attempt.attempt),
+                    ));
+                }
+                let end = attempt.end_time.as_ref().map_or(attempt.start_time.0, |time| time.0);
+                out.push(StepCommand::Announce(Announcement::Attempt {
+                    action: self.action_name(),
+                    attempt: attempt.attempt,
+                    outcome,
+                    error_type: attempt.error_type,
+                    seconds: seconds_between(attempt.start_time.0, end),
+                    message,
+                }));
+            }
+        }
+        if before.rollback_information.is_none() && self.persisted.rollback_information.as_ref().is_some_and(|r| r.available)
+        {
+            out.push(publish("RollbackPrepared", false, "Execute", "the state before is recorded"));
+        }
+        let last = self.persisted.attempts.last();
+        if last.is_some_and(|attempt| attempt.outcome.is_none()) && last != before.attempts.last() {
+            self.job = super::machine::JobKnowledge { just_recorded: true, ..Default::default() };
+            self.ended = None;
+            self.abandon = None;
+            self.explained_at = None;
+            self.secret_deleted = false;
+            self.look = None;
+        }
+        out.push(StepCommand::Report(self.execution.clone()));
+    }
+
+    fn announce(&mut self, out: &mut Vec<StepCommand>) {
+        let transitions = self.persisted.phase_transitions.clone();
+        for index in self.announced..transitions.len() {
+            let Some(phase) = phase_of(&transitions[index]) else { continue };
+            let before = index.checked_sub(1).and_then(|i| transitions.get(i)).and_then(|earlier| {
+                Some((phase_of(earlier)?, seconds_between(earlier.time.0, transitions[index].time.0)))
+            });
+            let failed = phase == ExecutionPhase::Failed;
+            let message = self.persisted.message.clone().unwrap_or_default();
+            out.push(StepCommand::Announce(Announcement::Execution {
+                phase,
+                before,
+                action: self.action_name(),
+                attempt: self.persisted.attempt.unwrap_or(0),
+                error_type: if failed { self.persisted.error_type } else { None },
+                message: if index + 1 == transitions.len() { message.clone() } else { String::new() },
+            }));
+            let note = match before {
+                Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
+                None => phase.as_str().to_owned(),
+            };
+            out.push(publish("PhaseTransition", false, "Reconcile", &note));
+            if failed && before.is_some_and(|(p, _)| matches!(p, ExecutionPhase::Validating)) {
+                out.push(publish("ValidationFailed", true, "Validate", &message));
+            }
+            match phase {
+                ExecutionPhase::Completed => out.push(publish("ExecutionCompleted", false, "Execute", &message)),
+                ExecutionPhase::Failed => out.push(publish("ExecutionFailed", true, "Execute", &message)),
+                ExecutionPhase::Validating
+                | ExecutionPhase::Validated
+                | ExecutionPhase::WaitingApproval
+                | ExecutionPhase::Executing
+                | ExecutionPhase::RollbackReady => {}
+            }
+        }
+        self.announced = transitions.len();
+    }
+
+    pub(super) fn action_name(&self) -> &'static str {
+        self.checked.as_ref().map_or("unknown", |checked| checked.kind.canonical())
+    }
+
+    /// Nothing is left to run. A Job that could not be confirmed stopped keeps the lock.
+    pub(super) fn terminal(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        let live = self.jobs.values().find(|job| job.live && self.is_ours(job)).cloned();
+        let released = self
+            .execution
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|annotations| annotations.contains_key(kubernaut_crds::names::ANNOTATION_RELEASE_LOCK));
+        let Some(job) = live.filter(|_| !released) else {
+            return self.stop(out);
+        };
+        if self.lock == Hold::None {
+            return self.acquire_lock(out);
+        }
+        if !self.job.delete_sent && !job.deleting {
+            return self.call(Purpose::DeleteJob, ApiCommand::DeleteJob { name: job.name, uid: job.uid }, out);
+        }
+        self.wait_until(super::machine::later(now, std::time::Duration::from_secs(60)), "a Job that does not stop")
+    }
+}
+
+pub(super) fn publish(reason: &'static str, warning: bool, action: &'static str, note: &str) -> StepCommand {
+    StepCommand::Publish(EventRecord { reason, warning, action, note: cut(note, CONDITION_MAX) })
+}
+
+fn phase_of(transition: &PhaseTransition) -> Option<ExecutionPhase> {
+    serde_json::from_value(json!(transition.phase)).ok()
+}
+
+pub(crate) fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64().max(0.0)
+}
+
+/// Appends a phase: the first 16 and the last 16 are kept. Times never go back.
+pub(crate) fn push_transition(transitions: &mut Vec<PhaseTransition>, phase: &str, now: Timestamp) {
+    let time = transitions.last().map_or(now, |last| last.time.0.max(now));
+    transitions.push(PhaseTransition { phase: phase.to_owned(), time: MicroTime(time) });
+    if transitions.len() > 32 {
+        transitions.remove(16);
+    }
+}
+
+/// Sets a condition; its time moves only when its status does.
+pub(crate) fn set_condition(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let status = if holds { "True" } else { "False" };
+    let earlier = conditions.iter().find(|condition| condition.r#type == kind);
+    let since = match earlier {
+        Some(condition) if condition.status == status => condition.last_transition_time.clone(),
+        Some(condition) => MicroTime(condition.last_transition_time.0.max(now)),
+        None => MicroTime(now),
+    };
+    let condition = Condition {
+        r#type: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: cut(message, CONDITION_MAX),
+        last_transition_time: since,
+        observed_generation: generation,
+    };
+    match conditions.iter_mut().find(|condition| condition.r#type == kind) {
+        Some(place) => *place = condition,
+        None => conditions.push(condition),
+    }
+}

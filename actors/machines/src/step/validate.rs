@@ -1,0 +1,250 @@
+//! validating and validated: parameters, rights, lock, state before, a free place, the first attempt.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{
+    Approval, ApprovalSource, ErrorType, ExecutionDryRunResults, ExecutionPhase, MicroTime, ValidationResults, names,
+};
+
+use super::StepCommand;
+use super::machine::{Flow, Hold, Purpose, StepMachine, later};
+use crate::before::{self, Before};
+use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
+use crate::parameters::Checked;
+use crate::plan::unsupported_execution;
+use crate::reads::Facts;
+use crate::actions::target_name;
+
+/// Validation that the API server does not answer is given up after this long (the executor's specification, 1).
+const VALIDATION_BUDGET: Duration = Duration::from_secs(30);
+
+impl StepMachine {
+    pub(super) fn validating(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        self.validating_since.get_or_insert(now);
+        self.enter(ExecutionPhase::Validating, now);
+        self.draft.start_time.get_or_insert(MicroTime(now));
+        self.draft.attempt.get_or_insert(0);
+        let checked = match self.check() {
+            Ok(checked) => checked,
+            Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
+        };
+        self.draft.target_name = Some(target_name(&checked.target));
+        self.draft.target = Some(checked.target.clone());
+        let unsupported = unsupported_execution(&self.execution.spec);
+        if !unsupported.is_empty() {
+            return self.fail(ErrorType::ValidationError, &unsupported.join("; "), now);
+        }
+        if let Some(refused) = self.refused_namespace() {
+            return self.fail(ErrorType::ValidationError, &refused, now);
+        }
+        match &self.rights {
+            None if self.settings.authorization => return self.ask_rights(&checked, out),
+            None => self.rights = Some(Ok(())),
+            Some(Ok(())) => {}
+            Some(Err((error_type, message))) => {
+                let (error_type, message) = (*error_type, message.clone());
+                return self.fail(error_type, &message, now);
+            }
+        }
+        match &self.lock {
+            Hold::None => return self.acquire_lock(out),
+            Hold::Asked => return Flow::Wait,
+            Hold::Busy(_) | Hold::Held => {}
+        }
+        let before = match self.state_before(&checked, out) {
+            Ok(Some(before)) => before,
+            Ok(None) => return Flow::Wait,
+            Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
+        };
+        self.note_validation(&checked, &before, now);
+        self.enter(ExecutionPhase::Validated, now);
+        Flow::Again
+    }
+
+    pub(super) fn validated(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        if self.execution.spec.shutdown.is_some() {
+            return self.fail(ErrorType::Cancelled, CANCELLED, now);
+        }
+        let checked = match self.check() {
+            Ok(checked) => checked,
+            Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
+        };
+        // After a restart rights are asked again: a wait may have been long.
+        match &self.rights {
+            None if self.settings.authorization => return self.ask_rights(&checked, out),
+            None | Some(Ok(())) => {}
+            Some(Err((error_type, message))) => {
+                let (error_type, message) = (*error_type, message.clone());
+                return self.fail(error_type, &message, now);
+            }
+        }
+        match self.lock.clone() {
+            Hold::None => return self.acquire_lock(out),
+            Hold::Asked => return Flow::Wait,
+            Hold::Busy(reason) => return self.note_wait(&format!("waits: {reason}")),
+            Hold::Held => {}
+        }
+        let before = match self.state_before(&checked, out) {
+            Ok(Some(before)) => before,
+            Ok(None) => return Flow::Wait,
+            Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
+        };
+        match &self.slot {
+            Hold::None => {
+                self.slot = Hold::Asked;
+                out.push(StepCommand::AcquireSlot);
+                return Flow::Wait;
+            }
+            Hold::Asked => return Flow::Wait,
+            Hold::Busy(_) => return self.note_wait("waits: as many Jobs run as --max-running-jobs allows"),
+            Hold::Held => {}
+        }
+        if let Some(flow) = self.needs_finalizer(out) {
+            return flow;
+        }
+        self.note_validation(&checked, &before, now);
+        self.start_attempt(&checked, &before, now)
+    }
+
+    fn ask_rights(&mut self, checked: &Checked, out: &mut Vec<StepCommand>) -> Flow {
+        let question = RightsQuestion {
+            namespace: self.key().0,
+            service_account: self.execution.spec.service_account_name.clone(),
+            requests: checked.rights.clone(),
+            executor_accounts: vec![checked.kind.service_account().to_owned()],
+        };
+        self.call(Purpose::Rights, ApiCommand::CheckRights(question), out)
+    }
+
+    pub(super) fn rights_answered(&mut self, answer: &RightsAnswer) {
+        let account = format!("{}/{}", self.key().0, self.execution.spec.service_account_name);
+        self.rights = Some(refusal_of(answer, &account, &self.settings.executor_namespace).map_or(Ok(()), |message| {
+            Err((ErrorType::InsufficientPermissions, message))
+        }));
+    }
+
+    pub(super) fn acquire_lock(&mut self, out: &mut Vec<StepCommand>) -> Flow {
+        let (target, nodes) = match self.check() {
+            Ok(checked) => (checked.target.clone(), checked.kind.is_node_action()),
+            // Validated once, so its target is known; without one there is nothing to lock.
+            Err(_) => match self.draft.target.clone() {
+                Some(target) => (target, false),
+                None => {
+                    self.lock = Hold::Held;
+                    return Flow::Again;
+                }
+            },
+        };
+        self.lock = Hold::Asked;
+        out.push(StepCommand::AcquireLock { target, nodes });
+        Flow::Wait
+    }
+
+    /// The state before: read once without the lock while waiting for it, and once under it; the last one counts.
+    fn state_before(
+        &mut self,
+        checked: &Checked,
+        out: &mut Vec<StepCommand>,
+    ) -> Result<Option<Before>, (ErrorType, String)> {
+        let held = self.lock == Hold::Held;
+        match &self.before {
+            Some(Ok(before)) if self.before_locked || !held => Ok(Some(before.clone())),
+            Some(Err(refusal)) if self.before_locked || !held => Err((refusal.error_type, refusal.message.clone())),
+            _ => {
+                let reads = before::reads_before(checked);
+                self.call(Purpose::Before { locked: held }, ApiCommand::Read(reads), out);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn before_read(&mut self, locked: bool, facts: &Facts) {
+        let Ok(checked) = self.check() else { return };
+        self.before = Some(before::examine(&self.execution, &checked, facts, &self.settings));
+        self.before_locked = locked;
+    }
+
+    /// A wait is written once, when it begins.
+    fn note_wait(&mut self, message: &str) -> Flow {
+        if !self.wait_noted {
+            self.wait_noted = true;
+            self.draft.message = Some(message.to_owned());
+            self.dirty = true;
+            return Flow::Again;
+        }
+        Flow::Wait
+    }
+
+    /// An execution made by hand gets the finalizer before its first Job.
+    pub(super) fn needs_finalizer(&mut self, out: &mut Vec<StepCommand>) -> Option<Flow> {
+        let finalizers = self.execution.metadata.finalizers.clone().unwrap_or_default();
+        if finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER) {
+            return None;
+        }
+        let finalizers = finalizers.into_iter().chain([names::CLEANUP_FINALIZER.to_owned()]).collect();
+        let execution = self.execution.clone();
+        Some(self.call(Purpose::Finalizers, ApiCommand::WriteFinalizers { execution, finalizers }, out))
+    }
+
+    fn note_validation(&mut self, checked: &Checked, before: &Before, now: Timestamp) {
+        let warnings: Vec<String> = checked.warnings.iter().chain(&before.warnings).cloned().collect();
+        let dry_run = ExecutionDryRunResults { warnings, ..Default::default() };
+        let earlier = self.draft.validation_results.take();
+        self.draft.validation_results = Some(ValidationResults {
+            parameter_validation: true,
+            rbac_validation: true,
+            resource_exists: true,
+            validation_time: earlier.and_then(|results| results.validation_time).or(Some(MicroTime(now))),
+            policy_validation: None,
+            dry_run_results: (!dry_run.warnings.is_empty()).then_some(dry_run),
+        });
+        self.condition("Validated", true, "Passed", "parameters, rights and target were checked", now);
+        if self.draft.approval.is_none() {
+            self.draft.approval =
+                Some(Approval { source: ApprovalSource::Automatic, approved_by: None, time: Some(MicroTime(now)) });
+            self.condition("Approved", true, "Automatic", "no approval was asked for", now);
+        }
+    }
+
+    fn refused_namespace(&self) -> Option<String> {
+        let (namespace, _) = self.key();
+        self.settings.protected_namespaces.contains(&namespace).then(|| {
+            format!("executions in namespace {namespace} are not run: it is protected (--protected-namespaces)")
+        })
+    }
+
+    pub(super) fn validation_stalled(&mut self, now: Timestamp, failure: &ApiFailure, out: &mut Vec<StepCommand>) {
+        let _ = out;
+        let validating = matches!(self.draft.phase, None | Some(ExecutionPhase::Validating));
+        if validating && self.validating_since.is_some_and(|since| now > later(since, VALIDATION_BUDGET)) {
+            let message = format!(
+                "validation got no answer from the API server within {} s; last: {}",
+                VALIDATION_BUDGET.as_secs(),
+                failure.message
+            );
+            self.fail(ErrorType::Timeout, &message, now);
+        }
+    }
+}
+
+/// Said where a person stops an execution: this version finishes what runs and starts nothing.
+pub(super) const CANCELLED: &str = "stopped by spec.shutdown before its Job was made";
+
+/// Why the rights don't suffice; `None` when they do.
+pub(crate) fn refusal_of(answer: &RightsAnswer, account: &str, executor_namespace: &str) -> Option<String> {
+    if answer.account_missing {
+        return Some(format!("ServiceAccount {account} does not exist: create it, or set spec.serviceAccountName"));
+    }
+    if !answer.denied.is_empty() {
+        let denied: Vec<String> = answer.denied.iter().map(ToString::to_string).collect();
+        return Some(format!("ServiceAccount {account} may not {}; grant it with a Role and a RoleBinding", denied.join("; nor ")));
+    }
+    if !answer.executor_accounts_missing.is_empty() {
+        return Some(format!(
+            "ServiceAccount {} does not exist in namespace {executor_namespace}: install the manifests of deploy/",
+            answer.executor_accounts_missing.join(", ")
+        ));
+    }
+    None
+}

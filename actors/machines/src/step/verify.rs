@@ -1,0 +1,245 @@
+//! The outcome: is it true? Asked after a success, and before a failure is believed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType, ExecutionPhase, MicroTime};
+
+use super::StepCommand;
+use super::execute::{Ended, MESSAGE_MAX};
+use super::machine::{Flow, Hold, Purpose, StepMachine, later};
+use super::status::seconds_between;
+use crate::actions::ActionKind;
+use crate::after::{self, AfterWhat, Postcondition};
+use crate::classify::{Failure, Retry, cut};
+use crate::duration::format_go;
+use crate::outcome::{ApiCommand, ApiFailure};
+use crate::parameters::Checked;
+use crate::reads::Facts;
+
+/// One look at the target, which may take several reads after each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    facts: Facts,
+    /// The controller may not read what it would have to.
+    unreadable: Option<String>,
+}
+
+impl StepMachine {
+    /// Compares the outcome with what was wanted; decides what the end of the attempt means.
+    pub(super) fn look_after(
+        &mut self,
+        checked: &Checked,
+        attempt: &Attempt,
+        ended: &Ended,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        let what = match ended {
+            Ended::Success { .. } if !self.settings.verification => return self.complete(checked, "", None, ended, now),
+            Ended::Success { .. } => AfterWhat::Success,
+            Ended::Failure(_) => AfterWhat::Failure,
+            Ended::Lost => AfterWhat::Lost,
+        };
+        let said = match ended {
+            Ended::Success { said } => said.as_deref(),
+            Ended::Failure(_) | Ended::Lost => None,
+        };
+        let Some((outcome, _)) = self.look(checked, attempt, what, said, out) else { return Flow::Wait };
+        match (ended, outcome) {
+            (_, Postcondition::Holds { after }) => {
+                let warning = match ended {
+                    Ended::Success { .. } => None,
+                    Ended::Failure(failure) => Some(format!("kubectl failed, but its effect is there: {}", failure.message)),
+                    Ended::Lost => Some("the Job vanished, but its effect is there".to_owned()),
+                };
+                self.complete(checked, &after, warning, ended, now)
+            }
+            (Ended::Success { .. }, Postcondition::Unprovable { why }) => {
+                self.complete(checked, "", Some(format!("the outcome could not be read: {why}")), ended, now)
+            }
+            (Ended::Success { said }, Postcondition::NotYet { why }) => {
+                self.note_success(said.as_deref(), now);
+                self.draft.message = Some(format!("the Job succeeded; waits for the outcome: {why}"));
+                self.looks = 1;
+                self.next_look = Some(later(now, delay(1)));
+                self.dirty = true;
+                Flow::Again
+            }
+            (Ended::Success { said }, Postcondition::Never { why }) => {
+                self.note_success(said.as_deref(), now);
+                self.verification_failed(&why, now)
+            }
+            (Ended::Failure(failure), _) => {
+                let outcome = match failure.retry {
+                    Retry::Uncounted => AttemptOutcome::Evicted,
+                    Retry::Never | Retry::Backoff | Retry::Eviction => AttemptOutcome::Failed,
+                };
+                self.attempt_failed(&failure.clone(), outcome, now)
+            }
+            (Ended::Lost, _) => {
+                let provable = !matches!(checked.kind, ActionKind::PatchDeployment | ActionKind::ApplyManifest);
+                let failure = Failure {
+                    error_type: ErrorType::JobLost,
+                    message: format!(
+                        "Job {} vanished, and nothing shows that it took effect: somebody deleted it, or it was never made",
+                        attempt.job_name
+                    ),
+                    retry: if provable { Retry::Backoff } else { Retry::Never },
+                };
+                self.attempt_failed(&failure, AttemptOutcome::Lost, now)
+            }
+        }
+    }
+
+    /// rollback_ready: looks again and again, until the outcome is there or has had its time.
+    pub(super) fn verifying(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        let checked = match self.check() {
+            Ok(checked) => checked,
+            Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
+        };
+        match &self.lock {
+            Hold::None => return self.acquire_lock(out),
+            Hold::Asked | Hold::Busy(_) => return Flow::Wait,
+            Hold::Held => {}
+        }
+        let Some(attempt) = self.current_attempt().cloned() else {
+            return self.fail(ErrorType::UnknownError, "status.attempts is empty in rollback_ready: it was edited", now);
+        };
+        let success = Ended::Success { said: None };
+        if !self.settings.verification {
+            return self.complete(&checked, "", None, &success, now);
+        }
+        if let Some(at) = self.next_look.filter(|at| now < *at) {
+            return self.wait_until(at, "the outcome");
+        }
+        let said = self.draft.execution_results.as_ref().and_then(|results| results.pod_logs.clone());
+        let Some((outcome, patience)) = self.look(&checked, &attempt, AfterWhat::Success, said.as_deref(), out) else {
+            return Flow::Wait;
+        };
+        match outcome {
+            Postcondition::Holds { after } => self.complete(&checked, &after, None, &success, now),
+            Postcondition::Unprovable { why } => {
+                self.complete(&checked, "", Some(format!("the outcome could not be read: {why}")), &success, now)
+            }
+            Postcondition::Never { why } => self.verification_failed(&why, now),
+            Postcondition::NotYet { why } => {
+                let since = self.draft.phase_transitions.last().map_or(now, |transition| transition.time.0);
+                let limit = later(since, self.settings.verification_timeout.max(patience.unwrap_or_default()));
+                if now >= limit {
+                    return self.verification_failed(&why, now);
+                }
+                self.looks += 1;
+                let next = later(now, delay(self.looks)).min(limit);
+                self.next_look = Some(next);
+                self.wait_until(next, "the outcome")
+            }
+        }
+    }
+
+    /// One look; `None` while it reads. Also tells how long a rollout may take.
+    fn look(
+        &mut self,
+        checked: &Checked,
+        attempt: &Attempt,
+        what: AfterWhat,
+        said: Option<&str>,
+        out: &mut Vec<StepCommand>,
+    ) -> Option<(Postcondition, Option<Duration>)> {
+        let look = self.look.get_or_insert_with(Look::default);
+        if let Some(why) = look.unreadable.clone() {
+            self.look = None;
+            return Some((Postcondition::Unprovable { why }, None));
+        }
+        let reads = after::reads_after(checked, attempt, &look.facts);
+        if !reads.is_empty() {
+            self.call(Purpose::After, ApiCommand::Read(reads), out);
+            return None;
+        }
+        let facts = std::mem::take(&mut look.facts);
+        self.look = None;
+        let outcome =
+            after::postcondition(&self.execution, checked, attempt, self.draft.rollback_information.as_ref(), &facts, what, said);
+        Some((outcome, after::rollout_patience(&facts)))
+    }
+
+    pub(super) fn after_read(&mut self, facts: Facts) {
+        self.look.get_or_insert_with(Look::default).facts.extend(facts);
+    }
+
+    pub(super) fn after_unreadable(&mut self, failure: &ApiFailure) {
+        self.look.get_or_insert_with(Look::default).unreadable = Some(failure.message.clone());
+    }
+
+    /// The Job ended well; whether that is the wanted outcome is seen in rollback_ready.
+    fn note_success(&mut self, said: Option<&str>, now: Timestamp) {
+        if let Some(last) = self.draft.attempts.last_mut()
+            && last.outcome.is_none()
+        {
+            last.outcome = Some(AttemptOutcome::Succeeded);
+            last.end_time = Some(MicroTime(now));
+        }
+        if let Some(results) = &mut self.draft.execution_results {
+            results.end_time = Some(MicroTime(now));
+            if let Some(said) = said {
+                results.pod_logs = Some(cut(said, MESSAGE_MAX));
+            }
+        }
+        self.condition("JobComplete", true, "Succeeded", "", now);
+        self.enter(ExecutionPhase::RollbackReady, now);
+    }
+
+    fn complete(&mut self, checked: &Checked, after: &str, warning: Option<String>, ended: &Ended, now: Timestamp) -> Flow {
+        let said = match ended {
+            Ended::Success { said } => said.clone(),
+            Ended::Failure(failure) => Some(failure.message.clone()),
+            Ended::Lost => None,
+        };
+        self.note_success(said.as_deref(), now);
+        let message = match &warning {
+            Some(warning) => warning.clone(),
+            None if after.is_empty() => "done".to_owned(),
+            None => after.to_owned(),
+        };
+        self.enter(ExecutionPhase::Completed, now);
+        self.draft.completion_time = Some(MicroTime(now));
+        self.draft.message = Some(cut(&message, MESSAGE_MAX));
+        if let Some(results) = &mut self.draft.execution_results {
+            results.success = true;
+            if let (Some(start), Some(end)) = (&results.start_time, &results.end_time) {
+                results.duration = Some(format_go(Duration::from_secs_f64(seconds_between(start.0, end.0))));
+            }
+            if let Some(resource) = results.resources_affected.first_mut() {
+                resource.after = Some(after.to_owned()).filter(|words| !words.is_empty());
+            }
+        }
+        if let Some(warning) = warning {
+            let results = self.draft.validation_results.get_or_insert_with(Default::default);
+            results.dry_run_results.get_or_insert_with(Default::default).warnings.push(cut(&warning, 1000));
+        }
+        let verified = self.settings.verification;
+        let reason = if verified { "AsWanted" } else { "NotVerified" };
+        self.condition("OutcomeVerified", verified, reason, after, now);
+        self.condition("Succeeded", true, "Completed", &message, now);
+        let _ = checked;
+        self.dirty = true;
+        Flow::Again
+    }
+
+    fn verification_failed(&mut self, why: &str, now: Timestamp) -> Flow {
+        self.condition("OutcomeVerified", false, "NotAsWanted", why, now);
+        let message = format!("the Job succeeded, but the outcome is not there: {why}");
+        self.fail(ErrorType::VerificationFailed, &message, now)
+    }
+}
+
+/// Between two looks: 0.5, 1, 2, 4 and then every 5 s (the executor's specification, 6).
+fn delay(looks: u32) -> Duration {
+    match looks {
+        0 | 1 => Duration::from_millis(500),
+        2 => Duration::from_secs(1),
+        3 => Duration::from_secs(2),
+        4 => Duration::from_secs(4),
+        _ => Duration::from_secs(5),
+    }
+}

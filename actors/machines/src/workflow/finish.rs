@@ -1,0 +1,126 @@
+//! The end of a workflow: what came of it, in figures and in a sentence.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{
+    ErrorType, ExecutionMetrics, MicroTime, Outcome, ResourceHealth, RollbackStrategy, StepState, WorkflowPhase,
+    WorkflowResult,
+};
+
+use super::machine::WorkflowMachine;
+use super::progress::{Halt, step_name};
+use crate::duration::format_go;
+use crate::plan::Plan;
+use crate::step::seconds_between;
+
+/// Added to the reason where this version can't do what was asked for.
+const NO_ROLLBACK: &str = "rollbackStrategy automatic is not supported by this version: nothing was undone; what each \
+    step changed stands in rollbackInformation of its KubernetesExecution";
+const NO_SUSPEND: &str = "spec.suspend is not supported by this version: the steps in flight were finished and no new \
+    one was started; create a new WorkflowExecution with the remaining steps";
+const NO_SHUTDOWN: &str = "spec.shutdown is not supported by this version: the steps in flight were finished and no new \
+    one was started; to stop a running step, delete the WorkflowExecution";
+
+impl WorkflowMachine {
+    /// Ends the workflow when nothing runs and nothing more will.
+    pub(super) fn finish_if_done(&mut self, plan: &Plan, now: Timestamp) -> bool {
+        if self.is_creating() || !self.numbers_of(StepState::Executing).is_empty() {
+            return false;
+        }
+        let states = self.step_states(plan);
+        let pending = states.values().any(|(state, _)| *state == StepState::Pending);
+        let halt = self.halted(plan, &states);
+        if pending && halt.is_none() {
+            return false;
+        }
+        let failed = |number: &i32| states.get(number).and_then(|(_, failure)| failure.clone());
+        match halt {
+            Some(Halt::Critical(number)) => {
+                let (error_type, why) = failed(&number).unwrap_or((ErrorType::UnknownError, String::new()));
+                let mut reason = format!("critical step {} failed: {why}", step_name(plan, number));
+                if self.rollback_strategy() == RollbackStrategy::Automatic {
+                    reason = format!("{reason}. {NO_ROLLBACK}");
+                }
+                self.fail_workflow(error_type, Some(number), &reason, now);
+            }
+            Some(Halt::Suspended) if pending => self.fail_workflow(ErrorType::Cancelled, None, NO_SUSPEND, now),
+            Some(Halt::Shutdown) if pending => self.fail_workflow(ErrorType::Cancelled, None, NO_SHUTDOWN, now),
+            Some(Halt::Suspended | Halt::Shutdown) | None => self.all_steps_ended(plan, now),
+        }
+        true
+    }
+
+    fn all_steps_ended(&mut self, plan: &Plan, now: Timestamp) {
+        let completed = self.numbers_of(StepState::Completed).len();
+        let failed = self.numbers_of(StepState::Failed);
+        if completed == 0
+            && let Some(first) = failed.first().copied()
+        {
+            let states = self.step_states(plan);
+            let (error_type, why) = states
+                .get(&first)
+                .and_then(|(_, failure)| failure.clone())
+                .unwrap_or((ErrorType::UnknownError, String::new()));
+            let reason = format!("no step completed; step {} failed: {why}", step_name(plan, first));
+            return self.fail_workflow(error_type, Some(first), &reason, now);
+        }
+        self.enter(WorkflowPhase::Monitoring, now);
+        self.draft.monitoring_start_time.get_or_insert(MicroTime(now));
+        self.enter(WorkflowPhase::Completed, now);
+        self.draft.completion_time = Some(MicroTime(now));
+        let total = plan.steps.len();
+        let success = completed == total;
+        let message = if success {
+            format!("all {total} steps completed")
+        } else {
+            let names: Vec<String> = failed.iter().map(|number| step_name(plan, *number)).collect();
+            format!("{completed} of {total} steps completed; failed: {}", names.join(", "))
+        };
+        self.draft.message = Some(message.clone());
+        let reason = if success { "Completed" } else { "PartialSuccess" };
+        self.condition("Succeeded", success, reason, &message, now);
+        self.measure(now);
+    }
+
+    /// Fills executionMetrics and workflowResult from the draft.
+    pub(super) fn measure(&mut self, now: Timestamp) {
+        let steps = &self.draft.step_statuses;
+        let total = steps.len();
+        let completed = steps.iter().filter(|step| step.status == StepState::Completed).count();
+        let retries: i32 = steps.iter().map(|step| step.retries_attempted).sum();
+        #[allow(clippy::cast_precision_loss)] // at most 100 steps
+        let rate = if total == 0 { 0.0 } else { completed as f64 / total as f64 };
+        let targets: BTreeSet<_> = self
+            .executions
+            .values()
+            .filter_map(|execution| execution.status.as_ref())
+            .filter(|status| status.execution_results.as_ref().is_some_and(|results| results.success))
+            .filter_map(|status| status.target_name.clone())
+            .collect();
+        let begun = self.draft.planning_start_time.as_ref().map_or(now, |time| time.0);
+        self.draft.execution_metrics = Some(ExecutionMetrics {
+            total_duration: Some(format_go(Duration::from_secs_f64(seconds_between(begun, now)))),
+            step_success_rate: rate,
+            rollbacks_performed: 0,
+            resources_affected: i32::try_from(targets.len()).unwrap_or(i32::MAX),
+        });
+        let failed = self.draft.phase == Some(WorkflowPhase::Failed);
+        let outcome = match (failed, self.draft.error_type) {
+            (true, Some(ErrorType::Cancelled)) if self.draft.failed_step.is_none() => Outcome::Cancelled,
+            (true, _) => Outcome::Failed,
+            (false, _) if completed == total => Outcome::Success,
+            (false, _) => Outcome::PartialSuccess,
+        };
+        let undo = failed && self.rollback_strategy() != RollbackStrategy::None;
+        self.draft.workflow_result = Some(WorkflowResult {
+            outcome,
+            effectiveness_score: (rate - 0.05 * f64::from(retries)).clamp(0.0, 1.0),
+            // Nothing was looked at once more: the monitoring window is zero in this version.
+            resource_health: ResourceHealth::Unknown,
+            new_alerts_triggered: None,
+            recommended_actions: if undo { self.undo_hints() } else { Vec::new() },
+        });
+    }
+}

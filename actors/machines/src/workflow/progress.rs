@@ -1,0 +1,402 @@
+//! What the steps are at, read from their executions, and what the workflow's status says of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubernaut_crds::{
+    ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution, MicroTime, ObjectRef, RollbackStrategy, StepState,
+    StepStatus, WorkflowExecution, WorkflowPhase, WorkflowValidationResults, names,
+};
+use serde_json::{Value, json};
+
+use super::WorkflowCommand;
+use super::machine::WorkflowMachine;
+use crate::classify::cut;
+use crate::outcome::{Announcement, EventRecord, merge_patch};
+use crate::plan::{Plan, PlanError, PlannedStep};
+use crate::step::{push_transition, seconds_between, set_condition};
+
+/// A step's state and, where it has one, the class and sentence of its failure.
+pub(super) type States = BTreeMap<i32, (StepState, Option<(ErrorType, String)>)>;
+
+/// Why no new step starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// This critical step failed.
+    Critical(i32),
+    /// spec.suspend was set.
+    Suspended,
+    /// spec.shutdown was set.
+    Shutdown,
+}
+
+impl WorkflowMachine {
+    pub(super) fn enter(&mut self, phase: WorkflowPhase, now: Timestamp) {
+        if self.draft.phase == Some(phase) {
+            return;
+        }
+        self.draft.phase = Some(phase);
+        self.draft.observed_generation = self.workflow.metadata.generation;
+        push_transition(&mut self.draft.phase_transitions, phase.as_str(), now);
+    }
+
+    pub(super) fn condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
+        let generation = self.workflow.metadata.generation;
+        set_condition(&mut self.draft.conditions, kind, holds, reason, message, generation, now);
+    }
+
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        if self.draft.phase.is_none() {
+            self.enter(WorkflowPhase::Planning, now);
+            self.draft.planning_start_time = Some(MicroTime(now));
+        }
+    }
+
+    pub(super) fn planning_failed(&mut self, errors: &[PlanError], now: Timestamp) {
+        let texts: Vec<String> = errors.iter().map(|error| cut(&error.to_string(), 1000)).collect();
+        let first = texts.first().cloned().unwrap_or_default();
+        let count = if texts.len() == 1 { "1 error".to_owned() } else { format!("{} errors", texts.len()) };
+        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
+        results.validation_errors = texts.into_iter().take(200).collect();
+        self.draft.total_steps = i32::try_from(self.workflow.spec.workflow_definition.steps.len()).ok();
+        self.condition("Planned", false, "Invalid", &first, now);
+        self.fail_workflow(ErrorType::ValidationError, None, &format!("{count} in planning; first: {first}"), now);
+    }
+
+    pub(super) fn planned_well(&mut self, plan: &Plan, now: Timestamp) {
+        if self.draft.phase != Some(WorkflowPhase::Planning) {
+            return;
+        }
+        let total = plan.steps.len();
+        self.draft.total_steps = i32::try_from(total).ok();
+        self.draft.completed_steps = Some(0);
+        self.draft.progress = Some(format!("0/{total}"));
+        self.draft.execution_plan = Some(plan.execution_plan.clone());
+        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
+        results.warnings = plan.warnings.iter().map(|warning| cut(warning, 1000)).take(200).collect();
+        self.condition("Planned", true, "Planned", "", now);
+        self.enter(WorkflowPhase::Validating, now);
+        self.draft.validation_start_time = Some(MicroTime(now));
+    }
+
+    pub(super) fn validation_failed(&mut self, message: &str, now: Timestamp) {
+        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
+        results.validation_errors = vec![cut(message, 4000)];
+        self.condition("Validated", false, "InsufficientPermissions", message, now);
+        self.fail_workflow(ErrorType::InsufficientPermissions, None, message, now);
+    }
+
+    pub(super) fn begin_execution(&mut self, plan: &Plan, now: Timestamp) {
+        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
+        results.safety_checks_passed = true;
+        results.approval_received = true;
+        self.condition("Validated", true, "Passed", "", now);
+        self.condition("Approved", true, "Automatic", "no approval was asked for", now);
+        self.enter(WorkflowPhase::Executing, now);
+        self.draft.execution_start_time.get_or_insert(MicroTime(now));
+        self.update_steps(plan, now);
+    }
+
+    /// Where each step stands. A recorded end holds, then the execution speaks, then what was lost of it.
+    pub(super) fn step_states(&self, plan: &Plan) -> States {
+        let mut states = States::new();
+        for (number, _) in &plan.steps {
+            let recorded = self.persisted.step_statuses.iter().find(|status| status.step_number == *number);
+            let state = match recorded {
+                Some(recorded) if !matches!(recorded.status, StepState::Pending | StepState::Executing) => {
+                    let failure = recorded.error_message.clone().map(|message| {
+                        let known = self.executions.get(number).and_then(|ke| ke.status.as_ref()?.error_type);
+                        let lost = self.lost.get(number).map(|(error_type, _)| *error_type);
+                        (known.or(lost).unwrap_or(ErrorType::UnknownError), message)
+                    });
+                    (recorded.status, failure)
+                }
+                recorded => match (self.executions.get(number), self.lost.get(number)) {
+                    (_, Some(lost)) => (StepState::Failed, Some(lost.clone())),
+                    (Some(execution), None) => state_of(execution),
+                    (None, None) if recorded.is_some_and(|r| r.status == StepState::Executing) => {
+                        (StepState::Executing, None)
+                    }
+                    (None, None) => (StepState::Pending, None),
+                },
+            };
+            states.insert(*number, state);
+        }
+        for batch in plan.graph.batches() {
+            for number in batch {
+                if states.get(&number).is_none_or(|(state, _)| *state != StepState::Pending) {
+                    continue;
+                }
+                let cause = plan.graph.dependencies_of(number).iter().copied().find(|before| {
+                    states.get(before).is_some_and(|(s, _)| matches!(s, StepState::Failed | StepState::Skipped))
+                });
+                if let Some(before) = cause {
+                    let what = match states.get(&before) {
+                        Some((StepState::Skipped, _)) => "was skipped",
+                        _ => "failed",
+                    };
+                    let reason = (ErrorType::DependencyFailed, format!("not run: step {before}, which it needs, {what}"));
+                    states.insert(number, (StepState::Skipped, Some(reason)));
+                }
+            }
+        }
+        states
+    }
+
+    /// Why no new step starts; `None` while they may.
+    pub(super) fn halted(&self, plan: &Plan, states: &States) -> Option<Halt> {
+        let critical = plan.steps.iter().find(|(number, step)| {
+            step.critical && states.get(*number).is_some_and(|(state, _)| *state == StepState::Failed)
+        });
+        if let Some((number, _)) = critical {
+            return Some(Halt::Critical(*number));
+        }
+        if self.workflow.spec.shutdown.is_some() {
+            return Some(Halt::Shutdown);
+        }
+        (self.workflow.spec.suspend == Some(true)).then_some(Halt::Suspended)
+    }
+
+    /// Brings the draft up to what the executions say; true when a step's state changed.
+    pub(super) fn update_steps(&mut self, plan: &Plan, now: Timestamp) -> bool {
+        let states = self.step_states(plan);
+        let statuses: Vec<StepStatus> = plan
+            .steps
+            .iter()
+            .map(|(number, step)| self.step_status(*number, step, states.get(number).cloned(), now))
+            .collect();
+        let changed = statuses != self.draft.step_statuses;
+        let completed = statuses.iter().filter(|status| status.status == StepState::Completed).count();
+        let of = |state| statuses.iter().find(|status| status.status == state).map(|status| status.step_number);
+        self.draft.current_step = of(StepState::Executing).or(of(StepState::Pending)).or(self.draft.current_step);
+        self.draft.completed_steps = i32::try_from(completed).ok();
+        self.draft.progress = Some(format!("{completed}/{}", statuses.len()));
+        let running: Vec<String> = statuses
+            .iter()
+            .filter(|status| status.status == StepState::Executing)
+            .map(|status| format!("{} ({})", status.step_number, status.action))
+            .collect();
+        if !running.is_empty() {
+            self.draft.message = Some(cut(&format!("running: {}", running.join(", ")), 1000));
+        }
+        self.draft.step_statuses = statuses;
+        changed
+    }
+
+    fn step_status(
+        &self,
+        number: i32,
+        step: &PlannedStep,
+        state: Option<(StepState, Option<(ErrorType, String)>)>,
+        now: Timestamp,
+    ) -> StepStatus {
+        let (status, failure) = state.unwrap_or((StepState::Pending, None));
+        let recorded = self.draft.step_statuses.iter().find(|earlier| earlier.step_number == number);
+        if let Some(recorded) = recorded
+            && recorded.status == status
+            && !matches!(status, StepState::Executing | StepState::Pending)
+        {
+            return recorded.clone();
+        }
+        let execution = self.executions.get(&number);
+        let of_execution = execution.and_then(|execution| execution.status.as_ref());
+        let terminal = !matches!(status, StepState::Pending | StepState::Executing);
+        let end = of_execution.and_then(|s| s.completion_time.clone());
+        StepStatus {
+            step_number: number,
+            action: step.execution.spec.action.clone(),
+            status,
+            start_time: of_execution
+                .and_then(|s| s.start_time.clone())
+                .or_else(|| recorded.and_then(|recorded| recorded.start_time.clone())),
+            end_time: terminal.then(|| end.unwrap_or(MicroTime(now))).filter(|_| status != StepState::Skipped),
+            retries_attempted: of_execution
+                .and_then(|s| s.execution_results.as_ref())
+                .map_or(0, |results| results.retries_attempted),
+            error_message: failure.map(|(_, message)| cut(&message, 1000)),
+            result: of_execution
+                .filter(|_| status == StepState::Completed)
+                .and_then(|s| s.message.as_deref())
+                .map(|message| cut(message, 1000)),
+            k8s_execution_ref: execution
+                .map(|execution| reference_to(execution))
+                .or_else(|| recorded.and_then(|recorded| recorded.k8s_execution_ref.clone())),
+        }
+    }
+
+    pub(super) fn fail_workflow(&mut self, error_type: ErrorType, step: Option<i32>, reason: &str, now: Timestamp) {
+        let reason = cut(reason, names::TEXT_MAX);
+        self.skip_pending("not run: the workflow failed before");
+        self.enter(WorkflowPhase::Failed, now);
+        self.draft.completion_time = Some(MicroTime(now));
+        self.draft.failed_step = step;
+        self.draft.failed_action =
+            step.and_then(|n| self.draft.step_statuses.iter().find(|s| s.step_number == n)).map(|s| s.action.clone());
+        self.draft.error_type = Some(error_type);
+        self.draft.failure_reason = Some(reason.clone());
+        self.draft.message = Some(reason.clone());
+        let completed = self.numbers_of(StepState::Completed);
+        self.draft.execution_snapshot = Some(ExecutionSnapshot {
+            completed_steps: completed,
+            current_step: self.draft.current_step,
+            ..ExecutionSnapshot::default()
+        });
+        self.condition("Succeeded", false, "Failed", &reason, now);
+        self.measure(now);
+    }
+
+    pub(super) fn numbers_of(&self, state: StepState) -> Vec<i32> {
+        self.draft.step_statuses.iter().filter(|s| s.status == state).map(|s| s.step_number).collect()
+    }
+
+    pub(super) fn skip_pending(&mut self, reason: &str) {
+        for step in &mut self.draft.step_statuses {
+            if step.status == StepState::Pending {
+                step.status = StepState::Skipped;
+                step.error_message = Some(reason.to_owned());
+            }
+        }
+    }
+
+    pub(super) fn undo_hints(&self) -> Vec<String> {
+        self.executions
+            .values()
+            .filter_map(|execution| {
+                let status = execution.status.as_ref()?;
+                let rollback = status.rollback_information.as_ref().filter(|rollback| rollback.available)?;
+                let parameters = serde_json::to_string(rollback.rollback_parameters.as_ref()?).ok()?;
+                Some(cut(
+                    &format!(
+                        "undo step {} on {} ({}): {parameters}",
+                        execution.spec.step_number,
+                        status.target_name.as_deref().unwrap_or("its target"),
+                        rollback.rollback_action.as_deref().unwrap_or("restore"),
+                    ),
+                    1000,
+                ))
+            })
+            .collect()
+    }
+
+    pub(super) fn rollback_strategy(&self) -> RollbackStrategy {
+        self.workflow.spec.execution_strategy.rollback_strategy
+    }
+
+    pub(super) fn status_patch(&self) -> Option<Value> {
+        let old = serde_json::to_value(&self.persisted).unwrap_or_default();
+        let new = serde_json::to_value(&self.draft).unwrap_or_default();
+        let change = merge_patch(&old, &new)?;
+        Some(json!({"metadata": {"resourceVersion": self.workflow.metadata.resource_version}, "status": change}))
+    }
+
+    pub(super) fn written(&mut self, workflow: Arc<WorkflowExecution>, out: &mut Vec<WorkflowCommand>) {
+        self.persisted = workflow.status.clone().unwrap_or_default();
+        self.workflow = workflow;
+        self.draft = self.persisted.clone();
+        self.announce_steps(out);
+        let transitions = self.persisted.phase_transitions.clone();
+        for index in self.announced..transitions.len() {
+            let Some(phase) = phase_of(&transitions[index].phase) else { continue };
+            let before = index.checked_sub(1).and_then(|i| transitions.get(i)).and_then(|earlier| {
+                Some((phase_of(&earlier.phase)?, seconds_between(earlier.time.0, transitions[index].time.0)))
+            });
+            let message = self.persisted.message.clone().unwrap_or_default();
+            out.push(WorkflowCommand::Announce(Announcement::Workflow {
+                phase,
+                before,
+                error_type: self.persisted.error_type.filter(|_| phase == WorkflowPhase::Failed),
+                message: if index + 1 == transitions.len() { message.clone() } else { String::new() },
+            }));
+            let note = match before {
+                Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
+                None => phase.as_str().to_owned(),
+            };
+            out.push(publish("PhaseTransition", false, &note));
+            match phase {
+                WorkflowPhase::Completed => out.push(publish("WorkflowCompleted", false, &message)),
+                WorkflowPhase::Failed if self.persisted.error_type == Some(ErrorType::Cancelled) => {
+                    out.push(publish("WorkflowCancelled", true, &message));
+                }
+                WorkflowPhase::Failed => out.push(publish("WorkflowFailed", true, &message)),
+                WorkflowPhase::Planning
+                | WorkflowPhase::Validating
+                | WorkflowPhase::Executing
+                | WorkflowPhase::Paused
+                | WorkflowPhase::RollingBack
+                | WorkflowPhase::Monitoring => {}
+            }
+        }
+        self.announced = transitions.len();
+    }
+
+    fn announce_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
+        for step in &self.persisted.step_statuses {
+            let before = self.published.insert(step.step_number, step.status).unwrap_or(StepState::Pending);
+            if before == step.status {
+                continue;
+            }
+            let what = format!("step {} ({})", step.step_number, step.action);
+            let why = step.error_message.clone().unwrap_or_default();
+            if before == StepState::Pending && step.status != StepState::Skipped {
+                out.push(publish("StepStarted", false, &what));
+            }
+            match step.status {
+                StepState::Completed => out.push(publish("StepCompleted", false, &what)),
+                StepState::Failed => out.push(publish("StepFailed", true, &format!("{what}: {why}"))),
+                StepState::Skipped => out.push(publish("StepSkipped", true, &format!("{what}: {why}"))),
+                StepState::Pending | StepState::Executing | StepState::RolledBack => {}
+            }
+        }
+    }
+}
+
+fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {
+    WorkflowCommand::Publish(EventRecord { reason, warning, action: "Reconcile", note: cut(note, 1000) })
+}
+
+fn phase_of(text: &str) -> Option<WorkflowPhase> {
+    serde_json::from_value(json!(text)).ok()
+}
+
+/// Completed counts only in phase completed, not in rollback_ready. One that is deleted before was cancelled.
+fn state_of(execution: &KubernetesExecution) -> (StepState, Option<(ErrorType, String)>) {
+    let status = execution.status.as_ref();
+    match status.and_then(|status| status.phase) {
+        Some(ExecutionPhase::Completed) => (StepState::Completed, None),
+        Some(ExecutionPhase::Failed) => {
+            let error_type = status.and_then(|status| status.error_type).unwrap_or(ErrorType::UnknownError);
+            let reason = status.and_then(|status| status.failure_reason.clone()).unwrap_or_default();
+            (StepState::Failed, Some((error_type, reason)))
+        }
+        _ if execution.metadata.deletion_timestamp.is_some() => {
+            let message = "its KubernetesExecution was deleted while it ran".to_owned();
+            (StepState::Failed, Some((ErrorType::Cancelled, message)))
+        }
+        _ => (StepState::Executing, None),
+    }
+}
+
+fn reference_to(execution: &KubernetesExecution) -> ObjectRef {
+    ObjectRef {
+        api_version: Some(names::EXECUTION_API_VERSION.to_owned()),
+        kind: Some(names::EXECUTION_KIND.to_owned()),
+        name: execution.metadata.name.clone().unwrap_or_default(),
+        namespace: execution.metadata.namespace.clone(),
+        uid: execution.metadata.uid.clone(),
+    }
+}
+
+/// The name of a workflow, for messages.
+pub(super) fn step_name(plan: &Plan, number: i32) -> String {
+    plan.steps.get(&number).map_or_else(|| number.to_string(), |step| format!("{number} ({})", step.name))
+}
+
+/// Lineage that logs follow.
+pub fn correlation_id(workflow: &WorkflowExecution) -> String {
+    let annotations = workflow.metadata.annotations.as_ref();
+    annotations
+        .and_then(|annotations| annotations.get(names::ANNOTATION_CORRELATION_ID).cloned())
+        .or_else(|| workflow.metadata.uid.clone())
+        .unwrap_or_default()
+}
