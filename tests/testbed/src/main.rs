@@ -1,0 +1,3 @@
+//! A control plane with a fake kubelet, for playing.
+
+fn main() {}
