@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -22,7 +21,6 @@ pub(super) struct Node {
     pub(super) runner: Runner,
     pub(super) script: Option<ScriptFn>,
     pub(super) report_running: bool,
-    pub(super) pods_seen: AtomicU32,
 }
 
 /// How the kubelet's work on a pod ended.
@@ -50,7 +48,7 @@ impl Node {
         seen_running: bool,
         mut ending: watch::Receiver<Ending>,
     ) -> Outcome {
-        let mut report = self.new_report(&pod);
+        let mut report = PodReport::new(&pod);
         let script = self.script.as_ref().and_then(|script| script(&pod));
         let unreachable = matches!(script, Some(PodScript::Unreachable { .. }));
         let result = self
@@ -100,7 +98,7 @@ impl Node {
                 if run {
                     // The node does its work whatever is asked of it; it only can't tell.
                     let (_not_told, mut deaf) = watch::channel(Ending::No);
-                    let mut unsaid = self.new_report(pod);
+                    let mut unsaid = PodReport::new(pod);
                     tokio::select! {
                         _ = self.run_kubectl(pod, &mut unsaid, &mut deaf, false) => {}
                         _ = ending.wait_for(|ending| *ending == Ending::Stopped) => {}
@@ -110,7 +108,7 @@ impl Node {
             }
             Some(PodScript::Evict { after_run }) => {
                 if after_run {
-                    self.run_kubectl(pod, &mut self.new_report(pod), ending, false)
+                    self.run_kubectl(pod, &mut PodReport::new(pod), ending, false)
                         .await?;
                 }
                 report.evict("The node was low on resource: memory.");
@@ -151,7 +149,7 @@ impl Node {
             self.run_kubectl(pod, report, ending, self.report_running).await?;
         }
         if let Some(Pretence { code, message }) = pretence {
-            *report = self.new_report(pod);
+            *report = PodReport::new(pod);
             report.set_unfinished(|state| state.ended(code, reason_of(code), &message));
         }
         self.report(pod, report, ending).await
@@ -290,16 +288,6 @@ impl Node {
         ending: &mut watch::Receiver<Ending>,
     ) -> Result<(), Ending> {
         unless_ended(ending, self.api.report(pod, report)).await
-    }
-
-    fn new_report(&self, pod: &Pod) -> PodReport {
-        let [.., high, low] = self.pods_seen.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        PodReport::new(
-            pod,
-            super::node_ip(node.unwrap_or_default()),
-            format!("10.244.{high}.{low}"),
-        )
     }
 }
 

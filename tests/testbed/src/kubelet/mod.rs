@@ -12,7 +12,6 @@ mod volumes;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -186,7 +185,6 @@ async fn prepare(access: Access, runner: Runner, options: FakeKubeletOptions) ->
         runner,
         script,
         report_running,
-        pods_seen: AtomicU32::new(1),
     };
     Ok(Table::new(Arc::new(node), names))
 }

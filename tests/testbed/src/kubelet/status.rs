@@ -5,6 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::node_ip;
+
 /// What is known of one container.
 #[derive(Clone)]
 pub(super) enum ContainerState {
@@ -100,18 +102,19 @@ pub(super) struct PodReport {
 }
 
 impl PodReport {
-    pub(super) fn new(pod: &Pod, host_ip: String, pod_ip: String) -> Self {
+    pub(super) fn new(pod: &Pod) -> Self {
         let spec = pod.spec.clone().unwrap_or_default();
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
         let report = |container: &Container| ContainerReport {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
             state: ContainerState::waiting("ContainerCreating", ""),
         };
         Self {
-            uid: pod.metadata.uid.clone().unwrap_or_default(),
             started: Timestamp::now(),
-            host_ip,
-            pod_ip,
+            host_ip: node_ip(spec.node_name.as_deref().unwrap_or_default()),
+            pod_ip: pod_ip(&uid),
+            uid,
             init: spec.init_containers.iter().flatten().map(report).collect(),
             main: spec.containers.iter().map(report).collect(),
             evicted: None,
@@ -212,6 +215,17 @@ impl PodReport {
         // The uid makes the API server refuse the patch for a later pod of the same name.
         json!({"metadata": {"uid": self.uid}, "status": status})
     }
+}
+
+/// An address nobody answers at. It follows from the uid, because a pod must keep its address over a restart of the
+/// fake kubelet: the API server refuses a second one.
+fn pod_ip(uid: &str) -> String {
+    let number = uid
+        .get(..4)
+        .and_then(|digits| u16::from_str_radix(digits, 16).ok())
+        .unwrap_or(0);
+    let [high, low] = number.to_be_bytes();
+    format!("10.244.{high}.{low}")
 }
 
 fn container_status(uid: &str, container: &ContainerReport) -> Value {

@@ -112,7 +112,9 @@ impl Table {
                     .filter(|uid| !self.listed.contains(*uid))
                     .cloned()
                     .collect();
-                gone.iter().for_each(|uid| self.on_gone(uid));
+                for uid in gone {
+                    self.on_gone(&uid);
+                }
             }
             Err(error) => tracing::debug!(%error, "watching pods"),
         }
@@ -183,7 +185,9 @@ impl Table {
             .iter()
             .filter(|(_, entry)| entry.stage == Stage::Waiting);
         let waiting: Vec<_> = waiting.map(|(uid, _)| uid.clone()).collect();
-        waiting.iter().for_each(|uid| self.advance(uid));
+        for uid in waiting {
+            self.advance(&uid);
+        }
     }
 
     fn bind(&mut self, uid: &str) {
