@@ -230,7 +230,7 @@ impl ControlPlane {
             .process_group(0);
         let mut runner = command
             .spawn()
-            .context(|| format!("running {:?}", command.get_program()))?;
+            .context(|| format!("running {}", command.get_program().display()))?;
         let output = runner.stdout.take();
         let orders = Mutex::new(runner.stdin.take());
         let mut this = Self {
