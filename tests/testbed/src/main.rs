@@ -67,7 +67,9 @@ impl KubeletArgs {
     reason = "the one place that reports an error to a person"
 )]
 async fn main() -> std::process::ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    // The client reports each answer of an API server that isn't ready as an error.
+    let default = || "warn,kube_client=off".into();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

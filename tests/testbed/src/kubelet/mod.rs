@@ -70,7 +70,7 @@ impl FakeKubeletOptions {
 ///
 /// A pod whose image is `registry.k8s.io/kubectl`, or that has the label `kubernaut.io/execution-uid`, has each of its
 /// containers run, one after the other, as a kubectl process with a token of the pod's service account, its
-/// environment and its `downwardAPI`, Secret, ConfigMap and `emptyDir` volumes. Any other pod is Running and Ready at once.
+/// environment and its `downwardAPI`, Secret, `ConfigMap` and `emptyDir` volumes. Any other pod is Running and Ready at once.
 ///
 /// # Guarantees
 /// - A pod is run at most once, also by a later fake kubelet of the same control plane: one that was started before

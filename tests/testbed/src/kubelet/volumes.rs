@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt};
 pub(super) struct Volumes(BTreeMap<String, PathBuf>);
 
 impl Volumes {
-    /// Writes the pod's `downwardAPI`, Secret, ConfigMap and `emptyDir` volumes below `dir`. Other kinds stay out: kubectl
+    /// Writes the pod's `downwardAPI`, Secret, `ConfigMap` and `emptyDir` volumes below `dir`. Other kinds stay out: kubectl
     /// gets its token by a kubeconfig.
     ///
     /// The error says what is missing; a kubelet waits for it.
