@@ -1,0 +1,134 @@
+//! A control plane with fake nodes, for playing: `./dev cluster up` runs this.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, TestbedError};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A Kubernetes control plane with fake nodes
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a control plane and a fake kubelet until SIGTERM or SIGINT
+    ///
+    /// Prints the path of the admin's kubeconfig when ready, and makes a file `ready` in the state directory.
+    Up {
+        /// Where keys, data and logs live until then; must not exist yet
+        #[arg(long)]
+        state: Option<PathBuf>,
+        /// Record requests in audit.log of the state directory
+        #[arg(long)]
+        audit_log: bool,
+        #[command(flatten)]
+        kubelet: KubeletArgs,
+    },
+    /// Run only the fake kubelet, until SIGTERM or SIGINT
+    FakeKubelet {
+        /// A kubeconfig of a user who may do everything
+        #[arg(long)]
+        kubeconfig: PathBuf,
+        /// The directory of kubectl
+        #[arg(long)]
+        bin_dir: PathBuf,
+        /// Where the pods' files stand; the same again keeps pods from running twice
+        #[arg(long)]
+        dir: PathBuf,
+        #[command(flatten)]
+        kubelet: KubeletArgs,
+    },
+}
+
+#[derive(Args)]
+struct KubeletArgs {
+    /// How many nodes there are
+    #[arg(long, default_value_t = 2)]
+    nodes: usize,
+}
+
+impl KubeletArgs {
+    fn options(&self) -> FakeKubeletOptions {
+        FakeKubeletOptions {
+            nodes: self.nodes,
+            ..FakeKubeletOptions::default()
+        }
+    }
+}
+
+#[tokio::main]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that reports an error to a person"
+)]
+async fn main() -> std::process::ExitCode {
+    // The client reports each answer of an API server that isn't ready as an error.
+    let default = || "warn,kube_client=off".into();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Cli::parse().command).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kubernaut-testbed: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), TestbedError> {
+    // Listened to from the beginning: a signal during the start must clean up as well.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| io("listening to SIGTERM", e))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| io("listening to SIGINT", e))?;
+    tokio::select! {
+        result = serve(command) => result,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// Never returns but with an error; dropped, it stops all.
+async fn serve(command: Command) -> Result<(), TestbedError> {
+    match command {
+        Command::Up {
+            state,
+            audit_log,
+            kubelet,
+        } => {
+            let options = ControlPlaneOptions {
+                audit_log,
+                state_dir: state,
+                ..ControlPlaneOptions::default()
+            };
+            let control_plane = ControlPlane::start(options).await?;
+            let _kubelet = FakeKubelet::start(&control_plane, kubelet.options()).await?;
+            let ready = control_plane.state_dir().join("ready");
+            std::fs::write(ready, "").map_err(|e| io("telling that all is ready", e))?;
+            println!("{}", control_plane.admin_kubeconfig().display());
+            std::future::pending().await
+        }
+        Command::FakeKubelet {
+            kubeconfig,
+            bin_dir,
+            dir,
+            kubelet,
+        } => {
+            let _kubelet = FakeKubelet::start_with(&kubeconfig, &bin_dir, &dir, kubelet.options()).await?;
+            std::future::pending().await
+        }
+    }
+}
+
+fn io(what: &str, source: std::io::Error) -> TestbedError {
+    TestbedError::Io {
+        what: what.into(),
+        source,
+    }
+}

@@ -1,0 +1,307 @@
+//! What the fake kubelet does with pods, seen through Jobs.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, PropagationPolicy};
+use serde_json::json;
+
+use crate::scene::{Namespaced, SCALE, bed, eventually, job, phase, terminated};
+
+#[tokio::test]
+async fn a_job_of_kubectl_changes_the_cluster_with_the_rights_of_its_account() {
+    let bed = bed().await;
+    bed.namespace("scale").await;
+    let api = Namespaced::new(&bed.client().await, "scale");
+    api.create(&job("scale", "scaler", &SCALE, &json!({}))).await;
+    assert_eq!(api.end_of("scale").await.0, "Complete");
+    eventually("three ready replicas", async || {
+        let status = api.deployments.get("web").await.expect("the Deployment").status?;
+        (status.ready_replicas == Some(3)).then_some(())
+    })
+    .await;
+    let pods = api.pods_of("scale").await;
+    assert_eq!(terminated(&pods[0]), (0, "Completed".into(), String::new()));
+    let runs = bed.runs_of(&pods);
+    assert_eq!(runs.len(), 1);
+    assert_eq!(
+        runs[0].argv,
+        ["kubectl", "scale", "deployment/web", "--replicas=3"]
+    );
+    assert_eq!(runs[0].exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn a_missing_right_fails_the_job_and_its_pod_says_why() {
+    let bed = bed().await;
+    bed.namespace("forbidden").await;
+    let api = Namespaced::new(&bed.client().await, "forbidden");
+    api.create(&job(
+        "delete",
+        "scaler",
+        &["delete", "deployment/web"],
+        &json!({}),
+    ))
+    .await;
+    assert_eq!(
+        api.end_of("delete").await,
+        ("Failed".into(), "BackoffLimitExceeded".into())
+    );
+    let (code, reason, message) = terminated(&api.pods_of("delete").await[0]);
+    assert_eq!((code, reason.as_str()), (1, "Error"));
+    assert!(message.contains("Error from server (Forbidden)"), "{message}");
+}
+
+#[tokio::test]
+async fn a_payload_travels_as_an_annotation_and_is_read_from_its_mount() {
+    let bed = bed().await;
+    bed.namespace("payload").await;
+    let api = Namespaced::new(&bed.client().await, "payload");
+    let args = [
+        "patch",
+        "deployment/web",
+        "--subresource=scale",
+        "--type=merge",
+        "--patch-file=/payload/patch.json",
+    ];
+    let payload = json!({"kubernaut.io/payload": "{\"spec\":{\"replicas\":2}}"});
+    api.create(&job("patch", "scaler", &args, &payload)).await;
+    assert_eq!(api.end_of("patch").await.0, "Complete");
+    assert_eq!(api.replicas().await, Some(2));
+}
+
+#[tokio::test]
+async fn a_hanging_pod_goes_only_after_its_end_is_confirmed() {
+    let bed = bed().await;
+    bed.namespace("hang").await;
+    let api = Namespaced::new(&bed.client().await, "hang");
+    api.create(&job("hang", "scaler", &SCALE, &json!({"script": "hang"})))
+        .await;
+    api.pod_when("hang", |pod| phase(pod) == "Running").await;
+    let foreground = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        ..Default::default()
+    };
+    api.jobs
+        .delete("hang", &foreground)
+        .await
+        .expect("the deletion is accepted");
+    eventually("the Job is gone", async || {
+        api.jobs
+            .get_opt("hang")
+            .await
+            .expect("an answer")
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    assert!(
+        api.pods_of("hang").await.is_empty(),
+        "a foreground deletion ends after the pod's"
+    );
+    assert_eq!(api.replicas().await, Some(1), "a script that hangs runs nothing");
+}
+
+#[tokio::test]
+async fn scripts_show_a_job_every_way_to_fail() {
+    let bed = bed().await;
+    bed.namespace("scripts").await;
+    let api = Namespaced::new(&bed.client().await, "scripts");
+    for (name, script) in [
+        ("image", "image"),
+        ("exit", "exit"),
+        ("lie", "run then exit"),
+        ("evict", "evict"),
+        ("unreachable", "unreachable"),
+        ("delay", "delay"),
+    ] {
+        api.create(&job(name, "scaler", &SCALE, &json!({"script": script})))
+            .await;
+    }
+
+    let waiting = api.pod_when("image", |pod| {
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.clone())
+            .unwrap_or_default();
+        let reasons = statuses
+            .into_iter()
+            .filter_map(|status| status.state?.waiting?.reason);
+        reasons.collect::<Vec<_>>() == ["ErrImagePull"]
+    });
+    assert_eq!(phase(&waiting.await), "Pending");
+
+    assert_eq!(
+        api.end_of("exit").await,
+        ("Failed".into(), "BackoffLimitExceeded".into())
+    );
+    let pods = api.pods_of("exit").await;
+    assert_eq!(terminated(&pods[0]), (3, "Error".into(), "three".into()));
+    assert!(bed.runs_of(&pods).is_empty());
+
+    assert_eq!(api.end_of("lie").await.0, "Failed");
+    let pods = api.pods_of("lie").await;
+    assert_eq!(terminated(&pods[0]), (1, "Error".into(), "lied".into()));
+    assert_eq!(
+        bed.runs_of(&pods)[0].exit_code,
+        Some(0),
+        "the effect is there all the same"
+    );
+
+    assert_eq!(
+        api.end_of("evict").await,
+        ("Failed".into(), "PodFailurePolicy".into())
+    );
+    let pods = api.pods_of("evict").await;
+    assert_eq!(
+        pods[0]
+            .status
+            .as_ref()
+            .and_then(|status| status.reason.as_deref()),
+        Some("Evicted")
+    );
+    assert_eq!(bed.runs_of(&pods).len(), 1);
+
+    assert_eq!(api.end_of("delay").await.0, "Complete");
+
+    let pod = api.pod_when("unreachable", |pod| phase(pod) == "Running").await;
+    eventually("the unreachable node's work", async || {
+        (bed.runs_of(std::slice::from_ref(&pod)).first()?.exit_code == Some(0)).then_some(())
+    })
+    .await;
+    api.pods
+        .delete(&pod.name_any(), &DeleteParams::default())
+        .await
+        .expect("the deletion is accepted");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let still_there = api.pods.get(&pod.name_any()).await.expect("the pod stays");
+    assert!(still_there.metadata.deletion_timestamp.is_some());
+    assert_eq!(phase(&still_there), "Running");
+    let force = DeleteParams::default().grace_period(0);
+    api.pods
+        .delete(&pod.name_any(), &force)
+        .await
+        .expect("a person can let it go");
+}
+
+#[tokio::test]
+async fn init_containers_run_first_and_a_failed_one_stops_the_pod() {
+    let bed = bed().await;
+    bed.namespace("init").await;
+    let api = Namespaced::new(&bed.client().await, "init");
+    let mut two_steps = job("two-steps", "scaler", &SCALE, &json!({}));
+    let spec = two_steps
+        .spec
+        .as_mut()
+        .and_then(|spec| spec.template.spec.as_mut())
+        .expect("a pod spec");
+    let step = |name: &str, args: &[&str]| {
+        let mut container = spec.containers[0].clone();
+        container.name = name.into();
+        container.args = Some(args.iter().map(ToString::to_string).collect());
+        container
+    };
+    spec.init_containers = Some(vec![
+        step("first", &["get", "deployment/web"]),
+        step("second", &["get", "deployment/none"]),
+    ]);
+    api.create(&two_steps).await;
+    assert_eq!(api.end_of("two-steps").await.0, "Failed");
+    let pods = api.pods_of("two-steps").await;
+    let init = pods[0]
+        .status
+        .clone()
+        .and_then(|status| status.init_container_statuses)
+        .expect("statuses");
+    let ends = init
+        .into_iter()
+        .map(|status| status.state.and_then(|state| state.terminated).expect("an end"));
+    let ends: Vec<_> = ends
+        .map(|end| (end.exit_code, end.message.unwrap_or_default()))
+        .collect();
+    assert_eq!(ends[0], (0, String::new()));
+    assert!(ends[1].0 == 1 && ends[1].1.contains("(NotFound)"), "{ends:?}");
+    assert_eq!(
+        api.replicas().await,
+        Some(1),
+        "the container after them never ran"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_is_mounted_and_waited_for() {
+    let bed = bed().await;
+    bed.namespace("secret").await;
+    let api = Namespaced::new(&bed.client().await, "secret");
+    let args = [
+        "patch",
+        "deployment/web",
+        "--subresource=scale",
+        "--type=merge",
+        "--patch-file=/secret/patch.json",
+    ];
+    let mut with_secret = job("secret", "scaler", &args, &json!({}));
+    let spec = with_secret
+        .spec
+        .as_mut()
+        .and_then(|spec| spec.template.spec.as_mut())
+        .expect("a pod spec");
+    spec.volumes.get_or_insert_default().push(
+        serde_json::from_value(json!({"name": "secret", "secret": {"secretName": "patch"}}))
+            .expect("a volume"),
+    );
+    spec.containers[0]
+        .volume_mounts
+        .get_or_insert_default()
+        .push(serde_json::from_value(json!({"name": "secret", "mountPath": "/secret"})).expect("a mount"));
+    api.create(&with_secret).await;
+    let message = |pod: &Pod| {
+        let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+        statuses[0].state.as_ref()?.waiting.as_ref()?.message.clone()
+    };
+    api.pod_when("secret", |pod| {
+        message(pod).is_some_and(|m| m.contains("not found"))
+    })
+    .await;
+    bed.control_plane
+        .apply_yaml(
+            r#"{apiVersion: v1, kind: Secret, metadata: {name: patch, namespace: secret},
+                stringData: {patch.json: '{"spec": {"replicas": 2}}'}}"#,
+        )
+        .await
+        .expect("the secret");
+    assert_eq!(api.end_of("secret").await.0, "Complete");
+    assert_eq!(api.replicas().await, Some(2));
+}
+
+#[tokio::test]
+async fn a_deleted_pods_process_is_gone_before_the_pod_is() {
+    let bed = bed().await;
+    bed.namespace("process").await;
+    let api = Namespaced::new(&bed.client().await, "process");
+    api.create(&job(
+        "watch",
+        "scaler",
+        &["get", "deployment/web", "--watch"],
+        &json!({}),
+    ))
+    .await;
+    let pods = [api.pod_when("watch", |pod| phase(pod) == "Running").await];
+    assert_eq!(bed.runs_of(&pods)[0].ended, None);
+    let foreground = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        ..Default::default()
+    };
+    api.jobs
+        .delete("watch", &foreground)
+        .await
+        .expect("the deletion is accepted");
+    eventually("the pod is gone", async || {
+        api.pods_of("watch").await.is_empty().then_some(())
+    })
+    .await;
+    let run = &bed.runs_of(&pods)[0];
+    assert!(run.ended.is_some() && run.exit_code.is_none(), "{run:?}");
+}
