@@ -5,4 +5,24 @@
 
 mod settings;
 
+pub mod duration;
+pub mod graph;
+pub mod actions;
+pub mod manifest_kinds;
+pub mod mapping;
+pub mod parameters;
+pub mod plan;
+
+pub mod reads;
+pub mod before;
+pub mod render;
+pub mod job_view;
+pub mod classify;
+pub mod after;
+pub mod rbac;
+
+pub mod outcome;
+pub mod step;
+pub mod workflow;
+
 pub use settings::Settings;

@@ -1,3 +1,5 @@
+//! What machines ask of the API and what comes back.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -159,7 +159,7 @@ impl StepMachine {
         let facts = std::mem::take(&mut look.facts);
         self.look = None;
         let outcome =
-            after::postcondition(&self.execution, checked, attempt, self.draft.rollback_information.as_ref(), &facts, what, said);
+            after::postcondition(&self.execution, checked, attempt, &facts, what, said);
         Some((outcome, after::rollout_patience(&facts)))
     }
 

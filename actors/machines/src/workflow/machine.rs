@@ -73,12 +73,6 @@ enum Purpose {
     Find(i32),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    Again,
-    Wait,
-}
-
 /// When a terminal workflow shall be deleted (spec.ttlSecondsAfterFinished); `None` keeps it.
 pub fn expires_at(workflow: &WorkflowExecution) -> Option<Timestamp> {
     let status = workflow.status.as_ref()?;
@@ -139,11 +133,7 @@ impl WorkflowMachine {
             },
             WorkflowEvent::Tick => {}
         }
-        for _ in 0..64 {
-            if self.advance(now, &mut out) == Flow::Wait {
-                break;
-            }
-        }
+        self.advance(now, &mut out);
         out
     }
 
@@ -345,9 +335,9 @@ impl WorkflowMachine {
         self.inflight.values().any(|other| *other == purpose)
     }
 
-    fn advance(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Flow {
+    fn advance(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         if self.stopped {
-            return Flow::Wait;
+            return;
         }
         self.next_check = None;
         if self.gone || self.workflow.metadata.deletion_timestamp.is_some() {
@@ -355,7 +345,7 @@ impl WorkflowMachine {
         }
         if let Some(until) = self.pause_until {
             if now < until {
-                return Flow::Wait;
+                return;
             }
             self.pause_until = None;
         }
@@ -365,14 +355,14 @@ impl WorkflowMachine {
                 let command = ApiCommand::GetWorkflow { namespace: self.namespace(), name };
                 self.call(Purpose::Refetch, command, out);
             }
-            return Flow::Wait;
+            return;
         }
         if self.is_under_way(Purpose::Write) {
             // Executions may start meanwhile: they do not depend on what the status says.
             if self.draft.phase == Some(WorkflowPhase::Executing) {
                 self.start_ready_steps(now, out);
             }
-            return Flow::Wait;
+            return;
         }
         match self.persisted.phase {
             Some(WorkflowPhase::Completed | WorkflowPhase::Failed) => self.terminal(out),
@@ -384,19 +374,18 @@ impl WorkflowMachine {
         }
     }
 
-    fn terminal(&mut self, out: &mut Vec<WorkflowCommand>) -> Flow {
+    fn terminal(&mut self, out: &mut Vec<WorkflowCommand>) {
         self.release_recorded(out);
         self.stop(out)
     }
 
-    fn stop(&mut self, out: &mut Vec<WorkflowCommand>) -> Flow {
+    fn stop(&mut self, out: &mut Vec<WorkflowCommand>) {
         self.stopped = true;
         out.push(WorkflowCommand::Stop);
-        Flow::Wait
     }
 
     /// planning and validating: nothing of a target is read before the rights are known.
-    fn before_execution(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Flow {
+    fn before_execution(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         self.begin(now);
         if let Some(reason) = self.give_up.clone() {
             self.fail_workflow(ErrorType::UnknownError, None, &reason, now);
@@ -431,7 +420,7 @@ impl WorkflowMachine {
         }
     }
 
-    fn executing(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Flow {
+    fn executing(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         if let Some(reason) = self.give_up.clone() {
             self.fail_workflow(ErrorType::UnknownError, None, &reason, now);
             return self.write(now, out);
@@ -464,7 +453,6 @@ impl WorkflowMachine {
             }
             self.wait_until(due, "progress");
         }
-        Flow::Wait
     }
 
     /// A step that the status calls executing, and of which nothing was seen: only the API says whether it is gone.
@@ -503,8 +491,7 @@ impl WorkflowMachine {
             let ready = plan
                 .graph
                 .dependencies_of(*number)
-                .iter()
-                .all(|before| states.get(before).is_some_and(|(state, _)| *state == StepState::Completed));
+                .all(|before| states.get(&before).is_some_and(|(state, _)| *state == StepState::Completed));
             if !pending || !ready || self.is_under_way(Purpose::Create(*number)) {
                 continue;
             }
@@ -572,10 +559,9 @@ impl WorkflowMachine {
         }
     }
 
-    fn write(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Flow {
-        let Some(patch) = self.status_patch() else { return Flow::Wait };
+    fn write(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
+        let Some(patch) = self.status_patch() else { return };
         self.last_write = Some(now);
         self.call(Purpose::Write, ApiCommand::WriteWorkflowStatus { workflow: self.workflow.clone(), patch }, out);
-        Flow::Wait
     }
 }

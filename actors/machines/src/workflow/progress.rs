@@ -128,7 +128,7 @@ impl WorkflowMachine {
                 if states.get(&number).is_none_or(|(state, _)| *state != StepState::Pending) {
                     continue;
                 }
-                let cause = plan.graph.dependencies_of(number).iter().copied().find(|before| {
+                let cause = plan.graph.dependencies_of(number).find(|before| {
                     states.get(before).is_some_and(|(s, _)| matches!(s, StepState::Failed | StepState::Skipped))
                 });
                 if let Some(before) = cause {

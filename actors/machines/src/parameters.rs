@@ -1,0 +1,226 @@
+//! The parameters of an execution, checked for objects of any shape.
+
+use std::time::Duration;
+
+use kubernaut_crds::{Action, KubernetesExecution, TargetRef};
+use serde_json::Value;
+
+use crate::Settings;
+use crate::actions::{AccessRequest, ActionKind, allowed_kind, check_spelling, kind_of, rights_of, target_of};
+use crate::duration::parse_go;
+use crate::manifest_kinds::parse_manifest;
+use crate::mapping::check_base64;
+
+/// Shortest timeout of a step.
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// Shortest timeout of a drain.
+const DRAIN_TIMEOUT_MIN: Duration = Duration::from_secs(30);
+/// Longest name of a namespace.
+const NAMESPACE_MAX: usize = 63;
+/// Longest name of anything else.
+const NAME_MAX: usize = 253;
+
+/// An execution that can be run, read once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// What is done.
+    pub action: Action,
+    /// Its row in the table.
+    pub kind: ActionKind,
+    /// What it is done to.
+    pub target: TargetRef,
+    /// The budget of all attempts together.
+    pub timeout: Duration,
+    /// What the workflow's account must be allowed.
+    pub rights: Vec<AccessRequest>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Checks everything that needs no cluster (the executor's specification, 1.1), for objects of any shape: what the
+/// API server checks is checked again, since a stored object may be older than its rules.
+///
+/// # Errors
+/// All that is wrong, each with its field.
+pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Checked, Vec<String>> {
+    let spec = &execution.spec;
+    let action = Action::try_from(spec.parameters.clone()).map_err(|error| vec![error.to_string()])?;
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    if let Err(problem) = check_spelling(&spec.action, &action) {
+        problems.push(problem);
+    }
+    let timeout = check_timeout(&spec.timeout, &action, settings).unwrap_or_else(|problem| {
+        problems.push(format!("timeout: {problem}"));
+        Duration::ZERO
+    });
+    if !(0..=5).contains(&spec.max_retries) {
+        problems.push(format!("maxRetries: {} is not within 0 to 5", spec.max_retries));
+    }
+    problems.extend(check_action(&action, settings).into_iter().map(|problem| format!("parameters.{}: {problem}", action.member())));
+    match (&settings.cluster_name, spec.target_cluster.as_str()) {
+        (_, "") => {}
+        (Some(own), other) if own == other => {}
+        (Some(own), other) => problems.push(format!("targetCluster: {other:?} is not this cluster, {own:?} (--cluster-name)")),
+        (None, other) => warnings.push(format!("targetCluster {other:?} is taken for this cluster: --cluster-name is not set")),
+    }
+    let Some(kind) = kind_of(&action) else {
+        problems.push("parameters.undo.of is not an action".to_owned());
+        return Err(problems);
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (target, rights) = (target_of(&action), rights_of(&action, settings));
+    Ok(Checked { action, kind, target, timeout, rights, warnings })
+}
+
+/// A step's timeout, within its bounds.
+pub(crate) fn check_timeout(text: &str, action: &Action, settings: &Settings) -> Result<Duration, String> {
+    let timeout = parse_go(text).map_err(|error| error.to_string())?;
+    let least = if matches!(action, Action::DrainNode(_)) { DRAIN_TIMEOUT_MIN } else { TIMEOUT_MIN };
+    if timeout < least {
+        return Err(format!("{text} is too short: at least {} s", least.as_secs()));
+    }
+    if timeout > settings.max_step_timeout {
+        let most = crate::duration::format_go(settings.max_step_timeout);
+        return Err(format!("{text} is too long: at most {most} (--max-step-timeout)"));
+    }
+    Ok(timeout)
+}
+
+/// What is wrong with an action: names, ranges, namespaces, patches, manifests.
+pub(crate) fn check_action(action: &Action, settings: &Settings) -> Vec<String> {
+    let mut problems = Vec::new();
+    let target = target_of(action);
+    let mut name = |field: &str, text: &str, max: usize| {
+        if let Some(problem) = bad_name(text, max) {
+            problems.push(format!("{field}: {problem}"));
+        }
+    };
+    match action {
+        Action::ScaleDeployment(scale) => name("deployment", &scale.deployment, NAME_MAX),
+        Action::RolloutRestart(restart) => name("deployment", &restart.deployment, NAME_MAX),
+        Action::PatchDeployment(patch) => name("deployment", &patch.deployment, NAME_MAX),
+        Action::DeletePod(delete) => {
+            if let Some(pod) = &delete.pod {
+                name("pod", pod, NAME_MAX);
+            }
+        }
+        Action::CordonNode(node) | Action::UncordonNode(node) => name("node", &node.node, NAME_MAX),
+        Action::DrainNode(drain) => name("node", &drain.node, NAME_MAX),
+        Action::UpdateConfigMap(update) => name("configMap", &update.config_map, NAME_MAX),
+        Action::UpdateSecret(update) => name("secret", &update.secret, NAME_MAX),
+        Action::Undo(undo) => name("target.name", &undo.target.name, NAME_MAX),
+        Action::ApplyManifest(_) => {}
+    }
+    if let (Some(namespace), false) = (&target.namespace, matches!(action, Action::ApplyManifest(_))) {
+        name("namespace", namespace, NAMESPACE_MAX);
+    }
+    if let Some(namespace) = &target.namespace
+        && settings.protected_namespaces.contains(namespace)
+    {
+        problems.push(format!("namespace: {namespace} is protected: nothing is changed there (--protected-namespaces)"));
+    }
+    match action {
+        Action::ScaleDeployment(scale) if !(0..=1000).contains(&scale.replicas) => {
+            problems.push(format!("replicas: {} is not within 0 to 1000", scale.replicas));
+        }
+        Action::DeletePod(delete) => {
+            if delete.pod.is_some() == delete.label_selector.is_some() {
+                problems.push("exactly one of pod and labelSelector is needed".to_owned());
+            }
+            if let Some(problem) = delete.label_selector.as_deref().and_then(bad_selector) {
+                problems.push(format!("labelSelector: {problem}"));
+            }
+            problems.extend(bad_grace(delete.grace_period_seconds.unwrap_or(0)));
+        }
+        Action::DrainNode(drain) => problems.extend(bad_grace(drain.grace_period_seconds)),
+        Action::PatchDeployment(patch) => problems.extend(bad_patch(patch)),
+        Action::UpdateConfigMap(update) => problems.extend(bad_keys(update.data.keys())),
+        Action::UpdateSecret(update) => {
+            problems.extend(bad_keys(update.data.keys()));
+            problems.extend(check_base64(&update.data).err().map(|error| error.to_string()));
+        }
+        Action::ApplyManifest(apply) => problems.extend(bad_manifest(&apply.manifest, settings)),
+        _ => {}
+    }
+    problems
+}
+
+fn bad_grace(seconds: i64) -> Option<String> {
+    (!(0..=3600).contains(&seconds)).then(|| format!("gracePeriodSeconds: {seconds} is not within 0 to 3600"))
+}
+
+/// DNS-1123: no name can begin with `-` and be taken for an option.
+fn bad_name(text: &str, max: usize) -> Option<String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (c == '.' && max > NAMESPACE_MAX);
+    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let good = text.len() <= max && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last());
+    (!good).then(|| format!("{text:?} is not a name: lower case letters, digits and -, at most {max}, beginning and ending with a letter or digit"))
+}
+
+fn bad_keys<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut keys = keys.peekable();
+    if keys.peek().is_none() {
+        return vec!["data: no key is set".to_owned()];
+    }
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    keys.filter(|key| key.is_empty() || key.len() > NAME_MAX || !key.chars().all(good))
+        .map(|key| format!("data: {key:?} is not a key: letters, digits, -, _ and ."))
+        .collect()
+}
+
+fn bad_patch(patch: &kubernaut_crds::PatchDeployment) -> Option<String> {
+    let value: Result<Value, _> = serde_json::from_str(&patch.patch);
+    let json = patch.patch_type == kubernaut_crds::PatchType::Json;
+    match value {
+        Err(error) => Some(format!("patch: is not JSON: {error}")),
+        Ok(Value::Array(_)) if json => None,
+        Ok(_) if json => Some("patch: of patchType json must be an array of operations".to_owned()),
+        Ok(Value::Object(_)) => None,
+        Ok(_) => Some("patch: must be a JSON object".to_owned()),
+    }
+}
+
+fn bad_manifest(text: &str, settings: &Settings) -> Option<String> {
+    let manifest = match parse_manifest(text) {
+        Ok(manifest) => manifest,
+        Err(problem) => return Some(problem),
+    };
+    if let Some(problem) = bad_name(&manifest.namespace, NAMESPACE_MAX) {
+        return Some(format!("manifest: metadata.namespace: {problem}"));
+    }
+    if allowed_kind(&manifest.group, &manifest.kind, settings).is_none() {
+        return Some(format!(
+            "manifest: kind {} of {} may not be applied: --apply-manifest-kinds does not name it, or it never may be",
+            manifest.kind, manifest.api_version
+        ));
+    }
+    None
+}
+
+/// Requirements as in `a=b,c!=d,e in (f,g),!h`; what does not look like it is refused before a Job is made of it.
+fn bad_selector(text: &str) -> Option<String> {
+    let key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    let allowed = |c: char| key(c) || matches!(c, '=' | '!' | ',' | ' ' | '(' | ')');
+    let balanced = text.chars().try_fold(0_i32, |depth, c| match c {
+        '(' if depth == 0 => Some(1),
+        ')' if depth == 1 => Some(0),
+        '(' | ')' => None,
+        _ => Some(depth),
+    }) == Some(0);
+    let mut depth = 0;
+    let requirements = text.split(|c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ',' && depth == 0
+    });
+    let good = |requirement: &str| {
+        let requirement = requirement.trim();
+        let start = requirement.trim_start_matches('!').chars().next();
+        start.is_some_and(|c| c.is_ascii_alphanumeric())
+    };
+    let fine = !text.trim().is_empty() && text.chars().all(allowed) && balanced && requirements.map(good).all(|good| good);
+    (!fine).then(|| format!("{text:?} is not a label selector, such as app=web,tier!=cache"))
+}
+

@@ -1,0 +1,274 @@
+//! planning: everything that can be checked without a cluster.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use kubernaut_crds::{
+    Batch, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, RollbackAction,
+    SafetyCheckType, StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
+};
+
+use crate::Settings;
+use crate::actions::{AccessRequest, ActionKind, check_step_spelling};
+use crate::duration::{format_go, parse_go};
+use crate::graph::Graph;
+use crate::mapping::{MappingError, execution_for};
+use crate::parameters;
+
+/// A workflow that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Which step waits for which.
+    pub graph: Graph,
+    /// The steps by number.
+    pub steps: BTreeMap<i32, PlannedStep>,
+    /// What the status says of it.
+    pub execution_plan: ExecutionPlan,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// A step that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedStep {
+    /// Its name.
+    pub name: String,
+    /// When it fails for good, no new step starts.
+    pub critical: bool,
+    /// What it does.
+    pub kind: ActionKind,
+    /// What it does it to.
+    pub target: TargetRef,
+    /// What the workflow's account must be allowed.
+    pub rights: Vec<AccessRequest>,
+    /// Its execution, ready to be made.
+    pub execution: KubernetesExecution,
+}
+
+/// Something in a workflow that can't be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// The field, such as `spec.workflowDefinition.steps[1].timeout`.
+    pub place: String,
+    /// What is wrong with it, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Checks everything that needs no cluster (the workflow's specification, 1).
+///
+/// # Errors
+/// Everything that is wrong, in the order of the spec.
+pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, Vec<PlanError>> {
+    let mut errors = whole_workflow(workflow, settings);
+    let spec = &workflow.spec;
+    let definition = &spec.workflow_definition;
+    let mut warnings = optional_checks(workflow);
+    let graph = match Graph::new(&definition.steps, definition.dependencies.as_ref()) {
+        Ok(graph) => Some(graph),
+        Err(problems) => {
+            errors.extend(problems.iter().map(|problem| PlanError {
+                place: "spec.workflowDefinition".to_owned(),
+                message: problem.to_string(),
+            }));
+            None
+        }
+    };
+    let mut steps = BTreeMap::new();
+    for (index, step) in definition.steps.iter().enumerate() {
+        match plan_step(workflow, index, step, settings) {
+            Ok((planned, notes)) => {
+                warnings.extend(notes.iter().map(|note| format!("steps[{index}] ({}): {note}", step.name)));
+                steps.insert(step.step_number, planned);
+            }
+            Err(problems) => errors.extend(problems),
+        }
+    }
+    let Some(graph) = graph.filter(|_| errors.is_empty()) else { return Err(errors) };
+    let timeout = |number: i32| {
+        steps.get(&number).and_then(|step| parse_go(&step.execution.spec.timeout).ok()).unwrap_or(Duration::ZERO)
+    };
+    let execution_plan = ExecutionPlan {
+        strategy: graph.strategy(),
+        estimated_duration: Some(format_go(graph.longest_path(timeout))),
+        rollback_strategy: spec.execution_strategy.rollback_strategy,
+        safety_checks: spec.execution_strategy.safety_checks.clone().unwrap_or_default(),
+        batches: (1..)
+            .zip(graph.batches())
+            .map(|(batch_number, steps)| Batch { batch_number, steps })
+            .collect(),
+    };
+    Ok(Plan { graph, steps, execution_plan, warnings })
+}
+
+fn error(place: impl Into<String>, message: impl Into<String>) -> PlanError {
+    PlanError { place: place.into(), message: message.into() }
+}
+
+fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<PlanError> {
+    let spec = &workflow.spec;
+    let mut errors = Vec::new();
+    let name = workflow.metadata.name.as_deref().unwrap_or_default();
+    if name.len() > names::WORKFLOW_NAME_MAX {
+        let message = format!("{name:?} has {} characters; at most {} leave room for the names of steps", name.len(), names::WORKFLOW_NAME_MAX);
+        errors.push(error("metadata.name", message));
+    }
+    let namespace = workflow.metadata.namespace.as_deref().unwrap_or_default();
+    if settings.protected_namespaces.contains(namespace) {
+        errors.push(error("metadata.namespace", format!("workflows in {namespace} are not run: it is protected (--protected-namespaces)")));
+    }
+    let size = serde_json::to_string(spec).map_or(usize::MAX, |text| text.len());
+    if size > names::SPEC_MAX_BYTES {
+        errors.push(error("spec", format!("has {size} bytes as JSON; at most {} are allowed", names::SPEC_MAX_BYTES)));
+    }
+    let steps = spec.workflow_definition.steps.len();
+    if spec.rollback_of.is_none() && !(1..=names::STEPS_MAX).contains(&steps) {
+        errors.push(error("spec.workflowDefinition.steps", format!("has {steps} steps; 1 to {} are needed", names::STEPS_MAX)));
+    }
+    if !(1..=20).contains(&spec.max_parallel_steps) {
+        errors.push(error("spec.maxParallelSteps", format!("{} is not within 1 to 20", spec.max_parallel_steps)));
+    }
+    if spec.execution_strategy.max_retries.is_some_and(|retries| !(0..=5).contains(&retries)) {
+        errors.push(error("spec.executionStrategy.maxRetries", "is not within 0 to 5"));
+    }
+    errors.extend(unsupported_workflow(workflow));
+    errors
+}
+
+/// What this version can't honour is refused, never ignored. Suspend and shutdown count only before anything ran:
+/// later they end the workflow by their own rule.
+fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
+    let spec = &workflow.spec;
+    let strategy = &spec.execution_strategy;
+    let begun = workflow.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase != kubernaut_crds::WorkflowPhase::Planning);
+    let mut errors = Vec::new();
+    let mut refuse = |when: bool, place: &str, instead: &str| {
+        if when {
+            errors.push(error(place, format!("not supported by this version: {instead}")));
+        }
+    };
+    refuse(
+        strategy.approval_required,
+        "spec.executionStrategy.approvalRequired",
+        "create the workflow only after it was approved, and leave this out",
+    );
+    refuse(
+        strategy.dry_run_first,
+        "spec.executionStrategy.dryRunFirst",
+        "rehearse the workflow with `kubernaut run`, and leave this out",
+    );
+    refuse(spec.suspend == Some(true) && !begun, "spec.suspend", "create the workflow when it may start");
+    refuse(spec.shutdown.is_some() && !begun, "spec.shutdown", "delete the workflow instead");
+    refuse(
+        spec.rollback_of.is_some(),
+        "spec.rollbackOf",
+        "write the steps that undo the other workflow; what it changed stands in rollbackInformation of its executions",
+    );
+    for (index, check) in strategy.safety_checks.iter().flatten().enumerate() {
+        let place = format!("spec.executionStrategy.safetyChecks[{index}]");
+        let other = check.required && check.r#type != SafetyCheckType::Rbac;
+        refuse(other, &place, "a required check can only be of type rbac; set required to false, and check by hand");
+    }
+    errors
+}
+
+fn optional_checks(workflow: &WorkflowExecution) -> Vec<String> {
+    let checks = workflow.spec.execution_strategy.safety_checks.iter().flatten().enumerate();
+    checks
+        .filter(|(_, check)| !check.required && check.r#type != SafetyCheckType::Rbac)
+        .map(|(index, _)| format!("executionStrategy.safetyChecks[{index}]: this version does not make this check"))
+        .collect()
+}
+
+/// The same for an execution, made by hand or not.
+pub fn unsupported_execution(spec: &KubernetesExecutionSpec) -> Vec<String> {
+    let mut refused = Vec::new();
+    let mut refuse = |when: bool, field: &str, instead: &str| {
+        if when {
+            refused.push(format!("{field}: not supported by this version: {instead}"));
+        }
+    };
+    refuse(!spec.approval_received, "approvalReceived false", "create the execution once it is approved, with approvalReceived: true");
+    refuse(spec.dry_run == Some(true), "dryRun", "rehearse it with `kubernaut run`, and leave this out");
+    refuse(spec.shutdown.is_some(), "shutdown", "delete the execution instead");
+    refuse(spec.parameters.undo.is_some(), "parameters.undo", "use the action that sets the state before");
+    refused
+}
+
+fn plan_step(
+    workflow: &WorkflowExecution,
+    index: usize,
+    step: &WorkflowStep,
+    settings: &Settings,
+) -> Result<(PlannedStep, Vec<String>), Vec<PlanError>> {
+    let place = format!("spec.workflowDefinition.steps[{index}]");
+    let at = |field: &str, message: String| error(format!("{place}.{field}"), format!("step {} ({}): {message}", step.step_number, step.name));
+    let mut errors = Vec::new();
+    if !(1..=1000).contains(&step.step_number) {
+        errors.push(at("stepNumber", format!("{} is not within 1 to 1000", step.step_number)));
+    }
+    match StepAction::try_from(step.parameters.clone()) {
+        Ok(action) => errors.extend(check_step_spelling(&step.action, &action).err().map(|problem| at("action", problem))),
+        Err(members) => return Err(vec![at("parameters", members.to_string())]),
+    }
+    errors.extend(rollback_spec(step).into_iter().map(|problem| at("rollbackSpec", problem)));
+    let execution = execution_for(workflow, step).map_err(|problem| {
+        errors.push(at("parameters", problem.to_string()));
+        errors.clone()
+    })?;
+    match parameters::check(&execution, settings) {
+        Ok(checked) if errors.is_empty() => {
+            let converted = crate::mapping::convert(&step.parameters).map(|converted| converted.warnings).unwrap_or_default();
+            let warnings = converted.into_iter().chain(checked.warnings).collect();
+            let planned = PlannedStep {
+                name: step.name.clone(),
+                critical: step.critical_step,
+                kind: checked.kind,
+                target: checked.target,
+                rights: checked.rights,
+                execution,
+            };
+            Ok((planned, warnings))
+        }
+        Ok(_) => Err(errors),
+        Err(problems) => {
+            // The spelling was checked against the step's own member; what the executor says of it is the same.
+            let known = errors.iter().any(|error| error.place.ends_with(".action"));
+            for problem in problems.into_iter().filter(|problem| !known || !problem.starts_with("action ")) {
+                let (field, message) = problem.split_once(": ").unwrap_or(("parameters", &problem));
+                let field = if field.contains(' ') { "parameters" } else { field };
+                errors.push(at(field, message.to_owned()));
+            }
+            Err(errors)
+        }
+    }
+}
+
+/// A rollbackSpec is not run by this version, but what could never run is said now.
+fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
+    let Some(rollback) = &step.rollback_spec else { return Vec::new() };
+    let mut problems = Vec::new();
+    if let Some(timeout) = &rollback.timeout
+        && let Err(problem) = parse_go(timeout)
+    {
+        problems.push(format!("timeout: {problem}"));
+    }
+    match RollbackAction::try_from(rollback.parameters.clone()) {
+        Err(members) => problems.push(members.to_string()),
+        Ok(RollbackAction::RestorePreviousConfig(config)) if config.r#type == kubernaut_crds::ConfigType::Secret => {
+            problems.push("restorePreviousConfig of a Secret is not possible: updateSecret is not reversible".to_owned());
+        }
+        Ok(RollbackAction::Custom(custom)) if custom.action_type != "apply-manifest" => {
+            problems.push(MappingError::CustomType(custom.action_type).to_string());
+        }
+        Ok(_) => {}
+    }
+    problems
+}
+

@@ -1,0 +1,406 @@
+//! The Job of an attempt.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
+use kubernaut_crds::{Action, Attempt, DeletePod, KubernetesExecution, PatchType, names};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::Settings;
+use crate::actions::kind_of;
+use crate::mapping::label_value;
+
+/// Longest payload, in bytes: an annotation may hold 256 KiB together with all others.
+const PAYLOAD_MAX: usize = 240 * 1024;
+/// Longest name of a Job whose pods still get it as a label.
+const NAME_MAX: usize = 63;
+
+/// A Job ready to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// The Job.
+    pub job: Job,
+    /// Payload that must not stand in the Job.
+    pub secret: Option<Secret>,
+    /// Hash of all of it; the Job carries it as an annotation.
+    pub hash: String,
+}
+
+/// Why no Job can be made of an execution.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The payload is too large to travel with the Job.
+    #[error("the payload has {0} bytes; at most {PAYLOAD_MAX} can travel with a Job")]
+    PayloadTooLarge(usize),
+    /// A patch of type json is no list of operations.
+    #[error("parameters.patchDeployment.patch must be a JSON array of operations: {0}")]
+    BadPatch(String),
+    /// An undo of nothing known.
+    #[error("parameters.undo.of {0:?} is not an action")]
+    UnknownUndo(String),
+    /// What was put together is no Job.
+    #[error("the Job could not be put together: {0}")]
+    Malformed(String),
+}
+
+/// Name of an attempt's Job: the same for the same execution and attempt, different for any other.
+pub fn job_name(execution_name: &str, execution_uid: &str, attempt: i32) -> String {
+    let hash = hex(execution_uid.as_bytes(), 10);
+    let tail = format!("-{hash}-{attempt}");
+    let mut head: String = execution_name.chars().map(|c| if c == '.' { '-' } else { c }).collect();
+    head.truncate(head.floor_char_boundary(NAME_MAX.saturating_sub(tail.len())));
+    format!("{}{tail}", head.trim_end_matches('-'))
+}
+
+fn hex(bytes: &[u8], digits: usize) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(digits).collect()
+}
+
+/// What kubectl is called with, and what it reads.
+struct Call {
+    /// One list of arguments for each container, in order; all but the last are init containers.
+    argv: Vec<Vec<String>>,
+    /// File name below /payload and its content.
+    files: Vec<(String, String)>,
+}
+
+/// The Job of an attempt (the executor's specification, 3 to 5). Pure: the same record gives the same Job.
+pub fn render(
+    execution: &KubernetesExecution,
+    action: &Action,
+    attempt: &Attempt,
+    settings: &Settings,
+) -> Result<Rendered, RenderError> {
+    let kind = kind_of(action).ok_or_else(|| match action {
+        Action::Undo(undo) => RenderError::UnknownUndo(undo.of.clone()),
+        _ => RenderError::Malformed("no such action".to_owned()),
+    })?;
+    let left = seconds_left(attempt.start_time.0, attempt.deadline.0);
+    let patience = (left - (left / 3).min(15)).max(1);
+    let call = call(execution, action, attempt, patience)?;
+    let size: usize = call.files.iter().map(|(_, content)| content.len()).sum();
+    if size > PAYLOAD_MAX {
+        return Err(RenderError::PayloadTooLarge(size));
+    }
+
+    let metadata = &execution.metadata;
+    let name = metadata.name.clone().unwrap_or_default();
+    let uid = metadata.uid.clone().unwrap_or_default();
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key).cloned());
+    let mut labels = BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "kubernaut-job".to_owned()),
+        ("app.kubernetes.io/part-of".to_owned(), "kubernaut".to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), "kubernaut".to_owned()),
+        (names::LABEL_EXECUTION_UID.to_owned(), uid.clone()),
+        (names::LABEL_EXECUTION_NAME.to_owned(), label_value(&name)),
+        (names::LABEL_EXECUTION_NAMESPACE.to_owned(), label_value(metadata.namespace.as_deref().unwrap_or_default())),
+        (names::LABEL_ACTION.to_owned(), label_value(&execution.spec.action)),
+        (names::LABEL_ATTEMPT.to_owned(), attempt.attempt.to_string()),
+    ]);
+    if let Some(workflow) = label(names::LABEL_WORKFLOW) {
+        labels.insert(names::LABEL_WORKFLOW.to_owned(), label_value(&workflow));
+    }
+    let correlation = metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(names::ANNOTATION_CORRELATION_ID).cloned())
+        .unwrap_or_else(|| uid.clone());
+
+    let secret = matches!(action, Action::UpdateSecret(_)).then(|| Secret {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            name: Some(attempt.job_name.clone()),
+            namespace: Some(settings.executor_namespace.clone()),
+            labels: Some(labels.clone()),
+            ..Default::default()
+        },
+        data: Some(call.files.iter().map(|(file, text)| (file.clone(), ByteString(text.clone().into_bytes()))).collect()),
+        ..Secret::default()
+    });
+    let mut pod_annotations = BTreeMap::from([(names::ANNOTATION_CORRELATION_ID.to_owned(), correlation.clone())]);
+    if secret.is_none() {
+        for (index, (_, content)) in call.files.iter().enumerate() {
+            pod_annotations.insert(payload_annotation(index, call.files.len()), content.clone());
+        }
+    }
+
+    let mut containers: Vec<Value> = call
+        .argv
+        .iter()
+        .enumerate()
+        .map(|(index, argv)| container(index, argv, &correlation, !call.files.is_empty(), settings))
+        .collect();
+    let last = containers.pop().unwrap_or_default();
+    let mut pod = json!({
+        "serviceAccountName": kind.service_account(),
+        "automountServiceAccountToken": true,
+        "enableServiceLinks": false,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [last],
+        "volumes": volumes(&call.files, attempt, secret.is_some()),
+    });
+    if !containers.is_empty() {
+        pod["initContainers"] = Value::Array(containers);
+    }
+    if kind.is_node_action() {
+        // With every node cordoned the uncordon would otherwise wait until its deadline.
+        pod["tolerations"] = json!([{"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}]);
+    }
+    if let Action::DrainNode(drain) = action {
+        // Preferred, not required: there may be only one node.
+        pod["affinity"] = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "preference": {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [drain.node]}]},
+        }]}});
+    }
+    let mut job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": attempt.job_name,
+            "namespace": settings.executor_namespace,
+            "labels": labels,
+            "annotations": {names::ANNOTATION_CORRELATION_ID: correlation},
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": left,
+            "ttlSecondsAfterFinished": settings.job_ttl_seconds,
+            "podReplacementPolicy": "Failed",
+            // An evicted pod is not a failed action.
+            "podFailurePolicy": {"rules": [
+                {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            ]},
+            "template": {"metadata": {"labels": labels, "annotations": pod_annotations}, "spec": pod},
+        },
+    });
+    let payload = if secret.is_some() { json!(call.files) } else { Value::Null };
+    let hash = hex(json!([job, payload]).to_string().as_bytes(), 32);
+    job["metadata"]["annotations"][names::ANNOTATION_JOB_HASH] = json!(hash);
+    let job: Job = serde_json::from_value(job).map_err(|error| RenderError::Malformed(error.to_string()))?;
+    Ok(Rendered { job, secret, hash })
+}
+
+/// Whole seconds, rounded up, at least one.
+fn seconds_left(from: Timestamp, to: Timestamp) -> i64 {
+    let left = to.duration_since(from);
+    (left.as_secs() + i64::from(left.subsec_nanos() > 0)).max(1)
+}
+
+fn payload_annotation(index: usize, count: usize) -> String {
+    if count == 1 { names::ANNOTATION_PAYLOAD.to_owned() } else { format!("{}-{index}", names::ANNOTATION_PAYLOAD) }
+}
+
+fn container(index: usize, argv: &[String], correlation: &str, payload: bool, settings: &Settings) -> Value {
+    let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
+    if payload {
+        mounts.push(json!({"name": "payload", "mountPath": "/payload", "readOnly": true}));
+    }
+    json!({
+        "name": if index == 0 { "kubectl".to_owned() } else { format!("kubectl-{index}") },
+        "image": settings.kubectl_image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": argv,
+        "env": [
+            {"name": "HOME", "value": "/tmp"},
+            {"name": "KUBECTL_KUBERC", "value": "false"},
+            {"name": "KUBERNAUT_CORRELATION_ID", "value": correlation},
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    })
+}
+
+fn volumes(files: &[(String, String)], attempt: &Attempt, secret: bool) -> Value {
+    let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
+    if secret {
+        volumes.push(json!({"name": "payload", "secret": {"secretName": attempt.job_name}}));
+    } else if !files.is_empty() {
+        let items: Vec<Value> = files
+            .iter()
+            .enumerate()
+            .map(|(index, (file, _))| {
+                let annotation = payload_annotation(index, files.len());
+                json!({"path": file, "fieldRef": {"fieldPath": format!("metadata.annotations['{annotation}']")}})
+            })
+            .collect();
+        volumes.push(json!({"name": "payload", "downwardAPI": {"items": items}}));
+    }
+    Value::Array(volumes)
+}
+
+fn call(
+    execution: &KubernetesExecution,
+    action: &Action,
+    attempt: &Attempt,
+    patience: i64,
+) -> Result<Call, RenderError> {
+    let namespaced = |namespace: &str| format!("--namespace={namespace}");
+    let patch_file = "--patch-file=/payload/patch.json".to_owned();
+    let mut files = Vec::new();
+    let argv = match action {
+        Action::ScaleDeployment(scale) => vec![vec![
+            "scale".to_owned(),
+            format!("deployment/{}", scale.deployment),
+            namespaced(&scale.namespace),
+            format!("--replicas={}", scale.replicas),
+        ]],
+        Action::RolloutRestart(restart) => {
+            let annotations = json!({
+                names::ANNOTATION_RESTARTED_AT: attempt.restarted_at,
+                names::ANNOTATION_RESTARTED_BY: execution.metadata.uid,
+            });
+            let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+            vec![vec![
+                "patch".to_owned(),
+                format!("deployment/{}", restart.deployment),
+                namespaced(&restart.namespace),
+                "--type=strategic".to_owned(),
+                format!("--patch={patch}"),
+            ]]
+        }
+        Action::DeletePod(delete) => delete_pods(delete, attempt, &mut files),
+        Action::PatchDeployment(patch) => {
+            let content = match (patch.patch_type, attempt.target_generation) {
+                (PatchType::Json, Some(generation)) => {
+                    let bad = |error: serde_json::Error| RenderError::BadPatch(error.to_string());
+                    let operations: Vec<Value> = serde_json::from_str(&patch.patch).map_err(bad)?;
+                    let test = json!({"op": "test", "path": "/metadata/generation", "value": generation});
+                    Value::Array([test].into_iter().chain(operations).collect()).to_string()
+                }
+                _ => patch.patch.clone(),
+            };
+            files.push(("patch.json".to_owned(), content));
+            vec![vec![
+                "patch".to_owned(),
+                format!("deployment/{}", patch.deployment),
+                namespaced(&patch.namespace),
+                format!("--type={}", patch.patch_type.as_str()),
+                patch_file,
+            ]]
+        }
+        Action::CordonNode(node) => vec![vec!["cordon".to_owned(), node.node.clone()]],
+        Action::UncordonNode(node) => vec![vec!["uncordon".to_owned(), node.node.clone()]],
+        Action::DrainNode(drain) => vec![vec![
+            "drain".to_owned(),
+            drain.node.clone(),
+            format!("--grace-period={}", drain.grace_period_seconds),
+            format!("--ignore-daemonsets={}", drain.ignore_daemon_sets),
+            format!("--delete-emptydir-data={}", drain.delete_local_data),
+            format!("--force={}", drain.force),
+            format!("--timeout={patience}s"),
+            // Our own pod may run on that node.
+            format!("--pod-selector=!{}", names::LABEL_EXECUTION_UID),
+        ]],
+        Action::UpdateConfigMap(update) => {
+            files.push(("patch.json".to_owned(), json!({"data": update.data}).to_string()));
+            vec![vec![
+                "patch".to_owned(),
+                format!("configmap/{}", update.config_map),
+                namespaced(&update.namespace),
+                "--type=merge".to_owned(),
+                patch_file,
+            ]]
+        }
+        Action::UpdateSecret(update) => {
+            let data: BTreeMap<&str, &str> = update.data.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+            files.push(("patch.json".to_owned(), json!({"data": data}).to_string()));
+            vec![vec![
+                "patch".to_owned(),
+                format!("secret/{}", update.secret),
+                namespaced(&update.namespace),
+                "--type=merge".to_owned(),
+                patch_file,
+            ]]
+        }
+        Action::ApplyManifest(apply) => {
+            files.push(("manifest.yaml".to_owned(), apply.manifest.clone()));
+            vec![vec![
+                "apply".to_owned(),
+                "--server-side".to_owned(),
+                "--field-manager=kubernaut".to_owned(),
+                "--filename=/payload/manifest.yaml".to_owned(),
+            ]]
+        }
+        Action::Undo(undo) => vec![undo_call(undo, &mut files)],
+    };
+    let argv = argv
+        .into_iter()
+        .map(|mut argv| {
+            argv.push(format!("--request-timeout={patience}s"));
+            argv
+        })
+        .collect();
+    Ok(Call { argv, files })
+}
+
+fn delete_pods(delete: &DeletePod, attempt: &Attempt, files: &mut Vec<(String, String)>) -> Vec<Vec<String>> {
+    let path = |name: &str| format!("/api/v1/namespaces/{}/pods/{name}", delete.namespace);
+    let options = |uid: &str| {
+        let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}});
+        if let Some(grace) = delete.grace_period_seconds {
+            options["gracePeriodSeconds"] = json!(grace);
+        }
+        options
+    };
+    if delete.label_selector.is_none() {
+        let (name, uid) = attempt.pods.first().map(|pod| (pod.name.as_str(), pod.uid.as_str())).unwrap_or_default();
+        files.push(("options.json".to_owned(), options(uid).to_string()));
+        return vec![vec!["delete".to_owned(), format!("--raw={}", path(name)), "--filename=/payload/options.json".to_owned()]];
+    }
+    attempt
+        .pods
+        .iter()
+        .enumerate()
+        .map(|(index, pod)| {
+            let file = format!("eviction-{index}.json");
+            let mut delete_options = options(&pod.uid);
+            if let Some(options) = delete_options.as_object_mut() {
+                options.remove("apiVersion");
+                options.remove("kind");
+            }
+            let eviction = json!({
+                "apiVersion": "policy/v1", "kind": "Eviction",
+                "metadata": {"name": pod.name, "namespace": delete.namespace},
+                "deleteOptions": delete_options,
+            });
+            let argv =
+                vec!["create".to_owned(), format!("--raw={}/eviction", path(&pod.name)), format!("--filename=/payload/{file}")];
+            files.push((file, eviction.to_string()));
+            argv
+        })
+        .collect()
+}
+
+fn undo_call(undo: &kubernaut_crds::Undo, files: &mut Vec<(String, String)>) -> Vec<String> {
+    let target = &undo.target;
+    let namespace = target.namespace.as_ref().map(|namespace| format!("--namespace={namespace}"));
+    let object = format!("{}/{}", target.kind.to_lowercase(), target.name);
+    if let Some(patch) = &undo.patch {
+        files.push(("patch.json".to_owned(), patch.clone()));
+        let scale = (undo.of == "scale-deployment").then(|| "--subresource=scale".to_owned());
+        let fixed = ["--type=json".to_owned(), "--patch-file=/payload/patch.json".to_owned()];
+        return ["patch".to_owned(), object].into_iter().chain(namespace).chain(scale).chain(fixed).collect();
+    }
+    let (root, plural) = match target.api_version.split_once('/') {
+        Some(_) => (format!("/apis/{}", target.api_version), target.kind.to_lowercase() + "s"),
+        None => ("/api/v1".to_owned(), target.kind.to_lowercase() + "s"),
+    };
+    let place = target.namespace.as_ref().map_or(String::new(), |namespace| format!("/namespaces/{namespace}"));
+    files.push(("options.json".to_owned(), json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": target.uid}}).to_string()));
+    vec!["delete".to_owned(), format!("--raw={root}{place}/{plural}/{}", target.name), "--filename=/payload/options.json".to_owned()]
+}

@@ -1,0 +1,217 @@
+//! `kubernaut run FILE...`: the workflows of the files in a cluster inside this process, by the real controller.
+//! Waiting costs no time: the clock jumps to the next thing that happens.
+
+mod files;
+mod report;
+mod world;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use futures::StreamExt as _;
+use kube::Api;
+use kube::runtime::watcher;
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
+use serde_json::{Value, json};
+
+use crate::config::ControllerFlags;
+use crate::memory::{MemoryCluster, Rbac, User};
+use files::Manifest;
+
+/// A workflow that has not ended after this long on the cluster's own clock never will.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Bad input: nothing was run.
+const BAD_INPUT: u8 = 2;
+
+/// Run workflows in a cluster inside this process, without touching any real one.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 all workflows completed with success, 1 one did not, 2 bad input (nothing was run).")]
+pub(crate) struct RunArguments {
+    /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What is printed: what happened in words, or every object in its final state as one List
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    flags: ControllerFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+    Yaml,
+}
+
+/// Runs the command; the exit code is its verdict.
+pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(rehearse(arguments)),
+        Err(error) => Err(vec![format!("the runtime does not start: {error}")]),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problems) => {
+            let mut errors = std::io::stderr().lock();
+            for problem in problems {
+                let _ = writeln!(errors, "error: {problem}");
+            }
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+/// True when everything completed with success; `Err` lists what is wrong with the input.
+async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
+    let settings = arguments.flags.settings();
+    let words = |problems: Vec<files::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let manifests = files::read(&arguments.files).map_err(words)?;
+    let rbac = world::rights_of(&manifests);
+    let cluster = world::installed(rbac, &settings).map_err(|error| vec![error])?;
+    let problems = files::check(&cluster, &manifests, &settings);
+    if !problems.is_empty() {
+        return Err(words(problems));
+    }
+    let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) =
+        manifests.iter().partition(|manifest| manifest.is_workflow() || manifest.is_execution());
+    load(&cluster, rest)?;
+    if rbac == Rbac::AllowAll {
+        cluster.load(world::missing_accounts(&manifests)).map_err(|errors| {
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        })?;
+    }
+    if arguments.output == Output::Text && rbac == Rbac::AllowAll {
+        say("No RBAC objects in the files: every account may do everything.");
+    }
+    let client = cluster.client(User::service_account(crate::manifests::CONTROLLER_NAMESPACE, crate::manifests::CONTROLLER_ACCOUNT));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let controller = tokio::spawn(crate::run(arguments.flags.clone(), client, async {
+        let _ = stopped.await;
+    }));
+    load(&cluster, runs.clone())?;
+    let verdicts = tokio::time::timeout(PATIENCE, follow(&cluster, &runs, arguments.output == Output::Text)).await;
+    let _ = stop.send(());
+    let ended = controller.await;
+    let verdicts = match (verdicts, ended) {
+        (Ok(verdicts), Ok(Ok(()))) => verdicts,
+        (_, Ok(Err(error))) => return Err(vec![format!("the controller ended: {error}")]),
+        (_, Err(error)) => return Err(vec![format!("the controller ended: {error}")]),
+        (Err(_), _) => return Err(vec!["a workflow had not ended after 24 hours of the cluster's clock".to_owned()]),
+    };
+    match arguments.output {
+        Output::Text => {
+            say("");
+            for verdict in &verdicts {
+                say(verdict.text().trim_end());
+            }
+        }
+        Output::Json | Output::Yaml => print_list(&cluster, arguments.output)?,
+    }
+    Ok(verdicts.iter().all(|verdict| verdict.success))
+}
+
+fn load(cluster: &MemoryCluster, manifests: Vec<&Manifest>) -> Result<(), Vec<String>> {
+    let objects = manifests
+        .iter()
+        .map(|manifest| {
+            let mut object = manifest.object.clone();
+            if manifest.is_workflow() || manifest.is_execution() {
+                object["metadata"]["namespace"] = json!(world::namespace_of(manifest));
+            }
+            object
+        })
+        .collect();
+    cluster.load(objects).map_err(|errors| {
+        errors
+            .iter()
+            .map(|error| match manifests.get(error.index) {
+                Some(manifest) => manifest.problem(&error.field, error.reason.clone()).to_string(),
+                None => error.to_string(),
+            })
+            .collect()
+    })
+}
+
+/// Follows what was started until all of it has ended.
+async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec<report::Verdict> {
+    let client = cluster.client(User::admin());
+    let workflows = watcher(Api::<WorkflowExecution>::all(client.clone()), watcher::Config::default())
+        .filter_map(async |event| applied(event.ok()?))
+        .map(Seen::Workflow);
+    let executions = watcher(Api::<KubernetesExecution>::all(client), watcher::Config::default())
+        .filter_map(async |event| applied(event.ok()?))
+        .map(Seen::Execution);
+    let mut changes = std::pin::pin!(futures::stream::select(workflows, executions));
+    let mut waiting: Vec<String> = runs.iter().map(|run| key(run.text("kind"), &world::namespace_of(run), run.metadata("name"))).collect();
+    let mut progress = report::Progress::default();
+    let mut verdicts = Vec::new();
+    while !waiting.is_empty() {
+        let Some(seen) = changes.next().await else { break };
+        let (what, transitions, message, verdict) = match &seen {
+            Seen::Workflow(workflow) => {
+                let status = workflow.status.clone().unwrap_or_default();
+                let what = key("WorkflowExecution", "", &report::place(&workflow.metadata));
+                (what, status.phase_transitions, status.message, report::of_workflow(workflow))
+            }
+            Seen::Execution(execution) => {
+                let status = execution.status.clone().unwrap_or_default();
+                let what = key("KubernetesExecution", "", &report::place(&execution.metadata));
+                (what, status.phase_transitions, status.message, report::of_execution(execution))
+            }
+        };
+        for line in progress.lines(&what, &transitions, message.as_deref().unwrap_or_default()) {
+            if aloud {
+                say(&line);
+            }
+        }
+        if let Some(verdict) = verdict
+            && let Some(index) = waiting.iter().position(|other| *other == what)
+        {
+            waiting.remove(index);
+            verdicts.push(verdict);
+        }
+    }
+    verdicts.sort_by(|a, b| a.name.cmp(&b.name));
+    verdicts
+}
+
+enum Seen {
+    Workflow(WorkflowExecution),
+    Execution(KubernetesExecution),
+}
+
+fn key(kind: &str, namespace: &str, name: &str) -> String {
+    let short = if kind == "WorkflowExecution" { "workflow" } else { "execution" };
+    if namespace.is_empty() { format!("{short} {name}") } else { format!("{short} {namespace}/{name}") }
+}
+
+fn applied<K>(event: watcher::Event<K>) -> Option<K> {
+    match event {
+        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => Some(object),
+        watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone => None,
+    }
+}
+
+fn print_list(cluster: &MemoryCluster, output: Output) -> Result<(), Vec<String>> {
+    let mut items = cluster.objects();
+    items.iter_mut().for_each(report::mask);
+    let list: Value = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});
+    let text = match output {
+        Output::Yaml => serde_saphyr::to_string(&list).map_err(|error| vec![error.to_string()])?,
+        Output::Json | Output::Text => serde_json::to_string_pretty(&list).map_err(|error| vec![error.to_string()])?,
+    };
+    say(text.trim_end());
+    Ok(())
+}
+
+/// A reader that went away (`| head`) is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}

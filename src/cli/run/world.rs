@@ -1,0 +1,60 @@
+//! The embedded cluster a rehearsal runs in: what an installation brings, then what the files bring.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::files::Manifest;
+use crate::manifests;
+use crate::memory::{MemoryCluster, MemoryOptions, Rbac};
+
+use kubernaut_machines::Settings;
+
+/// Whether the files say who may do what.
+pub(crate) fn rights_of(files: &[Manifest]) -> Rbac {
+    let any = files.iter().any(|manifest| manifest.text("apiVersion").starts_with("rbac.authorization.k8s.io/"));
+    if any { Rbac::Evaluate } else { Rbac::AllowAll }
+}
+
+/// A cluster with kubernaut installed, its controller not yet started.
+pub(crate) fn installed(rbac: Rbac, settings: &Settings) -> Result<MemoryCluster, String> {
+    let cluster = MemoryCluster::new(MemoryOptions { rbac, ..MemoryOptions::default() });
+    let objects = manifests::objects(settings).map_err(|error| error.to_string())?;
+    cluster.load(objects).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        format!("the manifests of the installation don't load: {}", errors.join("; "))
+    })?;
+    Ok(cluster)
+}
+
+/// Accounts that the workflows name and the files don't bring. Where every account may do everything, they are made.
+pub(crate) fn missing_accounts(files: &[Manifest]) -> Vec<Value> {
+    let brought: BTreeSet<(String, String)> = files
+        .iter()
+        .filter(|manifest| manifest.is("", "ServiceAccount"))
+        .map(|manifest| (manifest.metadata("namespace").to_owned(), manifest.metadata("name").to_owned()))
+        .collect();
+    let named: BTreeSet<(String, String)> = files
+        .iter()
+        .filter(|manifest| manifest.is_workflow() || manifest.is_execution())
+        .filter_map(|manifest| {
+            let account = manifest.object["spec"]["serviceAccountName"].as_str()?;
+            Some((namespace_of(manifest), account.to_owned()))
+        })
+        .filter(|(_, account)| account != "default")
+        .collect();
+    named
+        .difference(&brought)
+        .map(|(namespace, name)| {
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
+        })
+        .collect()
+}
+
+/// An object without a namespace goes into `default`, as kubectl puts it.
+pub(crate) fn namespace_of(manifest: &Manifest) -> String {
+    match manifest.metadata("namespace") {
+        "" => "default".to_owned(),
+        namespace => namespace.to_owned(),
+    }
+}

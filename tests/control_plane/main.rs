@@ -1,0 +1,4 @@
+//! What only a real kube-apiserver, controller manager and kubectl can show.
+
+mod bed;
+mod crds;

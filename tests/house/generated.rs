@@ -1,0 +1,17 @@
+use std::path::Path;
+
+fn committed(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_committed_crds_are_those_of_the_types() {
+    for (path, crd) in [
+        ("crds/yaml/workflowexecutions.yaml", kubernaut_crds::workflow_crd()),
+        ("crds/yaml/kubernetesexecutions.yaml", kubernaut_crds::execution_crd()),
+    ] {
+        let made = kubernaut_crds::manifest_yaml(&crd).expect("a manifest");
+        assert!(committed(path) == made, "{path} is not what the types say: run ./dev fix");
+    }
+}

@@ -1,0 +1,4 @@
+//! What holds for the repository itself: who may use whom, and that generated files are current.
+
+mod arrows;
+mod generated;
