@@ -182,6 +182,10 @@ impl State {
             return false;
         }
         let same = deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"];
+        // Once missed, a deadline stays missed until something changes.
+        if same && condition.is_some_and(|c| c["reason"] == "ProgressDeadlineExceeded") {
+            return true;
+        }
         let since = condition
             .filter(|c| same && c["reason"] != "NewReplicaSetAvailable")
             .and_then(|c| c["lastUpdateTime"].as_str()?.parse::<jiff::Timestamp>().ok());

@@ -1,0 +1,14 @@
+//! The cluster in memory, as the unchanged kube client sees it. All tests run on the paused clock.
+
+mod support;
+mod crud;
+mod watch;
+mod patch;
+mod delete;
+mod rbac;
+mod crd;
+mod jobs;
+mod actions;
+mod nodes;
+mod workloads;
+mod faults;
