@@ -91,7 +91,10 @@ impl State {
             ("scale", "get" | "update" | "patch") if kind.scale => self.scale(&kind, request),
             ("eviction", "create") if kind.is("pods") => self.evict(&kind, request),
             ("binding", "create") if kind.is("pods") => self.bind(&kind, request),
-            ("" | "status" | "scale" | "eviction" | "binding", _) => Err(ApiError::method_not_allowed()),
+            ("", _) => Err(ApiError::method_not_allowed()),
+            ("status", _) if kind.status => Err(ApiError::method_not_allowed()),
+            ("scale", _) if kind.scale => Err(ApiError::method_not_allowed()),
+            ("eviction" | "binding", _) if kind.is("pods") => Err(ApiError::method_not_allowed()),
             _ => Ok(Reply::Text(404, "404 page not found\n")),
         }
     }
@@ -272,6 +275,10 @@ impl State {
             if part == Part::Status {
                 return Err(ApiError::not_found(kind, &request.info.name));
             }
+            // Who creates by applying needs the right to create as well.
+            let mut creation = request.info.clone();
+            "create".clone_into(&mut creation.verb);
+            self.authorize(&creation, &request.path)?;
             let made = owners.apply(kind, &manager, &json!({}), &config, force)?;
             let object = self.create(kind, &request.info.namespace, made, options)?;
             self.keep_owners(&key, owners, options);

@@ -1,6 +1,6 @@
 //! Loading a state, and checking objects without storing them.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -62,8 +62,27 @@ impl State {
             errors.sort_by_key(|e| e.index);
             return Err(errors);
         }
+        let declared: Vec<&Value> = rest
+            .iter()
+            .filter(|(_, object)| rank(object) == 1)
+            .map(|(_, object)| &object["metadata"]["name"])
+            .collect();
+        let needed: BTreeSet<String> = rest
+            .iter()
+            .filter_map(|(_, object)| self.kind_of(object).map(|kind| namespace_of(&kind, object)))
+            .filter(|name| !name.is_empty() && !declared.contains(&&json!(name)))
+            .collect();
+        for name in needed {
+            if self.store.find("namespaces", "", &name).is_none() {
+                self.make_namespace(&name);
+            }
+        }
         for (index, object) in rest {
+            let is_namespace = rank(&object) == 1;
             self.load_one(index, object, &mut errors);
+            if is_namespace {
+                self.settle();
+            }
         }
         self.settle();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -84,9 +103,6 @@ impl State {
             return;
         };
         let namespace = namespace_of(&kind, &object);
-        if kind.namespaced && self.store.find("namespaces", "", &namespace).is_none() {
-            self.make_namespace(&namespace);
-        }
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("resourceVersion");
         }
@@ -122,6 +138,7 @@ impl State {
         if let Some(kind) = self.kinds.by_storage("namespaces").cloned() {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             let _ = self.create(&kind, "", object, &WriteOptions::system("load"));
+            // Its ServiceAccount must be there before its pods are.
             self.settle();
         }
     }

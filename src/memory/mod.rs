@@ -19,7 +19,7 @@
 //! - Rollouts and workload pods are ready at once; Services, HPAs, volumes and the network do nothing.
 //! - Pages of a list are read from the present state, not from one snapshot.
 //! - Transition rules inside lists compare items by index. Rules have no cost limit.
-//! - Table output, protobuf, exec, logs and port-forward are not served.
+//! - Table and metadata-only output, protobuf, exec, logs and port-forward are not served.
 
 mod kinds;
 mod schema;

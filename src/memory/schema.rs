@@ -103,24 +103,13 @@ impl CustomSchema {
             return errors;
         }
         if let Err(failed) = cel.validate_compiled(&self.rules, object, old) {
-            errors.extend(failed.into_vec().into_iter().map(|e| self.rule_error(object, &e)));
+            // The engine walks properties in no particular order.
+            let mut failed: Vec<FieldError> =
+                failed.into_vec().iter().map(|e| rule_error(object, e)).collect();
+            failed.sort();
+            errors.extend(failed);
         }
         errors
-    }
-
-    fn rule_error(&self, object: &Value, error: &kube::core::cel::ValidationError) -> FieldError {
-        let (field, value) = (error.field_path.as_str(), value_at(object, &error.field_path));
-        if error.kind != ErrorKind::ValidationFailure {
-            // A rule that can't be evaluated refuses the object, on the real server too.
-            return FieldError::omitted(field, &error.message);
-        }
-        match error.reason.as_deref() {
-            Some("FieldValueForbidden") => FieldError::forbidden(field, &error.message),
-            Some("FieldValueRequired") => FieldError::required(field, &error.message),
-            Some("FieldValueDuplicate") => FieldError::duplicate(field, &value),
-            _ if value.is_object() || value.is_array() => FieldError::omitted(field, &error.message),
-            _ => FieldError::invalid(field, &value, &error.message),
-        }
     }
 
     fn check(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
@@ -289,6 +278,21 @@ impl CustomSchema {
                 &format!("{path:?} must not validate the schema (not)"),
             ));
         }
+    }
+}
+
+fn rule_error(object: &Value, error: &kube::core::cel::ValidationError) -> FieldError {
+    let (field, value) = (error.field_path.as_str(), value_at(object, &error.field_path));
+    if error.kind != ErrorKind::ValidationFailure {
+        // A rule that can't be evaluated refuses the object, on the real server too.
+        return FieldError::omitted(field, &error.message);
+    }
+    match error.reason.as_deref() {
+        Some("FieldValueForbidden") => FieldError::forbidden(field, &error.message),
+        Some("FieldValueRequired") => FieldError::required(field, &error.message),
+        Some("FieldValueDuplicate") => FieldError::duplicate(field, &value),
+        _ if value.is_object() || value.is_array() => FieldError::omitted(field, &error.message),
+        _ => FieldError::invalid(field, &value, &error.message),
     }
 }
 

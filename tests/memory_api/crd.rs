@@ -83,8 +83,8 @@ async fn defaults_are_filled_in_and_unknown_fields_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn unknown_fields_are_an_error_under_strict_validation() {
-    let (_cluster, client) = cluster();
-    _cluster.load(vec![definition()]).unwrap();
+    let (cluster, client) = cluster();
+    cluster.load(vec![definition()]).unwrap();
     let body = serde_json::to_vec(&plan(json!({"size": 2, "extra": 1}))).unwrap();
     let request = http::Request::post("/apis/example.com/v1/namespaces/default/plans?fieldValidation=Strict")
         .header("content-type", "application/json")

@@ -1,5 +1,7 @@
 //! The cluster in memory, as the unchanged kube client sees it. All tests run on the paused clock.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
 mod support;
 mod crud;
 mod watch;

@@ -55,6 +55,14 @@ impl State {
         }
     }
 
+    pub(super) fn forget_job(&mut self, job: &Value) {
+        if let Some(uid) = job["metadata"]["uid"].as_str() {
+            self.ended.remove(uid);
+            self.job_started.remove(uid);
+            self.expiring.remove(uid);
+        }
+    }
+
     pub(super) fn sync_job(&mut self, key: &Key) {
         let Some(job) = self.store.get(key).cloned() else { return };
         let uid = job["metadata"]["uid"].as_str().unwrap_or("").to_owned();

@@ -96,7 +96,8 @@ impl State {
             "deployments.apps" if !gone => self.sync_deployment(&commit.key),
             "statefulsets.apps" if !gone => self.sync_stateful_set(&commit.key),
             "daemonsets.apps" if !gone => self.sync_daemon_set(&commit.key),
-            "jobs.batch" if !gone => self.sync_job(&commit.key),
+            "jobs.batch" if gone => self.forget_job(&commit.object),
+            "jobs.batch" => self.sync_job(&commit.key),
             "poddisruptionbudgets.policy" if !gone => self.sync_budget(&commit.key),
             _ => {}
         }
@@ -219,9 +220,11 @@ impl State {
         let text = |field: &str| about["metadata"][field].as_str().unwrap_or("").to_owned();
         let namespace = if text("namespace").is_empty() { "default".to_owned() } else { text("namespace") };
         let now = self.now_seconds();
+        // Only warnings repeat; looking for the others would cost more with every event there is.
         let known = self
             .store
             .list("events", &namespace)
+            .take_while(|_| class == "Warning")
             .find(|(_, event)| {
                 event["involvedObject"]["uid"] == about["metadata"]["uid"]
                     && event["reason"] == reason

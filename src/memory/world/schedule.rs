@@ -1,5 +1,7 @@
 //! Which node a pod goes to.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde_json::{Value, json};
 
 use super::super::{state::State, store::Key};
@@ -7,10 +9,15 @@ use super::super::{state::State, store::Key};
 impl State {
     /// The node for a pod: `Ok(None)` in a cluster without nodes, an explanation when none fits.
     pub(super) fn choose_node(&self, pod: &Value) -> Result<Option<String>, String> {
-        let nodes: Vec<(&Key, Value)> =
-            self.store.list("nodes", "").map(|(key, node)| (key, Value::clone(node))).collect();
+        let nodes: Vec<(&Key, &Arc<Value>)> = self.store.list("nodes", "").collect();
         if nodes.is_empty() {
             return Ok(None);
+        }
+        let mut loads: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, other) in self.store.list("pods", "").filter(|(_, p)| !super::is_terminal(p)) {
+            if let Some(at) = other["spec"]["nodeName"].as_str() {
+                *loads.entry(at).or_default() += 1;
+            }
         }
         let (mut cordoned, mut tainted, mut unselected) = (0, 0, 0);
         let mut best: Option<(i64, usize, String)> = None;
@@ -24,11 +31,7 @@ impl State {
             } else if untolerated(pod, node) {
                 tainted += 1;
             } else {
-                let load = self
-                    .store
-                    .list("pods", "")
-                    .filter(|(_, p)| p["spec"]["nodeName"] == key.name.as_str() && !super::is_terminal(p))
-                    .count();
+                let load = loads.get(key.name.as_str()).copied().unwrap_or(0);
                 let candidate = (-preference(pod, node), load, key.name.clone());
                 if best.as_ref().is_none_or(|b| candidate < *b) {
                     best = Some(candidate);
