@@ -71,7 +71,10 @@ pub(super) fn prune_typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>
     }
 }
 
-fn prune_as<T: DeserializeOwned + Serialize>(kind: &Kind, object: &mut Value) -> Result<Vec<String>, ApiError> {
+fn prune_as<T: DeserializeOwned + Serialize>(
+    kind: &Kind,
+    object: &mut Value,
+) -> Result<Vec<String>, ApiError> {
     // Times that were never set arrive as null from some clients.
     let typed: T = serde_json::from_value(without_nulls(object)).map_err(|e| {
         ApiError::bad_request(&format!(
@@ -89,10 +92,13 @@ fn prune_as<T: DeserializeOwned + Serialize>(kind: &Kind, object: &mut Value) ->
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
-            map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), without_nulls(v))).collect(),
+            map.iter()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(k, v)| (k.clone(), without_nulls(v)))
+                .collect(),
         ),
         Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 
@@ -194,7 +200,11 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
             default(spec, "replicas", json!(1));
             default(spec, "podManagementPolicy", json!("OrderedReady"));
             default(spec, "revisionHistoryLimit", json!(10));
-            default(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
+            default(
+                spec,
+                "updateStrategy",
+                json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
+            );
             pod_defaults(&mut spec["template"]["spec"], Some("Always"));
         }
         "daemonsets.apps" => {
@@ -223,7 +233,12 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
         spec["serviceAccount"] = spec["serviceAccountName"].clone();
     }
     for list in ["containers", "initContainers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             let image = container["image"].as_str().unwrap_or("");
             let tag = image.rsplit('/').next().unwrap_or("");
             let policy = if tag.contains('@') || (tag.contains(':') && !tag.ends_with(":latest")) {
@@ -237,7 +252,12 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
             default(container, "terminationMessagePolicy", json!("File"));
         }
     }
-    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+    for volume in spec
+        .get_mut("volumes")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         for source in ["configMap", "secret", "downwardAPI"] {
             if volume[source].is_object() {
                 default(&mut volume[source], "defaultMode", json!(420));
@@ -259,7 +279,11 @@ fn prepare_job(object: &mut Value, uid: &Value, name: &Value) {
     default(spec, "completionMode", json!("NonIndexed"));
     default(spec, "suspend", json!(false));
     default(spec, "manualSelector", json!(false));
-    let replacement = if spec["podFailurePolicy"].is_object() { "Failed" } else { "TerminatingOrFailed" };
+    let replacement = if spec["podFailurePolicy"].is_object() {
+        "Failed"
+    } else {
+        "TerminatingOrFailed"
+    };
     default(spec, "podReplacementPolicy", json!(replacement));
     if spec["manualSelector"] != true && spec["selector"].is_null() {
         spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
@@ -293,7 +317,9 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
             for key in object["data"].as_object().into_iter().flat_map(|d| d.keys()) {
                 if key.is_empty()
                     || key.len() > 253
-                    || !key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+                    || !key
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
                 {
                     errors.push(FieldError::invalid(
                         &format!("data[{key}]"),
@@ -305,7 +331,10 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
                 }
             }
             if old.is_some_and(|o| o["immutable"] == true && o["data"] != object["data"]) {
-                errors.push(FieldError::forbidden("data", "field is immutable when `immutable` is set"));
+                errors.push(FieldError::forbidden(
+                    "data",
+                    "field is immutable when `immutable` is set",
+                ));
             }
         }
         _ => {}
@@ -315,7 +344,11 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
 
 fn non_negative(value: &Value, field: &str, errors: &mut Vec<FieldError>) {
     if value.as_i64().is_some_and(|n| n < 0) {
-        errors.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            field,
+            value,
+            "must be greater than or equal to 0",
+        ));
     }
 }
 
@@ -335,12 +368,21 @@ fn selector_rules(object: &Value, old: Option<&Value>, errors: &mut Vec<FieldErr
         ));
     }
     if old.is_some_and(|old| old["spec"]["selector"] != *selector) {
-        errors.push(FieldError::invalid("spec.selector", selector, "field is immutable"));
+        errors.push(FieldError::invalid(
+            "spec.selector",
+            selector,
+            "field is immutable",
+        ));
     }
 }
 
 fn job_rules(spec: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    for field in ["backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"] {
+    for field in [
+        "backoffLimit",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+        "parallelism",
+    ] {
         non_negative(&spec[field], &format!("spec.{field}"), errors);
     }
     let template = &spec["template"]["spec"];
@@ -358,7 +400,13 @@ fn job_rules(spec: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         )),
     }
     if let Some(old) = old {
-        for field in ["template", "selector", "completions", "podFailurePolicy", "completionMode"] {
+        for field in [
+            "template",
+            "selector",
+            "completions",
+            "podFailurePolicy",
+            "completionMode",
+        ] {
             if old["spec"][field] != spec[field] {
                 errors.push(FieldError::invalid(
                     &format!("spec.{field}"),

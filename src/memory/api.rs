@@ -59,16 +59,25 @@ impl State {
         if self.log.len() >= self.options.request_log {
             self.log.pop_front();
         }
-        self.log.push_back(RequestRecord { request: request.info.clone(), code });
+        self.log.push_back(RequestRecord {
+            request: request.info.clone(),
+            code,
+        });
     }
 
     fn dispatch(&mut self, request: &ApiRequest) -> Outcome {
         let info = &request.info;
         if info.resource.is_empty() {
             return Ok(discovery::answer(&self.kinds, &request.path)
-                .map_or(Reply::Text(404, "404 page not found\n"), |v| Reply::Object(200, Arc::new(v))));
+                .map_or(Reply::Text(404, "404 page not found\n"), |v| {
+                    Reply::Object(200, Arc::new(v))
+                }));
         }
-        let Some(kind) = self.kinds.by_path(&info.group, &info.version, &info.resource).cloned() else {
+        let Some(kind) = self
+            .kinds
+            .by_path(&info.group, &info.version, &info.resource)
+            .cloned()
+        else {
             return Ok(Reply::Text(404, "404 page not found\n"));
         };
         if !kind.namespaced && !info.namespace.is_empty() {
@@ -115,7 +124,11 @@ impl State {
     }
 
     fn selector(kind: &Kind, request: &ApiRequest) -> Result<Selector, ApiError> {
-        Selector::parse(kind, request.query("labelSelector"), request.query("fieldSelector"))
+        Selector::parse(
+            kind,
+            request.query("labelSelector"),
+            request.query("fieldSelector"),
+        )
     }
 
     fn list(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
@@ -142,7 +155,9 @@ impl State {
             .map(|item| {
                 let mut item = Value::clone(&present(kind, item));
                 // Items of built-in lists carry no type.
-                if kind.custom.is_none() && let Some(map) = item.as_object_mut() {
+                if kind.custom.is_none()
+                    && let Some(map) = item.as_object_mut()
+                {
                     map.remove("apiVersion");
                     map.remove("kind");
                 }
@@ -151,8 +166,9 @@ impl State {
             .collect();
         let mut metadata = json!({"resourceVersion": self.store.revision().to_string()});
         if let Some(next) = next {
-            metadata["continue"] =
-                json!(super::base64(format!("{}/{}", next.namespace, next.name).as_bytes()));
+            metadata["continue"] = json!(super::base64(
+                format!("{}/{}", next.namespace, next.name).as_bytes()
+            ));
             metadata["remainingItemCount"] = json!(remaining);
         }
         Ok(Reply::Object(
@@ -168,9 +184,10 @@ impl State {
         let mut selector_request = request.clone();
         // Watching one object by its path is a watch of its name.
         if !request.info.name.is_empty() {
-            selector_request
-                .query
-                .insert("fieldSelector".to_owned(), format!("metadata.name={}", request.info.name));
+            selector_request.query.insert(
+                "fieldSelector".to_owned(),
+                format!("metadata.name={}", request.info.name),
+            );
         }
         let selector = Self::selector(kind, &selector_request)?;
         let version = request.query("resourceVersion");
@@ -253,7 +270,13 @@ impl State {
     }
 
     /// Server-side apply: creates, or merges under the rules of field ownership.
-    fn apply(&mut self, kind: &Arc<Kind>, request: &ApiRequest, part: Part, options: &WriteOptions) -> Outcome {
+    fn apply(
+        &mut self,
+        kind: &Arc<Kind>,
+        request: &ApiRequest,
+        part: Part,
+        options: &WriteOptions,
+    ) -> Outcome {
         if request.query("fieldManager").is_empty() {
             return Err(ApiError::bad_request(
                 "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for \
@@ -263,7 +286,10 @@ impl State {
         let text = String::from_utf8_lossy(&request.body);
         let mut config: Value = serde_saphyr::from_str(&text)
             .map_err(|e| ApiError::bad_request(&format!("error decoding YAML: {e}")))?;
-        if config["metadata"]["managedFields"].as_array().is_some_and(|m| !m.is_empty()) {
+        if config["metadata"]["managedFields"]
+            .as_array()
+            .is_some_and(|m| !m.is_empty())
+        {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
         config["metadata"]["name"] = json!(request.info.name);
@@ -303,7 +329,9 @@ impl State {
     fn delete_one(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
         let options = delete_options(request)?;
         match self.delete(kind, &Self::key(kind, request), &options)? {
-            Deleted::Gone(object) if matches!(kind.resource.as_str(), "pods" | "services" | "serviceaccounts") => {
+            Deleted::Gone(object)
+                if matches!(kind.resource.as_str(), "pods" | "services" | "serviceaccounts") =>
+            {
                 Ok(Reply::Object(200, object))
             }
             Deleted::Gone(object) => {
@@ -328,7 +356,9 @@ impl State {
     fn delete_collection(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
         let selector = Self::selector(kind, request)?;
         let options = delete_options(request)?;
-        let (items, _, _) = self.store.page(kind, &request.info.namespace, &selector, None, None);
+        let (items, _, _) = self
+            .store
+            .page(kind, &request.info.namespace, &selector, None, None);
         let mut deleted = Vec::new();
         for item in items {
             let text = |field: &str| item["metadata"][field].as_str().unwrap_or("");
@@ -396,21 +426,38 @@ impl State {
         let mut new = Value::clone(&current);
         new["spec"]["replicas"] = json!(replicas);
         new["metadata"]["resourceVersion"] = wanted["metadata"]["resourceVersion"].clone();
-        let object =
-            self.update(kind, &Self::key(kind, request), Part::Main, new, &options(request))?;
+        let object = self.update(
+            kind,
+            &Self::key(kind, request),
+            Part::Main,
+            new,
+            &options(request),
+        )?;
         Ok(Reply::Object(200, Arc::new(scale_of(&object))))
     }
 
     fn bind(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
         let binding = parse(&request.body)?;
         let current = self.current(kind, request)?;
-        if current["spec"]["nodeName"].as_str().is_some_and(|n| !n.is_empty()) {
-            let why = format!("pod {} is already assigned to node {}", request.info.name, current["spec"]["nodeName"]);
+        if current["spec"]["nodeName"]
+            .as_str()
+            .is_some_and(|n| !n.is_empty())
+        {
+            let why = format!(
+                "pod {} is already assigned to node {}",
+                request.info.name, current["spec"]["nodeName"]
+            );
             return Err(ApiError::conflict(kind, &request.info.name, &why));
         }
         let mut pod = Value::clone(&current);
         pod["spec"]["nodeName"] = binding["target"]["name"].clone();
-        self.update(kind, &Self::key(kind, request), Part::Main, pod, &options(request))?;
+        self.update(
+            kind,
+            &Self::key(kind, request),
+            Part::Main,
+            pod,
+            &options(request),
+        )?;
         Ok(Reply::Object(
             201,
             Arc::new(json!({
@@ -477,7 +524,12 @@ fn check_url(object: &Value, request: &ApiRequest) -> Result<(), ApiError> {
 
 pub(super) fn options(request: &ApiRequest) -> WriteOptions {
     let manager = match request.query("fieldManager") {
-        "" => request.user_agent.split('/').next().filter(|a| !a.is_empty()).unwrap_or("unknown"),
+        "" => request
+            .user_agent
+            .split('/')
+            .next()
+            .filter(|a| !a.is_empty())
+            .unwrap_or("unknown"),
         manager => manager,
     };
     WriteOptions {
@@ -491,7 +543,11 @@ pub(super) fn options(request: &ApiRequest) -> WriteOptions {
 }
 
 pub(super) fn delete_options(request: &ApiRequest) -> Result<DeleteOptions, ApiError> {
-    let body = if request.body.is_empty() { json!({}) } else { parse(&request.body)? };
+    let body = if request.body.is_empty() {
+        json!({})
+    } else {
+        parse(&request.body)?
+    };
     let mut options = DeleteOptions::parse(&body);
     options.dry_run |= request.info.dry_run;
     if options.grace.is_none() {

@@ -17,8 +17,11 @@ impl State {
     pub(super) fn register_crd(&mut self, crd: &mut Value) -> Result<(), Vec<FieldError>> {
         let spec = crd["spec"].clone();
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let (group, plural, kind) =
-            (text(&spec["group"]), text(&spec["names"]["plural"]), text(&spec["names"]["kind"]));
+        let (group, plural, kind) = (
+            text(&spec["group"]),
+            text(&spec["names"]["plural"]),
+            text(&spec["names"]["kind"]),
+        );
         let mut errors = Vec::new();
         let resource = resource_name(&plural, &group);
         if crd["metadata"]["name"] != json!(resource) {
@@ -90,7 +93,11 @@ impl State {
     /// Stops serving a definition; its objects go with it.
     pub(super) fn unregister_crd(&mut self, crd: &Value) {
         let resource = crd["metadata"]["name"].as_str().unwrap_or("");
-        let keys: Vec<Key> = self.store.list(resource, "").map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Key> = self
+            .store
+            .list(resource, "")
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in keys {
             self.store.remove(&key);
         }

@@ -38,12 +38,17 @@ impl DeleteOptions {
             resource_version: text(&body["preconditions"]["resourceVersion"]),
             propagation: text(&body["propagationPolicy"]).or(orphan),
             grace: body["gracePeriodSeconds"].as_i64(),
-            dry_run: body["dryRun"].as_array().is_some_and(|d| d.contains(&json!("All"))),
+            dry_run: body["dryRun"]
+                .as_array()
+                .is_some_and(|d| d.contains(&json!("All"))),
         }
     }
 
     pub(super) fn background() -> Self {
-        Self { propagation: Some("Background".to_owned()), ..Self::default() }
+        Self {
+            propagation: Some("Background".to_owned()),
+            ..Self::default()
+        }
     }
 }
 
@@ -58,10 +63,17 @@ pub(super) enum Deleted {
 /// True when nothing holds an object in deletion any more.
 pub(super) fn may_go(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
-        && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty)
-        && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && object["metadata"]["finalizers"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+        && object["metadata"]["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or(0)
+            == 0
         && !(object["kind"] == "Namespace"
-            && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()))
+            && object["spec"]["finalizers"]
+                .as_array()
+                .is_some_and(|f| !f.is_empty()))
 }
 
 impl State {
@@ -72,14 +84,19 @@ impl State {
         key: &Key,
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
-        let old =
-            Arc::clone(self.store.get(key).ok_or_else(|| ApiError::not_found(kind, &key.name))?);
+        let old = Arc::clone(
+            self.store
+                .get(key)
+                .ok_or_else(|| ApiError::not_found(kind, &key.name))?,
+        );
         check_preconditions(kind, &key.name, &old, options)?;
         let grace = grace_period(kind, &old, options);
         let mut new = Value::clone(&old);
         let deleting = old["metadata"]["deletionTimestamp"].is_string();
         add_propagation_finalizer(kind, &mut new, options);
-        let held = new["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
+        let held = new["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|f| !f.is_empty())
             || (kind.is("namespaces") && !may_go(&with_deletion(&old)));
         if !held && grace == 0 {
             if options.dry_run {
@@ -111,9 +128,10 @@ impl State {
 
     /// Takes one finalizer away; the object goes when it was the last and deletion has begun.
     pub(super) fn remove_finalizer(&mut self, key: &Key, finalizer: &str) {
-        let (Some(object), Some(kind)) =
-            (self.store.get(key).cloned(), self.kinds.by_storage(&key.resource).cloned())
-        else {
+        let (Some(object), Some(kind)) = (
+            self.store.get(key).cloned(),
+            self.kinds.by_storage(&key.resource).cloned(),
+        ) else {
             return;
         };
         let mut new = Value::clone(&object);
@@ -124,7 +142,11 @@ impl State {
             .filter(|f| f.as_str() != Some(finalizer))
             .cloned()
             .collect();
-        set_or_remove(&mut new["metadata"], "finalizers", (!left.is_empty()).then(|| json!(left)));
+        set_or_remove(
+            &mut new["metadata"],
+            "finalizers",
+            (!left.is_empty()).then(|| json!(left)),
+        );
         if may_go(&new) {
             self.forget_pod(&object);
             self.store.remove(key);
@@ -165,7 +187,11 @@ fn check_preconditions(
         ));
     }
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or("");
-    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
+    if let Some(wanted) = options
+        .resource_version
+        .as_deref()
+        .filter(|wanted| *wanted != version)
+    {
         return Err(ApiError::precondition(
             kind,
             name,
@@ -199,14 +225,20 @@ fn grace_period(kind: &Kind, object: &Value, options: &DeleteOptions) -> i64 {
 
 fn add_propagation_finalizer(kind: &Kind, object: &mut Value, options: &DeleteOptions) {
     // For compatibility batch/v1 leaves the pods of a Job alone when nobody says otherwise.
-    let default = if kind.is("jobs.batch") { "Orphan" } else { "Background" };
+    let default = if kind.is("jobs.batch") {
+        "Orphan"
+    } else {
+        "Background"
+    };
     let finalizer = match options.propagation.as_deref().unwrap_or(default) {
         "Foreground" => Some(FOREGROUND),
         "Orphan" if options.propagation.is_some() || kind.is("jobs.batch") => Some(ORPHAN),
         _ => None,
     };
-    let mut finalizers: Vec<Value> =
-        object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let mut finalizers: Vec<Value> = object["metadata"]["finalizers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     // Without a wish of this request a deletion under way keeps its way.
     if options.propagation.is_some() || !object["metadata"]["deletionTimestamp"].is_string() {
         finalizers.retain(|f| f != FOREGROUND && f != ORPHAN);

@@ -23,12 +23,16 @@ pub(super) fn answer(kinds: &Kinds, path: &str) -> Option<Value> {
         ["apis", group, version] => resources(kinds, group, version),
         ["apis", group] => {
             let all = groups(kinds);
-            all["groups"].as_array()?.iter().find(|g| g["name"] == *group).map(|found| {
-                let mut found = found.clone();
-                found["kind"] = json!("APIGroup");
-                found["apiVersion"] = json!("v1");
-                found
-            })
+            all["groups"]
+                .as_array()?
+                .iter()
+                .find(|g| g["name"] == *group)
+                .map(|found| {
+                    let mut found = found.clone();
+                    found["kind"] = json!("APIGroup");
+                    found["apiVersion"] = json!("v1");
+                    found
+                })
         }
         _ => None,
     }
@@ -59,7 +63,16 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
         let verbs: &[&str] = if kind.create_only {
             &["create"]
         } else {
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ]
         };
         list.push(json!({
             "name": kind.plural, "singularName": singular, "namespaced": kind.namespaced, "kind": kind.kind,
@@ -84,7 +97,11 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
             }));
         }
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     (!list.is_empty()).then(|| {
         json!({
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list,

@@ -50,7 +50,9 @@ fn rename(
     object: &Value,
     direction: impl Fn(&'static str, &'static str) -> (&'static str, &'static str),
 ) -> Value {
-    let Some(map) = object.as_object() else { return object.clone() };
+    let Some(map) = object.as_object() else {
+        return object.clone();
+    };
     let renamed: Map<String, Value> = map
         .iter()
         .map(|(key, value)| {

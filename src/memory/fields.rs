@@ -23,7 +23,10 @@ impl Manager {
         match (self.apply, self.subresource.as_str()) {
             (true, _) => format!("{:?}", self.name),
             (false, "") => format!("{:?} using {}", self.name, self.api_version),
-            (false, sub) => format!("{:?} with subresource {sub:?} using {}", self.name, self.api_version),
+            (false, sub) => format!(
+                "{:?} with subresource {sub:?} using {}",
+                self.name, self.api_version
+            ),
         }
     }
 }
@@ -95,7 +98,10 @@ impl FieldOwners {
         // What this manager applied before and no longer wants goes, unless someone else owns it too.
         let previous = self.0.get(manager).cloned().unwrap_or_default();
         for path in previous.iter().filter(|p| !wanted.contains_key(*p)) {
-            let shared = self.0.iter().any(|(other, paths)| other != manager && paths.contains(path));
+            let shared = self
+                .0
+                .iter()
+                .any(|(other, paths)| other != manager && paths.contains(path));
             if !shared {
                 remove(&mut out, path);
             }
@@ -131,7 +137,11 @@ fn conflict_error(conflicts: &BTreeMap<Manager, Vec<String>>) -> ApiError {
     }
     let message = match (count, conflicts.iter().next()) {
         (1, Some((manager, paths))) => {
-            format!("Apply failed with 1 conflict: conflict with {}: {}", manager.label(), paths.join(""))
+            format!(
+                "Apply failed with 1 conflict: conflict with {}: {}",
+                manager.label(),
+                paths.join("")
+            )
         }
         _ => format!("Apply failed with {count} conflicts: {}", lines.join("\n")),
     };
@@ -206,7 +216,7 @@ fn collect(kind: &Kind, path: &mut Path, value: &Value, out: &mut BTreeMap<Path,
                 out.insert(path.clone(), value.clone());
             }
         },
-        _ => {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
             out.insert(path.clone(), value.clone());
         }
     }
@@ -242,7 +252,7 @@ fn merge(kind: &Kind, path: &mut Path, target: &mut Value, config: &Value) {
                 _ => *target = config.clone(),
             }
         }
-        _ => *target = config.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => *target = config.clone(),
     }
 }
 
@@ -259,10 +269,19 @@ fn remove(target: &mut Value, path: &[Step]) {
             }
         }
         [Step::Item(key, value), rest @ ..] => {
-            let Some(items) = target.as_array_mut() else { return };
-            let Some(i) = items.iter().position(|item| item[key].to_string() == *value) else { return };
+            let Some(items) = target.as_array_mut() else {
+                return;
+            };
+            let identity = |item: &Value| item.get(key).map(ToString::to_string);
+            let Some(i) = items
+                .iter()
+                .position(|item| identity(item).as_ref() == Some(value))
+            else {
+                return;
+            };
             // Without its key an item is nothing.
-            if matches!(rest, [] | [Step::Field(_)]) && matches!(rest.first(), Some(Step::Field(f)) if f == key)
+            if matches!(rest, [] | [Step::Field(_)])
+                && matches!(rest.first(), Some(Step::Field(f)) if f == key)
             {
                 items.remove(i);
             } else {

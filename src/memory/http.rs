@@ -13,11 +13,7 @@ use kube::client::Body;
 use tower::{BoxError, Service};
 
 use super::{
-    Fault, FaultAnswer, MemoryCluster, User,
-    api::Reply,
-    request::ApiRequest,
-    status::ApiError,
-    watch::Answer,
+    Fault, FaultAnswer, MemoryCluster, User, api::Reply, request::ApiRequest, status::ApiError, watch::Answer,
 };
 
 /// The API server as seen by one user's client.
@@ -60,7 +56,12 @@ async fn answer(
     request.user_agent = header_text(&parts.headers, &header::USER_AGENT);
     let faults = cluster.0.lock().faults.clone();
     let fault = faults.and_then(|function| function(&request.info));
-    let Some(Fault { commit, delay, answer }) = fault else {
+    let Some(Fault {
+        commit,
+        delay,
+        answer,
+    }) = fault
+    else {
         return respond(cluster.perform(&request));
     };
     let reply = commit.then(|| cluster.perform(&request));
@@ -97,17 +98,26 @@ impl MemoryCluster {
 fn respond(reply: Reply) -> Result<Response<Answer>, BoxError> {
     let code = reply.code();
     let (media, body) = match reply {
-        Reply::Object(_, object) => {
-            ("application/json", Answer::Whole(Some(Bytes::from(object.to_string()))))
-        }
-        Reply::Text(_, text) => {
-            ("text/plain; charset=utf-8", Answer::Whole(Some(Bytes::from_static(text.as_bytes()))))
-        }
+        Reply::Object(_, object) => (
+            "application/json",
+            Answer::Whole(Some(Bytes::from(object.to_string()))),
+        ),
+        Reply::Text(_, text) => (
+            "text/plain; charset=utf-8",
+            Answer::Whole(Some(Bytes::from_static(text.as_bytes()))),
+        ),
         Reply::Watch(receiver) => ("application/json", Answer::Stream(receiver)),
     };
-    Ok(Response::builder().status(code).header(header::CONTENT_TYPE, media).body(body)?)
+    Ok(Response::builder()
+        .status(code)
+        .header(header::CONTENT_TYPE, media)
+        .body(body)?)
 }
 
 fn header_text(headers: &HeaderMap, name: &header::HeaderName) -> String {
-    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned()
+    headers
+        .get(name)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("")
+        .to_owned()
 }

@@ -6,6 +6,7 @@ use super::schema::CustomSchema;
 
 /// One resource in one version.
 #[derive(Debug)]
+#[allow(clippy::struct_field_names, reason = "kind is what Kubernetes calls it")]
 pub(super) struct Kind {
     pub(super) group: String,
     pub(super) version: String,
@@ -27,7 +28,11 @@ pub(super) struct Kind {
 
 impl Kind {
     pub(super) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     pub(super) fn is(&self, resource: &str) -> bool {
@@ -35,8 +40,9 @@ impl Kind {
     }
 }
 
-/// Every served resource, by path and by kind.
+/// Every served resource, by path, by kind and by where its objects are stored.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_field_names, reason = "they are three indexes of the same")]
 pub(super) struct Kinds {
     by_path: BTreeMap<(String, String, String), Arc<Kind>>,
     by_kind: BTreeMap<(String, String), Arc<Kind>>,
@@ -61,21 +67,69 @@ const BUILT_IN: &[(&str, &str, &str, &str, u8)] = &[
     ("", "v1", "endpoints", "Endpoints", 0),
     ("", "v1", "limitranges", "LimitRange", 0),
     ("", "v1", "resourcequotas", "ResourceQuota", STATUS),
-    ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", STATUS),
-    ("", "v1", "persistentvolumes", "PersistentVolume", CLUSTER | STATUS),
+    (
+        "",
+        "v1",
+        "persistentvolumeclaims",
+        "PersistentVolumeClaim",
+        STATUS,
+    ),
+    (
+        "",
+        "v1",
+        "persistentvolumes",
+        "PersistentVolume",
+        CLUSTER | STATUS,
+    ),
     ("apps", "v1", "deployments", "Deployment", STATUS | SCALE),
     ("apps", "v1", "replicasets", "ReplicaSet", STATUS | SCALE),
     ("apps", "v1", "statefulsets", "StatefulSet", STATUS | SCALE),
     ("apps", "v1", "daemonsets", "DaemonSet", STATUS),
     ("batch", "v1", "jobs", "Job", STATUS),
     ("batch", "v1", "cronjobs", "CronJob", STATUS),
-    ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", STATUS),
-    ("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", STATUS),
+    (
+        "policy",
+        "v1",
+        "poddisruptionbudgets",
+        "PodDisruptionBudget",
+        STATUS,
+    ),
+    (
+        "autoscaling",
+        "v2",
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
+        STATUS,
+    ),
     ("rbac.authorization.k8s.io", "v1", "roles", "Role", 0),
-    ("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", 0),
-    ("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", CLUSTER),
-    ("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", CLUSTER),
-    ("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", CLUSTER | CREATE_ONLY),
+    (
+        "rbac.authorization.k8s.io",
+        "v1",
+        "rolebindings",
+        "RoleBinding",
+        0,
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "v1",
+        "clusterroles",
+        "ClusterRole",
+        CLUSTER,
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "v1",
+        "clusterrolebindings",
+        "ClusterRoleBinding",
+        CLUSTER,
+    ),
+    (
+        "authorization.k8s.io",
+        "v1",
+        "subjectaccessreviews",
+        "SubjectAccessReview",
+        CLUSTER | CREATE_ONLY,
+    ),
     (
         "authorization.k8s.io",
         "v1",
@@ -92,7 +146,13 @@ const BUILT_IN: &[(&str, &str, &str, &str, u8)] = &[
         "CustomResourceDefinition",
         CLUSTER | STATUS,
     ),
-    ("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", CLUSTER),
+    (
+        "scheduling.k8s.io",
+        "v1",
+        "priorityclasses",
+        "PriorityClass",
+        CLUSTER,
+    ),
     ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", 0),
     ("networking.k8s.io", "v1", "ingresses", "Ingress", STATUS),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", 0),
@@ -133,8 +193,11 @@ impl Kinds {
         for (group, version, plural, kind, flags) in BUILT_IN {
             let resource = resource_name(plural, group);
             // Both Event APIs serve the same objects; they are stored in the core form.
-            let storage: Arc<str> =
-                if *group == "events.k8s.io" { Arc::from("events") } else { Arc::from(resource.as_str()) };
+            let storage: Arc<str> = if *group == "events.k8s.io" {
+                Arc::from("events")
+            } else {
+                Arc::from(resource.as_str())
+            };
             kinds.insert(Kind {
                 group: (*group).to_owned(),
                 version: (*version).to_owned(),
@@ -158,7 +221,8 @@ impl Kinds {
             (kind.group.clone(), kind.version.clone(), kind.plural.clone()),
             Arc::clone(&kind),
         );
-        self.by_kind.insert((kind.api_version(), kind.kind.clone()), Arc::clone(&kind));
+        self.by_kind
+            .insert((kind.api_version(), kind.kind.clone()), Arc::clone(&kind));
         if kind.group != "events.k8s.io" {
             self.by_storage.insert(Arc::clone(&kind.storage), kind);
         }
@@ -172,7 +236,8 @@ impl Kinds {
     }
 
     pub(super) fn by_path(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        self.by_path
+            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 
     pub(super) fn by_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
@@ -189,5 +254,9 @@ impl Kinds {
 }
 
 pub(super) fn resource_name(plural: &str, group: &str) -> String {
-    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+    if group.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}.{group}")
+    }
 }

@@ -4,14 +4,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{
-    FieldError,
-    admission,
-    kinds::Kind,
-    state::State,
-    store::Key,
-    write::WriteOptions,
-};
+use super::{FieldError, admission, kinds::Kind, state::State, store::Key, write::WriteOptions};
 
 /// Why an object could not be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,9 +99,16 @@ impl State {
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("resourceVersion");
         }
-        let options =
-            WriteOptions { keep_status: true, strict: true, ..WriteOptions::system("load") };
-        let key = Key::of(&kind, &namespace, object["metadata"]["name"].as_str().unwrap_or(""));
+        let options = WriteOptions {
+            keep_status: true,
+            strict: true,
+            ..WriteOptions::system("load")
+        };
+        let key = Key::of(
+            &kind,
+            &namespace,
+            object["metadata"]["name"].as_str().unwrap_or(""),
+        );
         let loaded = object.clone();
         let result = if self.store.get(&key).is_some() {
             self.update(&kind, &key, super::write::Part::Main, object, &options)
@@ -145,7 +145,9 @@ impl State {
 
     fn kind_of(&self, object: &Value) -> Option<Arc<Kind>> {
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        self.kinds.by_kind(&text(&object["apiVersion"]), &text(&object["kind"])).cloned()
+        self.kinds
+            .by_kind(&text(&object["apiVersion"]), &text(&object["kind"]))
+            .cloned()
     }
 
     /// What a create under strict field validation would find wrong, namespaces apart.
@@ -170,18 +172,18 @@ impl State {
             }
         }
         errors.extend(unknown.iter().map(|path| FieldError::unknown_field(path)));
-        let generated = object["metadata"]["generateName"].as_str().map(|base| format!("{base}xxxxx"));
+        let generated = object["metadata"]["generateName"]
+            .as_str()
+            .map(|base| format!("{base}xxxxx"));
         if object["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-            match generated {
-                Some(name) => object["metadata"]["name"] = json!(name),
-                None => {
-                    errors.push(FieldError::required(
-                        "metadata.name",
-                        "name or generateName is required",
-                    ));
-                    return errors;
-                }
-            }
+            let Some(name) = generated else {
+                errors.push(FieldError::required(
+                    "metadata.name",
+                    "name or generateName is required",
+                ));
+                return errors;
+            };
+            object["metadata"]["name"] = json!(name);
         }
         admission::prepare_create(&kind, &mut object);
         errors.extend(self.validate_stored(&kind, &object, None));
@@ -208,7 +210,11 @@ fn title(object: &Value) -> String {
 
 fn namespace_of(kind: &Kind, object: &Value) -> String {
     if kind.namespaced {
-        object["metadata"]["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or("default").to_owned()
+        object["metadata"]["namespace"]
+            .as_str()
+            .filter(|n| !n.is_empty())
+            .unwrap_or("default")
+            .to_owned()
     } else {
         String::new()
     }

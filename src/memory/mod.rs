@@ -21,29 +21,31 @@
 //! - Transition rules inside lists compare items by index. Rules have no cost limit.
 //! - Table and metadata-only output, protobuf, exec, logs and port-forward are not served.
 
+#![allow(clippy::doc_markdown, reason = "names of Kubernetes kinds are words here")]
+
+mod admission;
+mod api;
+mod crd;
+mod delete;
+mod discovery;
+mod events_api;
+mod fields;
+mod http;
 mod kinds;
-mod schema;
-mod status;
+mod kubectl;
+mod load;
+mod names;
+mod patch;
+mod rbac;
 mod request;
+mod schema;
 mod selector;
+mod state;
+mod status;
 mod store;
 mod watch;
-mod events_api;
-mod state;
-mod admission;
-mod names;
-mod crd;
-mod fields;
-mod patch;
-mod write;
-mod delete;
-mod rbac;
-mod api;
-mod discovery;
-mod load;
-mod http;
 mod world;
-mod kubectl;
+mod write;
 
 use std::{
     fmt,
@@ -55,13 +57,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
+use self::state::State;
 pub use self::{
     load::LoadError,
     request::{RequestInfo, RequestRecord},
     status::FieldError,
     world::pods::PodScript,
 };
-use self::state::State;
 
 /// A function that decides what happens to a pod.
 ///
@@ -136,22 +138,38 @@ pub enum FaultAnswer {
 impl Fault {
     /// The request is refused with this code and does nothing.
     pub fn refused(code: u16) -> Self {
-        Self { commit: false, delay: Duration::ZERO, answer: FaultAnswer::Status(code) }
+        Self {
+            commit: false,
+            delay: Duration::ZERO,
+            answer: FaultAnswer::Status(code),
+        }
     }
 
     /// The request does its work, but the client hears this code.
     pub fn after_commit(code: u16) -> Self {
-        Self { commit: true, delay: Duration::ZERO, answer: FaultAnswer::Status(code) }
+        Self {
+            commit: true,
+            delay: Duration::ZERO,
+            answer: FaultAnswer::Status(code),
+        }
     }
 
     /// The connection breaks, before or after the work is done.
     pub fn dropped(commit: bool) -> Self {
-        Self { commit, delay: Duration::ZERO, answer: FaultAnswer::Dropped }
+        Self {
+            commit,
+            delay: Duration::ZERO,
+            answer: FaultAnswer::Dropped,
+        }
     }
 
     /// The work is done at once, the answer comes late.
     pub fn delayed(delay: Duration) -> Self {
-        Self { commit: true, delay, answer: FaultAnswer::Ordinary }
+        Self {
+            commit: true,
+            delay,
+            answer: FaultAnswer::Ordinary,
+        }
     }
 }
 
@@ -196,7 +214,7 @@ impl Default for MemoryOptions {
             seed: 1,
             rbac: Rbac::AllowAll,
             pod_run_time: Duration::from_millis(20),
-            bookmark_interval: Duration::from_secs(60),
+            bookmark_interval: Duration::from_mins(1),
             history: 100_000,
             request_log: 100_000,
         }
@@ -267,10 +285,19 @@ impl MemoryCluster {
     /// Every object, ordered by apiVersion, kind, namespace and name.
     pub fn objects(&self) -> Vec<Value> {
         let state = self.0.lock();
-        let mut objects: Vec<Value> = state.store.all().map(|(_, object)| Value::clone(object)).collect();
+        let mut objects: Vec<Value> = state
+            .store
+            .all()
+            .map(|(_, object)| Value::clone(object))
+            .collect();
         let key = |object: &Value| -> [String; 4] {
-            [&object["apiVersion"], &object["kind"], &object["metadata"]["namespace"], &object["metadata"]["name"]]
-                .map(|v| v.as_str().unwrap_or("").to_owned())
+            [
+                &object["apiVersion"],
+                &object["kind"],
+                &object["metadata"]["namespace"],
+                &object["metadata"]["name"],
+            ]
+            .map(|v| v.as_str().unwrap_or("").to_owned())
         };
         objects.sort_by_cached_key(key);
         objects

@@ -44,7 +44,11 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
     let mut size = 0;
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
         if !is_qualified(&key.to_lowercase()) {
-            errors.push(FieldError::invalid("metadata.annotations", &json!(key), QUALIFIED));
+            errors.push(FieldError::invalid(
+                "metadata.annotations",
+                &json!(key),
+                QUALIFIED,
+            ));
         }
         size += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -134,10 +138,14 @@ fn is_name_part(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn is_qualified(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
-    prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(is_label)) && name.len() <= 63 && is_name_part(name)
+    prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(is_label))
+        && name.len() <= 63
+        && is_name_part(name)
 }

@@ -35,7 +35,9 @@ fn parse_object(patch: &[u8]) -> Result<Value, ApiError> {
     if value.is_object() {
         Ok(value)
     } else {
-        Err(ApiError::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map"))
+        Err(ApiError::bad_request(
+            "error decoding patch: json: cannot unmarshal into Go value of type map",
+        ))
     }
 }
 
@@ -84,7 +86,9 @@ fn merge_value(field: &str, target: &mut Value, patch: &Value) -> Result<(), Api
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
-    let Some(map) = target.as_object_mut() else { return Ok(()) };
+    let Some(map) = target.as_object_mut() else {
+        return Ok(());
+    };
     if let Some(retain) = patch.get("$retainKeys").and_then(Value::as_array) {
         map.retain(|key, _| retain.iter().any(|r| r.as_str() == Some(key)));
     }
@@ -114,11 +118,15 @@ fn merge_list(
     map: &mut Map<String, Value>,
     patch: &[Value],
 ) -> Result<(), ApiError> {
-    let current = map.entry(name.to_owned()).or_insert_with(|| Value::Array(Vec::new()));
+    let current = map
+        .entry(name.to_owned())
+        .or_insert_with(|| Value::Array(Vec::new()));
     if !current.is_array() {
         *current = Value::Array(Vec::new());
     }
-    let Some(current) = current.as_array_mut() else { return Ok(()) };
+    let Some(current) = current.as_array_mut() else {
+        return Ok(());
+    };
     if is_set(name) {
         for item in patch {
             if !current.contains(item) {
@@ -132,7 +140,11 @@ fn merge_list(
         return Ok(());
     };
     if patch.iter().any(|item| item["$patch"] == "replace") {
-        *current = patch.iter().filter(|item| item["$patch"] != "replace").cloned().collect();
+        *current = patch
+            .iter()
+            .filter(|item| item["$patch"] != "replace")
+            .cloned()
+            .collect();
         return Ok(());
     }
     for item in patch {

@@ -2,13 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    User,
-    kinds::resource_name,
-    request::RequestInfo,
-    state::State,
-    status::ApiError,
-};
+use super::{User, kinds::resource_name, request::RequestInfo, state::State, status::ApiError};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -32,7 +26,11 @@ impl Attributes {
             group: info.group.clone(),
             resource: info.resource.clone(),
             subresource: info.subresource.clone(),
-            namespace: if info.resource == "namespaces" { info.name.clone() } else { info.namespace.clone() },
+            namespace: if info.resource == "namespaces" {
+                info.name.clone()
+            } else {
+                info.namespace.clone()
+            },
             name: info.name.clone(),
             path: info.resource.is_empty().then(|| path.to_owned()),
         }
@@ -79,14 +77,21 @@ impl State {
                 attributes.group,
             )
         };
-        let why = if decision.reason.is_empty() { why } else { format!("{why}: {}", decision.reason) };
+        let why = if decision.reason.is_empty() {
+            why
+        } else {
+            format!("{why}: {}", decision.reason)
+        };
         Err(forbidden(&attributes, &why))
     }
 
     /// Evaluates roles and bindings.
     pub(super) fn decide(&self, user: &User, attributes: &Attributes) -> Decision {
         if self.options.rbac == super::Rbac::AllowAll || user.groups.iter().any(|g| g == "system:masters") {
-            return Decision { allowed: true, reason: String::new() };
+            return Decision {
+                allowed: true,
+                reason: String::new(),
+            };
         }
         // What the bootstrap roles system:discovery and system:basic-user give everyone.
         let authenticated = user.groups.iter().any(|g| g == "system:authenticated");
@@ -95,14 +100,20 @@ impl State {
                 && attributes.resource.starts_with("selfsubject")
                 && attributes.verb == "create");
         if authenticated && basic {
-            return Decision { allowed: true, reason: String::new() };
+            return Decision {
+                allowed: true,
+                reason: String::new(),
+            };
         }
         let mut missing = Vec::new();
-        for (_, binding) in self.store.list("clusterrolebindings.rbac.authorization.k8s.io", "") {
+        for (_, binding) in self
+            .store
+            .list("clusterrolebindings.rbac.authorization.k8s.io", "")
+        {
             if let Some(subject) = matching_subject(binding, user, "") {
                 match self.role_rules(binding, "") {
                     Ok(rules) if rules.iter().any(|r| allows(r, attributes)) => {
-                        return granted(binding, "ClusterRoleBinding", subject);
+                        return granted(binding, "ClusterRoleBinding", &subject);
                     }
                     Ok(_) => {}
                     Err(role) => missing.push(role),
@@ -110,13 +121,14 @@ impl State {
             }
         }
         if !attributes.namespace.is_empty() {
-            for (key, binding) in
-                self.store.list("rolebindings.rbac.authorization.k8s.io", &attributes.namespace)
+            for (key, binding) in self
+                .store
+                .list("rolebindings.rbac.authorization.k8s.io", &attributes.namespace)
             {
                 if let Some(subject) = matching_subject(binding, user, &key.namespace) {
                     match self.role_rules(binding, &key.namespace) {
                         Ok(rules) if rules.iter().any(|r| allows(r, attributes)) => {
-                            return granted(binding, "RoleBinding", subject);
+                            return granted(binding, "RoleBinding", &subject);
                         }
                         Ok(_) => {}
                         Err(role) => missing.push(role),
@@ -129,7 +141,10 @@ impl State {
             [one] => format!("RBAC: {one}"),
             many => format!("RBAC: [{}]", many.join(", ")),
         };
-        Decision { allowed: false, reason }
+        Decision {
+            allowed: false,
+            reason,
+        }
     }
 
     /// Answers a (Self)SubjectAccessReview.
@@ -146,12 +161,21 @@ impl State {
         let asked = if is_self {
             user.clone()
         } else {
-            let groups =
-                spec["groups"].as_array().into_iter().flatten().map(text).collect::<Vec<String>>();
+            let groups = spec["groups"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text)
+                .collect::<Vec<String>>();
             if text(&spec["user"]).is_empty() && groups.is_empty() {
-                return Err(ApiError::bad_request("at least one of user or group must be specified"));
+                return Err(ApiError::bad_request(
+                    "at least one of user or group must be specified",
+                ));
             }
-            User { name: text(&spec["user"]), groups }
+            User {
+                name: text(&spec["user"]),
+                groups,
+            }
         };
         let attributes = if resource.is_object() {
             Attributes {
@@ -164,7 +188,11 @@ impl State {
                 path: None,
             }
         } else {
-            Attributes { verb: text(&path["verb"]), path: Some(text(&path["path"])), ..Attributes::default() }
+            Attributes {
+                verb: text(&path["verb"]),
+                path: Some(text(&path["path"])),
+                ..Attributes::default()
+            }
         };
         let decision = self.decide(&asked, &attributes);
         let mut status = json!({"allowed": decision.allowed});
@@ -185,10 +213,17 @@ impl State {
             ("clusterroles.rbac.authorization.k8s.io", "")
         };
         let Some(role) = self.store.find(resource, namespace, name) else {
-            return Err(format!("{} \"{name}\" not found", resource.replacen("s.", ".", 1)));
+            return Err(format!(
+                "{} \"{name}\" not found",
+                resource.replacen("s.", ".", 1)
+            ));
         };
         let mut rules: Vec<Value> = role["rules"].as_array().cloned().unwrap_or_default();
-        for selector in role["aggregationRule"]["clusterRoleSelectors"].as_array().into_iter().flatten() {
+        for selector in role["aggregationRule"]["clusterRoleSelectors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let selector = super::selector::Selector::from_label_selector(selector);
             for (key, other) in self.store.list(resource, "") {
                 if key.name != name && selector.matches(other) {
@@ -218,36 +253,50 @@ fn forbidden(attributes: &Attributes, why: &str) -> ApiError {
     ApiError::forbidden(&kind, &attributes.name, why)
 }
 
-fn granted(binding: &Value, kind: &str, subject: String) -> Decision {
+fn granted(binding: &Value, kind: &str, subject: &str) -> Decision {
     let name = binding["metadata"]["name"].as_str().unwrap_or("");
-    let place = binding["metadata"]["namespace"].as_str().map_or_else(String::new, |n| format!("/{n}"));
+    let place = binding["metadata"]["namespace"]
+        .as_str()
+        .map_or_else(String::new, |n| format!("/{n}"));
     let reason = format!(
         "RBAC: allowed by {kind} \"{name}{place}\" of {} \"{}\" to {subject}",
         binding["roleRef"]["kind"].as_str().unwrap_or(""),
         binding["roleRef"]["name"].as_str().unwrap_or(""),
     );
-    Decision { allowed: true, reason }
+    Decision {
+        allowed: true,
+        reason,
+    }
 }
 
 fn matching_subject(binding: &Value, user: &User, namespace: &str) -> Option<String> {
-    binding["subjects"].as_array().into_iter().flatten().find_map(|subject| {
-        let name = subject["name"].as_str().unwrap_or("");
-        match subject["kind"].as_str() {
-            Some("User") if name == user.name => Some(format!("User {name:?}")),
-            Some("Group") if user.groups.iter().any(|g| g == name) => Some(format!("Group {name:?}")),
-            Some("ServiceAccount") => {
-                let home = subject["namespace"].as_str().unwrap_or(namespace);
-                (user.name == format!("system:serviceaccount:{home}:{name}"))
-                    .then(|| format!("ServiceAccount \"{name}/{home}\""))
+    binding["subjects"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find_map(|subject| {
+            let name = subject["name"].as_str().unwrap_or("");
+            match subject["kind"].as_str() {
+                Some("User") if name == user.name => Some(format!("User {name:?}")),
+                Some("Group") if user.groups.iter().any(|g| g == name) => Some(format!("Group {name:?}")),
+                Some("ServiceAccount") => {
+                    let home = subject["namespace"].as_str().unwrap_or(namespace);
+                    (user.name == format!("system:serviceaccount:{home}:{name}"))
+                        .then(|| format!("ServiceAccount \"{name}/{home}\""))
+                }
+                _ => None,
             }
-            _ => None,
-        }
-    })
+        })
 }
 
 fn allows(rule: &Value, attributes: &Attributes) -> bool {
     let list = |field: &str| -> Vec<&str> {
-        rule[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+        rule[field]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
     };
     let has = |field: &str, wanted: &str| list(field).iter().any(|v| *v == "*" || *v == wanted);
     if !has("verbs", &attributes.verb) {
@@ -255,7 +304,11 @@ fn allows(rule: &Value, attributes: &Attributes) -> bool {
     }
     if let Some(path) = &attributes.path {
         return list("nonResourceURLs").iter().any(|url| {
-            *url == "*" || url == path || url.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+            *url == "*"
+                || url == path
+                || url
+                    .strip_suffix('*')
+                    .is_some_and(|prefix| path.starts_with(prefix))
         });
     }
     if !has("apiGroups", &attributes.group) {
@@ -275,7 +328,13 @@ fn allows(rule: &Value, attributes: &Attributes) -> bool {
 pub(super) fn bootstrap_roles() -> Vec<Value> {
     let view = rules(&["get", "list", "watch"]);
     let mut edit = view.clone();
-    edit.extend(rules(&["create", "delete", "deletecollection", "patch", "update"]));
+    edit.extend(rules(&[
+        "create",
+        "delete",
+        "deletecollection",
+        "patch",
+        "update",
+    ]));
     edit.push(json!({"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]}));
     edit.push(json!({
         "apiGroups": [""], "resources": ["secrets"],
@@ -302,9 +361,12 @@ pub(super) fn bootstrap_roles() -> Vec<Value> {
         "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": "cluster-admin"},
         "subjects": [{"apiGroup": GROUP, "kind": "Group", "name": "system:masters"}],
     })];
-    for (name, rules) in
-        [("cluster-admin", cluster_admin), ("admin", admin), ("edit", edit), ("view", view)]
-    {
+    for (name, rules) in [
+        ("cluster-admin", cluster_admin),
+        ("admin", admin),
+        ("edit", edit),
+        ("view", view),
+    ] {
         let mut role = json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRole",
             "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
@@ -323,18 +385,37 @@ pub(super) fn bootstrap_roles() -> Vec<Value> {
 /// What view may read and edit may write.
 fn rules(verbs: &[&str]) -> Vec<Value> {
     let reading = verbs.contains(&"get");
-    let mut core = vec!["configmaps", "persistentvolumeclaims", "pods", "replicationcontrollers",
-        "replicationcontrollers/scale", "serviceaccounts", "services"];
-    let mut apps = vec!["daemonsets", "deployments", "deployments/scale", "replicasets", "replicasets/scale",
-        "statefulsets", "statefulsets/scale"];
+    let mut core = vec![
+        "configmaps",
+        "persistentvolumeclaims",
+        "pods",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "serviceaccounts",
+        "services",
+    ];
+    let mut apps = vec![
+        "daemonsets",
+        "deployments",
+        "deployments/scale",
+        "replicasets",
+        "replicasets/scale",
+        "statefulsets",
+        "statefulsets/scale",
+    ];
     let mut batch = vec!["cronjobs", "jobs"];
     let mut policy = vec!["poddisruptionbudgets"];
     let mut scaling = vec!["horizontalpodautoscalers"];
     let mut out = Vec::new();
     if reading {
         core.extend(["persistentvolumeclaims/status", "services/status", "endpoints"]);
-        apps.extend(["daemonsets/status", "deployments/status", "replicasets/status", "statefulsets/status",
-            "controllerrevisions"]);
+        apps.extend([
+            "daemonsets/status",
+            "deployments/status",
+            "replicasets/status",
+            "statefulsets/status",
+            "controllerrevisions",
+        ]);
         batch.extend(["cronjobs/status", "jobs/status"]);
         policy.push("poddisruptionbudgets/status");
         scaling.push("horizontalpodautoscalers/status");
@@ -344,7 +425,14 @@ fn rules(verbs: &[&str]) -> Vec<Value> {
         ]}));
         out.push(json!({"apiGroups": ["discovery.k8s.io"], "verbs": verbs, "resources": ["endpointslices"]}));
     } else {
-        core.extend(["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy", "events"]);
+        core.extend([
+            "pods/attach",
+            "pods/exec",
+            "pods/portforward",
+            "pods/proxy",
+            "services/proxy",
+            "events",
+        ]);
         apps.push("deployments/rollback");
         out.push(json!({
             "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],

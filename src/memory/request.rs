@@ -54,8 +54,11 @@ impl ApiRequest {
     pub(super) fn parse(user: &User, method: &str, target: &str, body: Vec<u8>) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let query = parse_query(query);
-        let segments: Vec<String> =
-            path.split('/').filter(|s| !s.is_empty()).map(percent_decode).collect();
+        let segments: Vec<String> = path
+            .split('/')
+            .filter(|s| !s.is_empty())
+            .map(percent_decode)
+            .collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let mut info = RequestInfo {
             user: user.clone(),
@@ -99,7 +102,7 @@ impl ApiRequest {
             [] => {}
         }
         let watch = query.get("watch").is_some_and(|v| v == "true" || v == "1");
-        info.verb = match (method, info.name.is_empty()) {
+        let verb = match (method, info.name.is_empty()) {
             ("GET", _) if watch => "watch",
             ("GET", true) if !info.resource.is_empty() => "list",
             ("GET", _) => "get",
@@ -109,8 +112,8 @@ impl ApiRequest {
             ("DELETE", true) => "deletecollection",
             ("DELETE", false) => "delete",
             _ => "",
-        }
-        .to_owned();
+        };
+        verb.clone_into(&mut info.verb);
         Self {
             info,
             path: path.to_owned(),
@@ -132,7 +135,10 @@ fn parse_query(query: &str) -> Query {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decode(&key.replace('+', " ")), percent_decode(&value.replace('+', " ")))
+            (
+                percent_decode(&key.replace('+', " ")),
+                percent_decode(&value.replace('+', " ")),
+            )
         })
         .collect()
 }

@@ -19,7 +19,9 @@ pub(super) struct CustomSchema {
 
 impl std::fmt::Debug for CustomSchema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CustomSchema").field("selectable", &self.selectable).finish_non_exhaustive()
+        f.debug_struct("CustomSchema")
+            .field("selectable", &self.selectable)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +46,16 @@ impl CustomSchema {
             .filter_map(|f| f["jsonPath"].as_str())
             .map(|path| path.trim_start_matches('.').to_owned())
             .collect();
-        if errors.is_empty() { Ok(Self { schema, rules, patterns, selectable }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Self {
+                schema,
+                rules,
+                patterns,
+                selectable,
+            })
+        } else {
+            Err(errors)
+        }
     }
 
     /// Removes fields that the schema does not know; their paths are returned in order.
@@ -74,7 +85,8 @@ impl CustomSchema {
                 schema = &schema["items"];
             }
         }
-        (schema["x-kubernetes-list-type"] == "map").then(|| string_list(&schema["x-kubernetes-list-map-keys"]))
+        (schema["x-kubernetes-list-type"] == "map")
+            .then(|| string_list(&schema["x-kubernetes-list-map-keys"]))
     }
 
     /// Checks an object, against its predecessor where there is one. Rules are left out when the object's shape is
@@ -122,7 +134,11 @@ impl CustomSchema {
             errors.push(FieldError::type_invalid(
                 path,
                 &json!(type_name(value)),
-                &format!("{} must be of type {expected}: {:?}", in_body(path), type_name(value)),
+                &format!(
+                    "{} must be of type {expected}: {:?}",
+                    in_body(path),
+                    type_name(value)
+                ),
             ));
             return;
         }
@@ -130,14 +146,20 @@ impl CustomSchema {
             errors.push(FieldError::type_invalid(
                 path,
                 &json!(type_name(value)),
-                &format!("{} must be of type integer,string: {:?}", in_body(path), type_name(value)),
+                &format!(
+                    "{} must be of type integer,string: {:?}",
+                    in_body(path),
+                    type_name(value)
+                ),
             ));
         }
         if let Some(allowed) = schema["enum"].as_array()
             && !allowed.contains(value)
         {
-            let allowed: Vec<String> =
-                allowed.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned)).collect();
+            let allowed: Vec<String> = allowed
+                .iter()
+                .map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned))
+                .collect();
             errors.push(FieldError::not_supported(path, value, &allowed));
         }
         match value {
@@ -252,7 +274,10 @@ impl CustomSchema {
                 self.check(branch, value, path, errors);
             }
         }
-        if schema["anyOf"].as_array().is_some_and(|branches| !branches.iter().any(valid)) {
+        if schema["anyOf"]
+            .as_array()
+            .is_some_and(|branches| !branches.iter().any(valid))
+        {
             errors.push(FieldError::invalid(
                 path,
                 &json!(""),
@@ -262,8 +287,11 @@ impl CustomSchema {
         if let Some(branches) = schema["oneOf"].as_array() {
             let count = branches.iter().filter(|b| valid(b)).count();
             if count != 1 {
-                let found =
-                    if count == 0 { "Found none valid".to_owned() } else { format!("Found {count} valid alternatives") };
+                let found = if count == 0 {
+                    "Found none valid".to_owned()
+                } else {
+                    format!("Found {count} valid alternatives")
+                };
                 errors.push(FieldError::invalid(
                     path,
                     &json!(""),
@@ -299,7 +327,11 @@ fn rule_error(object: &Value, error: &kube::core::cel::ValidationError) -> Field
 fn check_number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let number = value.as_f64().unwrap_or(0.0);
     let mut fail = |text: String| {
-        errors.push(FieldError::invalid(path, value, &format!("{} {text}", in_body(path))));
+        errors.push(FieldError::invalid(
+            path,
+            value,
+            &format!("{} {text}", in_body(path)),
+        ));
     };
     if let Some(max) = schema["maximum"].as_f64() {
         if schema["exclusiveMaximum"] == true && number >= max {
@@ -312,7 +344,10 @@ fn check_number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Fiel
         if schema["exclusiveMinimum"] == true && number <= min {
             fail(format!("should be greater than {}", schema["minimum"]));
         } else if schema["exclusiveMinimum"] != true && number < min {
-            fail(format!("should be greater than or equal to {}", schema["minimum"]));
+            fail(format!(
+                "should be greater than or equal to {}",
+                schema["minimum"]
+            ));
         }
     }
     if schema["format"] == "int32" && value.as_i64().is_some_and(|n| i32::try_from(n).is_err()) {
@@ -416,7 +451,9 @@ fn apply_defaults(schema: &Value, value: &mut Value) {
             });
             if let Some(properties) = schema["properties"].as_object() {
                 for (name, inner) in properties {
-                    let Some(default) = inner.get("default") else { continue };
+                    let Some(default) = inner.get("default") else {
+                        continue;
+                    };
                     let missing = match map.get(name) {
                         None => true,
                         Some(value) => value.is_null() && inner["nullable"] != true,
@@ -481,7 +518,10 @@ fn collect_patterns(
 
 fn compile_errors(rules: &CompiledSchema, path: &str, errors: &mut Vec<FieldError>) {
     for error in rules.compilation_errors() {
-        errors.push(FieldError::omitted(&child(path, "x-kubernetes-validations"), &error.to_string()));
+        errors.push(FieldError::omitted(
+            &child(path, "x-kubernetes-validations"),
+            &error.to_string(),
+        ));
     }
     let mut names: Vec<&String> = rules.properties.keys().collect();
     names.sort();
@@ -500,9 +540,7 @@ fn has_type(expected: &str, value: &Value) -> bool {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "number" => value.is_number(),
-        "integer" => {
-            value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0)
-        }
+        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0),
         _ => true,
     }
 }
@@ -524,11 +562,20 @@ fn in_body(path: &str) -> String {
 }
 
 pub(super) fn child(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 fn string_list(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(ToOwned::to_owned)).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str().map(ToOwned::to_owned))
+        .collect()
 }
 
 /// The value at a path as rules report it; null when there is none.

@@ -47,7 +47,10 @@ impl Selector {
             }
             parsed.push((field.to_owned(), value.to_owned(), equal));
         }
-        Ok(Self { labels: labels_parsed, fields: parsed })
+        Ok(Self {
+            labels: labels_parsed,
+            fields: parsed,
+        })
     }
 
     /// The selector of a `LabelSelector` object; an empty one selects everything.
@@ -55,8 +58,10 @@ impl Selector {
         let mut labels = Vec::new();
         if let Some(map) = selector["matchLabels"].as_object() {
             for (key, value) in map {
-                labels
-                    .push(Requirement::In(key.clone(), vec![value.as_str().unwrap_or_default().to_owned()]));
+                labels.push(Requirement::In(
+                    key.clone(),
+                    vec![value.as_str().unwrap_or_default().to_owned()],
+                ));
             }
         }
         for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
@@ -74,7 +79,10 @@ impl Selector {
                 _ => Requirement::In(key, values),
             });
         }
-        Self { labels, fields: Vec::new() }
+        Self {
+            labels,
+            fields: Vec::new(),
+        }
     }
 
     pub(super) fn matches(&self, object: &Value) -> bool {
@@ -163,7 +171,7 @@ fn field_value(object: &Value, field: &str) -> String {
         Value::String(s) => s.clone(),
         Value::Null if field == "spec.unschedulable" || field == "spec.hostNetwork" => "false".to_owned(),
         Value::Null => String::new(),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 
@@ -184,8 +192,11 @@ fn parse_term(term: &str) -> Result<Requirement, String> {
         return Ok(Requirement::Absent(key.trim().to_owned()));
     }
     if let Some((head, values)) = term.split_once('(') {
-        let values: Vec<String> =
-            values.trim_end_matches(')').split(',').map(|v| v.trim().to_owned()).collect();
+        let values: Vec<String> = values
+            .trim_end_matches(')')
+            .split(',')
+            .map(|v| v.trim().to_owned())
+            .collect();
         let mut words = head.split_whitespace();
         return match (words.next(), words.next()) {
             (Some(key), Some("in")) => Ok(Requirement::In(key.to_owned(), values)),

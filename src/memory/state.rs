@@ -71,8 +71,10 @@ impl State {
 
     fn bootstrap(&mut self, object: Value) {
         let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
-        if let Some(kind) =
-            self.kinds.by_kind(version.unwrap_or(""), kind.unwrap_or("")).cloned()
+        if let Some(kind) = self
+            .kinds
+            .by_kind(version.unwrap_or(""), kind.unwrap_or(""))
+            .cloned()
         {
             let _ = self.create(&kind, "", object, &WriteOptions::system("kube-apiserver"));
         }
@@ -88,13 +90,18 @@ impl State {
     }
 
     pub(super) fn seconds_from_now(&self, seconds_later: i64) -> String {
-        seconds(self.now().saturating_add(SignedDuration::from_secs(seconds_later)).unwrap_or(Timestamp::MAX))
+        seconds(
+            self.now()
+                .saturating_add(SignedDuration::from_secs(seconds_later))
+                .unwrap_or(Timestamp::MAX),
+        )
     }
 
     /// Wakes the world after a time.
     pub(super) fn after(&mut self, delay: Duration, timer: Timer) {
         self.next_timer += 1;
-        self.timers.insert((Instant::now() + delay, self.next_timer), timer);
+        self.timers
+            .insert((Instant::now() + delay, self.next_timer), timer);
     }
 
     /// The moment of the next timer.
@@ -116,7 +123,10 @@ impl State {
 
     /// The latest state of an object, if it is still that one.
     pub(super) fn same(&self, key: &Key, uid: &str) -> Option<Arc<Value>> {
-        self.store.get(key).filter(|o| o["metadata"]["uid"] == uid).cloned()
+        self.store
+            .get(key)
+            .filter(|o| o["metadata"]["uid"] == uid)
+            .cloned()
     }
 }
 
@@ -150,7 +160,10 @@ impl Random {
 
     /// Five characters as generateName appends them.
     pub(super) fn suffix(&mut self) -> String {
-        (0..5).map(|_| SAFE[usize::try_from(self.next() % 27).unwrap_or(0)]).map(char::from).collect()
+        (0..5)
+            .map(|_| SAFE[usize::try_from(self.next() % 27).unwrap_or(0)])
+            .map(char::from)
+            .collect()
     }
 }
 

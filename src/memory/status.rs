@@ -30,19 +30,35 @@ impl std::fmt::Display for FieldError {
 impl FieldError {
     fn new(field: &str, reason: &str, message: String) -> Self {
         let field = if field.is_empty() { "<nil>" } else { field };
-        Self { field: field.to_owned(), reason: reason.to_owned(), message }
+        Self {
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+            message,
+        }
     }
 
     fn with_detail(word: &str, detail: &str) -> String {
-        if detail.is_empty() { word.to_owned() } else { format!("{word}: {detail}") }
+        if detail.is_empty() {
+            word.to_owned()
+        } else {
+            format!("{word}: {detail}")
+        }
     }
 
     pub(super) fn required(field: &str, detail: &str) -> Self {
-        Self::new(field, "FieldValueRequired", Self::with_detail("Required value", detail))
+        Self::new(
+            field,
+            "FieldValueRequired",
+            Self::with_detail("Required value", detail),
+        )
     }
 
     pub(super) fn forbidden(field: &str, detail: &str) -> Self {
-        Self::new(field, "FieldValueForbidden", Self::with_detail("Forbidden", detail))
+        Self::new(
+            field,
+            "FieldValueForbidden",
+            Self::with_detail("Forbidden", detail),
+        )
     }
 
     pub(super) fn invalid(field: &str, value: &Value, detail: &str) -> Self {
@@ -55,7 +71,11 @@ impl FieldError {
 
     /// An invalid value that is too large to be printed.
     pub(super) fn omitted(field: &str, detail: &str) -> Self {
-        Self::new(field, "FieldValueInvalid", Self::with_detail("Invalid value", detail))
+        Self::new(
+            field,
+            "FieldValueInvalid",
+            Self::with_detail("Invalid value", detail),
+        )
     }
 
     pub(super) fn type_invalid(field: &str, value: &Value, detail: &str) -> Self {
@@ -84,7 +104,11 @@ impl FieldError {
 
     pub(super) fn too_long(field: &str, max: u64) -> Self {
         let unit = if max == 1 { "byte" } else { "bytes" };
-        Self::new(field, "FieldValueTooLong", format!("Too long: may not be more than {max} {unit}"))
+        Self::new(
+            field,
+            "FieldValueTooLong",
+            format!("Too long: may not be more than {max} {unit}"),
+        )
     }
 
     pub(super) fn too_many(field: &str, actual: u64, max: u64) -> Self {
@@ -117,7 +141,10 @@ impl ApiError {
     }
 
     pub(super) fn code(&self) -> u16 {
-        self.0["code"].as_u64().and_then(|c| u16::try_from(c).ok()).unwrap_or(500)
+        self.0["code"]
+            .as_u64()
+            .and_then(|c| u16::try_from(c).ok())
+            .unwrap_or(500)
     }
 
     pub(super) fn reason(&self) -> &str {
@@ -165,16 +192,27 @@ impl ApiError {
     }
 
     pub(super) fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.resource);
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            kind.resource
+        );
         Self::new(409, "Conflict", &message, Self::details(kind, name))
     }
 
     /// A delete precondition that failed: here the real server names the kind, not the resource.
     pub(super) fn precondition(kind: &Kind, name: &str, why: &str) -> Self {
-        let what =
-            if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) };
+        let what = if kind.group.is_empty() {
+            kind.kind.clone()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
         let message = format!("Operation cannot be fulfilled on {what} \"{name}\": {why}");
-        Self::new(409, "Conflict", &message, Self::plain_details(&kind.group, &kind.kind, name))
+        Self::new(
+            409,
+            "Conflict",
+            &message,
+            Self::plain_details(&kind.group, &kind.kind, name),
+        )
     }
 
     pub(super) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
@@ -232,22 +270,34 @@ impl ApiError {
     }
 
     pub(super) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        let what =
-            if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) };
+        let what = if kind.group.is_empty() {
+            kind.kind.clone()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
         let mut lines: Vec<String> = Vec::new();
         for line in errors.iter().map(ToString::to_string) {
             if !lines.contains(&line) {
                 lines.push(line);
             }
         }
-        let text = if lines.len() == 1 { lines[0].clone() } else { format!("[{}]", lines.join(", ")) };
+        let text = if lines.len() == 1 {
+            lines[0].clone()
+        } else {
+            format!("[{}]", lines.join(", "))
+        };
         let causes: Vec<Value> = errors
             .iter()
             .map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field}))
             .collect();
         let mut details = Self::plain_details(&kind.group, &kind.kind, name);
         details["causes"] = json!(causes);
-        Self::new(422, "Invalid", &format!("{what} \"{name}\" is invalid: {text}"), details)
+        Self::new(
+            422,
+            "Invalid",
+            &format!("{what} \"{name}\" is invalid: {text}"),
+            details,
+        )
     }
 
     pub(super) fn strict_decoding(kind: &Kind, unknown: &[String]) -> Self {
@@ -295,15 +345,27 @@ impl ApiError {
                 "TooManyRequests",
                 "the server has received too many requests and has asked us to try again later",
             ),
-            500 => ("InternalError", "an error on the server has prevented the request from succeeding"),
-            503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
+            500 => (
+                "InternalError",
+                "an error on the server has prevented the request from succeeding",
+            ),
+            503 => (
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request",
+            ),
             504 => (
                 "Timeout",
                 "the server was unable to return a response in the time allotted, but may still be \
                  processing the request",
             ),
-            401 => ("Unauthorized", "the server has asked for the client to provide credentials"),
-            403 => ("Forbidden", "the server does not allow access to the requested resource"),
+            401 => (
+                "Unauthorized",
+                "the server has asked for the client to provide credentials",
+            ),
+            403 => (
+                "Forbidden",
+                "the server does not allow access to the requested resource",
+            ),
             _ => ("Unknown", "unknown"),
         };
         Self::new(code, reason, message, json!({}))

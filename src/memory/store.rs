@@ -25,13 +25,21 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(resource: &str, namespace: &str, name: &str) -> Self {
-        Self { resource: Arc::from(resource), namespace: namespace.to_owned(), name: name.to_owned() }
+        Self {
+            resource: Arc::from(resource),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     pub(super) fn of(kind: &Kind, namespace: &str, name: &str) -> Self {
         Self {
             resource: Arc::clone(&kind.storage),
-            namespace: if kind.namespaced { namespace.to_owned() } else { String::new() },
+            namespace: if kind.namespaced {
+                namespace.to_owned()
+            } else {
+                String::new()
+            },
             name: name.to_owned(),
         }
     }
@@ -108,7 +116,10 @@ impl Store {
 
     /// Objects that name this uid among their owners.
     pub(super) fn dependents(&self, uid: &str) -> Vec<Key> {
-        self.dependents.get(uid).map(|keys| keys.iter().cloned().collect()).unwrap_or_default()
+        self.dependents
+            .get(uid)
+            .map(|keys| keys.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Objects of a resource, in order; an empty namespace means all of them.
@@ -140,8 +151,18 @@ impl Store {
             self.unindex(&key, previous);
         }
         self.index(&key, &object);
-        let change = if previous.is_some() { Change::Modified } else { Change::Added };
-        self.publish(Commit { revision: self.revision, key, change, object: Arc::clone(&object), previous });
+        let change = if previous.is_some() {
+            Change::Modified
+        } else {
+            Change::Added
+        };
+        self.publish(Commit {
+            revision: self.revision,
+            key,
+            change,
+            object: Arc::clone(&object),
+            previous,
+        });
         object
     }
 
@@ -207,10 +228,12 @@ impl Store {
     /// Sends a bookmark; false when nobody listens any more.
     pub(super) fn bookmark(&mut self, id: u64, initial_end: bool) -> bool {
         let revision = self.revision;
-        let alive = self
-            .watchers
-            .get(&id)
-            .is_some_and(|watcher| watcher.send(&Event::Bookmark { revision, initial_end }));
+        let alive = self.watchers.get(&id).is_some_and(|watcher| {
+            watcher.send(&Event::Bookmark {
+                revision,
+                initial_end,
+            })
+        });
         if !alive {
             self.watchers.remove(&id);
         }
@@ -272,7 +295,10 @@ impl Store {
             self.by_uid.insert(uid.to_owned(), key.clone());
         }
         for uid in owner_uids(object) {
-            self.dependents.entry(uid.to_owned()).or_default().insert(key.clone());
+            self.dependents
+                .entry(uid.to_owned())
+                .or_default()
+                .insert(key.clone());
         }
     }
 
@@ -304,5 +330,9 @@ pub(super) enum WatchFrom {
 }
 
 fn owner_uids(object: &Value) -> impl Iterator<Item = &str> {
-    object["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter_map(|r| r["uid"].as_str())
+    object["metadata"]["ownerReferences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|r| r["uid"].as_str())
 }

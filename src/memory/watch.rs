@@ -40,7 +40,10 @@ impl Watcher {
     /// reported as ADDED or DELETED. False when nobody listens any more.
     pub(super) fn offer(&self, commit: &Commit) -> bool {
         if commit.key.resource != self.kind.storage
-            || self.namespace.as_ref().is_some_and(|n| *n != commit.key.namespace)
+            || self
+                .namespace
+                .as_ref()
+                .is_some_and(|n| *n != commit.key.namespace)
         {
             return !self.sender.is_closed();
         }
@@ -66,7 +69,10 @@ impl Watcher {
             Event::Added(object) => ("ADDED", present(&self.kind, object)),
             Event::Modified(object) => ("MODIFIED", present(&self.kind, object)),
             Event::Deleted(object) => ("DELETED", present(&self.kind, object)),
-            Event::Bookmark { revision, initial_end } => {
+            Event::Bookmark {
+                revision,
+                initial_end,
+            } => {
                 let mut object = json!({
                     "apiVersion": self.kind.api_version(),
                     "kind": self.kind.kind,

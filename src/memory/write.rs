@@ -41,7 +41,10 @@ pub(super) struct WriteOptions {
 impl WriteOptions {
     /// A write of one of the world's own controllers.
     pub(super) fn system(manager: &str) -> Self {
-        Self { manager: manager.to_owned(), ..Self::default() }
+        Self {
+            manager: manager.to_owned(),
+            ..Self::default()
+        }
     }
 
     pub(super) fn manager(&self, kind: &Kind, apply: bool) -> Manager {
@@ -64,11 +67,13 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Arc<Value>, ApiError> {
         check_type(kind, &object)?;
-        self.decode(kind, &mut object, options)?;
+        decode(kind, &mut object, options)?;
         let name = self.prepare_metadata(kind, namespace, &mut object, options)?;
         self.check_namespace(kind, namespace, &name)?;
         self.check_service_account(kind, namespace, &mut object)?;
-        if kind.status && !options.keep_status && !kind.is("nodes")
+        if kind.status
+            && !options.keep_status
+            && !kind.is("nodes")
             && let Some(map) = object.as_object_mut()
         {
             map.remove("status");
@@ -86,10 +91,15 @@ impl State {
             return Ok(Arc::new(object));
         }
         if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
-            self.register_crd(&mut object).map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
+            self.register_crd(&mut object)
+                .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
         let manager = options.manager(kind, false);
-        self.store.owners.entry(key.clone()).or_default().updated(kind, &manager, None, &object);
+        self.store
+            .owners
+            .entry(key.clone())
+            .or_default()
+            .updated(kind, &manager, None, &object);
         Ok(self.store.put(key, object))
     }
 
@@ -103,9 +113,13 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Arc<Value>, ApiError> {
         let name = key.name.clone();
-        let old = Arc::clone(self.store.get(key).ok_or_else(|| ApiError::not_found(kind, &name))?);
+        let old = Arc::clone(
+            self.store
+                .get(key)
+                .ok_or_else(|| ApiError::not_found(kind, &name))?,
+        );
         check_type(kind, &incoming)?;
-        self.decode(kind, &mut incoming, options)?;
+        decode(kind, &mut incoming, options)?;
         check_version(kind, &name, &old, &incoming)?;
         let mut new = match part {
             Part::Status => {
@@ -142,46 +156,21 @@ impl State {
             return Ok(old);
         }
         if kind.is("customresourcedefinitions.apiextensions.k8s.io") && part == Part::Main {
-            self.register_crd(&mut new).map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
+            self.register_crd(&mut new)
+                .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
         let manager = options.manager(kind, false);
-        self.store.owners.entry(key.clone()).or_default().updated(kind, &manager, Some(&old), &new);
+        self.store
+            .owners
+            .entry(key.clone())
+            .or_default()
+            .updated(kind, &manager, Some(&old), &new);
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.
             let revision = self.store.remove(key);
             return Ok(revision.unwrap_or(old));
         }
         Ok(self.store.put(key.clone(), new))
-    }
-
-    /// Drops or refuses fields that the kind does not know, and fills in a custom resource's defaults.
-    pub(super) fn decode(
-        &mut self,
-        kind: &Arc<Kind>,
-        object: &mut Value,
-        options: &WriteOptions,
-    ) -> Result<(), ApiError> {
-        let mut unknown = admission::prune_metadata(object);
-        if let Some(custom) = &kind.custom {
-            unknown.extend(custom.prune(object));
-            custom.default(object);
-        } else {
-            unknown.extend(admission::prune_typed(kind, object)?);
-        }
-        if options.strict && !unknown.is_empty() {
-            let name = object["metadata"]["name"].as_str().unwrap_or("");
-            return Err(if options.by_patch {
-                let text = super::status::strict_decoding_text(&unknown);
-                ApiError::invalid(
-                    kind,
-                    name,
-                    &[FieldError::invalid("patch", &json!(object.to_string()), &text)],
-                )
-            } else {
-                ApiError::strict_decoding(kind, &unknown)
-            });
-        }
-        Ok(())
     }
 
     /// All rules that hold for a stored object: names, schema, CEL, and what the kind itself asks for.
@@ -210,7 +199,10 @@ impl State {
             object["metadata"] = json!({});
         }
         let loaded = |field: &str, object: &Value| {
-            object["metadata"][field].as_str().filter(|_| options.keep_status).map(ToOwned::to_owned)
+            object["metadata"][field]
+                .as_str()
+                .filter(|_| options.keep_status)
+                .map(ToOwned::to_owned)
         };
         let now = loaded("creationTimestamp", object).unwrap_or_else(|| self.now_seconds());
         let given = object["metadata"]["namespace"].as_str().unwrap_or("");
@@ -219,12 +211,19 @@ impl State {
                 "the namespace of the provided object does not match the namespace sent on the request",
             ));
         }
-        if object["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty() && v != "0") {
-            return Err(ApiError::internal("resourceVersion should not be set on objects to be created"));
+        if object["metadata"]["resourceVersion"]
+            .as_str()
+            .is_some_and(|v| !v.is_empty() && v != "0")
+        {
+            return Err(ApiError::internal(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         let mut name = object["metadata"]["name"].as_str().unwrap_or("").to_owned();
         if name.is_empty()
-            && let Some(base) = object["metadata"]["generateName"].as_str().filter(|b| !b.is_empty())
+            && let Some(base) = object["metadata"]["generateName"]
+                .as_str()
+                .filter(|b| !b.is_empty())
         {
             let base: String = base.chars().take(58).collect();
             name = format!("{base}{}", self.random.suffix());
@@ -233,12 +232,20 @@ impl State {
             return Err(ApiError::invalid(
                 kind,
                 "",
-                &[FieldError::required("metadata.name", "name or generateName is required")],
+                &[FieldError::required(
+                    "metadata.name",
+                    "name or generateName is required",
+                )],
             ));
         }
         let uid = loaded("uid", object).unwrap_or_else(|| self.random.uuid());
         if let Some(metadata) = object["metadata"].as_object_mut() {
-            for key in ["resourceVersion", "selfLink", "managedFields", "deletionTimestamp"] {
+            for key in [
+                "resourceVersion",
+                "selfLink",
+                "managedFields",
+                "deletionTimestamp",
+            ] {
                 metadata.remove(key);
             }
             metadata.remove("deletionGracePeriodSeconds");
@@ -263,7 +270,9 @@ impl State {
             return Ok(());
         }
         let Some(found) = self.store.find("namespaces", "", namespace) else {
-            let Some(namespaces) = self.kinds.by_storage("namespaces") else { return Ok(()) };
+            let Some(namespaces) = self.kinds.by_storage("namespaces") else {
+                return Ok(());
+            };
             return Err(ApiError::not_found(namespaces, namespace));
         };
         if found["metadata"]["deletionTimestamp"].is_string() {
@@ -305,6 +314,31 @@ impl State {
         object["spec"]["serviceAccountName"] = json!(account);
         Ok(())
     }
+}
+
+/// Drops or refuses fields that the kind does not know, and fills in a custom resource's defaults.
+fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Result<(), ApiError> {
+    let mut unknown = admission::prune_metadata(object);
+    if let Some(custom) = &kind.custom {
+        unknown.extend(custom.prune(object));
+        custom.default(object);
+    } else {
+        unknown.extend(admission::prune_typed(kind, object)?);
+    }
+    if options.strict && !unknown.is_empty() {
+        let name = object["metadata"]["name"].as_str().unwrap_or("");
+        return Err(if options.by_patch {
+            let text = super::status::strict_decoding_text(&unknown);
+            ApiError::invalid(
+                kind,
+                name,
+                &[FieldError::invalid("patch", &json!(object.to_string()), &text)],
+            )
+        } else {
+            ApiError::strict_decoding(kind, &unknown)
+        });
+    }
+    Ok(())
 }
 
 /// Everything of an object whose change is a new generation.
@@ -352,14 +386,16 @@ pub(super) fn set_or_remove(object: &mut Value, field: &str, value: Option<Value
 
 fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
     if !object.is_object() {
-        return Err(ApiError::bad_request("the object provided is unrecognized (must be of type Object)"));
+        return Err(ApiError::bad_request(
+            "the object provided is unrecognized (must be of type Object)",
+        ));
     }
     let (version, name) = (object["apiVersion"].as_str(), object["kind"].as_str());
     let stored_event = kind.is("events.events.k8s.io") && version == Some("v1");
     match (version, name) {
-        (_, None | Some("")) => {
-            Err(ApiError::bad_request(&format!("Object 'Kind' is missing in '{object}'")))
-        }
+        (_, None | Some("")) => Err(ApiError::bad_request(&format!(
+            "Object 'Kind' is missing in '{object}'"
+        ))),
         (_, Some(name)) if name != kind.kind => Err(ApiError::bad_request(&format!(
             "{name} in version \"{}\" cannot be handled as a {}: no kind \"{name}\" is registered",
             kind.version, kind.kind
@@ -376,9 +412,7 @@ fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
 }
 
 fn check_version(kind: &Kind, name: &str, old: &Value, incoming: &Value) -> Result<(), ApiError> {
-    let text = |object: &Value, field: &str| {
-        object["metadata"][field].as_str().unwrap_or("").to_owned()
-    };
+    let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or("").to_owned();
     let (version, current) = (text(incoming, "resourceVersion"), text(old, "resourceVersion"));
     if version.is_empty() || version == "0" {
         // Custom resources, leases and the like can't be overwritten blindly.
@@ -439,7 +473,11 @@ fn keep_system_metadata(kind: &Kind, old: &Value, new: &mut Value) {
         }
     }
     for field in ["labels", "annotations"] {
-        if new["metadata"][field].is_null() || new["metadata"][field].as_object().is_some_and(|m| m.is_empty()) {
+        if new["metadata"][field].is_null()
+            || new["metadata"][field]
+                .as_object()
+                .is_some_and(serde_json::Map::is_empty)
+        {
             set_or_remove(&mut new["metadata"], field, None);
         }
     }
@@ -459,7 +497,11 @@ fn validate_metadata_update(old: &Value, new: &Value) -> Vec<FieldError> {
         }
     }
     if old["metadata"]["deletionTimestamp"].is_string() {
-        let before: Vec<&Value> = old["metadata"]["finalizers"].as_array().into_iter().flatten().collect();
+        let before: Vec<&Value> = old["metadata"]["finalizers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .collect();
         let added: Vec<String> = new["metadata"]["finalizers"]
             .as_array()
             .into_iter()

@@ -67,7 +67,11 @@ async fn refusal(spec: Value) -> String {
     let (_cluster, api) = ready();
     let refused = status(api.create(&PostParams::default(), &plan(spec)).await);
     assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
-    refused.message.strip_prefix("Plan.example.com \"p\" is invalid: ").expect("the usual form").to_owned()
+    refused
+        .message
+        .strip_prefix("Plan.example.com \"p\" is invalid: ")
+        .expect("the usual form")
+        .to_owned()
 }
 
 const UNCHECKED: &str = "<nil>: Invalid value: null: some validation rules were not checked because the object was \
@@ -76,7 +80,10 @@ const UNCHECKED: &str = "<nil>: Invalid value: null: some validation rules were 
 #[tokio::test(start_paused = true)]
 async fn defaults_are_filled_in_and_unknown_fields_dropped() {
     let (_cluster, api) = ready();
-    let made = api.create(&PostParams::default(), &plan(json!({"size": 2, "extra": 1}))).await.unwrap();
+    let made = api
+        .create(&PostParams::default(), &plan(json!({"size": 2, "extra": 1})))
+        .await
+        .unwrap();
     assert_eq!(made.data["spec"], json!({"size": 2, "mode": "fast"}));
     assert_eq!(made.metadata.generation, Some(1));
 }
@@ -100,7 +107,10 @@ async fn unknown_fields_are_an_error_under_strict_validation() {
 
 #[tokio::test(start_paused = true)]
 async fn each_rule_of_the_schema_is_answered_like_the_real_server_does() {
-    assert_eq!(refusal(json!({})).await, format!("[spec.size: Required value, {UNCHECKED}]"));
+    assert_eq!(
+        refusal(json!({})).await,
+        format!("[spec.size: Required value, {UNCHECKED}]")
+    );
     assert_eq!(
         refusal(json!({"size": "x"})).await,
         format!(
@@ -114,9 +124,7 @@ async fn each_rule_of_the_schema_is_answered_like_the_real_server_does() {
     );
     assert_eq!(
         refusal(json!({"size": 1, "mode": "odd"})).await,
-        format!(
-            "[spec.mode: Unsupported value: \"odd\": supported values: \"fast\", \"slow\", {UNCHECKED}]"
-        )
+        format!("[spec.mode: Unsupported value: \"odd\": supported values: \"fast\", \"slow\", {UNCHECKED}]")
     );
     assert_eq!(
         refusal(json!({"size": 1, "timeout": "soon"})).await,
@@ -131,7 +139,8 @@ async fn each_rule_of_the_schema_is_answered_like_the_real_server_does() {
         "spec.steps[1]: Duplicate value: {\"number\":1}"
     );
     assert_eq!(
-        refusal(json!({"size": 9, "steps": [{"number": 1}, {"number": 2}, {"number": 3}, {"number": 4}]})).await,
+        refusal(json!({"size": 9, "steps": [{"number": 1}, {"number": 2}, {"number": 3}, {"number": 4}]}))
+            .await,
         format!("[spec.steps: Too many: 4: must have at most 3 items, {UNCHECKED}]")
     );
 }
@@ -143,10 +152,15 @@ async fn rules_in_cel_are_checked_also_between_versions() {
         "spec: Invalid value: a step is beyond the size"
     );
     let (_cluster, api) = ready();
-    api.create(&PostParams::default(), &plan(json!({"size": 2}))).await.unwrap();
+    api.create(&PostParams::default(), &plan(json!({"size": 2})))
+        .await
+        .unwrap();
     let patch = Patch::Merge(json!({"spec": {"size": 3}}));
     let refused = status(api.patch("p", &PatchParams::default(), &patch).await);
-    assert_eq!(refused.message, "Plan.example.com \"p\" is invalid: spec: Invalid value: size is immutable");
+    assert_eq!(
+        refused.message,
+        "Plan.example.com \"p\" is invalid: spec: Invalid value: size is immutable"
+    );
     assert_eq!(refused.details.unwrap().causes[0].field, "spec");
 }
 
@@ -161,20 +175,37 @@ async fn status_is_written_apart_and_can_be_selected_by() {
         "metadata": {"resourceVersion": made.metadata.resource_version, "labels": {"no": "way"}},
         "spec": {"size": 7}, "status": {"phase": "running"},
     }));
-    let written = api.patch_status("p", &PatchParams::default(), &patch).await.unwrap();
+    let written = api
+        .patch_status("p", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
     assert_eq!(written.data["status"]["phase"], "running");
     assert_eq!(written.data["spec"]["size"], 2);
-    assert_eq!((written.metadata.labels, written.metadata.generation), (None, Some(1)));
-    assert_eq!(status(api.patch_status("p", &PatchParams::default(), &patch).await).code, 409);
-    let found = api.list(&ListParams::default().fields("status.phase=running")).await.unwrap();
+    assert_eq!(
+        (written.metadata.labels, written.metadata.generation),
+        (None, Some(1))
+    );
+    assert_eq!(
+        status(api.patch_status("p", &PatchParams::default(), &patch).await).code,
+        409
+    );
+    let found = api
+        .list(&ListParams::default().fields("status.phase=running"))
+        .await
+        .unwrap();
     assert_eq!(found.items.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_custom_resource_is_not_overwritten_blindly() {
     let (_cluster, api) = ready();
-    api.create(&PostParams::default(), &plan(json!({"size": 2}))).await.unwrap();
-    let refused = status(api.replace("p", &PostParams::default(), &plan(json!({"size": 2}))).await);
+    api.create(&PostParams::default(), &plan(json!({"size": 2})))
+        .await
+        .unwrap();
+    let refused = status(
+        api.replace("p", &PostParams::default(), &plan(json!({"size": 2})))
+            .await,
+    );
     assert_eq!(
         refused.message,
         "Plan.example.com \"p\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an \
@@ -189,7 +220,9 @@ async fn a_bad_name_is_refused() {
     object.metadata.name = Some("Not_Good".to_owned());
     let refused = status(api.create(&PostParams::default(), &object).await);
     assert!(
-        refused.message.contains("metadata.name: Invalid value: \"Not_Good\": a lowercase RFC 1123 subdomain"),
+        refused
+            .message
+            .contains("metadata.name: Invalid value: \"Not_Good\": a lowercase RFC 1123 subdomain"),
         "{}",
         refused.message
     );
@@ -200,8 +233,17 @@ async fn an_object_can_be_checked_without_a_request() {
     let (cluster, _api) = ready();
     let mut object = serde_json::to_value(plan(json!({"size": 0, "extra": 1}))).unwrap();
     let errors = cluster.validate(&object);
-    let found: Vec<(&str, &str)> = errors.iter().map(|e| (e.field.as_str(), e.reason.as_str())).collect();
-    assert_eq!(found, [("spec.extra", "FieldValueUnknown"), ("spec.size", "FieldValueInvalid")]);
+    let found: Vec<(&str, &str)> = errors
+        .iter()
+        .map(|e| (e.field.as_str(), e.reason.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("spec.extra", "FieldValueUnknown"),
+            ("spec.size", "FieldValueInvalid")
+        ]
+    );
     object["spec"] = json!({"size": 1});
     assert!(cluster.validate(&object).is_empty());
 }

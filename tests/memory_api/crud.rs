@@ -35,8 +35,13 @@ async fn the_same_seed_gives_the_same_cluster() {
 async fn a_name_can_be_used_once() {
     let (_cluster, client) = cluster();
     let api = config_maps(&client);
-    api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
-    let refused = status(api.create(&PostParams::default(), &config_map("a", json!({}))).await);
+    api.create(&PostParams::default(), &config_map("a", json!({})))
+        .await
+        .unwrap();
+    let refused = status(
+        api.create(&PostParams::default(), &config_map("a", json!({})))
+            .await,
+    );
     assert_eq!((refused.code, refused.reason.as_str()), (409, "AlreadyExists"));
     assert_eq!(refused.message, "configmaps \"a\" already exists");
 }
@@ -46,8 +51,16 @@ async fn generated_names_differ() {
     let (_cluster, client) = cluster();
     let object: ConfigMap = typed(json!({"metadata": {"generateName": "x-"}}));
     let api = config_maps(&client);
-    let a = api.create(&PostParams::default(), &object).await.unwrap().name_any();
-    let b = api.create(&PostParams::default(), &object).await.unwrap().name_any();
+    let a = api
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap()
+        .name_any();
+    let b = api
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap()
+        .name_any();
     assert!(a != b && a.len() == 7, "{a} {b}");
 }
 
@@ -58,9 +71,16 @@ async fn what_is_missing_is_not_found() {
     assert_eq!((missing.code, missing.reason.as_str()), (404, "NotFound"));
     assert_eq!(missing.message, "configmaps \"a\" not found");
     let details = missing.details.unwrap();
-    assert_eq!((details.name.as_str(), details.kind.as_str()), ("a", "configmaps"));
+    assert_eq!(
+        (details.name.as_str(), details.kind.as_str()),
+        ("a", "configmaps")
+    );
     let nowhere: Api<ConfigMap> = Api::namespaced(client.clone(), "nowhere");
-    let refused = status(nowhere.create(&PostParams::default(), &config_map("a", json!({}))).await);
+    let refused = status(
+        nowhere
+            .create(&PostParams::default(), &config_map("a", json!({})))
+            .await,
+    );
     assert_eq!(refused.message, "namespaces \"nowhere\" not found");
 }
 
@@ -75,7 +95,10 @@ async fn an_unknown_resource_is_404() {
 async fn a_write_on_an_old_version_conflicts() {
     let (_cluster, client) = cluster();
     let api = config_maps(&client);
-    let first = api.create(&PostParams::default(), &config_map("a", json!({"k": "1"}))).await.unwrap();
+    let first = api
+        .create(&PostParams::default(), &config_map("a", json!({"k": "1"})))
+        .await
+        .unwrap();
     let mut second = first.clone();
     second.data = Some([("k".to_owned(), "2".to_owned())].into());
     api.replace("a", &PostParams::default(), &second).await.unwrap();
@@ -92,7 +115,10 @@ async fn a_write_on_an_old_version_conflicts() {
 async fn a_write_that_changes_nothing_keeps_the_version() {
     let (_cluster, client) = cluster();
     let api = config_maps(&client);
-    let first = api.create(&PostParams::default(), &config_map("a", json!({"k": "1"}))).await.unwrap();
+    let first = api
+        .create(&PostParams::default(), &config_map("a", json!({"k": "1"})))
+        .await
+        .unwrap();
     let again = api.replace("a", &PostParams::default(), &first).await.unwrap();
     assert_eq!(first.resource_version(), again.resource_version());
 }
@@ -101,7 +127,10 @@ async fn a_write_that_changes_nothing_keeps_the_version() {
 async fn a_dry_run_stores_nothing() {
     let (_cluster, client) = cluster();
     let api = config_maps(&client);
-    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
     api.create(&params, &config_map("a", json!({}))).await.unwrap();
     assert!(api.get_opt("a").await.unwrap().is_none());
 }
@@ -118,15 +147,40 @@ async fn lists_select_by_label_and_field_and_come_in_pages() {
     let names = |list: kube::core::ObjectList<ConfigMap>| -> Vec<String> {
         list.items.iter().map(ResourceExt::name_any).collect()
     };
-    assert_eq!(names(api.list(&ListParams::default().labels("odd=1")).await.unwrap()), ["c1", "c3"]);
-    assert_eq!(names(api.list(&ListParams::default().labels("odd notin (1)")).await.unwrap()).len(), 3);
-    assert_eq!(names(api.list(&ListParams::default().fields("metadata.name=c2")).await.unwrap()), ["c2"]);
+    assert_eq!(
+        names(api.list(&ListParams::default().labels("odd=1")).await.unwrap()),
+        ["c1", "c3"]
+    );
+    assert_eq!(
+        names(
+            api.list(&ListParams::default().labels("odd notin (1)"))
+                .await
+                .unwrap()
+        )
+        .len(),
+        3
+    );
+    assert_eq!(
+        names(
+            api.list(&ListParams::default().fields("metadata.name=c2"))
+                .await
+                .unwrap()
+        ),
+        ["c2"]
+    );
     let refused = status(api.list(&ListParams::default().fields("data.k=1")).await);
-    assert!(refused.message.contains("field label not supported: data.k"), "{}", refused.message);
+    assert!(
+        refused.message.contains("field label not supported: data.k"),
+        "{}",
+        refused.message
+    );
     let page = api.list(&ListParams::default().limit(2)).await.unwrap();
     let token = page.metadata.continue_.clone().unwrap();
     assert_eq!(names(page), ["c0", "c1"]);
-    let rest = api.list(&ListParams::default().continue_token(&token)).await.unwrap();
+    let rest = api
+        .list(&ListParams::default().continue_token(&token))
+        .await
+        .unwrap();
     assert_eq!(names(rest), ["c2", "c3", "c4"]);
 }
 
@@ -139,13 +193,19 @@ async fn the_spec_counts_generations_and_status_is_a_world_of_its_own() {
     assert_eq!(changed.metadata.generation, Some(1));
     changed.status.as_mut().unwrap().ready_replicas = Some(17);
     changed.spec.as_mut().unwrap().min_ready_seconds = Some(1);
-    let written = api.replace("web", &PostParams::default(), &changed).await.unwrap();
+    let written = api
+        .replace("web", &PostParams::default(), &changed)
+        .await
+        .unwrap();
     assert_eq!(written.metadata.generation, Some(2));
     assert_eq!(written.status.unwrap().ready_replicas, Some(1));
     let mut changed = api.get("web").await.unwrap();
     changed.spec.as_mut().unwrap().min_ready_seconds = Some(9);
     changed.status.as_mut().unwrap().collision_count = Some(3);
-    let written = api.replace_status("web", &PostParams::default(), &changed).await.unwrap();
+    let written = api
+        .replace_status("web", &PostParams::default(), &changed)
+        .await
+        .unwrap();
     assert_eq!(written.spec.unwrap().min_ready_seconds, Some(1));
     assert_eq!(written.status.unwrap().collision_count, Some(3));
 }
@@ -187,7 +247,10 @@ async fn both_event_apis_show_the_same_event() {
     });
     create_object(&client, event).await.unwrap();
     let api: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(client.clone(), "default");
-    let seen = api.list(&ListParams::default().fields("involvedObject.name=p")).await.unwrap();
+    let seen = api
+        .list(&ListParams::default().fields("involvedObject.name=p"))
+        .await
+        .unwrap();
     assert_eq!(seen.items[0].message.as_deref(), Some("hello"));
 }
 

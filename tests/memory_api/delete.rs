@@ -13,9 +13,15 @@ use crate::support::{cluster, config_map, config_maps, create_deployment, pods, 
 async fn a_wrong_uid_in_the_precondition_saves_the_object() {
     let (_cluster, client) = cluster();
     let api = config_maps(&client);
-    let made = api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    let made = api
+        .create(&PostParams::default(), &config_map("a", json!({})))
+        .await
+        .unwrap();
     let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some("other".to_owned()), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: Some("other".to_owned()),
+            resource_version: None,
+        }),
         ..DeleteParams::default()
     };
     let refused = status(api.delete("a", &params).await);
@@ -37,12 +43,20 @@ async fn a_finalizer_holds_an_object_until_it_is_taken_away() {
     let mut object = config_map("a", json!({}));
     object.finalizers_mut().push("example.com/hold".to_owned());
     api.create(&PostParams::default(), &object).await.unwrap();
-    api.delete("a", &DeleteParams::default()).await.unwrap().left().expect("still there");
+    api.delete("a", &DeleteParams::default())
+        .await
+        .unwrap()
+        .left()
+        .expect("still there");
     let held = api.get("a").await.unwrap();
     assert!(held.metadata.deletion_timestamp.is_some());
     let more = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}}));
     let refused = status(api.patch("a", &PatchParams::default(), &more).await);
-    assert!(refused.message.contains("no new finalizers can be added"), "{}", refused.message);
+    assert!(
+        refused.message.contains("no new finalizers can be added"),
+        "{}",
+        refused.message
+    );
     let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     api.patch("a", &PatchParams::default(), &none).await.unwrap();
     assert!(api.get_opt("a").await.unwrap().is_none());
@@ -50,7 +64,10 @@ async fn a_finalizer_holds_an_object_until_it_is_taken_away() {
 
 async fn owner_and_child(client: &kube::Client, blocking: bool) {
     let api = config_maps(client);
-    let owner = api.create(&PostParams::default(), &config_map("owner", json!({}))).await.unwrap();
+    let owner = api
+        .create(&PostParams::default(), &config_map("owner", json!({})))
+        .await
+        .unwrap();
     let child: ConfigMap = typed(json!({"metadata": {"name": "child", "ownerReferences": [{
         "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid(),
         "blockOwnerDeletion": blocking,
@@ -85,8 +102,18 @@ async fn a_foreground_deletion_waits_for_a_blocking_dependent() {
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));
     api.patch("child", &PatchParams::default(), &hold).await.unwrap();
     api.delete("owner", &DeleteParams::foreground()).await.unwrap();
-    assert_eq!(api.get("owner").await.unwrap().finalizers(), ["foregroundDeletion"]);
-    assert!(api.get("child").await.unwrap().metadata.deletion_timestamp.is_some());
+    assert_eq!(
+        api.get("owner").await.unwrap().finalizers(),
+        ["foregroundDeletion"]
+    );
+    assert!(
+        api.get("child")
+            .await
+            .unwrap()
+            .metadata
+            .deletion_timestamp
+            .is_some()
+    );
     let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     api.patch("child", &PatchParams::default(), &none).await.unwrap();
     assert!(api.get_opt("owner").await.unwrap().is_none());
@@ -107,15 +134,26 @@ async fn a_child_of_an_owner_that_never_was_is_collected() {
 async fn a_namespace_goes_with_everything_in_it_and_takes_nothing_new() {
     let (_cluster, client) = cluster();
     let spaces: Api<Namespace> = Api::all(client.clone());
-    spaces.create(&PostParams::default(), &typed(json!({"metadata": {"name": "shop"}}))).await.unwrap();
+    spaces
+        .create(
+            &PostParams::default(),
+            &typed(json!({"metadata": {"name": "shop"}})),
+        )
+        .await
+        .unwrap();
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "shop");
     let mut held = config_map("held", json!({}));
     held.finalizers_mut().push("example.com/hold".to_owned());
     api.create(&PostParams::default(), &held).await.unwrap();
-    api.create(&PostParams::default(), &config_map("free", json!({}))).await.unwrap();
+    api.create(&PostParams::default(), &config_map("free", json!({})))
+        .await
+        .unwrap();
     spaces.delete("shop", &DeleteParams::default()).await.unwrap();
     assert!(api.get_opt("free").await.unwrap().is_none());
-    let refused = status(api.create(&PostParams::default(), &config_map("new", json!({}))).await);
+    let refused = status(
+        api.create(&PostParams::default(), &config_map("new", json!({})))
+            .await,
+    );
     assert_eq!((refused.code, refused.reason.as_str()), (403, "Forbidden"));
     assert_eq!(
         refused.message,
@@ -133,7 +171,12 @@ async fn a_running_pod_is_first_marked_and_then_gone() {
     create_deployment(&client, "web", 1).await;
     let pod = pods(&client, "app=web").await.remove(0);
     let api: Api<Pod> = Api::namespaced(client.clone(), "default");
-    let marked = api.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap().left().unwrap();
+    let marked = api
+        .delete(&pod.name_any(), &DeleteParams::default())
+        .await
+        .unwrap()
+        .left()
+        .unwrap();
     assert_eq!(marked.metadata.deletion_grace_period_seconds, Some(30));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let left = pods(&client, "app=web").await;
@@ -150,7 +193,12 @@ async fn a_collection_is_deleted_by_selector() {
         object.labels_mut().insert("name".to_owned(), name.to_owned());
         api.create(&PostParams::default(), &object).await.unwrap();
     }
-    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("name=a")).await.unwrap();
+    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("name=a"))
+        .await
+        .unwrap();
     let left = api.list(&ListParams::default()).await.unwrap();
-    assert_eq!(left.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(
+        left.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
+        ["b"]
+    );
 }

@@ -24,7 +24,12 @@ fn ready() -> (MemoryCluster, Client) {
 }
 
 fn drain(name: &str, more: &[&str]) -> Value {
-    let mut arguments = vec!["drain", "n1", "--grace-period=5", "--pod-selector=!kubernaut.io/execution-uid"];
+    let mut arguments = vec![
+        "drain",
+        "n1",
+        "--grace-period=5",
+        "--pod-selector=!kubernaut.io/execution-uid",
+    ];
     if !more.iter().any(|m| m.starts_with("--timeout")) {
         arguments.push("--timeout=45s");
     }
@@ -47,7 +52,14 @@ async fn on(client: &Client, node: &str, selector: &str) -> usize {
 }
 
 async fn cordoned(client: &Client) -> bool {
-    Api::<Node>::all(client.clone()).get("n1").await.unwrap().spec.unwrap().unschedulable == Some(true)
+    Api::<Node>::all(client.clone())
+        .get("n1")
+        .await
+        .unwrap()
+        .spec
+        .unwrap()
+        .unschedulable
+        == Some(true)
 }
 
 fn workload(kind: &str, name: &str) -> Value {
@@ -74,10 +86,27 @@ async fn a_drained_node_has_no_pods_left_but_those_of_daemon_sets() {
     let (cluster, client) = ready();
     create_deployment(&client, "web", 4).await;
     cluster.load(vec![workload("DaemonSet", "agent")]).unwrap();
-    assert_eq!((on(&client, "n1", "app=web").await, on(&client, "n1", "app=agent").await), (2, 1));
-    assert_eq!(run_job(&client, drain("j", &["--ignore-daemonsets=true"])).await.0, "Complete");
+    assert_eq!(
+        (
+            on(&client, "n1", "app=web").await,
+            on(&client, "n1", "app=agent").await
+        ),
+        (2, 1)
+    );
+    assert_eq!(
+        run_job(&client, drain("j", &["--ignore-daemonsets=true"]))
+            .await
+            .0,
+        "Complete"
+    );
     assert!(cordoned(&client).await);
-    assert_eq!((on(&client, "n1", "app=web").await, on(&client, "n1", "app=agent").await), (0, 1));
+    assert_eq!(
+        (
+            on(&client, "n1", "app=web").await,
+            on(&client, "n1", "app=agent").await
+        ),
+        (0, 1)
+    );
     assert_eq!(on(&client, "n2", "app=web").await, 4);
 }
 
@@ -85,7 +114,9 @@ async fn a_drained_node_has_no_pods_left_but_those_of_daemon_sets() {
 async fn pods_that_need_a_flag_stop_the_drain_before_anything_is_evicted() {
     let (cluster, client) = ready();
     create_deployment(&client, "web", 2).await;
-    cluster.load(vec![workload("DaemonSet", "agent"), bare_pod("lone")]).unwrap();
+    cluster
+        .load(vec![workload("DaemonSet", "agent"), bare_pod("lone")])
+        .unwrap();
     let mut local = bare_pod("local");
     local["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
     cluster.load(vec![local]).unwrap();
@@ -102,9 +133,16 @@ async fn pods_that_need_a_flag_stop_the_drain_before_anything_is_evicted() {
     }
     assert!(cordoned(&client).await);
     assert_eq!(on(&client, "n1", "app=lone").await, 1);
-    let flags = ["--ignore-daemonsets=true", "--delete-emptydir-data=true", "--force=true"];
+    let flags = [
+        "--ignore-daemonsets=true",
+        "--delete-emptydir-data=true",
+        "--force=true",
+    ];
     assert_eq!(run_job(&client, drain("k", &flags)).await.0, "Complete");
-    assert_eq!(on(&client, "n1", "app=lone").await + on(&client, "n1", "app=local").await, 0);
+    assert_eq!(
+        on(&client, "n1", "app=lone").await + on(&client, "n1", "app=local").await,
+        0
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +158,10 @@ async fn a_budget_holds_a_drain_until_its_time_out() {
         .unwrap();
     let (end, words) = run_job(&client, drain("j", &["--timeout=8s"])).await;
     assert_eq!(end, "Failed");
-    assert!(words.contains("(will retry after 5s): Cannot evict pod as it would violate"), "{words}");
+    assert!(
+        words.contains("(will retry after 5s): Cannot evict pod as it would violate"),
+        "{words}"
+    );
     assert!(words.contains("global timeout reached: 8s"), "{words}");
     assert!(cordoned(&client).await);
     assert_eq!(on(&client, "n1", "app=web").await, 1);
@@ -138,7 +179,13 @@ async fn a_budget_with_room_lets_pods_go_one_by_one() {
         })])
         .unwrap();
     assert_eq!(run_job(&client, drain("j", &[])).await.0, "Complete");
-    assert_eq!((on(&client, "n1", "app=web").await, on(&client, "n2", "app=web").await), (0, 4));
+    assert_eq!(
+        (
+            on(&client, "n1", "app=web").await,
+            on(&client, "n2", "app=web").await
+        ),
+        (0, 4)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,10 +203,17 @@ async fn a_drain_waits_for_pods_that_stop_slowly() {
 #[tokio::test(start_paused = true)]
 async fn cordon_and_uncordon_say_when_there_is_nothing_to_do() {
     let (_cluster, client) = ready();
-    for (name, word, after) in [("a", "cordon", true), ("b", "cordon", true), ("c", "uncordon", false)] {
+    for (name, word, after) in [
+        ("a", "cordon", true),
+        ("b", "cordon", true),
+        ("c", "uncordon", false),
+    ] {
         assert_eq!(run_job(&client, job(name, &[word, "n1"], "")).await.0, "Complete");
         assert_eq!(cordoned(&client).await, after);
     }
     let (end, words) = run_job(&client, job("d", &["cordon", "n9"], "")).await;
-    assert_eq!((end.as_str(), words.as_str()), ("Failed", "Error from server (NotFound): nodes \"n9\" not found\n"));
+    assert_eq!(
+        (end.as_str(), words.as_str()),
+        ("Failed", "Error from server (NotFound): nodes \"n9\" not found\n")
+    );
 }

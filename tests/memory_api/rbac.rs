@@ -44,7 +44,13 @@ async fn without_a_role_a_request_is_refused_in_the_words_of_the_server() {
          \"deployments\" in API group \"apps\" in the namespace \"default\""
     );
     let refused = status(api.patch_scale("web", &PatchParams::default(), &patch).await);
-    assert!(refused.message.contains("cannot patch resource \"deployments/scale\""), "{}", refused.message);
+    assert!(
+        refused
+            .message
+            .contains("cannot patch resource \"deployments/scale\""),
+        "{}",
+        refused.message
+    );
     let nodes: Api<Node> = Api::all(bot(&cluster));
     assert_eq!(
         status(nodes.list(&ListParams::default()).await).message,
@@ -64,7 +70,12 @@ async fn a_role_gives_its_verbs_on_its_names_in_its_namespace() {
     );
     let all: Api<ConfigMap> = Api::namespaced(admin, "default");
     for name in ["mine", "other"] {
-        all.create(&PostParams::default(), &typed(json!({"metadata": {"name": name}}))).await.unwrap();
+        all.create(
+            &PostParams::default(),
+            &typed(json!({"metadata": {"name": name}})),
+        )
+        .await
+        .unwrap();
     }
     let api: Api<ConfigMap> = Api::namespaced(bot(&cluster), "default");
     api.get("mine").await.unwrap();
@@ -80,7 +91,12 @@ async fn allowed(client: &Client, account: &str, groups: &[&str], attributes: Va
         "resourceAttributes": attributes,
     }}));
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
-    api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+    api.create(&PostParams::default(), &review)
+        .await
+        .unwrap()
+        .status
+        .unwrap()
+        .allowed
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,10 @@ pub(crate) fn cluster() -> (MemoryCluster, Client) {
 }
 
 pub(crate) fn strict_cluster() -> (MemoryCluster, Client) {
-    let options = MemoryOptions { rbac: Rbac::Evaluate, ..MemoryOptions::default() };
+    let options = MemoryOptions {
+        rbac: Rbac::Evaluate,
+        ..MemoryOptions::default()
+    };
     let cluster = MemoryCluster::new(options);
     let client = cluster.client(User::admin());
     (cluster, client)
@@ -71,11 +74,18 @@ pub(crate) async fn create_deployment(client: &Client, name: &str, replicas: u32
 }
 
 pub(crate) async fn get_deployment(client: &Client, name: &str) -> Deployment {
-    Api::<Deployment>::namespaced(client.clone(), "default").get(name).await.expect("found")
+    Api::<Deployment>::namespaced(client.clone(), "default")
+        .get(name)
+        .await
+        .expect("found")
 }
 
 pub(crate) async fn pods(client: &Client, selector: &str) -> Vec<Pod> {
-    Api::<Pod>::all(client.clone()).list(&ListParams::default().labels(selector)).await.expect("listed").items
+    Api::<Pod>::all(client.clone())
+        .list(&ListParams::default().labels(selector))
+        .await
+        .expect("listed")
+        .items
 }
 
 pub(crate) fn node(name: &str) -> Value {
@@ -134,7 +144,10 @@ pub(crate) fn jobs(client: &Client) -> Api<Job> {
 }
 
 pub(crate) async fn create_job(client: &Client, job: Value) -> Job {
-    jobs(client).create(&PostParams::default(), &typed(job)).await.expect("created")
+    jobs(client)
+        .create(&PostParams::default(), &typed(job))
+        .await
+        .expect("created")
 }
 
 pub(crate) async fn create_object(client: &Client, object: Value) -> Result<DynamicObject, Error> {
@@ -156,7 +169,12 @@ pub(crate) fn condition(job: &Job, kind: &str) -> Option<(String, String)> {
         .as_ref()?
         .iter()
         .find(|c| c.type_ == kind && c.status == "True")
-        .map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()))
+        .map(|c| {
+            (
+                c.reason.clone().unwrap_or_default(),
+                c.message.clone().unwrap_or_default(),
+            )
+        })
 }
 
 /// Lets a Job run to its end; how it ended and what its pod said.
@@ -179,11 +197,15 @@ pub(crate) async fn run_job(client: &Client, object: Value) -> (String, String) 
 
 pub(crate) async fn last_words(client: &Client, job: &str) -> String {
     let pods = pods(client, &format!("batch.kubernetes.io/job-name={job}")).await;
-    let Some(status) = pods.first().and_then(|p| p.status.clone()) else { return String::new() };
-    let statuses =
-        status.init_container_statuses.unwrap_or_default().into_iter().chain(status.container_statuses.unwrap_or_default());
+    let Some(status) = pods.first().and_then(|p| p.status.clone()) else {
+        return String::new();
+    };
+    let statuses = status
+        .init_container_statuses
+        .unwrap_or_default()
+        .into_iter()
+        .chain(status.container_statuses.unwrap_or_default());
     statuses
         .filter_map(|s| s.state?.terminated?.message)
-        .collect::<Vec<_>>()
-        .join("")
+        .collect::<String>()
 }

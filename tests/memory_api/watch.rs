@@ -25,11 +25,25 @@ fn short(event: WatchEvent<ConfigMap>) -> String {
 async fn a_watch_replays_from_its_version_and_goes_on() {
     let (_cluster, client) = cluster();
     let api = config_maps(&client);
-    let start = api.list(&kube::api::ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
-    api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    let start = api
+        .list(&kube::api::ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
+    api.create(&PostParams::default(), &config_map("a", json!({})))
+        .await
+        .unwrap();
     let mut events = pin!(api.watch(&WatchParams::default(), &start).await.unwrap());
     assert_eq!(short(events.try_next().await.unwrap().unwrap()), "+a");
-    api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"k": "v"}}))).await.unwrap();
+    api.patch(
+        "a",
+        &PatchParams::default(),
+        &Patch::Merge(json!({"data": {"k": "v"}})),
+    )
+    .await
+    .unwrap();
     api.delete("a", &DeleteParams::default()).await.unwrap();
     assert_eq!(short(events.try_next().await.unwrap().unwrap()), "~a");
     assert_eq!(short(events.try_next().await.unwrap().unwrap()), "-a");
@@ -41,7 +55,9 @@ async fn an_object_that_leaves_the_selector_is_reported_as_deleted() {
     let api = config_maps(&client);
     let params = WatchParams::default().labels("on=yes");
     let mut events = pin!(api.watch(&params, "0").await.unwrap());
-    api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    api.create(&PostParams::default(), &config_map("a", json!({})))
+        .await
+        .unwrap();
     for value in ["yes", "no"] {
         let patch = Patch::Merge(json!({"metadata": {"labels": {"on": value}}}));
         api.patch("a", &PatchParams::default(), &patch).await.unwrap();
@@ -64,8 +80,16 @@ async fn a_watch_ends_at_its_time_out_and_gets_bookmarks_before() {
 async fn a_watch_from_a_forgotten_version_is_told_so() {
     let (cluster, client) = cluster();
     let api = config_maps(&client);
-    let start = api.list(&kube::api::ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
-    api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    let start = api
+        .list(&kube::api::ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
+    api.create(&PostParams::default(), &config_map("a", json!({})))
+        .await
+        .unwrap();
     cluster.compact();
     let mut events = pin!(api.watch(&WatchParams::default(), &start).await.unwrap());
     assert_eq!(short(events.try_next().await.unwrap().unwrap()), "error 410");
@@ -77,16 +101,22 @@ async fn the_watcher_of_kube_recovers_from_broken_watches_and_compaction() {
     let (cluster, client) = cluster();
     let api = config_maps(&client);
     let (reader, writer) = reflector::store();
-    let stream = watcher(api.clone(), watcher::Config::default()).default_backoff().reflect(writer);
+    let stream = watcher(api.clone(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer);
     let task = tokio::spawn(stream.for_each(|_| async {}));
     reader.wait_until_ready().await.unwrap();
-    api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    api.create(&PostParams::default(), &config_map("a", json!({})))
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(reader.state().len(), 1);
     cluster.drop_watches();
-    api.create(&PostParams::default(), &config_map("b", json!({}))).await.unwrap();
+    api.create(&PostParams::default(), &config_map("b", json!({})))
+        .await
+        .unwrap();
     cluster.compact();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(reader.state().len(), 2);
     api.delete("a", &DeleteParams::default()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -98,7 +128,9 @@ async fn the_watcher_of_kube_recovers_from_broken_watches_and_compaction() {
 async fn a_streaming_list_ends_with_its_bookmark() {
     let (_cluster, client) = cluster();
     let api = config_maps(&client);
-    api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    api.create(&PostParams::default(), &config_map("a", json!({})))
+        .await
+        .unwrap();
     let config = watcher::Config::default().streaming_lists();
     let mut stream = pin!(watcher(api, config));
     let mut seen = Vec::new();

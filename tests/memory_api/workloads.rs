@@ -12,7 +12,9 @@ use crate::support::{cluster, create_deployment, get_deployment, pods};
 
 async fn patch(client: &Client, patch: Value) {
     let api: Api<Deployment> = Api::namespaced(client.clone(), "default");
-    api.patch("web", &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
+    api.patch("web", &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .unwrap();
 }
 
 fn image(tag: &str) -> Value {
@@ -21,7 +23,12 @@ fn image(tag: &str) -> Value {
 
 async fn progressing(client: &Client) -> String {
     let status = get_deployment(client, "web").await.status.unwrap();
-    let found = status.conditions.unwrap().into_iter().find(|c| c.type_ == "Progressing").unwrap();
+    let found = status
+        .conditions
+        .unwrap()
+        .into_iter()
+        .find(|c| c.type_ == "Progressing")
+        .unwrap();
     format!("{} {}", found.status, found.reason.unwrap())
 }
 
@@ -37,7 +44,10 @@ async fn a_deployment_is_ready_at_once() {
     let web = get_deployment(&client, "web").await;
     let status = web.status.unwrap();
     assert_eq!(status.observed_generation, Some(1));
-    assert_eq!((status.replicas, status.ready_replicas, status.available_replicas), (Some(3), Some(3), Some(3)));
+    assert_eq!(
+        (status.replicas, status.ready_replicas, status.available_replicas),
+        (Some(3), Some(3), Some(3))
+    );
     assert_eq!(status.unavailable_replicas, None);
     assert_eq!(progressing(&client).await, "True NewReplicaSetAvailable");
     assert_eq!(pods(&client, "app=web").await.len(), 3);
@@ -50,7 +60,14 @@ async fn scaling_to_nothing_leaves_no_ready_count() {
     create_deployment(&client, "web", 3).await;
     patch(&client, json!({"spec": {"replicas": 0}})).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(get_deployment(&client, "web").await.status.unwrap().ready_replicas, None);
+    assert_eq!(
+        get_deployment(&client, "web")
+            .await
+            .status
+            .unwrap()
+            .ready_replicas,
+        None
+    );
     assert!(pods(&client, "app=web").await.is_empty());
 }
 
@@ -61,7 +78,10 @@ async fn an_old_template_comes_back_as_a_new_revision() {
     patch(&client, image("example/app:2")).await;
     patch(&client, image("example/app:1")).await;
     assert_eq!(replica_sets(&client).await.len(), 2);
-    assert_eq!(get_deployment(&client, "web").await.annotations()["deployment.kubernetes.io/revision"], "3");
+    assert_eq!(
+        get_deployment(&client, "web").await.annotations()["deployment.kubernetes.io/revision"],
+        "3"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +112,10 @@ async fn a_rollout_that_gets_stuck_keeps_the_old_pods_and_misses_its_deadline() 
     patch(&client, image("example/app:bad")).await;
     assert_eq!(progressing(&client).await, "True ReplicaSetUpdated");
     let status = get_deployment(&client, "web").await.status.unwrap();
-    assert_eq!((status.ready_replicas, status.updated_replicas), (Some(2), Some(2)));
+    assert_eq!(
+        (status.ready_replicas, status.updated_replicas),
+        (Some(2), Some(2))
+    );
     tokio::time::sleep(Duration::from_secs(700)).await;
     assert_eq!(progressing(&client).await, "False ProgressDeadlineExceeded");
 }
@@ -130,7 +153,10 @@ async fn a_stateful_set_keeps_its_names() {
         })])
         .unwrap();
     let before = pods(&client, "app=db").await;
-    assert_eq!(before.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["db-0", "db-1"]);
+    assert_eq!(
+        before.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
+        ["db-0", "db-1"]
+    );
     let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), "default");
     api.delete("db-0", &DeleteParams::default()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;

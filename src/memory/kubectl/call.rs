@@ -5,14 +5,7 @@ use std::{fmt, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    super::{
-        FaultAnswer,
-        api::Reply,
-        kinds::Kind,
-        request::ApiRequest,
-        state::State,
-        status::ApiError,
-    },
+    super::{FaultAnswer, api::Reply, kinds::Kind, request::ApiRequest, state::State, status::ApiError},
     Process,
 };
 
@@ -77,7 +70,11 @@ impl fmt::Display for Failure {
                 }
             }
             "Unauthorized" => {
-                write!(f, "error: You must be logged in to the server ({})", error.message())
+                write!(
+                    f,
+                    "error: You must be logged in to the server ({})",
+                    error.message()
+                )
             }
             "" => write!(f, "Error from server: {}", error.message()),
             reason => write!(f, "Error from server ({reason}): {}", error.message()),
@@ -139,10 +136,15 @@ impl Process {
     /// The resource and path of `TYPE/NAME`.
     pub(super) fn resolve(&self, state: &State, target: &str) -> Result<(Arc<Kind>, String), Failure> {
         let (word, name) = target.split_once('/').ok_or_else(|| {
-            Failure::Text("error: arguments in resource/name form must have a single resource and name".to_owned())
+            Failure::Text(
+                "error: arguments in resource/name form must have a single resource and name".to_owned(),
+            )
         })?;
-        let kind = find_kind(state, word)
-            .ok_or_else(|| Failure::Text(format!("error: the server doesn't have a resource type \"{word}\"")))?;
+        let kind = find_kind(state, word).ok_or_else(|| {
+            Failure::Text(format!(
+                "error: the server doesn't have a resource type \"{word}\""
+            ))
+        })?;
         let namespace = self.arguments.flag("namespace").unwrap_or(&self.namespace);
         let path = path_of(&kind, namespace, name);
         Ok((kind, path))
@@ -171,7 +173,12 @@ impl Process {
             .ok_or_else(missing)?;
         let namespace = &self.namespace;
         let item = |source: &Value| {
-            source["items"].as_array().into_iter().flatten().find(|i| i["path"] == file).cloned()
+            source["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|i| i["path"] == file)
+                .cloned()
         };
         if volume["downwardAPI"].is_object() {
             let field = item(&volume["downwardAPI"]).ok_or_else(missing)?;
@@ -192,9 +199,15 @@ impl Process {
             return super::super::unbase64(data).ok_or_else(missing);
         }
         if let Some(name) = volume["configMap"]["name"].as_str() {
-            let map = state.store.find("configmaps", namespace, name).ok_or_else(missing)?;
+            let map = state
+                .store
+                .find("configmaps", namespace, name)
+                .ok_or_else(missing)?;
             let key = key_of(&volume["configMap"]).ok_or_else(missing)?;
-            return map["data"][key].as_str().map(ToOwned::to_owned).ok_or_else(missing);
+            return map["data"][key]
+                .as_str()
+                .map(ToOwned::to_owned)
+                .ok_or_else(missing);
         }
         Err(missing())
     }
@@ -205,9 +218,12 @@ impl Process {
                 .and_then(|rest| rest.strip_suffix("']"))
                 .map(|key| self.pod["metadata"][field][key].clone())
         };
-        let value = keyed("annotations").or_else(|| keyed("labels")).unwrap_or_else(|| {
-            path.split('.').fold(self.pod.clone(), |value, part| value[part].clone())
-        });
+        let value = keyed("annotations")
+            .or_else(|| keyed("labels"))
+            .unwrap_or_else(|| {
+                path.split('.')
+                    .fold(self.pod.clone(), |value, part| value[part].clone())
+            });
         value.as_str().unwrap_or("").to_owned()
     }
 }
@@ -227,14 +243,21 @@ pub(super) fn path_of(kind: &Kind, namespace: &str, name: &str) -> String {
     } else {
         format!("/apis/{}/{}", kind.group, kind.version)
     };
-    let place = if kind.namespaced { format!("/namespaces/{namespace}") } else { String::new() };
+    let place = if kind.namespaced {
+        format!("/namespaces/{namespace}")
+    } else {
+        String::new()
+    };
     format!("{root}{place}/{}/{name}", kind.plural)
 }
 
 /// `deployment.apps/web`, as success is reported.
 pub(super) fn printed(object: &Value) -> String {
     let kind = object["kind"].as_str().unwrap_or("").to_lowercase();
-    let group = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map(|(group, _)| group);
+    let group = object["apiVersion"]
+        .as_str()
+        .and_then(|v| v.split_once('/'))
+        .map(|(group, _)| group);
     let kind = group.map_or_else(|| kind.clone(), |group| format!("{kind}.{group}"));
     format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or(""))
 }

@@ -54,10 +54,12 @@ pub(super) fn step(state: &mut State, process: &mut Process, node: &str) -> Prog
     if process.drain.is_none() {
         match begin(state, process, node) {
             Ok(drain) => process.drain = Some(drain),
-            Err(failure) => return give_up(process, node, failure),
+            Err(failure) => return give_up(process, node, &failure),
         }
     }
-    let Some(mut drain) = process.drain.take() else { return Progress::Done(1) };
+    let Some(mut drain) = process.drain.take() else {
+        return Progress::Done(1);
+    };
     let wait = advance(state, process, &mut drain);
     let failures: Vec<String> = drain
         .pods
@@ -77,7 +79,9 @@ pub(super) fn step(state: &mut State, process: &mut Process, node: &str) -> Prog
         return Progress::Done(0);
     }
     let text = aggregate(failures);
-    process.print(&format!("There are pending pods in node \"{node}\" when an error occurred: {text}"));
+    process.print(&format!(
+        "There are pending pods in node \"{node}\" when an error occurred: {text}"
+    ));
     let left: Vec<String> = drain
         .pods
         .iter()
@@ -87,25 +91,35 @@ pub(super) fn step(state: &mut State, process: &mut Process, node: &str) -> Prog
     for line in left {
         process.print(&line);
     }
-    give_up(process, node, Failure::Text(text))
+    give_up(process, node, &Failure::Text(text))
 }
 
-fn give_up(process: &mut Process, node: &str, failure: Failure) -> Progress {
+fn give_up(process: &mut Process, node: &str, failure: &Failure) -> Progress {
     if let Failure::Status(_) = failure {
-        return process.fail(&failure);
+        return process.fail(failure);
     }
     let text = failure.message().to_owned();
-    process.print(&format!("error: unable to drain node \"{node}\" due to error: {text}, continuing command..."));
+    process.print(&format!(
+        "error: unable to drain node \"{node}\" due to error: {text}, continuing command..."
+    ));
     process.print("There are pending nodes to be drained:");
     process.print(&format!(" {node}"));
-    let last = if text.starts_with('[') { text } else { format!("error: {text}") };
-    let last = if last.starts_with("error: ") { last } else { format!("error: {last}") };
+    // kubectl puts the word before its last line unless it is there already.
+    let last = if text.starts_with("error: ") {
+        text
+    } else {
+        format!("error: {text}")
+    };
     process.print(&last);
     Progress::Done(1)
 }
 
 fn aggregate(mut texts: Vec<String>) -> String {
-    if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
+    if texts.len() == 1 {
+        texts.remove(0)
+    } else {
+        format!("[{}]", texts.join(", "))
+    }
 }
 
 fn begin(state: &mut State, process: &mut Process, node: &str) -> Result<Drain, Failure> {
@@ -113,9 +127,16 @@ fn begin(state: &mut State, process: &mut Process, node: &str) -> Result<Drain, 
     let mut target = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&limit=500");
     if let Some(selector) = process.arguments.flag("pod-selector") {
         target.push_str("&labelSelector=");
-        target.push_str(&selector.replace('%', "%25").replace('=', "%3D").replace('&', "%26"));
+        target.push_str(
+            &selector
+                .replace('%', "%25")
+                .replace('=', "%3D")
+                .replace('&', "%26"),
+        );
     }
-    let list = process.get(state, &target).map_err(|e| Failure::Text(e.message().to_owned()))?;
+    let list = process
+        .get(state, &target)
+        .map_err(|e| Failure::Text(e.message().to_owned()))?;
     let mut fatal: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut warnings: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut pods = Vec::new();
@@ -160,13 +181,17 @@ fn begin(state: &mut State, process: &mut Process, node: &str) -> Result<Drain, 
         }
     }
     if !fatal.is_empty() {
-        let texts =
-            fatal.iter().map(|(text, pods)| format!("cannot delete {text}: {}", pods.join(", "))).collect();
+        let texts = fatal
+            .iter()
+            .map(|(text, pods)| format!("cannot delete {text}: {}", pods.join(", ")))
+            .collect();
         return Err(Failure::Text(aggregate(texts)));
     }
     if !warnings.is_empty() {
-        let texts: Vec<String> =
-            warnings.iter().map(|(text, pods)| format!("{text}: {}", pods.join(", "))).collect();
+        let texts: Vec<String> = warnings
+            .iter()
+            .map(|(text, pods)| format!("{text}: {}", pods.join(", ")))
+            .collect();
         process.print(&format!("Warning: {}", texts.join("; ")));
     }
     Ok(Drain { pods })
@@ -177,8 +202,11 @@ fn advance(state: &mut State, process: &mut Process, drain: &mut Drain) -> Optio
     let timeout = process.arguments.flag("timeout").unwrap_or("0s").to_owned();
     let limit = timeout.trim_end_matches('s').parse::<u64>().unwrap_or(0);
     let expired = limit > 0 && process.started.elapsed() >= Duration::from_secs(limit);
-    let grace: Option<i64> =
-        process.arguments.flag("grace-period").and_then(|g| g.parse().ok()).filter(|g| *g >= 0);
+    let grace: Option<i64> = process
+        .arguments
+        .flag("grace-period")
+        .and_then(|g| g.parse().ok())
+        .filter(|g| *g >= 0);
     let dry_run = process.dry_run();
     let mut wait: Option<Duration> = None;
     let mut sooner = |delay: u64| {
@@ -187,7 +215,11 @@ fn advance(state: &mut State, process: &mut Process, drain: &mut Drain) -> Optio
     };
     for victim in &mut drain.pods {
         let (namespace, name) = (victim.namespace.clone(), victim.name.clone());
-        let failed = |text: &str| Stage::Failed(format!("error when evicting pods/\"{name}\" -n \"{namespace}\": {text}"));
+        let failed = |text: &str| {
+            Stage::Failed(format!(
+                "error when evicting pods/\"{name}\" -n \"{namespace}\": {text}"
+            ))
+        };
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         if victim.stage == Stage::ToEvict {
             if expired {
@@ -247,19 +279,25 @@ fn finished(pod: &Value) -> bool {
 }
 
 fn daemon_filter(state: &mut State, process: &mut Process, pod: &Value) -> Verdict {
-    let Some(owner) = controller_of(pod).filter(|o| o["kind"] == "DaemonSet") else { return Verdict::Okay };
+    let Some(owner) = controller_of(pod).filter(|o| o["kind"] == "DaemonSet") else {
+        return Verdict::Okay;
+    };
     if finished(pod) {
         return Verdict::Okay;
     }
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("");
-    let path =
-        format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{}", owner["name"].as_str().unwrap_or(""));
+    let path = format!(
+        "/apis/apps/v1/namespaces/{namespace}/daemonsets/{}",
+        owner["name"].as_str().unwrap_or("")
+    );
     match process.get(state, &path) {
         Err(failure) if failure.code() == 404 && process.arguments.is_set("force") => {
             Verdict::Warn(failure.message().to_owned())
         }
         Err(failure) => Verdict::Fatal(failure.message().to_owned()),
-        Ok(_) if process.arguments.is_set("ignore-daemonsets") => Verdict::SkipWarn(DAEMON_WARNING.to_owned()),
+        Ok(_) if process.arguments.is_set("ignore-daemonsets") => {
+            Verdict::SkipWarn(DAEMON_WARNING.to_owned())
+        }
         Ok(_) => Verdict::Fatal(DAEMON_FATAL.to_owned()),
     }
 }
@@ -273,8 +311,11 @@ fn mirror_filter(_: &mut State, _: &mut Process, pod: &Value) -> Verdict {
 }
 
 fn local_filter(_: &mut State, process: &mut Process, pod: &Value) -> Verdict {
-    let local =
-        pod["spec"]["volumes"].as_array().into_iter().flatten().any(|v| v["emptyDir"].is_object());
+    let local = pod["spec"]["volumes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|v| v["emptyDir"].is_object());
     if !local || finished(pod) {
         Verdict::Okay
     } else if process.arguments.is_set("delete-emptydir-data") {

@@ -21,13 +21,14 @@ pub(super) fn scale(state: &mut State, process: &mut Process, target: &str) -> R
         .ok_or_else(|| Failure::Text("error: required flag(s) \"replicas\" not set".to_owned()))?;
     if replicas < 0 {
         return Err(Failure::Text(
-            "error: The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0".to_owned(),
+            "error: The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0"
+                .to_owned(),
         ));
     }
     let object = process.get(state, &path)?;
     let query = process.write_query("kubectl-scale");
-    let patch = bytes(&json!({"spec": {"replicas": replicas}}));
-    process.call(state, "PATCH", &format!("{path}/scale{query}"), MERGE, patch)?;
+    let body = bytes(&json!({"spec": {"replicas": replicas}}));
+    process.call(state, "PATCH", &format!("{path}/scale{query}"), MERGE, body)?;
     let line = format!("{} scaled{}", printed(&object), process.suffix());
     process.print(&line);
     Ok(())
@@ -50,11 +51,16 @@ pub(super) fn patch(state: &mut State, process: &mut Process, target: &str) -> R
             )));
         }
     };
-    let text = match (process.arguments.flag("patch"), process.arguments.flag("patch-file")) {
+    let text = match (
+        process.arguments.flag("patch"),
+        process.arguments.flag("patch-file"),
+    ) {
         (Some(text), _) => text.to_owned(),
-        (None, Some(file)) => process.read_file(state, &file.to_owned())?,
+        (None, Some(file)) => process.read_file(state, file)?,
         (None, None) => {
-            return Err(Failure::Text("error: must specify --patch or --patch-file containing the contents of the patch".to_owned()));
+            return Err(Failure::Text(
+                "error: must specify --patch or --patch-file containing the contents of the patch".to_owned(),
+            ));
         }
     };
     let parsed: Value = serde_saphyr::from_str(&text)
@@ -76,7 +82,7 @@ pub(super) fn raw(state: &mut State, process: &mut Process, method: &str) -> Res
         .ok_or_else(|| Failure::Text("error: must specify one of -f and -k".to_owned()))?
         .to_owned();
     let body = match process.arguments.flag("filename") {
-        Some(file) => process.read_file(state, &file.to_owned())?,
+        Some(file) => process.read_file(state, file)?,
         None => String::new(),
     };
     let answer = process.call(state, method, &path, "application/json", body.into_bytes())?;
@@ -88,7 +94,9 @@ pub(super) fn raw(state: &mut State, process: &mut Process, method: &str) -> Res
 /// `kubectl apply --server-side`.
 pub(super) fn apply(state: &mut State, process: &mut Process) -> Result<(), Failure> {
     if !process.arguments.is_set("server-side") {
-        return Err(Failure::Text("error: only server-side apply is known here".to_owned()));
+        return Err(Failure::Text(
+            "error: only server-side apply is known here".to_owned(),
+        ));
     }
     let file = process.arguments.flag("filename").unwrap_or("").to_owned();
     let text = process.read_file(state, &file)?;
@@ -108,13 +116,25 @@ pub(super) fn apply(state: &mut State, process: &mut Process) -> Result<(), Fail
         let namespace = process.arguments.flag("namespace").unwrap_or(&process.namespace);
         object["metadata"]["namespace"] = json!(namespace);
     }
-    let path =
-        path_of(&kind, &field(&object["metadata"], "namespace"), &field(&object["metadata"], "name"));
+    let path = path_of(
+        &kind,
+        &field(&object["metadata"], "namespace"),
+        &field(&object["metadata"], "name"),
+    );
     let manager = process.arguments.flag("field-manager").unwrap_or("kubectl");
     let force = process.arguments.is_set("force-conflicts");
-    let query = format!("{}&force={force}&fieldValidation=Strict", process.write_query(manager));
+    let query = format!(
+        "{}&force={force}&fieldValidation=Strict",
+        process.write_query(manager)
+    );
     let applied = process
-        .call(state, "PATCH", &format!("{path}{query}"), "application/apply-patch+yaml", bytes(&object))
+        .call(
+            state,
+            "PATCH",
+            &format!("{path}{query}"),
+            "application/apply-patch+yaml",
+            bytes(&object),
+        )
         .map_err(explain_conflict)?;
     let line = format!("{} serverside-applied{}", printed(&applied), process.suffix());
     process.print(&line);
@@ -152,9 +172,13 @@ pub(super) fn cordon(
         format!("node/{node} already {word}{}", process.suffix())
     } else {
         let value = if wanted { json!(true) } else { Value::Null };
-        let patch = bytes(&json!({"spec": {"unschedulable": value}}));
-        let query = process.write_query(if wanted { "kubectl-cordon" } else { "kubectl-uncordon" });
-        process.call(state, "PATCH", &format!("{path}{query}"), STRATEGIC, patch)?;
+        let body = bytes(&json!({"spec": {"unschedulable": value}}));
+        let query = process.write_query(if wanted {
+            "kubectl-cordon"
+        } else {
+            "kubectl-uncordon"
+        });
+        process.call(state, "PATCH", &format!("{path}{query}"), STRATEGIC, body)?;
         format!("node/{node} {word}{}", process.suffix())
     };
     process.print(&line);

@@ -2,8 +2,8 @@
 //! output and exit codes, under the rights of the pod's ServiceAccount.
 
 mod call;
-mod edit;
 mod drain;
+mod edit;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -49,12 +49,18 @@ impl Arguments {
             .flat_map(|field| container[*field].as_array().into_iter().flatten())
             .filter_map(Value::as_str)
             .collect();
-        if list.first().is_some_and(|first| first.rsplit('/').next() == Some("kubectl")) {
+        if list
+            .first()
+            .is_some_and(|first| first.rsplit('/').next() == Some("kubectl"))
+        {
             list.remove(0);
         }
         let mut out = Self::default();
         for word in list {
-            match word.strip_prefix("--").map(|flag| flag.split_once('=').unwrap_or((flag, "true"))) {
+            match word
+                .strip_prefix("--")
+                .map(|flag| flag.split_once('=').unwrap_or((flag, "true")))
+            {
                 Some((name, value)) => {
                     out.flags.insert(name.to_owned(), value.to_owned());
                 }
@@ -137,7 +143,12 @@ impl Process {
 
 /// Runs a kubectl as far as it comes.
 pub(super) fn run(state: &mut State, process: &mut Process) -> Progress {
-    if let Some(unknown) = process.arguments.flags.keys().find(|f| !KNOWN.contains(&f.as_str())) {
+    if let Some(unknown) = process
+        .arguments
+        .flags
+        .keys()
+        .find(|f| !KNOWN.contains(&f.as_str()))
+    {
         let failure = Failure::Text(format!("error: unknown flag: --{unknown}"));
         return process.fail(&failure);
     }
@@ -152,7 +163,10 @@ pub(super) fn run(state: &mut State, process: &mut Process) -> Progress {
         ["cordon", node] => edit::cordon(state, process, node, true),
         ["uncordon", node] => edit::cordon(state, process, node, false),
         ["drain", node] => return drain::step(state, process, node),
-        other => Err(Failure::Text(format!("error: unknown command \"{}\" for \"kubectl\"", other.join(" ")))),
+        other => Err(Failure::Text(format!(
+            "error: unknown command \"{}\" for \"kubectl\"",
+            other.join(" ")
+        ))),
     };
     match result {
         Ok(()) => Progress::Done(0),

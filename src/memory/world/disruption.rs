@@ -23,7 +23,9 @@ const REFUSAL: &str = "Cannot evict pod as it would violate the pod's disruption
 impl State {
     /// Counts the pods of a budget.
     pub(super) fn sync_budget(&mut self, key: &Key) {
-        let Some(budget) = self.store.get(key).cloned() else { return };
+        let Some(budget) = self.store.get(key).cloned() else {
+            return;
+        };
         let selector = Selector::from_label_selector(&budget["spec"]["selector"]);
         let pods: Vec<Arc<Value>> = self
             .store
@@ -31,7 +33,10 @@ impl State {
             .filter(|(_, pod)| selector.matches(pod) && !is_terminal(pod))
             .map(|(_, pod)| Arc::clone(pod))
             .collect();
-        let healthy = pods.iter().filter(|pod| is_ready(pod) && !is_deleting(pod)).count();
+        let healthy = pods
+            .iter()
+            .filter(|pod| is_ready(pod) && !is_deleting(pod))
+            .count();
         let expected = self.expected_pods(&key.namespace, &pods);
         let spec = &budget["spec"];
         let (desired, expected) = if spec["maxUnavailable"].is_null() {
@@ -39,9 +44,16 @@ impl State {
             let expected = if minimum.is_string() { expected } else { pods.len() };
             (scaled(minimum, expected, 1), expected)
         } else {
-            (expected.saturating_sub(scaled(&spec["maxUnavailable"], expected, 0)), expected)
+            (
+                expected.saturating_sub(scaled(&spec["maxUnavailable"], expected, 0)),
+                expected,
+            )
         };
-        let allowed = if expected == 0 { 0 } else { healthy.saturating_sub(desired) };
+        let allowed = if expected == 0 {
+            0
+        } else {
+            healthy.saturating_sub(desired)
+        };
         let generation = budget["metadata"]["generation"].clone();
         let now = self.now_seconds();
         let condition = if allowed > 0 {
@@ -94,18 +106,34 @@ impl State {
         kind: &Arc<Kind>,
         request: &ApiRequest,
     ) -> Result<Reply, ApiError> {
-        let eviction: Value = serde_json::from_slice(&request.body)
-            .map_err(|e| ApiError::bad_request(&format!("couldn't get version/kind; json parse error: {e}")))?;
+        let eviction: Value = serde_json::from_slice(&request.body).map_err(|e| {
+            ApiError::bad_request(&format!("couldn't get version/kind; json parse error: {e}"))
+        })?;
         let name = &request.info.name;
-        if eviction["metadata"]["name"].as_str().is_some_and(|n| !n.is_empty() && n != name) {
-            return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+        if eviction["metadata"]["name"]
+            .as_str()
+            .is_some_and(|n| !n.is_empty() && n != name)
+        {
+            return Err(ApiError::bad_request(
+                "name in URL does not match name in Eviction object",
+            ));
         }
-        let mut delete = delete_options(&ApiRequest { body: Vec::new(), ..request.clone() })?;
+        let mut delete = delete_options(&ApiRequest {
+            body: Vec::new(),
+            ..request.clone()
+        })?;
         let given = DeleteOptions::parse(&eviction["deleteOptions"]);
         delete.dry_run |= given.dry_run;
-        let delete = DeleteOptions { dry_run: delete.dry_run, ..given };
+        let delete = DeleteOptions {
+            dry_run: delete.dry_run,
+            ..given
+        };
         let key = Key::of(kind, &request.info.namespace, name);
-        let pod = self.store.get(&key).cloned().ok_or_else(|| ApiError::not_found(kind, name))?;
+        let pod = self
+            .store
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| ApiError::not_found(kind, name))?;
         let free = is_terminal(&pod) || is_deleting(&pod) || pod["status"]["phase"] == "Pending";
         if !free {
             self.ask_budget(&pod, &key, delete.dry_run)?;
@@ -123,7 +151,14 @@ impl State {
                 self.write_status(&key, |status| set_condition(status, &now, &condition));
             }
             // The condition is a write of its own: a revision in the preconditions was checked before it.
-            self.delete(kind, &key, &DeleteOptions { resource_version: None, ..delete })?;
+            self.delete(
+                kind,
+                &key,
+                &DeleteOptions {
+                    resource_version: None,
+                    ..delete
+                },
+            )?;
         }
         Ok(Reply::Object(
             201,
@@ -151,8 +186,11 @@ impl State {
             }
         };
         let count = |field: &str| budget["status"][field].as_i64().unwrap_or(0);
-        let (healthy, desired, allowed) =
-            (count("currentHealthy"), count("desiredHealthy"), count("disruptionsAllowed"));
+        let (healthy, desired, allowed) = (
+            count("currentHealthy"),
+            count("desiredHealthy"),
+            count("disruptionsAllowed"),
+        );
         let unhealthy_goes = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
             || (healthy >= desired && desired > 0);
         if !is_ready(pod) && unhealthy_goes {
@@ -161,7 +199,9 @@ impl State {
         if allowed == 0 {
             let name = &budget_key.name;
             let cause = if healthy <= desired {
-                format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently")
+                format!(
+                    "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
+                )
             } else {
                 format!("The disruption budget {name} does not allow evicting pods currently")
             };

@@ -27,7 +27,10 @@ impl State {
                 if is_deleting(&commit.object) {
                     self.continue_deletion(&commit.key);
                 }
-                let before = commit.previous.as_ref().map(|p| &p["metadata"]["ownerReferences"]);
+                let before = commit
+                    .previous
+                    .as_ref()
+                    .map(|p| &p["metadata"]["ownerReferences"]);
                 if before != Some(&commit.object["metadata"]["ownerReferences"]) {
                     self.collect_dependent(&commit.key);
                 }
@@ -37,9 +40,13 @@ impl State {
 
     /// Deletes an object whose owners are all gone; forgets the gone ones when some are left.
     fn collect_dependent(&mut self, key: &Key) {
-        let Some(object) = self.store.get(key).cloned() else { return };
-        let references: Vec<Value> =
-            object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        let Some(object) = self.store.get(key).cloned() else {
+            return;
+        };
+        let references: Vec<Value> = object["metadata"]["ownerReferences"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         if references.is_empty() || is_deleting(&object) {
             return;
         }
@@ -60,9 +67,13 @@ impl State {
 
     /// The part of a deletion that dependents have to do with.
     fn continue_deletion(&mut self, key: &Key) {
-        let Some(object) = self.store.get(key).cloned() else { return };
+        let Some(object) = self.store.get(key).cloned() else {
+            return;
+        };
         let has = |finalizer: &str| {
-            object["metadata"]["finalizers"].as_array().is_some_and(|f| f.contains(&json!(finalizer)))
+            object["metadata"]["finalizers"]
+                .as_array()
+                .is_some_and(|f| f.contains(&json!(finalizer)))
         };
         let uid = object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         if has(ORPHAN) {
@@ -85,7 +96,9 @@ impl State {
             self.remove_finalizer(key, ORPHAN);
         } else if has(FOREGROUND) {
             for dependent in self.store.dependents(&uid) {
-                let Some(found) = self.store.get(&dependent).cloned() else { continue };
+                let Some(found) = self.store.get(&dependent).cloned() else {
+                    continue;
+                };
                 if !is_deleting(&found) {
                     // A dependent goes the same way, so that its own dependents go first.
                     let foreground = DeleteOptions {
@@ -100,8 +113,12 @@ impl State {
     }
 
     fn finish_foreground(&mut self, key: &Key) {
-        let Some(object) = self.store.get(key).cloned() else { return };
-        let waiting = object["metadata"]["finalizers"].as_array().is_some_and(|f| f.contains(&json!(FOREGROUND)));
+        let Some(object) = self.store.get(key).cloned() else {
+            return;
+        };
+        let waiting = object["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|f| f.contains(&json!(FOREGROUND)));
         if !waiting || !is_deleting(&object) {
             return;
         }
@@ -123,7 +140,11 @@ impl State {
     /// An owner in foreground deletion may go when its last dependent is gone.
     fn tell_owners(&mut self, object: &Value) {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
-        for reference in object["metadata"]["ownerReferences"].as_array().into_iter().flatten() {
+        for reference in object["metadata"]["ownerReferences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let text = |field: &str| reference[field].as_str().unwrap_or("");
             if let Some(kind) = self.kinds.by_kind(text("apiVersion"), text("kind")).cloned() {
                 self.finish_foreground(&Key::of(&kind, namespace, text("name")));
@@ -133,7 +154,9 @@ impl State {
 
     /// A new namespace gets its ServiceAccount, one in deletion is emptied.
     pub(super) fn sync_namespace(&mut self, key: &Key) {
-        let Some(object) = self.store.get(key).cloned() else { return };
+        let Some(object) = self.store.get(key).cloned() else {
+            return;
+        };
         if !is_deleting(&object) {
             if self.store.find("serviceaccounts", &key.name, "default").is_none()
                 && let Some(kind) = self.kinds.by_storage("serviceaccounts").cloned()
@@ -165,10 +188,14 @@ impl State {
     /// Lets a namespace in deletion go when nothing is left in it.
     pub(super) fn finish_namespace(&mut self, name: &str) {
         let key = Key::new("namespaces", "", name);
-        let Some(object) = self.store.get(&key).cloned() else { return };
+        let Some(object) = self.store.get(&key).cloned() else {
+            return;
+        };
         if is_deleting(&object)
             && !self.store.all().any(|(k, _)| k.namespace == name)
-            && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+            && object["metadata"]["finalizers"]
+                .as_array()
+                .is_none_or(Vec::is_empty)
         {
             self.store.remove(&key);
         }

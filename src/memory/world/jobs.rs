@@ -28,11 +28,15 @@ impl State {
     /// Counts a Job's pod when it ends, or vanishes before it has.
     pub(super) fn count_job_pod(&mut self, commit: &Commit) {
         let pod = &commit.object;
-        let Some(owner) = controller_of(pod).filter(|o| o["kind"] == "Job") else { return };
+        let Some(owner) = controller_of(pod).filter(|o| o["kind"] == "Job") else {
+            return;
+        };
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
         let (job_uid, uid) = (text(&owner["uid"]), text(&pod["metadata"]["uid"]));
         let key = Key::new("jobs.batch", &commit.key.namespace, &text(&owner["name"]));
-        let Some(job) = self.same(&key, &job_uid) else { return };
+        let Some(job) = self.same(&key, &job_uid) else {
+            return;
+        };
         let ended = self.ended.entry(job_uid).or_default();
         if ended.failed.contains(&uid) || ended.succeeded.contains(&uid) {
             return;
@@ -64,7 +68,9 @@ impl State {
     }
 
     pub(super) fn sync_job(&mut self, key: &Key) {
-        let Some(job) = self.store.get(key).cloned() else { return };
+        let Some(job) = self.store.get(key).cloned() else {
+            return;
+        };
         let uid = job["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         if is_deleting(&job) {
             return;
@@ -81,8 +87,11 @@ impl State {
             return;
         }
         let ended = self.ended.get(&uid).cloned().unwrap_or_default();
-        let live: Vec<_> =
-            self.owned("pods", &job).into_iter().filter(|(_, pod)| !is_terminal(pod)).collect();
+        let live: Vec<_> = self
+            .owned("pods", &job)
+            .into_iter()
+            .filter(|(_, pod)| !is_terminal(pod))
+            .collect();
         if let Some(target) = condition(&job, "FailureTarget").cloned() {
             for (pod_key, pod) in &live {
                 if !is_deleting(pod) {
@@ -98,9 +107,15 @@ impl State {
         let failure = if let Some(why) = &ended.policy {
             Some(("PodFailurePolicy", why.clone()))
         } else if ended.failed.len() > count(&job["spec"]["backoffLimit"]) {
-            Some(("BackoffLimitExceeded", "Job has reached the specified backoff limit".to_owned()))
+            Some((
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit".to_owned(),
+            ))
         } else if self.deadline_passed(&job) {
-            Some(("DeadlineExceeded", "Job was active longer than specified deadline".to_owned()))
+            Some((
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline".to_owned(),
+            ))
         } else {
             None
         };
@@ -129,7 +144,10 @@ impl State {
     fn start_job(&mut self, key: &Key, job: &Value, uid: &str) {
         let now = self.now_seconds();
         if let Some(seconds) = job["spec"]["activeDeadlineSeconds"].as_u64() {
-            self.after(Duration::from_secs(seconds), Timer::Job(key.clone(), uid.to_owned()));
+            self.after(
+                Duration::from_secs(seconds),
+                Timer::Job(key.clone(), uid.to_owned()),
+            );
         }
         self.job_started.insert(uid.to_owned(), self.now());
         self.write_status(key, |status| status["startTime"] = json!(now));
@@ -157,24 +175,37 @@ impl State {
         if left <= 0 {
             return false;
         }
-        self.after(Duration::from_secs(left.unsigned_abs()), Timer::Job(key.clone(), uid.to_owned()));
+        self.after(
+            Duration::from_secs(left.unsigned_abs()),
+            Timer::Job(key.clone(), uid.to_owned()),
+        );
         true
     }
 
     fn deadline_passed(&self, job: &Value) -> bool {
-        let Some(seconds) = job["spec"]["activeDeadlineSeconds"].as_i64() else { return false };
+        let Some(seconds) = job["spec"]["activeDeadlineSeconds"].as_i64() else {
+            return false;
+        };
         let uid = job["metadata"]["uid"].as_str().unwrap_or("");
-        let written = job["status"]["startTime"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
-        let Some(start) = self.job_started.get(uid).copied().or(written) else { return false };
+        let written = job["status"]["startTime"]
+            .as_str()
+            .and_then(|t| t.parse::<jiff::Timestamp>().ok());
+        let Some(start) = self.job_started.get(uid).copied().or(written) else {
+            return false;
+        };
         self.now().duration_since(start) >= jiff::SignedDuration::from_secs(seconds)
     }
 
     fn write_counts(&mut self, key: &Key, ended: &Ended) {
-        let Some(job) = self.store.get(key).cloned() else { return };
+        let Some(job) = self.store.get(key).cloned() else {
+            return;
+        };
         let pods = self.owned("pods", &job);
         let live = || pods.iter().filter(|(_, pod)| !is_terminal(pod));
         let active = live().filter(|(_, pod)| !is_deleting(pod)).count();
-        let ready = live().filter(|(_, pod)| is_ready(pod) && !is_deleting(pod)).count();
+        let ready = live()
+            .filter(|(_, pod)| is_ready(pod) && !is_deleting(pod))
+            .count();
         let terminating = live().filter(|(_, pod)| is_deleting(pod)).count();
         self.write_status(key, |status| {
             set_count(status, "active", active);
@@ -226,7 +257,9 @@ impl State {
 
     /// Deletes a finished Job when its time is over, its pods first.
     fn expire_job(&mut self, key: &Key, job: &Value) {
-        let Some(ttl) = job["spec"]["ttlSecondsAfterFinished"].as_i64() else { return };
+        let Some(ttl) = job["spec"]["ttlSecondsAfterFinished"].as_i64() else {
+            return;
+        };
         let uid = job["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         let finished = condition(job, "Complete")
             .or_else(|| condition(job, "Failed"))
@@ -265,7 +298,9 @@ fn pod_failure(job: &Value, pod: &Value) -> Option<Verdict> {
     for (i, rule) in rules.iter().enumerate() {
         let action = rule["action"].as_str().unwrap_or("Count");
         let verdict = |what: String| match action {
-            "FailJob" => Some(Verdict::FailJob(format!("{what} matching FailJob rule at index {i}"))),
+            "FailJob" => Some(Verdict::FailJob(format!(
+                "{what} matching FailJob rule at index {i}"
+            ))),
             "Ignore" => Some(Verdict::Ignore),
             _ => None,
         };
@@ -284,13 +319,19 @@ fn pod_failure(job: &Value, pod: &Value) -> Option<Verdict> {
         let codes = &rule["onExitCodes"];
         if codes.is_object() {
             let values = codes["values"].as_array().cloned().unwrap_or_default();
-            for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+            for status in pod["status"]["containerStatuses"]
+                .as_array()
+                .into_iter()
+                .flatten()
+            {
                 let code = &status["state"]["terminated"]["exitCode"];
                 let listed = values.contains(code);
                 let fits = !code.is_null() && *code != 0 && (codes["operator"] == "In") == listed;
                 if fits && (codes["containerName"].is_null() || codes["containerName"] == status["name"]) {
                     let container = status["name"].as_str().unwrap_or("");
-                    return verdict(format!("Container {container} for pod {name} failed with exit code {code}"));
+                    return verdict(format!(
+                        "Container {container} for pod {name} failed with exit code {code}"
+                    ));
                 }
             }
         }

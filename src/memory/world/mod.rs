@@ -3,13 +3,13 @@
 //! Every reaction is driven by a commit or by a timer, never by polling, and settles before the next request is
 //! answered.
 
-pub(super) mod pods;
-mod jobs;
-mod workloads;
-mod sets;
 mod disruption;
 mod garbage;
+mod jobs;
+pub(super) mod pods;
 mod schedule;
+mod sets;
+mod workloads;
 
 pub(super) use self::jobs::Ended;
 
@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 
 use super::{
     delete::DeleteOptions,
-
     state::State,
     store::{Change, Commit, Key},
     write::{Part, WriteOptions},
@@ -119,14 +118,20 @@ impl State {
     }
 
     fn sync_all(&mut self, resource: &str, namespace: &str, sync: fn(&mut Self, &Key)) {
-        let keys: Vec<Key> = self.store.list(resource, namespace).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Key> = self
+            .store
+            .list(resource, namespace)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in keys {
             sync(self, &key);
         }
     }
 
     fn sync_controller_of(&mut self, object: &Value, namespace: &str) {
-        let Some(owner) = controller_of(object) else { return };
+        let Some(owner) = controller_of(object) else {
+            return;
+        };
         let name = owner["name"].as_str().unwrap_or("");
         let (resource, sync): (&str, fn(&mut Self, &Key)) = match owner["kind"].as_str() {
             Some("ReplicaSet") => ("replicasets.apps", Self::sync_replica_set),
@@ -180,7 +185,9 @@ impl State {
 
     /// Makes a pod from a controller's template; a refusal becomes a FailedCreate event of the controller.
     fn make_pod(&mut self, owner: &Value, template: &Value, name: Option<&str>, node: Option<&str>) -> bool {
-        let Some(kind) = self.kinds.by_storage("pods").cloned() else { return false };
+        let Some(kind) = self.kinds.by_storage("pods").cloned() else {
+            return false;
+        };
         let namespace = owner["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {
@@ -190,20 +197,29 @@ impl State {
             },
             "spec": template["spec"],
         });
-        match name {
-            Some(name) => pod["metadata"]["name"] = json!(name),
-            None => {
-                let base = owner["metadata"]["name"].as_str().unwrap_or("");
-                pod["metadata"]["generateName"] = json!(format!("{base}-"));
-            }
+        if let Some(name) = name {
+            pod["metadata"]["name"] = json!(name);
+        } else {
+            let base = owner["metadata"]["name"].as_str().unwrap_or("");
+            pod["metadata"]["generateName"] = json!(format!("{base}-"));
         }
         if let Some(node) = node {
             pod["spec"]["nodeName"] = json!(node);
         }
-        match self.create(&kind, &namespace, pod, &WriteOptions::system("kube-controller-manager")) {
+        match self.create(
+            &kind,
+            &namespace,
+            pod,
+            &WriteOptions::system("kube-controller-manager"),
+        ) {
             Ok(made) => {
                 let name = made["metadata"]["name"].as_str().unwrap_or("").to_owned();
-                self.event(owner, "Normal", "SuccessfulCreate", &format!("Created pod: {name}"));
+                self.event(
+                    owner,
+                    "Normal",
+                    "SuccessfulCreate",
+                    &format!("Created pod: {name}"),
+                );
                 true
             }
             Err(error) => {
@@ -216,9 +232,15 @@ impl State {
 
     /// Records an event about an object; the same one again only counts up.
     fn event(&mut self, about: &Value, class: &str, reason: &str, message: &str) {
-        let Some(kind) = self.kinds.by_storage("events").cloned() else { return };
+        let Some(kind) = self.kinds.by_storage("events").cloned() else {
+            return;
+        };
         let text = |field: &str| about["metadata"][field].as_str().unwrap_or("").to_owned();
-        let namespace = if text("namespace").is_empty() { "default".to_owned() } else { text("namespace") };
+        let namespace = if text("namespace").is_empty() {
+            "default".to_owned()
+        } else {
+            text("namespace")
+        };
         let now = self.now_seconds();
         // Only warnings repeat; looking for the others would cost more with every event there is.
         let known = self
@@ -256,7 +278,10 @@ impl State {
 
 /// The owner that controls an object.
 pub(super) fn controller_of(object: &Value) -> Option<&Value> {
-    object["metadata"]["ownerReferences"].as_array()?.iter().find(|r| r["controller"] == true)
+    object["metadata"]["ownerReferences"]
+        .as_array()?
+        .iter()
+        .find(|r| r["controller"] == true)
 }
 
 fn owner_reference(owner: &Value) -> Value {
@@ -271,7 +296,9 @@ fn set_condition(status: &mut Value, now: &str, new: &Value) {
     if !status["conditions"].is_array() {
         status["conditions"] = json!([]);
     }
-    let Some(conditions) = status["conditions"].as_array_mut() else { return };
+    let Some(conditions) = status["conditions"].as_array_mut() else {
+        return;
+    };
     let position = conditions.iter().position(|c| c["type"] == new["type"]);
     let mut new = new.clone();
     new["lastTransitionTime"] = json!(now);
@@ -280,7 +307,10 @@ fn set_condition(status: &mut Value, now: &str, new: &Value) {
         if old["status"] == new["status"] {
             new["lastTransitionTime"] = old["lastTransitionTime"].clone();
         }
-        if old["status"] == new["status"] && old["reason"] == new["reason"] && old["message"] == new["message"] {
+        if old["status"] == new["status"]
+            && old["reason"] == new["reason"]
+            && old["message"] == new["message"]
+        {
             return;
         }
         conditions[i] = new;
@@ -313,4 +343,3 @@ fn set_count(status: &mut Value, field: &str, count: usize) {
 
 /// A moment so short that it only keeps order.
 const SOON: Duration = Duration::from_millis(1);
-

@@ -69,7 +69,9 @@ pub(in super::super) struct PodRun {
 impl State {
     /// Looks after a pod that is new or has changed.
     pub(super) fn sync_pod(&mut self, key: &Key) {
-        let Some(pod) = self.store.get(key).cloned() else { return };
+        let Some(pod) = self.store.get(key).cloned() else {
+            return;
+        };
         let uid = pod["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         if is_deleting(&pod) {
             self.begin_stop(key, &uid, &pod);
@@ -94,15 +96,27 @@ impl State {
             }
         }
         let script = self.scripts.clone().and_then(|function| function(&pod));
-        self.runs.insert(uid, PodRun { script, container: 0, process: None, stopping: None });
+        self.runs.insert(
+            uid,
+            PodRun {
+                script,
+                container: 0,
+                process: None,
+                stopping: None,
+            },
+        );
         if let Some(node) = assigned {
-            self.write(key, super::Part::Main, |pod| pod["spec"]["nodeName"] = json!(node));
+            self.write(key, super::Part::Main, |pod| {
+                pod["spec"]["nodeName"] = json!(node)
+            });
         }
         self.start_pod(key);
     }
 
     fn start_pod(&mut self, key: &Key) {
-        let Some(pod) = self.store.get(key).cloned() else { return };
+        let Some(pod) = self.store.get(key).cloned() else {
+            return;
+        };
         let uid = pod["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         let script = self.runs.get(&uid).and_then(|run| run.script.clone());
         let now = self.now_seconds();
@@ -122,7 +136,13 @@ impl State {
                 status["phase"] = json!("Running");
                 status["podIP"] = json!("10.0.0.1");
                 set_ready(status, &now, true);
-                set_statuses(status, &pod, "containers", &json!({"running": {"startedAt": now}}), true);
+                set_statuses(
+                    status,
+                    &pod,
+                    "containers",
+                    &json!({"running": {"startedAt": now}}),
+                    true,
+                );
             } else {
                 set_ready(status, &now, false);
                 set_statuses(status, &pod, "initContainers", &waiting, false);
@@ -162,7 +182,13 @@ impl State {
             self.write_status(key, |status| {
                 status["phase"] = json!("Running");
                 set_ready(status, &now, true);
-                set_statuses(status, &pod, "containers", &json!({"running": {"startedAt": now}}), true);
+                set_statuses(
+                    status,
+                    &pod,
+                    "containers",
+                    &json!({"running": {"startedAt": now}}),
+                    true,
+                );
             });
             match script {
                 Some(PodScript::Hang | PodScript::Lost) => {}
@@ -184,10 +210,18 @@ impl State {
     fn act(&mut self, key: &Key, uid: &str, pod: &Value, script: Option<&PodScript>) {
         let Some(run) = self.runs.get_mut(uid) else { return };
         let (index, process) = (run.container, run.process.take());
-        let inits = pod["spec"]["initContainers"].as_array().map_or(&[][..], Vec::as_slice);
-        let mains = pod["spec"]["containers"].as_array().map_or(&[][..], Vec::as_slice);
-        let Some(container) = inits.iter().chain(mains).nth(index) else { return };
-        let is_kubectl = container["image"].as_str().is_some_and(|image| image.contains("kubectl"));
+        let inits = pod["spec"]["initContainers"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let mains = pod["spec"]["containers"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let Some(container) = inits.iter().chain(mains).nth(index) else {
+            return;
+        };
+        let is_kubectl = container["image"]
+            .as_str()
+            .is_some_and(|image| image.contains("kubectl"));
         let (code, output) = if is_kubectl {
             let mut process = process.unwrap_or_else(|| Process::new(pod, container));
             match kubectl::run(self, &mut process) {
@@ -204,7 +238,9 @@ impl State {
             (0, String::new())
         };
         // The work may have removed the pod itself, as when a node is drained that the pod runs on.
-        let Some(pod) = self.same(key, uid).filter(|pod| !is_deleting(pod)) else { return };
+        let Some(pod) = self.same(key, uid).filter(|pod| !is_deleting(pod)) else {
+            return;
+        };
         if index < inits.len() {
             self.end_init(key, uid, &pod, index, code, &output);
             return;
@@ -254,7 +290,9 @@ impl State {
     }
 
     fn evict_by_node(&mut self, key: &Key) {
-        let Some(pod) = self.store.get(key).cloned() else { return };
+        let Some(pod) = self.store.get(key).cloned() else {
+            return;
+        };
         let now = self.now_seconds();
         let message = "The node was low on resource: memory.";
         self.write_status(key, |status| {
@@ -267,7 +305,13 @@ impl State {
                 "message": message,
             });
             set_condition(status, &now, &condition);
-            set_statuses(status, &pod, "containers", &terminated(&now, 137, "", &json!("File")), false);
+            set_statuses(
+                status,
+                &pod,
+                "containers",
+                &terminated(&now, 137, "", &json!("File")),
+                false,
+            );
         });
     }
 
@@ -283,10 +327,18 @@ impl State {
 
     /// A pod in deletion gets its signal, once; a shorter grace period counts.
     fn begin_stop(&mut self, key: &Key, uid: &str, pod: &Value) {
-        let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+        let grace = pod["metadata"]["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or(0);
         let Some(run) = self.runs.get_mut(uid) else {
             // Nothing runs it: nothing keeps it.
-            self.remove_object(key, &DeleteOptions { grace: Some(0), ..DeleteOptions::default() });
+            self.remove_object(
+                key,
+                &DeleteOptions {
+                    grace: Some(0),
+                    ..DeleteOptions::default()
+                },
+            );
             return;
         };
         if run.stopping.is_some_and(|known| known <= grace) && !is_terminal(pod) {
@@ -309,7 +361,13 @@ impl State {
     pub(super) fn stop_pod(&mut self, key: &Key, uid: &str) {
         let Some(pod) = self.same(key, uid) else { return };
         if !is_terminal(&pod) {
-            let code = if matches!(self.runs.get(uid), Some(PodRun { script: Some(PodScript::Hang), .. })) {
+            let code = if matches!(
+                self.runs.get(uid),
+                Some(PodRun {
+                    script: Some(PodScript::Hang),
+                    ..
+                })
+            ) {
                 137
             } else {
                 i32::from(pod["spec"]["restartPolicy"] == "Never") * 2
@@ -317,7 +375,13 @@ impl State {
             self.end_pod(key, &pod, code, "");
             self.settle();
         }
-        self.remove_object(key, &DeleteOptions { grace: Some(0), ..DeleteOptions::default() });
+        self.remove_object(
+            key,
+            &DeleteOptions {
+                grace: Some(0),
+                ..DeleteOptions::default()
+            },
+        );
     }
 
     pub(in super::super) fn forget_pod(&mut self, pod: &Value) {
@@ -329,7 +393,9 @@ impl State {
     /// A failing or healed readiness probe.
     pub(in super::super) fn set_pod_ready(&mut self, namespace: &str, name: &str, ready: bool) {
         let now = self.now_seconds();
-        self.write_status(&Key::new("pods", namespace, name), |status| set_ready(status, &now, ready));
+        self.write_status(&Key::new("pods", namespace, name), |status| {
+            set_ready(status, &now, ready)
+        });
     }
 
     fn missing_secret(&self, pod: &Value) -> Option<String> {
@@ -352,7 +418,9 @@ fn terminated(now: &str, code: i32, output: &str, policy: &Value) -> Value {
     // The log takes the place of a termination message only when the container failed.
     if code != 0 && policy == "FallbackToLogsOnError" && !output.is_empty() {
         let start = output.len().saturating_sub(2048);
-        let start = (start..output.len()).find(|i| output.is_char_boundary(*i)).unwrap_or(0);
+        let start = (start..output.len())
+            .find(|i| output.is_char_boundary(*i))
+            .unwrap_or(0);
         state["message"] = json!(output[start..]);
     }
     json!({"terminated": state})
@@ -378,6 +446,10 @@ fn set_statuses(status: &mut Value, pod: &Value, list: &str, state: &Value, read
             })
         })
         .collect();
-    let field = if list == "containers" { "containerStatuses" } else { "initContainerStatuses" };
+    let field = if list == "containers" {
+        "containerStatuses"
+    } else {
+        "initContainerStatuses"
+    };
     set_or_remove(status, field, (!statuses.is_empty()).then(|| json!(statuses)));
 }

@@ -14,7 +14,11 @@ impl State {
             return Ok(None);
         }
         let mut loads: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, other) in self.store.list("pods", "").filter(|(_, p)| !super::is_terminal(p)) {
+        for (_, other) in self
+            .store
+            .list("pods", "")
+            .filter(|(_, p)| !super::is_terminal(p))
+        {
             if let Some(at) = other["spec"]["nodeName"].as_str() {
                 *loads.entry(at).or_default() += 1;
             }
@@ -69,8 +73,12 @@ pub(super) fn matches_selector(pod: &Value, node: &Value) -> bool {
 
 fn matches_term(term: &Value, node: &Value) -> bool {
     let holds = |expression: &Value, value: Option<&str>| {
-        let values: Vec<&str> =
-            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         match expression["operator"].as_str() {
             Some("In") => value.is_some_and(|v| values.contains(&v)),
             Some("NotIn") => value.is_none_or(|v| !values.contains(&v)),
@@ -80,13 +88,11 @@ fn matches_term(term: &Value, node: &Value) -> bool {
         }
     };
     let labels = &node["metadata"]["labels"];
-    let fields = term["matchFields"].as_array().into_iter().flatten();
-    let expressions = term["matchExpressions"].as_array().into_iter().flatten();
-    let fields = fields.map(|e| holds(e, node["metadata"]["name"].as_str())).all(|ok| ok);
-    fields
-        && expressions
-            .map(|e| holds(e, labels.get(e["key"].as_str().unwrap_or("")).and_then(Value::as_str)))
-            .all(|ok| ok)
+    let label = |key: &Value| labels.get(key.as_str().unwrap_or("")).and_then(Value::as_str);
+    let mut fields = term["matchFields"].as_array().into_iter().flatten();
+    let mut expressions = term["matchExpressions"].as_array().into_iter().flatten();
+    fields.all(|e| holds(e, node["metadata"]["name"].as_str()))
+        && expressions.all(|e| holds(e, label(&e["key"])))
 }
 
 fn preference(pod: &Value, node: &Value) -> i64 {
@@ -100,26 +106,40 @@ fn preference(pod: &Value, node: &Value) -> i64 {
 }
 
 fn tolerates(pod: &Value, key: &str, effect: &str) -> bool {
-    pod["spec"]["tolerations"].as_array().into_iter().flatten().any(|t| {
-        let any = |field: &str| t[field].as_str().is_none_or(str::is_empty);
-        let exists = t["operator"] == "Exists";
-        let key_ok = (any("key") && exists) || t["key"] == key;
-        let value_ok = exists || any("value");
-        let effect_ok = any("effect") || t["effect"] == effect;
-        key_ok && value_ok && effect_ok
-    })
+    pod["spec"]["tolerations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|t| {
+            let any = |field: &str| t[field].as_str().is_none_or(str::is_empty);
+            let exists = t["operator"] == "Exists";
+            let key_ok = (any("key") && exists) || t["key"] == key;
+            let value_ok = exists || any("value");
+            let effect_ok = any("effect") || t["effect"] == effect;
+            key_ok && value_ok && effect_ok
+        })
 }
 
 fn untolerated(pod: &Value, node: &Value) -> bool {
-    node["spec"]["taints"].as_array().into_iter().flatten().any(|taint| {
-        let effect = taint["effect"].as_str().unwrap_or("");
-        let equal = pod["spec"]["tolerations"].as_array().into_iter().flatten().any(|t| {
-            t["key"] == taint["key"] && t["value"] == taint["value"] && (t["effect"].is_null() || t["effect"] == taint["effect"])
-        });
-        matches!(effect, "NoSchedule" | "NoExecute")
-            && !equal
-            && !tolerates(pod, taint["key"].as_str().unwrap_or(""), effect)
-    })
+    node["spec"]["taints"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|taint| {
+            let effect = taint["effect"].as_str().unwrap_or("");
+            let equal = pod["spec"]["tolerations"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|t| {
+                    t["key"] == taint["key"]
+                        && t["value"] == taint["value"]
+                        && (t["effect"].is_null() || t["effect"] == taint["effect"])
+                });
+            matches!(effect, "NoSchedule" | "NoExecute")
+                && !equal
+                && !tolerates(pod, taint["key"].as_str().unwrap_or(""), effect)
+        })
 }
 
 /// The condition of a pod that waits for a node.

@@ -10,8 +10,9 @@ use super::{
         state::{State, template_hash},
         store::Key,
     },
-    is_deleting, is_ready, is_terminal, set_count,
+    is_deleting, is_ready, is_terminal,
     schedule::matches_selector,
+    set_count,
     workloads::count,
 };
 
@@ -26,7 +27,9 @@ impl State {
     }
 
     pub(super) fn sync_replica_set(&mut self, key: &Key) {
-        let Some(set) = self.store.get(key).cloned() else { return };
+        let Some(set) = self.store.get(key).cloned() else {
+            return;
+        };
         if is_deleting(&set) {
             return;
         }
@@ -40,7 +43,10 @@ impl State {
         if pods.len() > wanted {
             // The least useful go first: not ready, then the youngest.
             pods.sort_by_key(|(key, pod)| {
-                let age = pod["metadata"]["creationTimestamp"].as_str().unwrap_or("").to_owned();
+                let age = pod["metadata"]["creationTimestamp"]
+                    .as_str()
+                    .unwrap_or("")
+                    .to_owned();
                 (is_ready(pod), std::cmp::Reverse((age, key.clone())))
             });
             for (pod, _) in &pods[..pods.len() - wanted] {
@@ -59,7 +65,9 @@ impl State {
     }
 
     pub(super) fn sync_stateful_set(&mut self, key: &Key) {
-        let Some(set) = self.store.get(key).cloned() else { return };
+        let Some(set) = self.store.get(key).cloned() else {
+            return;
+        };
         if is_deleting(&set) {
             return;
         }
@@ -96,7 +104,9 @@ impl State {
     }
 
     pub(super) fn sync_daemon_set(&mut self, key: &Key) {
-        let Some(set) = self.store.get(key).cloned() else { return };
+        let Some(set) = self.store.get(key).cloned() else {
+            return;
+        };
         if is_deleting(&set) {
             return;
         }

@@ -21,7 +21,9 @@ type Owned = Vec<(Key, Arc<Value>)>;
 
 impl State {
     pub(super) fn sync_deployment(&mut self, key: &Key) {
-        let Some(deployment) = self.store.get(key).cloned() else { return };
+        let Some(deployment) = self.store.get(key).cloned() else {
+            return;
+        };
         if is_deleting(&deployment) {
             return;
         }
@@ -42,9 +44,10 @@ impl State {
                 self.scale_set(set_key, wanted);
             }
         }
-        let ready = current.as_ref().and_then(|(key, _)| self.store.get(key)).map_or(0, |set| {
-            count(&set["status"]["readyReplicas"])
-        });
+        let ready = current
+            .as_ref()
+            .and_then(|(key, _)| self.store.get(key))
+            .map_or(0, |set| count(&set["status"]["readyReplicas"]));
         for (set_key, set) in &sets {
             let is_current = current.as_ref().is_some_and(|(key, _)| key == set_key);
             if is_current || count(&set["spec"]["replicas"]) == 0 {
@@ -62,7 +65,9 @@ impl State {
     }
 
     fn make_replica_set(&mut self, deployment: &Value, sets: &Owned, replicas: usize) {
-        let Some(kind) = self.kinds.by_storage("replicasets.apps").cloned() else { return };
+        let Some(kind) = self.kinds.by_storage("replicasets.apps").cloned() else {
+            return;
+        };
         let hash = template_hash(&deployment["spec"]["template"]);
         let name = deployment["metadata"]["name"].as_str().unwrap_or("");
         let mut template = deployment["spec"]["template"].clone();
@@ -85,7 +90,12 @@ impl State {
             "spec": {"replicas": replicas, "selector": selector, "template": template},
         });
         let namespace = deployment["metadata"]["namespace"].as_str().unwrap_or("");
-        let _ = self.create(&kind, namespace, set, &WriteOptions::system("kube-controller-manager"));
+        let _ = self.create(
+            &kind,
+            namespace,
+            set,
+            &WriteOptions::system("kube-controller-manager"),
+        );
     }
 
     /// Going back to an old template makes its ReplicaSet the newest revision.
@@ -121,22 +131,35 @@ impl State {
     }
 
     fn write_deployment_status(&mut self, key: &Key, current: Option<&Key>) {
-        let Some(deployment) = self.store.get(key).cloned() else { return };
+        let Some(deployment) = self.store.get(key).cloned() else {
+            return;
+        };
         let sets = self.owned("replicasets.apps", &deployment);
         let current = current.and_then(|key| self.store.get(key)).cloned();
-        let sum = |field: &str| sets.iter().map(|(_, set)| count(&set["status"][field])).sum::<usize>();
+        let sum = |field: &str| {
+            sets.iter()
+                .map(|(_, set)| count(&set["status"][field]))
+                .sum::<usize>()
+        };
         let (total, ready, available) = (sum("replicas"), sum("readyReplicas"), sum("availableReplicas"));
-        let updated = current.as_ref().map_or(0, |set| count(&set["status"]["replicas"]));
+        let updated = current
+            .as_ref()
+            .map_or(0, |set| count(&set["status"]["replicas"]));
         let wanted = count(&deployment["spec"]["replicas"]);
-        let set_name =
-            current.as_ref().and_then(|s| s["metadata"]["name"].as_str()).unwrap_or("").to_owned();
+        let set_name = current
+            .as_ref()
+            .and_then(|s| s["metadata"]["name"].as_str())
+            .unwrap_or("")
+            .to_owned();
         let complete = updated == wanted && total == wanted && available == wanted;
         let now = self.now_seconds();
         let deadline = self.progress_deadline(&deployment, complete);
         let unavailable_allowed = max_unavailable(&deployment, wanted);
         if let Some(set) = &current {
             let revision = revision(set).to_string();
-            self.write(key, Part::Main, |d| d["metadata"]["annotations"][REVISION] = json!(revision));
+            self.write(key, Part::Main, |d| {
+                d["metadata"]["annotations"][REVISION] = json!(revision)
+            });
         }
         self.write_status(key, |status| {
             status["observedGeneration"] = deployment["metadata"]["generation"].clone();
@@ -144,35 +167,69 @@ impl State {
             set_count(status, "updatedReplicas", updated);
             set_count(status, "readyReplicas", ready);
             set_count(status, "availableReplicas", available);
-            set_count(status, "unavailableReplicas", wanted.max(total).saturating_sub(available));
+            set_count(
+                status,
+                "unavailableReplicas",
+                wanted.max(total).saturating_sub(available),
+            );
             let enough = available + unavailable_allowed >= wanted;
-            set_condition(status, &now, &if enough {
-                stamped(&now, "Available", "True", "MinimumReplicasAvailable",
-                    "Deployment has minimum availability.")
-            } else {
-                stamped(&now, "Available", "False", "MinimumReplicasUnavailable",
-                    "Deployment does not have minimum availability.")
-            });
+            set_condition(
+                status,
+                &now,
+                &if enough {
+                    stamped(
+                        &now,
+                        "Available",
+                        "True",
+                        "MinimumReplicasAvailable",
+                        "Deployment has minimum availability.",
+                    )
+                } else {
+                    stamped(
+                        &now,
+                        "Available",
+                        "False",
+                        "MinimumReplicasUnavailable",
+                        "Deployment does not have minimum availability.",
+                    )
+                },
+            );
             let progressing = if complete {
-                Some(("True", "NewReplicaSetAvailable",
-                    format!("ReplicaSet \"{set_name}\" has successfully progressed.")))
+                Some((
+                    "True",
+                    "NewReplicaSetAvailable",
+                    format!("ReplicaSet \"{set_name}\" has successfully progressed."),
+                ))
             } else if deployment["spec"]["paused"] == true {
                 Some(("Unknown", "DeploymentPaused", "Deployment is paused".to_owned()))
             } else if deadline {
-                Some(("False", "ProgressDeadlineExceeded",
-                    format!("ReplicaSet \"{set_name}\" has timed out progressing.")))
+                Some((
+                    "False",
+                    "ProgressDeadlineExceeded",
+                    format!("ReplicaSet \"{set_name}\" has timed out progressing."),
+                ))
             } else {
-                Some(("True", "ReplicaSetUpdated", format!("ReplicaSet \"{set_name}\" is progressing.")))
+                Some((
+                    "True",
+                    "ReplicaSetUpdated",
+                    format!("ReplicaSet \"{set_name}\" is progressing."),
+                ))
             };
             if let Some((state, reason, message)) = progressing {
-                set_condition(status, &now, &stamped(&now, "Progressing", state, reason, &message));
+                set_condition(
+                    status,
+                    &now,
+                    &stamped(&now, "Progressing", state, reason, &message),
+                );
             }
         });
     }
 
     /// Whether a rollout has taken longer than it may; looks again when it will have.
     fn progress_deadline(&mut self, deployment: &Value, complete: bool) -> bool {
-        let seconds = deployment["spec"]["progressDeadlineSeconds"].as_i64().unwrap_or(600);
+        let seconds = deployment["spec"]["progressDeadlineSeconds"]
+            .as_i64()
+            .unwrap_or(600);
         let condition = deployment["status"]["conditions"]
             .as_array()
             .into_iter()
@@ -197,7 +254,10 @@ impl State {
         }
         let text = |field: &str| deployment["metadata"][field].as_str().unwrap_or("").to_owned();
         let key = Key::new("deployments.apps", &text("namespace"), &text("name"));
-        let pending = self.timers.values().any(|t| matches!(t, Timer::Deployment(k, _) if *k == key));
+        let pending = self
+            .timers
+            .values()
+            .any(|t| matches!(t, Timer::Deployment(k, _) if *k == key));
         if !pending {
             let delay = Duration::from_secs(seconds.unsigned_abs());
             self.after(delay, Timer::Deployment(key, text("uid")));
@@ -215,15 +275,18 @@ fn stamped(now: &str, kind: &str, status: &str, reason: &str, message: &str) -> 
 fn max_unavailable(deployment: &Value, wanted: usize) -> usize {
     match &deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] {
         Value::Number(n) => n.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
-        Value::String(s) => {
-            s.trim_end_matches('%').parse::<usize>().map_or(0, |percent| wanted * percent / 100)
-        }
-        _ => wanted,
+        Value::String(s) => s
+            .trim_end_matches('%')
+            .parse::<usize>()
+            .map_or(0, |percent| wanted * percent / 100),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => wanted,
     }
 }
 
 fn running(sets: &Owned) -> usize {
-    sets.iter().filter(|(_, set)| count(&set["spec"]["replicas"]) > 0).count()
+    sets.iter()
+        .filter(|(_, set)| count(&set["spec"]["replicas"]) > 0)
+        .count()
 }
 
 fn newest_matching(deployment: &Value, sets: &Owned) -> Option<(Key, Arc<Value>)> {
@@ -240,7 +303,10 @@ fn newest_matching(deployment: &Value, sets: &Owned) -> Option<(Key, Arc<Value>)
 }
 
 fn revision(set: &Value) -> u64 {
-    set["metadata"]["annotations"][REVISION].as_str().and_then(|r| r.parse().ok()).unwrap_or(0)
+    set["metadata"]["annotations"][REVISION]
+        .as_str()
+        .and_then(|r| r.parse().ok())
+        .unwrap_or(0)
 }
 
 pub(super) fn count(value: &Value) -> usize {
