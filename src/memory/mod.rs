@@ -1,1 +1,382 @@
-//! A cluster in memory.
+//! A cluster in memory: an API server at HTTP level that the unchanged kube client talks to, and the controllers
+//! that make a cluster out of it.
+//!
+//! Inside are one store, one table of kinds and one way for a write: admission, validation, commit, history,
+//! watchers, and then the world reacts: Deployments bring up pods, Jobs run, garbage is collected. Executor pods run
+//! a small kubectl that acts with the rights of the pod's ServiceAccount through the same API. Nothing waits in real
+//! time and nothing is random: on tokio's paused clock two runs with one seed give the same cluster.
+//!
+//! # Guarantees
+//!
+//! Codes, reasons and messages are those of kube-apiserver 1.35 wherever this project reads them. Custom resources
+//! are pruned, defaulted and validated by their schemas and CEL rules. resourceVersions are one global counter.
+//!
+//! # Caveats: what it does not do
+//!
+//! - Admission webhooks and policies are stored, not evaluated. Quotas, limit ranges and priorities neither.
+//! - Built-in kinds are checked by type and by the rules this project can meet, not by all of the real ones.
+//! - Server-side apply knows the owners of fields, but shows no managedFields.
+//! - Rollouts and workload pods are ready at once; Services, HPAs, volumes and the network do nothing.
+//! - Pages of a list are read from the present state, not from one snapshot.
+//! - Transition rules inside lists compare items by index. Rules have no cost limit.
+//! - Table and metadata-only output, protobuf, exec, logs and port-forward are not served.
+
+#![allow(clippy::doc_markdown, reason = "names of Kubernetes kinds are words here")]
+
+mod admission;
+mod api;
+mod crd;
+mod delete;
+mod discovery;
+mod events_api;
+mod fields;
+mod http;
+mod kinds;
+mod kubectl;
+mod load;
+mod names;
+mod patch;
+mod rbac;
+mod request;
+mod schema;
+mod selector;
+mod state;
+mod status;
+mod store;
+mod watch;
+mod world;
+mod write;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+
+use self::state::State;
+pub use self::{
+    load::LoadError,
+    request::{RequestInfo, RequestRecord},
+    status::FieldError,
+    world::pods::PodScript,
+};
+
+/// A function that decides what happens to a pod.
+///
+/// It is called while the cluster is locked and must not call the cluster.
+pub type PodScriptFunction = Arc<dyn Fn(&Value) -> Option<PodScript> + Send + Sync>;
+
+/// A function that decides which requests fail.
+pub type FaultFunction = Arc<dyn Fn(&RequestInfo) -> Option<Fault> + Send + Sync>;
+
+/// Who sends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Such as `system:serviceaccount:team:deployer`.
+    pub name: String,
+    /// Such as `system:authenticated`.
+    pub groups: Vec<String>,
+}
+
+impl User {
+    /// A user who may do everything.
+    pub fn admin() -> Self {
+        Self {
+            name: "kubernetes-admin".to_owned(),
+            groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
+        }
+    }
+
+    /// A ServiceAccount, with the groups that every ServiceAccount has.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        Self {
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            groups: vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated".to_owned(),
+            ],
+        }
+    }
+}
+
+/// Whether roles and bindings are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rbac {
+    /// Everyone may do everything.
+    AllowAll,
+    /// The stored roles and bindings decide; `system:masters` may do everything.
+    Evaluate,
+}
+
+/// A failure to be served instead of an answer.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Whether the request is carried out all the same.
+    pub commit: bool,
+    /// How long the answer takes.
+    pub delay: Duration,
+    /// What the client sees.
+    pub answer: FaultAnswer,
+}
+
+/// What the client sees of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAnswer {
+    /// A Status with this code, such as 429, 500, 503, 504 or 409.
+    Status(u16),
+    /// The connection breaks.
+    Dropped,
+    /// The ordinary answer, only late. Needs `commit`.
+    Ordinary,
+}
+
+impl Fault {
+    /// The request is refused with this code and does nothing.
+    pub fn refused(code: u16) -> Self {
+        Self {
+            commit: false,
+            delay: Duration::ZERO,
+            answer: FaultAnswer::Status(code),
+        }
+    }
+
+    /// The request does its work, but the client hears this code.
+    pub fn after_commit(code: u16) -> Self {
+        Self {
+            commit: true,
+            delay: Duration::ZERO,
+            answer: FaultAnswer::Status(code),
+        }
+    }
+
+    /// The connection breaks, before or after the work is done.
+    pub fn dropped(commit: bool) -> Self {
+        Self {
+            commit,
+            delay: Duration::ZERO,
+            answer: FaultAnswer::Dropped,
+        }
+    }
+
+    /// The work is done at once, the answer comes late.
+    pub fn delayed(delay: Duration) -> Self {
+        Self {
+            commit: true,
+            delay,
+            answer: FaultAnswer::Ordinary,
+        }
+    }
+}
+
+/// How a cluster is made.
+#[derive(Clone)]
+pub struct MemoryOptions {
+    /// The clock of the objects' timestamps.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Decides uids and generated names.
+    pub seed: u64,
+    /// Whether rights are checked.
+    pub rbac: Rbac,
+    /// How long an executor pod takes from its start to its end.
+    pub pod_run_time: Duration,
+    /// How often watches with bookmarks get one.
+    pub bookmark_interval: Duration,
+    /// How many commits can be replayed.
+    pub history: usize,
+    /// How many requests are remembered; 0 turns the log off.
+    pub request_log: usize,
+}
+
+impl fmt::Debug for MemoryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryOptions")
+            .field("seed", &self.seed)
+            .field("rbac", &self.rbac)
+            .field("pod_run_time", &self.pod_run_time)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        let start = Instant::now();
+        let base = Timestamp::from_second(1_767_225_600).unwrap_or(Timestamp::UNIX_EPOCH);
+        Self {
+            now: Arc::new(move || {
+                let elapsed = SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::ZERO);
+                base.saturating_add(elapsed).unwrap_or(base)
+            }),
+            seed: 1,
+            rbac: Rbac::AllowAll,
+            pod_run_time: Duration::from_millis(20),
+            bookmark_interval: Duration::from_mins(1),
+            history: 100_000,
+            request_log: 100_000,
+        }
+    }
+}
+
+/// A cluster in memory. Clones are the same cluster; its timers stop when the last handle is gone.
+#[derive(Clone)]
+pub struct MemoryCluster(Arc<Shared>);
+
+impl fmt::Debug for MemoryCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryCluster")
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Tells the timekeeper that there may be an earlier timer.
+    timers: Arc<Notify>,
+    timekeeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(task) = self.timekeeper.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    /// A panic in a test's function leaves the store whole: every write is one call.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryCluster {
+    /// An empty cluster: the four namespaces and the roles that every cluster has.
+    pub fn new(options: MemoryOptions) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::new(State::new(options)),
+            timers: Arc::new(Notify::new()),
+            timekeeper: Mutex::new(None),
+        }))
+    }
+
+    /// A client that acts as this user. Must be called inside a tokio runtime.
+    pub fn client(&self, user: User) -> kube::Client {
+        self.keep_time();
+        kube::Client::new(http::ApiService::new(self.clone(), user), "default")
+    }
+
+    /// Stores objects as they are: definitions first, then namespaces, then the rest. Namespaces that are missing are
+    /// made. Nothing is stored when anything is wrong.
+    pub fn load(&self, objects: Vec<Value>) -> Result<(), Vec<LoadError>> {
+        let result = self.0.lock().load(objects);
+        self.0.timers.notify_one();
+        result
+    }
+
+    /// What the server would find wrong with an object if it were created now, under strict field validation.
+    pub fn validate(&self, object: &Value) -> Vec<FieldError> {
+        self.0.lock().validate(object)
+    }
+
+    /// Every object, ordered by apiVersion, kind, namespace and name.
+    pub fn objects(&self) -> Vec<Value> {
+        let state = self.0.lock();
+        let mut objects: Vec<Value> = state
+            .store
+            .all()
+            .map(|(_, object)| Value::clone(object))
+            .collect();
+        let key = |object: &Value| -> [String; 4] {
+            [
+                &object["apiVersion"],
+                &object["kind"],
+                &object["metadata"]["namespace"],
+                &object["metadata"]["name"],
+            ]
+            .map(|v| v.as_str().unwrap_or("").to_owned())
+        };
+        objects.sort_by_cached_key(key);
+        objects
+    }
+
+    /// The answered requests, oldest first.
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.0.lock().log.iter().cloned().collect()
+    }
+
+    /// Forgets the answered requests.
+    pub fn clear_requests(&self) {
+        self.0.lock().log.clear();
+    }
+
+    /// Decides from now on what happens to pods when they start.
+    pub fn script_pods(&self, function: PodScriptFunction) {
+        self.0.lock().scripts = Some(function);
+    }
+
+    /// Decides from now on which requests fail.
+    pub fn fault(&self, function: FaultFunction) {
+        self.0.lock().faults = Some(function);
+    }
+
+    /// Ends all watches, as a restart of the API server does.
+    pub fn drop_watches(&self) {
+        self.0.lock().store.end_all_watches();
+    }
+
+    /// Forgets the history: watches from earlier revisions get 410 from now on.
+    pub fn compact(&self) {
+        self.0.lock().store.compact();
+    }
+
+    /// Sets a pod's readiness, as a failing or healed probe does.
+    pub fn set_pod_ready(&self, namespace: &str, name: &str, ready: bool) {
+        let mut state = self.0.lock();
+        state.set_pod_ready(namespace, name, ready);
+        state.settle();
+    }
+
+    /// Starts the task that fires timers, once.
+    fn keep_time(&self) {
+        let mut task = self.0.timekeeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.is_some() {
+            return;
+        }
+        let shared = Arc::downgrade(&self.0);
+        let timers = Arc::clone(&self.0.timers);
+        *task = Some(tokio::spawn(async move {
+            loop {
+                let Some(next) = shared.upgrade().map(|shared| {
+                    let mut state = shared.lock();
+                    state.run_due();
+                    state.next_timer()
+                }) else {
+                    return;
+                };
+                match next {
+                    Some(at) => {
+                        tokio::select! {
+                            () = tokio::time::sleep_until(at) => {}
+                            () = timers.notified() => {}
+                        }
+                    }
+                    None => timers.notified().await,
+                }
+            }
+        }));
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use ::base64::Engine as _;
+    ::base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn unbase64(text: &str) -> Option<String> {
+    use ::base64::Engine as _;
+    String::from_utf8(::base64::engine::general_purpose::STANDARD.decode(text).ok()?).ok()
+}

@@ -1,0 +1,68 @@
+//! What a stored object looks like in the version that was asked for.
+//!
+//! Versions of a custom resource differ in their apiVersion only. Events have two forms, `v1` and `events.k8s.io/v1`,
+//! of the same stored object.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::kinds::Kind;
+
+/// Field names: core, events.k8s.io.
+const RENAMED: &[(&str, &str)] = &[
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+];
+
+/// The stored object in the form of `kind`.
+pub(super) fn present(kind: &Kind, object: &Arc<Value>) -> Arc<Value> {
+    let api_version = kind.api_version();
+    if object["apiVersion"] == json!(api_version) {
+        return Arc::clone(object);
+    }
+    let mut out = if kind.is("events.events.k8s.io") {
+        rename(object, |core, new| (core, new))
+    } else {
+        Value::clone(object)
+    };
+    out["apiVersion"] = json!(api_version);
+    out["kind"] = json!(kind.kind);
+    Arc::new(out)
+}
+
+/// An object as it came, in the form it is stored in.
+pub(super) fn to_stored(kind: &Kind, object: Value) -> Value {
+    if !kind.is("events.events.k8s.io") {
+        return object;
+    }
+    let mut out = rename(&object, |core, new| (new, core));
+    out["apiVersion"] = json!("v1");
+    out
+}
+
+fn rename(
+    object: &Value,
+    direction: impl Fn(&'static str, &'static str) -> (&'static str, &'static str),
+) -> Value {
+    let Some(map) = object.as_object() else {
+        return object.clone();
+    };
+    let renamed: Map<String, Value> = map
+        .iter()
+        .map(|(key, value)| {
+            let name = RENAMED
+                .iter()
+                .map(|(core, new)| direction(core, new))
+                .find(|(from, _)| from == key)
+                .map_or_else(|| key.clone(), |(_, to)| to.to_owned());
+            (name, value.clone())
+        })
+        .collect();
+    Value::Object(renamed)
+}

@@ -1,0 +1,293 @@
+//! Who owns which field, and what server-side apply makes of it.
+//!
+//! Owners are kept per leaf beside the object, not as metadata.managedFields. Lists whose items have a key are
+//! followed by key, all others are one leaf.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::{kinds::Kind, patch::merge_key, status::ApiError};
+
+/// Who wrote a field.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Manager {
+    pub(super) name: String,
+    pub(super) apply: bool,
+    pub(super) api_version: String,
+    pub(super) subresource: String,
+}
+
+impl Manager {
+    fn label(&self) -> String {
+        match (self.apply, self.subresource.as_str()) {
+            (true, _) => format!("{:?}", self.name),
+            (false, "") => format!("{:?} using {}", self.name, self.api_version),
+            (false, sub) => format!(
+                "{:?} with subresource {sub:?} using {}",
+                self.name, self.api_version
+            ),
+        }
+    }
+}
+
+/// A step of a path: a field, or a list item by its keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Field(String),
+    Item(String, String),
+}
+
+type Path = Vec<Step>;
+
+/// The owners of one object's fields.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FieldOwners(BTreeMap<Manager, BTreeSet<Path>>);
+
+impl FieldOwners {
+    /// An ordinary write: whoever changes a field owns it alone.
+    pub(super) fn updated(&mut self, kind: &Kind, manager: &Manager, old: Option<&Value>, new: &Value) {
+        let before = old.map(|o| leaves(kind, o)).unwrap_or_default();
+        let after = leaves(kind, new);
+        for (path, value) in &after {
+            if before.get(path) != Some(value) {
+                for paths in self.0.values_mut() {
+                    paths.remove(path);
+                }
+                self.0.entry(manager.clone()).or_default().insert(path.clone());
+            }
+        }
+        self.forget_missing(&after);
+    }
+
+    fn forget_missing(&mut self, present: &BTreeMap<Path, Value>) {
+        for paths in self.0.values_mut() {
+            paths.retain(|path| present.contains_key(path));
+        }
+        self.0.retain(|_, paths| !paths.is_empty());
+    }
+
+    /// Server-side apply of `config` on `live`: the merged object, with the owners changed to match.
+    ///
+    /// Errors: 409 when another manager owns a field with another value and `force` is false.
+    pub(super) fn apply(
+        &mut self,
+        kind: &Kind,
+        manager: &Manager,
+        live: &Value,
+        config: &Value,
+        force: bool,
+    ) -> Result<Value, ApiError> {
+        let wanted = leaves(kind, config);
+        let present = leaves(kind, live);
+        let mut conflicts: BTreeMap<Manager, Vec<String>> = BTreeMap::new();
+        for (path, value) in &wanted {
+            if present.get(path) == Some(value) {
+                continue;
+            }
+            for (other, paths) in &self.0 {
+                if (other.name != manager.name || !other.apply) && paths.contains(path) {
+                    conflicts.entry(other.clone()).or_default().push(text(path));
+                }
+            }
+        }
+        if !conflicts.is_empty() && !force {
+            return Err(conflict_error(&conflicts));
+        }
+        let mut out = live.clone();
+        // What this manager applied before and no longer wants goes, unless someone else owns it too.
+        let previous = self.0.get(manager).cloned().unwrap_or_default();
+        for path in previous.iter().filter(|p| !wanted.contains_key(*p)) {
+            let shared = self
+                .0
+                .iter()
+                .any(|(other, paths)| other != manager && paths.contains(path));
+            if !shared {
+                remove(&mut out, path);
+            }
+        }
+        merge(kind, &mut Vec::new(), &mut out, config);
+        for paths in self.0.values_mut() {
+            paths.retain(|path| match wanted.get(path) {
+                Some(value) => present.get(path) == Some(value),
+                None => true,
+            });
+        }
+        self.0.insert(manager.clone(), wanted.keys().cloned().collect());
+        self.forget_missing(&leaves(kind, &out));
+        Ok(out)
+    }
+}
+
+fn conflict_error(conflicts: &BTreeMap<Manager, Vec<String>>) -> ApiError {
+    let count: usize = conflicts.values().map(Vec::len).sum();
+    let mut causes = Vec::new();
+    let mut lines = Vec::new();
+    for (manager, paths) in conflicts {
+        let label = manager.label();
+        lines.push(format!("conflicts with {label}:"));
+        for path in paths {
+            lines.push(format!("- {path}"));
+            causes.push(json!({
+                "reason": "FieldManagerConflict",
+                "message": format!("conflict with {label}"),
+                "field": path,
+            }));
+        }
+    }
+    let message = match (count, conflicts.iter().next()) {
+        (1, Some((manager, paths))) => {
+            format!(
+                "Apply failed with 1 conflict: conflict with {}: {}",
+                manager.label(),
+                paths.join("")
+            )
+        }
+        _ => format!("Apply failed with {count} conflicts: {}", lines.join("\n")),
+    };
+    ApiError::apply_conflict(&message, &causes)
+}
+
+fn text(path: &Path) -> String {
+    path.iter()
+        .map(|step| match step {
+            Step::Field(name) => format!(".{name}"),
+            Step::Item(key, value) => format!("[{key}={value}]"),
+        })
+        .collect()
+}
+
+/// The field that identifies the items of the list at a path.
+fn list_key(kind: &Kind, path: &[Step]) -> Option<String> {
+    let names: Vec<&str> = path
+        .iter()
+        .filter_map(|s| match s {
+            Step::Field(name) => Some(name.as_str()),
+            Step::Item(..) => None,
+        })
+        .collect();
+    let (field, rest) = names.split_last()?;
+    if let Some(custom) = &kind.custom {
+        return custom.list_keys(&names).and_then(|keys| keys.into_iter().next());
+    }
+    merge_key(rest.last().copied().unwrap_or(""), field).map(ToOwned::to_owned)
+}
+
+/// Every owned leaf of an object; identity and server-made metadata have no owner.
+fn leaves(kind: &Kind, object: &Value) -> BTreeMap<Path, Value> {
+    let mut out = BTreeMap::new();
+    if let Some(map) = object.as_object() {
+        for (name, value) in map {
+            match name.as_str() {
+                "apiVersion" | "kind" => {}
+                "metadata" => {
+                    for part in ["labels", "annotations", "finalizers", "ownerReferences"] {
+                        if let Some(value) = value.get(part) {
+                            let mut path = vec![Step::Field(name.clone()), Step::Field(part.to_owned())];
+                            collect(kind, &mut path, value, &mut out);
+                        }
+                    }
+                }
+                _ => collect(kind, &mut vec![Step::Field(name.clone())], value, &mut out),
+            }
+        }
+    }
+    out
+}
+
+fn collect(kind: &Kind, path: &mut Path, value: &Value, out: &mut BTreeMap<Path, Value>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (name, value) in map {
+                path.push(Step::Field(name.clone()));
+                collect(kind, path, value, out);
+                path.pop();
+            }
+        }
+        Value::Array(items) => match list_key(kind, path) {
+            Some(key) if items.iter().all(|i| i.get(&key).is_some()) => {
+                for item in items {
+                    path.push(Step::Item(key.clone(), item[&key].to_string()));
+                    collect(kind, path, item, out);
+                    path.pop();
+                }
+            }
+            _ => {
+                out.insert(path.clone(), value.clone());
+            }
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            out.insert(path.clone(), value.clone());
+        }
+    }
+}
+
+fn merge(kind: &Kind, path: &mut Path, target: &mut Value, config: &Value) {
+    match config {
+        Value::Object(config) => {
+            if !target.is_object() {
+                *target = Value::Object(Map::new());
+            }
+            if let Some(map) = target.as_object_mut() {
+                for (name, value) in config {
+                    path.push(Step::Field(name.clone()));
+                    merge(kind, path, map.entry(name.clone()).or_insert(Value::Null), value);
+                    path.pop();
+                }
+            }
+        }
+        Value::Array(items) => {
+            let key = list_key(kind, path).filter(|key| items.iter().all(|i| i.get(key).is_some()));
+            match (key, target.as_array_mut()) {
+                (Some(key), Some(current)) => {
+                    for item in items {
+                        path.push(Step::Item(key.clone(), item[&key].to_string()));
+                        match current.iter_mut().find(|c| c.get(&key) == item.get(&key)) {
+                            Some(existing) => merge(kind, path, existing, item),
+                            None => current.push(item.clone()),
+                        }
+                        path.pop();
+                    }
+                }
+                _ => *target = config.clone(),
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => *target = config.clone(),
+    }
+}
+
+fn remove(target: &mut Value, path: &[Step]) {
+    match path {
+        [Step::Field(name)] => {
+            if let Some(map) = target.as_object_mut() {
+                map.remove(name);
+            }
+        }
+        [Step::Field(name), rest @ ..] => {
+            if let Some(inner) = target.get_mut(name) {
+                remove(inner, rest);
+            }
+        }
+        [Step::Item(key, value), rest @ ..] => {
+            let Some(items) = target.as_array_mut() else {
+                return;
+            };
+            let identity = |item: &Value| item.get(key).map(ToString::to_string);
+            let Some(i) = items
+                .iter()
+                .position(|item| identity(item).as_ref() == Some(value))
+            else {
+                return;
+            };
+            // Without its key an item is nothing.
+            if matches!(rest, [] | [Step::Field(_)])
+                && matches!(rest.first(), Some(Step::Field(f)) if f == key)
+            {
+                items.remove(i);
+            } else {
+                remove(&mut items[i], rest);
+            }
+        }
+        [] => {}
+    }
+}

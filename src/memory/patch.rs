@@ -1,0 +1,171 @@
+//! Patches: JSON patch, merge patch and strategic merge patch.
+
+use serde_json::{Map, Value};
+
+use super::status::ApiError;
+
+/// Applies a JSON patch. Every failing operation gets the one answer of the real server.
+pub(super) fn json(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
+    let patch: json_patch::Patch = serde_json::from_slice(patch)
+        .map_err(|e| ApiError::bad_request(&format!("error decoding patch: {e}")))?;
+    let mut out = object.clone();
+    json_patch::patch(&mut out, &patch).map_err(|_| ApiError::unprocessable_patch())?;
+    Ok(out)
+}
+
+/// Applies a merge patch (RFC 7396).
+pub(super) fn merge(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
+    let patch = parse_object(patch)?;
+    let mut out = object.clone();
+    json_patch::merge(&mut out, &patch);
+    Ok(out)
+}
+
+/// Applies a strategic merge patch: lists with a known key are merged by it.
+pub(super) fn strategic(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
+    let patch = parse_object(patch)?;
+    let mut out = object.clone();
+    merge_value("", &mut out, &patch)?;
+    Ok(out)
+}
+
+fn parse_object(patch: &[u8]) -> Result<Value, ApiError> {
+    let value: Value = serde_json::from_slice(patch)
+        .map_err(|e| ApiError::bad_request(&format!("error decoding patch: {e}")))?;
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(ApiError::bad_request(
+            "error decoding patch: json: cannot unmarshal into Go value of type map",
+        ))
+    }
+}
+
+/// The key by which the items of a built-in list are matched; the real server has these on the Go types.
+pub(super) fn merge_key(parent: &str, field: &str) -> Option<&'static str> {
+    Some(match field {
+        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => {
+            "name"
+        }
+        "volumeMounts" => "mountPath",
+        "volumeDevices" => "devicePath",
+        "hostAliases" => "ip",
+        "topologySpreadConstraints" => "topologyKey",
+        "ownerReferences" => "uid",
+        "conditions" | "addresses" => "type",
+        "ports" if parent == "containers" || parent == "initContainers" => "containerPort",
+        "ports" if parent == "spec" => "port",
+        "secrets" if parent.is_empty() => "name",
+        _ => return None,
+    })
+}
+
+/// Lists of plain values that are merged as sets.
+fn is_set(field: &str) -> bool {
+    field == "finalizers"
+}
+
+fn merge_value(field: &str, target: &mut Value, patch: &Value) -> Result<(), ApiError> {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return Ok(());
+    };
+    match patch.get("$patch").and_then(Value::as_str) {
+        Some("replace") => {
+            let mut replacement = patch.clone();
+            replacement.remove("$patch");
+            *target = Value::Object(replacement);
+            return Ok(());
+        }
+        Some("delete") => {
+            *target = Value::Object(Map::new());
+            return Ok(());
+        }
+        _ => {}
+    }
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(map) = target.as_object_mut() else {
+        return Ok(());
+    };
+    if let Some(retain) = patch.get("$retainKeys").and_then(Value::as_array) {
+        map.retain(|key, _| retain.iter().any(|r| r.as_str() == Some(key)));
+    }
+    for (name, value) in patch {
+        if let Some(list) = name.strip_prefix("$deleteFromPrimitiveList/") {
+            if let (Some(current), Some(gone)) =
+                (map.get_mut(list).and_then(Value::as_array_mut), value.as_array())
+            {
+                current.retain(|item| !gone.contains(item));
+            }
+        } else if name.starts_with('$') {
+            // $retainKeys is done; $setElementOrder only orders what is merged below.
+        } else if value.is_null() {
+            map.remove(name);
+        } else if let Value::Array(items) = value {
+            merge_list(field, name, map, items)?;
+        } else {
+            merge_value(name, map.entry(name.clone()).or_insert(Value::Null), value)?;
+        }
+    }
+    Ok(())
+}
+
+fn merge_list(
+    parent: &str,
+    name: &str,
+    map: &mut Map<String, Value>,
+    patch: &[Value],
+) -> Result<(), ApiError> {
+    let current = map
+        .entry(name.to_owned())
+        .or_insert_with(|| Value::Array(Vec::new()));
+    if !current.is_array() {
+        *current = Value::Array(Vec::new());
+    }
+    let Some(current) = current.as_array_mut() else {
+        return Ok(());
+    };
+    if is_set(name) {
+        for item in patch {
+            if !current.contains(item) {
+                current.push(item.clone());
+            }
+        }
+        return Ok(());
+    }
+    let Some(key) = merge_key(parent, name) else {
+        *current = patch.to_vec();
+        return Ok(());
+    };
+    if patch.iter().any(|item| item["$patch"] == "replace") {
+        *current = patch
+            .iter()
+            .filter(|item| item["$patch"] != "replace")
+            .cloned()
+            .collect();
+        return Ok(());
+    }
+    for item in patch {
+        let Some(identity) = item.get(key) else {
+            return Err(ApiError::bad_request(&format!(
+                "map: {item} does not contain declared merge key: {key}"
+            )));
+        };
+        let position = current.iter().position(|c| c.get(key) == Some(identity));
+        match (item["$patch"] == "delete", position) {
+            (true, Some(i)) => {
+                current.remove(i);
+            }
+            (true, None) => {}
+            (false, Some(i)) => merge_value(name, &mut current[i], item)?,
+            (false, None) => {
+                let mut new = Value::Null;
+                merge_value(name, &mut new, item)?;
+                current.push(new);
+            }
+        }
+    }
+    Ok(())
+}

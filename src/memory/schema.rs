@@ -1,0 +1,591 @@
+//! Structural schemas of custom resources: pruning, defaults, validation, in the order and words of the API server.
+
+use std::collections::BTreeMap;
+
+use jsonschema::Validator as JsonSchema;
+use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
+use serde_json::{Map, Value, json};
+
+use super::status::FieldError;
+
+/// The schema of one version of a custom resource.
+pub(super) struct CustomSchema {
+    schema: Value,
+    rules: CompiledSchema,
+    patterns: BTreeMap<String, JsonSchema>,
+    /// Field selectors, as `status.phase`.
+    pub(super) selectable: Vec<String>,
+}
+
+impl std::fmt::Debug for CustomSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CustomSchema")
+            .field("selectable", &self.selectable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CustomSchema {
+    /// Reads one entry of a CRD's `spec.versions`. Errors: rules or patterns that do not compile.
+    pub(super) fn new(version: &Value) -> Result<Self, Vec<FieldError>> {
+        let schema = version["schema"]["openAPIV3Schema"].clone();
+        let schema = if schema.is_object() {
+            schema
+        } else {
+            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+        };
+        let mut errors = Vec::new();
+        let mut patterns = BTreeMap::new();
+        collect_patterns(&schema, "openAPIV3Schema", &mut patterns, &mut errors);
+        let rules = compile_schema(&schema);
+        compile_errors(&rules, "openAPIV3Schema", &mut errors);
+        let selectable = version["selectableFields"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|f| f["jsonPath"].as_str())
+            .map(|path| path.trim_start_matches('.').to_owned())
+            .collect();
+        if errors.is_empty() {
+            Ok(Self {
+                schema,
+                rules,
+                patterns,
+                selectable,
+            })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Removes fields that the schema does not know; their paths are returned in order.
+    pub(super) fn prune(&self, object: &mut Value) -> Vec<String> {
+        let mut unknown = Vec::new();
+        prune(&self.schema, object, "", true, &mut unknown);
+        unknown
+    }
+
+    /// Drops nulls that the schema does not allow and fills in defaults.
+    pub(super) fn default(&self, object: &mut Value) {
+        apply_defaults(&self.schema, object);
+    }
+
+    /// The merge keys of the list at a path, when it is a map by its schema.
+    pub(super) fn list_keys(&self, path: &[&str]) -> Option<Vec<String>> {
+        let mut schema = &self.schema;
+        for part in path {
+            schema = if schema["properties"].get(part).is_some() {
+                &schema["properties"][part]
+            } else if schema["additionalProperties"].is_object() {
+                &schema["additionalProperties"]
+            } else {
+                return None;
+            };
+            if schema["items"].is_object() && path.last() != Some(part) {
+                schema = &schema["items"];
+            }
+        }
+        (schema["x-kubernetes-list-type"] == "map")
+            .then(|| string_list(&schema["x-kubernetes-list-map-keys"]))
+    }
+
+    /// Checks an object, against its predecessor where there is one. Rules are left out when the object's shape is
+    /// wrong, and an error says so, as the API server does it.
+    pub(super) fn validate(&self, cel: &Validator, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        self.check(&self.schema, object, "", &mut errors);
+        check_lists(&self.schema, object, "", &mut errors);
+        let blocking = errors.iter().any(|e| {
+            matches!(
+                e.reason.as_str(),
+                "FieldValueNotSupported"
+                    | "FieldValueRequired"
+                    | "FieldValueTooLong"
+                    | "FieldValueTooMany"
+                    | "FieldValueTypeInvalid"
+            )
+        });
+        if blocking {
+            errors.push(FieldError::invalid(
+                "",
+                &Value::Null,
+                "some validation rules were not checked because the object was invalid; correct the existing \
+                 errors to complete validation",
+            ));
+            return errors;
+        }
+        if let Err(failed) = cel.validate_compiled(&self.rules, object, old) {
+            // The engine walks properties in no particular order.
+            let mut failed: Vec<FieldError> =
+                failed.into_vec().iter().map(|e| rule_error(object, e)).collect();
+            failed.sort();
+            errors.extend(failed);
+        }
+        errors
+    }
+
+    fn check(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+        if value.is_null() && schema["nullable"] == true {
+            return;
+        }
+        if let Some(expected) = schema["type"].as_str()
+            && !has_type(expected, value)
+        {
+            errors.push(FieldError::type_invalid(
+                path,
+                &json!(type_name(value)),
+                &format!(
+                    "{} must be of type {expected}: {:?}",
+                    in_body(path),
+                    type_name(value)
+                ),
+            ));
+            return;
+        }
+        if schema["x-kubernetes-int-or-string"] == true && !value.is_string() && !value.is_i64() {
+            errors.push(FieldError::type_invalid(
+                path,
+                &json!(type_name(value)),
+                &format!(
+                    "{} must be of type integer,string: {:?}",
+                    in_body(path),
+                    type_name(value)
+                ),
+            ));
+        }
+        if let Some(allowed) = schema["enum"].as_array()
+            && !allowed.contains(value)
+        {
+            let allowed: Vec<String> = allowed
+                .iter()
+                .map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned))
+                .collect();
+            errors.push(FieldError::not_supported(path, value, &allowed));
+        }
+        match value {
+            Value::Object(map) => self.check_object(schema, map, path, errors),
+            Value::Array(items) => self.check_array(schema, items, path, errors),
+            Value::String(text) => self.check_string(schema, text, value, path, errors),
+            Value::Number(_) => check_number(schema, value, path, errors),
+            Value::Null | Value::Bool(_) => {}
+        }
+        self.check_branches(schema, value, path, errors);
+    }
+
+    fn check_object(
+        &self,
+        schema: &Value,
+        map: &Map<String, Value>,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
+        for name in string_list(&schema["required"]) {
+            if !map.contains_key(&name) {
+                errors.push(FieldError::required(&child(path, &name), ""));
+            }
+        }
+        let count = map.len() as u64;
+        if let Some(max) = schema["maxProperties"].as_u64().filter(|max| count > *max) {
+            errors.push(FieldError::too_many(path, count, max));
+        }
+        if let Some(min) = schema["minProperties"].as_u64().filter(|min| count < *min) {
+            errors.push(FieldError::invalid(
+                path,
+                &json!(count),
+                &format!("{} should have at least {min} properties", in_body(path)),
+            ));
+        }
+        for (name, value) in map {
+            let inner = if schema["properties"].get(name).is_some() {
+                &schema["properties"][name]
+            } else {
+                &schema["additionalProperties"]
+            };
+            if inner.is_object() {
+                self.check(inner, value, &child(path, name), errors);
+            }
+        }
+    }
+
+    fn check_array(&self, schema: &Value, items: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+        let count = items.len() as u64;
+        if let Some(max) = schema["maxItems"].as_u64().filter(|max| count > *max) {
+            errors.push(FieldError::too_many(path, count, max));
+        }
+        if let Some(min) = schema["minItems"].as_u64().filter(|min| count < *min) {
+            errors.push(FieldError::invalid(
+                path,
+                &json!(count),
+                &format!("{} should have at least {min} items", in_body(path)),
+            ));
+        }
+        if schema["items"].is_object() {
+            for (i, item) in items.iter().enumerate() {
+                self.check(&schema["items"], item, &format!("{path}[{i}]"), errors);
+            }
+        }
+    }
+
+    fn check_string(
+        &self,
+        schema: &Value,
+        text: &str,
+        value: &Value,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
+        let length = text.chars().count() as u64;
+        if let Some(max) = schema["maxLength"].as_u64().filter(|max| length > *max) {
+            errors.push(FieldError::too_long(path, max));
+        }
+        if let Some(min) = schema["minLength"].as_u64().filter(|min| length < *min) {
+            errors.push(FieldError::invalid(
+                path,
+                value,
+                &format!("{} should be at least {min} chars long", in_body(path)),
+            ));
+        }
+        if let Some(pattern) = schema["pattern"].as_str()
+            && self.patterns.get(pattern).is_some_and(|p| !p.is_valid(value))
+        {
+            errors.push(FieldError::invalid(
+                path,
+                value,
+                &format!("{} should match '{pattern}'", in_body(path)),
+            ));
+        }
+        if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
+            errors.push(FieldError::type_invalid(
+                path,
+                value,
+                &format!("{} must be of type date-time: {text:?}", in_body(path)),
+            ));
+        }
+    }
+
+    fn check_branches(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+        let valid = |branch: &Value| {
+            let mut inner = Vec::new();
+            self.check(branch, value, path, &mut inner);
+            inner.is_empty()
+        };
+        if let Some(branches) = schema["allOf"].as_array() {
+            for branch in branches {
+                self.check(branch, value, path, errors);
+            }
+        }
+        if schema["anyOf"]
+            .as_array()
+            .is_some_and(|branches| !branches.iter().any(valid))
+        {
+            errors.push(FieldError::invalid(
+                path,
+                &json!(""),
+                &format!("{path:?} must validate at least one schema (anyOf)"),
+            ));
+        }
+        if let Some(branches) = schema["oneOf"].as_array() {
+            let count = branches.iter().filter(|b| valid(b)).count();
+            if count != 1 {
+                let found = if count == 0 {
+                    "Found none valid".to_owned()
+                } else {
+                    format!("Found {count} valid alternatives")
+                };
+                errors.push(FieldError::invalid(
+                    path,
+                    &json!(""),
+                    &format!("{path:?} must validate one and only one schema (oneOf). {found}"),
+                ));
+            }
+        }
+        if schema["not"].is_object() && valid(&schema["not"]) {
+            errors.push(FieldError::invalid(
+                path,
+                &json!(""),
+                &format!("{path:?} must not validate the schema (not)"),
+            ));
+        }
+    }
+}
+
+fn rule_error(object: &Value, error: &kube::core::cel::ValidationError) -> FieldError {
+    let (field, value) = (error.field_path.as_str(), value_at(object, &error.field_path));
+    if error.kind != ErrorKind::ValidationFailure {
+        // A rule that can't be evaluated refuses the object, on the real server too.
+        return FieldError::omitted(field, &error.message);
+    }
+    match error.reason.as_deref() {
+        Some("FieldValueForbidden") => FieldError::forbidden(field, &error.message),
+        Some("FieldValueRequired") => FieldError::required(field, &error.message),
+        Some("FieldValueDuplicate") => FieldError::duplicate(field, &value),
+        _ if value.is_object() || value.is_array() => FieldError::omitted(field, &error.message),
+        _ => FieldError::invalid(field, &value, &error.message),
+    }
+}
+
+fn check_number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let number = value.as_f64().unwrap_or(0.0);
+    let mut fail = |text: String| {
+        errors.push(FieldError::invalid(
+            path,
+            value,
+            &format!("{} {text}", in_body(path)),
+        ));
+    };
+    if let Some(max) = schema["maximum"].as_f64() {
+        if schema["exclusiveMaximum"] == true && number >= max {
+            fail(format!("should be less than {}", schema["maximum"]));
+        } else if schema["exclusiveMaximum"] != true && number > max {
+            fail(format!("should be less than or equal to {}", schema["maximum"]));
+        }
+    }
+    if let Some(min) = schema["minimum"].as_f64() {
+        if schema["exclusiveMinimum"] == true && number <= min {
+            fail(format!("should be greater than {}", schema["minimum"]));
+        } else if schema["exclusiveMinimum"] != true && number < min {
+            fail(format!(
+                "should be greater than or equal to {}",
+                schema["minimum"]
+            ));
+        }
+    }
+    if schema["format"] == "int32" && value.as_i64().is_some_and(|n| i32::try_from(n).is_err()) {
+        fail("must be of type int32: \"int64\"".to_owned());
+    }
+}
+
+/// Keys of list-maps and items of list-sets must be unique.
+fn check_lists(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let inner = if schema["properties"].get(name).is_some() {
+                    &schema["properties"][name]
+                } else {
+                    &schema["additionalProperties"]
+                };
+                if inner.is_object() {
+                    check_lists(inner, value, &child(path, name), errors);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let keys = string_list(&schema["x-kubernetes-list-map-keys"]);
+            let mut seen: Vec<Value> = Vec::new();
+            for (i, item) in items.iter().enumerate() {
+                let at = format!("{path}[{i}]");
+                let identity = match schema["x-kubernetes-list-type"].as_str() {
+                    Some("map") => {
+                        let key: Map<String, Value> = keys
+                            .iter()
+                            .filter_map(|k| item.get(k).map(|v| (k.clone(), v.clone())))
+                            .collect();
+                        Some(Value::Object(key))
+                    }
+                    Some("set") => Some(item.clone()),
+                    _ => None,
+                };
+                if let Some(identity) = identity {
+                    if seen.contains(&identity) {
+                        errors.push(FieldError::duplicate(&at, &identity));
+                    } else {
+                        seen.push(identity);
+                    }
+                }
+                check_lists(&schema["items"], item, &at, errors);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn prune(schema: &Value, value: &mut Value, path: &str, is_root: bool, unknown: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let keep = schema["x-kubernetes-preserve-unknown-fields"] == true;
+            let embedded = is_root || schema["x-kubernetes-embedded-resource"] == true;
+            map.retain(|name, _| {
+                let known = schema["properties"].get(name).is_some()
+                    || schema["additionalProperties"].is_object()
+                    || schema["additionalProperties"] == true
+                    || keep
+                    || (embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
+                if !known {
+                    unknown.push(child(path, name));
+                }
+                known
+            });
+            for (name, value) in map.iter_mut() {
+                if embedded && name == "metadata" {
+                    continue;
+                }
+                let inner = if schema["properties"].get(name).is_some() {
+                    &schema["properties"][name]
+                } else {
+                    &schema["additionalProperties"]
+                };
+                if inner.is_object() {
+                    prune(inner, value, &child(path, name), false, unknown);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                prune(&schema["items"], item, &format!("{path}[{i}]"), false, unknown);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn apply_defaults(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|name, value| {
+                let inner = &schema["properties"][name];
+                !(value.is_null()
+                    && inner.is_object()
+                    && inner["nullable"] != true
+                    && inner.get("default").is_none())
+            });
+            if let Some(properties) = schema["properties"].as_object() {
+                for (name, inner) in properties {
+                    let Some(default) = inner.get("default") else {
+                        continue;
+                    };
+                    let missing = match map.get(name) {
+                        None => true,
+                        Some(value) => value.is_null() && inner["nullable"] != true,
+                    };
+                    if missing {
+                        map.insert(name.clone(), default.clone());
+                    }
+                }
+            }
+            for (name, value) in map.iter_mut() {
+                let inner = if schema["properties"].get(name).is_some() {
+                    &schema["properties"][name]
+                } else {
+                    &schema["additionalProperties"]
+                };
+                apply_defaults(inner, value);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                apply_defaults(&schema["items"], item);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn collect_patterns(
+    schema: &Value,
+    path: &str,
+    patterns: &mut BTreeMap<String, JsonSchema>,
+    errors: &mut Vec<FieldError>,
+) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(pattern) = schema["pattern"].as_str()
+                && !patterns.contains_key(pattern)
+            {
+                match jsonschema::validator_for(&json!({"pattern": pattern})) {
+                    Ok(validator) => {
+                        patterns.insert(pattern.to_owned(), validator);
+                    }
+                    Err(error) => errors.push(FieldError::invalid(
+                        &child(path, "pattern"),
+                        &json!(pattern),
+                        &format!("must be a valid regular expression, but isn't: {error}"),
+                    )),
+                }
+            }
+            for (name, inner) in map {
+                collect_patterns(inner, &child(path, name), patterns, errors);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                collect_patterns(item, path, patterns, errors);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn compile_errors(rules: &CompiledSchema, path: &str, errors: &mut Vec<FieldError>) {
+    for error in rules.compilation_errors() {
+        errors.push(FieldError::omitted(
+            &child(path, "x-kubernetes-validations"),
+            &error.to_string(),
+        ));
+    }
+    let mut names: Vec<&String> = rules.properties.keys().collect();
+    names.sort();
+    for name in names {
+        compile_errors(&rules.properties[name], &child(path, name), errors);
+    }
+    for inner in [&rules.items, &rules.additional_properties].into_iter().flatten() {
+        compile_errors(inner, path, errors);
+    }
+}
+
+fn has_type(expected: &str, value: &Value) -> bool {
+    match expected {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0),
+        _ => true,
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn in_body(path: &str) -> String {
+    format!("{path} in body")
+}
+
+pub(super) fn child(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
+fn string_list(value: &Value) -> Vec<String> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str().map(ToOwned::to_owned))
+        .collect()
+}
+
+/// The value at a path as rules report it; null when there is none.
+fn value_at(object: &Value, path: &str) -> Value {
+    let mut value = object;
+    for part in path.split(['.', '[']).filter(|p| !p.is_empty()) {
+        value = match part.strip_suffix(']').map(str::parse::<usize>) {
+            Some(Ok(index)) => &value[index],
+            _ => &value[part],
+        };
+    }
+    value.clone()
+}

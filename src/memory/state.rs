@@ -1,0 +1,185 @@
+//! Everything inside the cluster's lock: store, clock, chance, timers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::core::cel::Validator;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    FaultFunction, MemoryOptions, PodScriptFunction,
+    kinds::Kinds,
+    rbac,
+    request::RequestRecord,
+    store::{Key, Store},
+    world::{Ended, Timer, pods::PodRun},
+    write::WriteOptions,
+};
+
+/// The state of a cluster.
+pub(super) struct State {
+    pub(super) options: MemoryOptions,
+    pub(super) kinds: Kinds,
+    pub(super) store: Store,
+    pub(super) cel: Validator,
+    pub(super) random: Random,
+    pub(super) timers: BTreeMap<(Instant, u64), Timer>,
+    next_timer: u64,
+    /// What the kubelets know about running pods, by uid.
+    pub(super) runs: BTreeMap<String, PodRun>,
+    /// Ended pods of Jobs, and when Jobs began, by the Job's uid.
+    pub(super) ended: BTreeMap<String, Ended>,
+    pub(super) job_started: BTreeMap<String, Timestamp>,
+    pub(super) expiring: BTreeSet<String>,
+    pub(super) log: VecDeque<RequestRecord>,
+    pub(super) scripts: Option<PodScriptFunction>,
+    pub(super) faults: Option<FaultFunction>,
+}
+
+impl State {
+    pub(super) fn new(options: MemoryOptions) -> Self {
+        let mut state = Self {
+            kinds: Kinds::built_in(),
+            store: Store::new(options.history),
+            cel: Validator::new(),
+            random: Random(options.seed),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            runs: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            job_started: BTreeMap::new(),
+            expiring: BTreeSet::new(),
+            log: VecDeque::new(),
+            scripts: None,
+            faults: None,
+            options,
+        };
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            state.bootstrap(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        }
+        for role in rbac::bootstrap_roles() {
+            state.bootstrap(role);
+        }
+        state.settle();
+        state
+    }
+
+    fn bootstrap(&mut self, object: Value) {
+        let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+        if let Some(kind) = self
+            .kinds
+            .by_kind(version.unwrap_or(""), kind.unwrap_or(""))
+            .cloned()
+        {
+            let _ = self.create(&kind, "", object, &WriteOptions::system("kube-apiserver"));
+        }
+    }
+
+    /// The present as the cluster's objects have it, in whole seconds.
+    pub(super) fn now_seconds(&self) -> String {
+        seconds(self.now())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.options.now)()
+    }
+
+    pub(super) fn seconds_from_now(&self, seconds_later: i64) -> String {
+        seconds(
+            self.now()
+                .saturating_add(SignedDuration::from_secs(seconds_later))
+                .unwrap_or(Timestamp::MAX),
+        )
+    }
+
+    /// Wakes the world after a time.
+    pub(super) fn after(&mut self, delay: Duration, timer: Timer) {
+        self.next_timer += 1;
+        self.timers
+            .insert((Instant::now() + delay, self.next_timer), timer);
+    }
+
+    /// The moment of the next timer.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.timers.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Runs what is due and lets the world settle.
+    pub(super) fn run_due(&mut self) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > Instant::now() {
+                break;
+            }
+            let timer = entry.remove();
+            self.fire(timer);
+            self.settle();
+        }
+    }
+
+    /// The latest state of an object, if it is still that one.
+    pub(super) fn same(&self, key: &Key, uid: &str) -> Option<Arc<Value>> {
+        self.store
+            .get(key)
+            .filter(|o| o["metadata"]["uid"] == uid)
+            .cloned()
+    }
+}
+
+fn seconds(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A small generator of its own: the same seed gives the same cluster.
+pub(super) struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn uuid(&mut self) -> String {
+        let (a, b) = (self.next(), self.next());
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xfff,
+            0x8000 | ((b >> 48) & 0x3fff),
+            b & 0xffff_ffff_ffff,
+        )
+    }
+
+    /// Five characters as generateName appends them.
+    pub(super) fn suffix(&mut self) -> String {
+        (0..5)
+            .map(|_| SAFE[usize::try_from(self.next() % 27).unwrap_or(0)])
+            .map(char::from)
+            .collect()
+    }
+}
+
+/// Letters and digits that form no words.
+const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The hash in a pod template's label.
+pub(super) fn template_hash(template: &Value) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in template.to_string().bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let mut out = String::new();
+    for _ in 0..10 {
+        out.push(char::from(SAFE[usize::try_from(hash % 27).unwrap_or(0)]));
+        hash /= 27;
+    }
+    out
+}

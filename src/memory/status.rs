@@ -1,0 +1,378 @@
+//! Errors of the API server: one `Status` object each, with the code, reason and wording of the real one.
+
+use serde_json::{Value, json};
+
+use super::kinds::Kind;
+
+/// A failed request, as the `Status` object that goes over the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ApiError(pub(super) Box<Value>);
+
+/// One violated rule of one field.
+///
+/// `body` is what the API server prints after the field's path, without its own `reason` word doubled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FieldError {
+    /// Path of the field, such as `spec.steps[0].name`; `<nil>` where the rule belongs to no field.
+    pub field: String,
+    /// Machine-readable cause, such as `FieldValueRequired`.
+    pub reason: String,
+    /// What is wrong, in the API server's words, such as `Required value`.
+    pub message: String,
+}
+
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl FieldError {
+    fn new(field: &str, reason: &str, message: String) -> Self {
+        let field = if field.is_empty() { "<nil>" } else { field };
+        Self {
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+            message,
+        }
+    }
+
+    fn with_detail(word: &str, detail: &str) -> String {
+        if detail.is_empty() {
+            word.to_owned()
+        } else {
+            format!("{word}: {detail}")
+        }
+    }
+
+    pub(super) fn required(field: &str, detail: &str) -> Self {
+        Self::new(
+            field,
+            "FieldValueRequired",
+            Self::with_detail("Required value", detail),
+        )
+    }
+
+    pub(super) fn forbidden(field: &str, detail: &str) -> Self {
+        Self::new(
+            field,
+            "FieldValueForbidden",
+            Self::with_detail("Forbidden", detail),
+        )
+    }
+
+    pub(super) fn invalid(field: &str, value: &Value, detail: &str) -> Self {
+        Self::new(
+            field,
+            "FieldValueInvalid",
+            Self::with_detail(&format!("Invalid value: {value}"), detail),
+        )
+    }
+
+    /// An invalid value that is too large to be printed.
+    pub(super) fn omitted(field: &str, detail: &str) -> Self {
+        Self::new(
+            field,
+            "FieldValueInvalid",
+            Self::with_detail("Invalid value", detail),
+        )
+    }
+
+    pub(super) fn type_invalid(field: &str, value: &Value, detail: &str) -> Self {
+        Self::new(
+            field,
+            "FieldValueTypeInvalid",
+            Self::with_detail(&format!("Invalid value: {value}"), detail),
+        )
+    }
+
+    pub(super) fn duplicate(field: &str, value: &Value) -> Self {
+        Self::new(field, "FieldValueDuplicate", format!("Duplicate value: {value}"))
+    }
+
+    pub(super) fn not_supported(field: &str, value: &Value, supported: &[String]) -> Self {
+        let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        Self::new(
+            field,
+            "FieldValueNotSupported",
+            Self::with_detail(
+                &format!("Unsupported value: {value}"),
+                &format!("supported values: {}", list.join(", ")),
+            ),
+        )
+    }
+
+    pub(super) fn too_long(field: &str, max: u64) -> Self {
+        let unit = if max == 1 { "byte" } else { "bytes" };
+        Self::new(
+            field,
+            "FieldValueTooLong",
+            format!("Too long: may not be more than {max} {unit}"),
+        )
+    }
+
+    pub(super) fn too_many(field: &str, actual: u64, max: u64) -> Self {
+        let unit = if max == 1 { "item" } else { "items" };
+        Self::new(
+            field,
+            "FieldValueTooMany",
+            format!("Too many: {actual}: must have at most {max} {unit}"),
+        )
+    }
+
+    pub(super) fn unknown_field(path: &str) -> Self {
+        Self::new(path, "FieldValueUnknown", format!("unknown field \"{path}\""))
+    }
+}
+
+impl ApiError {
+    fn new(code: u16, reason: &str, message: &str, details: Value) -> Self {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": message, "code": code,
+        });
+        if !reason.is_empty() {
+            status["reason"] = json!(reason);
+        }
+        if !details.is_null() {
+            status["details"] = details;
+        }
+        Self(Box::new(status))
+    }
+
+    pub(super) fn code(&self) -> u16 {
+        self.0["code"]
+            .as_u64()
+            .and_then(|c| u16::try_from(c).ok())
+            .unwrap_or(500)
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        self.0["reason"].as_str().unwrap_or("")
+    }
+
+    pub(super) fn message(&self) -> &str {
+        self.0["message"].as_str().unwrap_or("")
+    }
+
+    fn details(kind: &Kind, name: &str) -> Value {
+        Self::plain_details(&kind.group, &kind.plural, name)
+    }
+
+    fn plain_details(group: &str, kind: &str, name: &str) -> Value {
+        let mut details = json!({});
+        if !name.is_empty() {
+            details["name"] = json!(name);
+        }
+        if !group.is_empty() {
+            details["group"] = json!(group);
+        }
+        if !kind.is_empty() {
+            details["kind"] = json!(kind);
+        }
+        details
+    }
+
+    pub(super) fn not_found(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" not found", kind.resource);
+        Self::new(404, "NotFound", &message, Self::details(kind, name))
+    }
+
+    pub(super) fn already_exists(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" already exists", kind.resource);
+        Self::new(409, "AlreadyExists", &message, Self::details(kind, name))
+    }
+
+    pub(super) fn modified(kind: &Kind, name: &str) -> Self {
+        Self::conflict(
+            kind,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    pub(super) fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            kind.resource
+        );
+        Self::new(409, "Conflict", &message, Self::details(kind, name))
+    }
+
+    /// A delete precondition that failed: here the real server names the kind, not the resource.
+    pub(super) fn precondition(kind: &Kind, name: &str, why: &str) -> Self {
+        let what = if kind.group.is_empty() {
+            kind.kind.clone()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
+        let message = format!("Operation cannot be fulfilled on {what} \"{name}\": {why}");
+        Self::new(
+            409,
+            "Conflict",
+            &message,
+            Self::plain_details(&kind.group, &kind.kind, name),
+        )
+    }
+
+    pub(super) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
+        let message = if name.is_empty() {
+            format!("{} is forbidden: {why}", kind.resource)
+        } else {
+            format!("{} \"{name}\" is forbidden: {why}", kind.resource)
+        };
+        Self::new(403, "Forbidden", &message, Self::details(kind, name))
+    }
+
+    pub(super) fn terminating_namespace(kind: &Kind, name: &str, namespace: &str) -> Self {
+        let mut error = Self::forbidden(
+            kind,
+            name,
+            &format!("unable to create new content in namespace {namespace} because it is being terminated"),
+        );
+        error.0["details"]["causes"] = json!([{
+            "reason": "NamespaceTerminating",
+            "message": format!("namespace {namespace} is being terminated"),
+            "field": "metadata.namespace",
+        }]);
+        error
+    }
+
+    pub(super) fn bad_request(message: &str) -> Self {
+        Self::new(400, "BadRequest", message, Value::Null)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+            json!({}),
+        )
+    }
+
+    pub(super) fn unsupported_media_type(content_type: &str) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml: {content_type}"
+        );
+        Self::new(415, "UnsupportedMediaType", &message, json!({}))
+    }
+
+    /// What every failing JSON patch operation is answered with: the server does not say which one.
+    pub(super) fn unprocessable_patch() -> Self {
+        Self::new(
+            422,
+            "Invalid",
+            "the server rejected our request due to an error in our request",
+            json!({}),
+        )
+    }
+
+    pub(super) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
+        let what = if kind.group.is_empty() {
+            kind.kind.clone()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
+        let mut lines: Vec<String> = Vec::new();
+        for line in errors.iter().map(ToString::to_string) {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        let text = if lines.len() == 1 {
+            lines[0].clone()
+        } else {
+            format!("[{}]", lines.join(", "))
+        };
+        let causes: Vec<Value> = errors
+            .iter()
+            .map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field}))
+            .collect();
+        let mut details = Self::plain_details(&kind.group, &kind.kind, name);
+        details["causes"] = json!(causes);
+        Self::new(
+            422,
+            "Invalid",
+            &format!("{what} \"{name}\" is invalid: {text}"),
+            details,
+        )
+    }
+
+    pub(super) fn strict_decoding(kind: &Kind, unknown: &[String]) -> Self {
+        Self::bad_request(&format!(
+            "{k} in version \"{v}\" cannot be handled as a {k}: {}",
+            strict_decoding_text(unknown),
+            k = kind.kind,
+            v = kind.version,
+        ))
+    }
+
+    pub(super) fn gone(requested: u64, oldest: u64) -> Self {
+        Self::new(
+            410,
+            "Expired",
+            &format!("too old resource version: {requested} ({oldest})"),
+            Value::Null,
+        )
+    }
+
+    pub(super) fn too_many_requests(message: &str, retry_after: u32, cause: Option<&str>) -> Self {
+        let mut details = json!({});
+        if retry_after > 0 {
+            details["retryAfterSeconds"] = json!(retry_after);
+        }
+        if let Some(cause) = cause {
+            details["causes"] = json!([{"reason": "DisruptionBudget", "message": cause}]);
+        }
+        Self::new(429, "TooManyRequests", message, details)
+    }
+
+    pub(super) fn apply_conflict(message: &str, causes: &[Value]) -> Self {
+        Self::new(409, "Conflict", message, json!({"causes": causes}))
+    }
+
+    pub(super) fn internal(message: &str) -> Self {
+        Self::new(500, "", message, Value::Null)
+    }
+
+    /// A failure that a test asked for: the generic answer of its code.
+    pub(super) fn generic(code: u16) -> Self {
+        let (reason, message) = match code {
+            409 => ("Conflict", "the server reported a conflict"),
+            429 => (
+                "TooManyRequests",
+                "the server has received too many requests and has asked us to try again later",
+            ),
+            500 => (
+                "InternalError",
+                "an error on the server has prevented the request from succeeding",
+            ),
+            503 => (
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request",
+            ),
+            504 => (
+                "Timeout",
+                "the server was unable to return a response in the time allotted, but may still be \
+                 processing the request",
+            ),
+            401 => (
+                "Unauthorized",
+                "the server has asked for the client to provide credentials",
+            ),
+            403 => (
+                "Forbidden",
+                "the server does not allow access to the requested resource",
+            ),
+            _ => ("Unknown", "unknown"),
+        };
+        Self::new(code, reason, message, json!({}))
+    }
+}
+
+pub(super) fn strict_decoding_text(unknown: &[String]) -> String {
+    let list: Vec<String> = unknown.iter().map(|f| format!("unknown field \"{f}\"")).collect();
+    format!("strict decoding error: {}", list.join(", "))
+}

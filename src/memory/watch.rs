@@ -1,0 +1,116 @@
+//! Watch streams: what a watcher is told, and the HTTP body that carries it.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use super::{
+    events_api::present,
+    kinds::Kind,
+    selector::Selector,
+    store::{Change, Commit},
+};
+
+/// One line of a watch stream.
+pub(super) enum Event {
+    Added(Arc<Value>),
+    Modified(Arc<Value>),
+    Deleted(Arc<Value>),
+    Bookmark { revision: u64, initial_end: bool },
+}
+
+/// Someone who watches a resource.
+pub(super) struct Watcher {
+    pub(super) kind: Arc<Kind>,
+    pub(super) namespace: Option<String>,
+    pub(super) selector: Selector,
+    pub(super) sender: UnboundedSender<Bytes>,
+}
+
+impl Watcher {
+    /// Tells about a commit if it concerns this watcher. An object that begins or ceases to match the selector is
+    /// reported as ADDED or DELETED. False when nobody listens any more.
+    pub(super) fn offer(&self, commit: &Commit) -> bool {
+        if commit.key.resource != self.kind.storage
+            || self
+                .namespace
+                .as_ref()
+                .is_some_and(|n| *n != commit.key.namespace)
+        {
+            return !self.sender.is_closed();
+        }
+        let before = commit.previous.as_ref().is_some_and(|p| self.selector.matches(p));
+        let after = commit.change != Change::Deleted && self.selector.matches(&commit.object);
+        let event = match (before, after) {
+            (false, true) => Event::Added(Arc::clone(&commit.object)),
+            (true, true) => Event::Modified(Arc::clone(&commit.object)),
+            (true, false) => {
+                // The last state that matched, with the revision of the change that ended it.
+                let mut last = commit.previous.as_deref().cloned().unwrap_or_default();
+                last["metadata"]["resourceVersion"] = json!(commit.revision.to_string());
+                Event::Deleted(Arc::new(last))
+            }
+            (false, false) => return !self.sender.is_closed(),
+        };
+        self.send(&event)
+    }
+
+    /// Sends one line; false when nobody listens any more.
+    pub(super) fn send(&self, event: &Event) -> bool {
+        let (name, object) = match event {
+            Event::Added(object) => ("ADDED", present(&self.kind, object)),
+            Event::Modified(object) => ("MODIFIED", present(&self.kind, object)),
+            Event::Deleted(object) => ("DELETED", present(&self.kind, object)),
+            Event::Bookmark {
+                revision,
+                initial_end,
+            } => {
+                let mut object = json!({
+                    "apiVersion": self.kind.api_version(),
+                    "kind": self.kind.kind,
+                    "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
+                });
+                if *initial_end {
+                    object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+                }
+                ("BOOKMARK", Arc::new(object))
+            }
+        };
+        self.sender.send(line(name, &object)).is_ok()
+    }
+}
+
+/// One line of the stream.
+pub(super) fn line(event: &str, object: &Value) -> Bytes {
+    Bytes::from(format!("{{\"type\":\"{event}\",\"object\":{object}}}\n"))
+}
+
+/// The body of an answer: all of it at once, or a stream of watch events.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Whole(Option<Bytes>),
+    Stream(UnboundedReceiver<Bytes>),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Stream(receiver) => receiver.poll_recv(context).map(|b| b.map(|b| Ok(Frame::data(b)))),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The world behind the API: what controllers, scheduler and kubelets do about each commit.
+//!
+//! Every reaction is driven by a commit or by a timer, never by polling, and settles before the next request is
+//! answered.
+
+mod disruption;
+mod garbage;
+mod jobs;
+pub(super) mod pods;
+mod schedule;
+mod sets;
+mod workloads;
+
+pub(super) use self::jobs::Ended;
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    delete::DeleteOptions,
+    state::State,
+    store::{Change, Commit, Key},
+    write::{Part, WriteOptions},
+};
+
+/// What happens when its time has come.
+#[derive(Clone, Debug)]
+pub(super) enum Timer {
+    /// A bookmark for a watch, and the next one.
+    Bookmark(u64),
+    /// A watch reaches its time-out.
+    EndWatch(u64),
+    /// The next step of a running pod.
+    Pod(Key, String),
+    /// A pod in deletion stops.
+    StopPod(Key, String),
+    /// A Job's deadline, retry or expiry may be due.
+    Job(Key, String),
+    /// A rollout's progress deadline may be due.
+    Deployment(Key, String),
+}
+
+impl State {
+    /// Lets the world react to everything that happened, and to its reactions, until nothing is left.
+    pub(super) fn settle(&mut self) {
+        while let Some(commit) = self.store.next_unseen() {
+            self.react(&commit);
+        }
+    }
+
+    pub(super) fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Bookmark(id) => {
+                if self.store.bookmark(id, false) {
+                    self.after(self.options.bookmark_interval, Timer::Bookmark(id));
+                }
+            }
+            Timer::EndWatch(id) => self.store.end_watch(id),
+            Timer::Pod(key, uid) => self.step_pod(&key, &uid),
+            Timer::StopPod(key, uid) => self.stop_pod(&key, &uid),
+            Timer::Job(key, uid) => {
+                if self.same(&key, &uid).is_some() {
+                    self.sync_job(&key);
+                }
+            }
+            Timer::Deployment(key, uid) => {
+                if self.same(&key, &uid).is_some() {
+                    self.sync_deployment(&key);
+                }
+            }
+        }
+    }
+
+    fn react(&mut self, commit: &Commit) {
+        let gone = commit.change == Change::Deleted;
+        self.collect_garbage(commit);
+        match commit.key.resource.as_ref() {
+            "namespaces" if !gone => self.sync_namespace(&commit.key),
+            "serviceaccounts" if commit.change == Change::Added => {
+                self.sync_all("jobs.batch", &commit.key.namespace, Self::sync_job);
+                self.sync_all("replicasets.apps", &commit.key.namespace, Self::sync_replica_set);
+            }
+            "nodes" => {
+                self.sync_all("daemonsets.apps", "", Self::sync_daemon_set);
+                self.sync_all("pods", "", Self::sync_pod);
+            }
+            "pods" => self.react_to_pod(commit),
+            "replicasets.apps" => {
+                if !gone {
+                    self.sync_replica_set(&commit.key);
+                }
+                self.sync_controller_of(&commit.object, &commit.key.namespace);
+            }
+            "deployments.apps" if !gone => self.sync_deployment(&commit.key),
+            "statefulsets.apps" if !gone => self.sync_stateful_set(&commit.key),
+            "daemonsets.apps" if !gone => self.sync_daemon_set(&commit.key),
+            "jobs.batch" if gone => self.forget_job(&commit.object),
+            "jobs.batch" => self.sync_job(&commit.key),
+            "poddisruptionbudgets.policy" if !gone => self.sync_budget(&commit.key),
+            _ => {}
+        }
+        if gone {
+            self.finish_namespace(&commit.key.namespace);
+        }
+    }
+
+    fn react_to_pod(&mut self, commit: &Commit) {
+        let namespace = &commit.key.namespace;
+        self.count_job_pod(commit);
+        if commit.change == Change::Deleted {
+            self.forget_pod(&commit.object);
+        } else {
+            self.sync_pod(&commit.key);
+        }
+        self.sync_controller_of(&commit.object, namespace);
+        self.sync_all("poddisruptionbudgets.policy", namespace, Self::sync_budget);
+    }
+
+    fn sync_all(&mut self, resource: &str, namespace: &str, sync: fn(&mut Self, &Key)) {
+        let keys: Vec<Key> = self
+            .store
+            .list(resource, namespace)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            sync(self, &key);
+        }
+    }
+
+    fn sync_controller_of(&mut self, object: &Value, namespace: &str) {
+        let Some(owner) = controller_of(object) else {
+            return;
+        };
+        let name = owner["name"].as_str().unwrap_or("");
+        let (resource, sync): (&str, fn(&mut Self, &Key)) = match owner["kind"].as_str() {
+            Some("ReplicaSet") => ("replicasets.apps", Self::sync_replica_set),
+            Some("Deployment") => ("deployments.apps", Self::sync_deployment),
+            Some("StatefulSet") => ("statefulsets.apps", Self::sync_stateful_set),
+            Some("DaemonSet") => ("daemonsets.apps", Self::sync_daemon_set),
+            Some("Job") => ("jobs.batch", Self::sync_job),
+            _ => return,
+        };
+        sync(self, &Key::new(resource, namespace, name));
+    }
+
+    /// A write of the world's own; what the rules refuse is left as it is.
+    fn write(&mut self, key: &Key, part: Part, change: impl FnOnce(&mut Value)) -> Option<Arc<Value>> {
+        let kind = self.kinds.by_storage(&key.resource).cloned()?;
+        let mut object = Value::clone(self.store.get(key)?);
+        change(&mut object);
+        let mut options = WriteOptions::system("kube-controller-manager");
+        if part == Part::Status {
+            "status".clone_into(&mut options.subresource);
+        }
+        self.update(&kind, key, part, object, &options).ok()
+    }
+
+    fn write_status(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> Option<Arc<Value>> {
+        self.write(key, Part::Status, |object| {
+            if !object["status"].is_object() {
+                object["status"] = json!({});
+            }
+            change(&mut object["status"]);
+        })
+    }
+
+    fn remove_object(&mut self, key: &Key, options: &DeleteOptions) {
+        if let Some(kind) = self.kinds.by_storage(&key.resource).cloned() {
+            let _ = self.delete(&kind, key, options);
+        }
+    }
+
+    /// Pods of a controller, in order.
+    fn owned(&self, resource: &str, owner: &Value) -> Vec<(Key, Arc<Value>)> {
+        let uid = owner["metadata"]["uid"].as_str().unwrap_or("");
+        self.store
+            .dependents(uid)
+            .into_iter()
+            .filter(|key| key.resource.as_ref() == resource)
+            .filter_map(|key| self.store.get(&key).cloned().map(|object| (key, object)))
+            .filter(|(_, object)| controller_of(object).is_some_and(|o| o["uid"] == uid))
+            .collect()
+    }
+
+    /// Makes a pod from a controller's template; a refusal becomes a FailedCreate event of the controller.
+    fn make_pod(&mut self, owner: &Value, template: &Value, name: Option<&str>, node: Option<&str>) -> bool {
+        let Some(kind) = self.kinds.by_storage("pods").cloned() else {
+            return false;
+        };
+        let namespace = owner["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {
+                "labels": template["metadata"]["labels"],
+                "annotations": template["metadata"]["annotations"],
+                "ownerReferences": [owner_reference(owner)],
+            },
+            "spec": template["spec"],
+        });
+        if let Some(name) = name {
+            pod["metadata"]["name"] = json!(name);
+        } else {
+            let base = owner["metadata"]["name"].as_str().unwrap_or("");
+            pod["metadata"]["generateName"] = json!(format!("{base}-"));
+        }
+        if let Some(node) = node {
+            pod["spec"]["nodeName"] = json!(node);
+        }
+        match self.create(
+            &kind,
+            &namespace,
+            pod,
+            &WriteOptions::system("kube-controller-manager"),
+        ) {
+            Ok(made) => {
+                let name = made["metadata"]["name"].as_str().unwrap_or("").to_owned();
+                self.event(
+                    owner,
+                    "Normal",
+                    "SuccessfulCreate",
+                    &format!("Created pod: {name}"),
+                );
+                true
+            }
+            Err(error) => {
+                let text = format!("Error creating: {}", error.message());
+                self.event(owner, "Warning", "FailedCreate", &text);
+                false
+            }
+        }
+    }
+
+    /// Records an event about an object; the same one again only counts up.
+    fn event(&mut self, about: &Value, class: &str, reason: &str, message: &str) {
+        let Some(kind) = self.kinds.by_storage("events").cloned() else {
+            return;
+        };
+        let text = |field: &str| about["metadata"][field].as_str().unwrap_or("").to_owned();
+        let namespace = if text("namespace").is_empty() {
+            "default".to_owned()
+        } else {
+            text("namespace")
+        };
+        let now = self.now_seconds();
+        // Only warnings repeat; looking for the others would cost more with every event there is.
+        let known = self
+            .store
+            .list("events", &namespace)
+            .take_while(|_| class == "Warning")
+            .find(|(_, event)| {
+                event["involvedObject"]["uid"] == about["metadata"]["uid"]
+                    && event["reason"] == reason
+                    && event["message"] == message
+            })
+            .map(|(key, _)| key.clone());
+        if let Some(key) = known {
+            self.write(&key, Part::Main, |event| {
+                event["count"] = json!(event["count"].as_i64().unwrap_or(1) + 1);
+                event["lastTimestamp"] = json!(now);
+            });
+            return;
+        }
+        let name = format!("{}.{}", text("name"), &self.random.uuid().replace('-', "")[..16]);
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name},
+            "involvedObject": {
+                "apiVersion": about["apiVersion"], "kind": about["kind"], "name": text("name"),
+                "namespace": about["metadata"]["namespace"], "uid": about["metadata"]["uid"],
+                "resourceVersion": about["metadata"]["resourceVersion"],
+            },
+            "type": class, "reason": reason, "message": message, "count": 1,
+            "firstTimestamp": now, "lastTimestamp": now, "eventTime": null,
+            "source": {"component": "memory"}, "reportingComponent": "memory", "reportingInstance": "",
+        });
+        let _ = self.create(&kind, &namespace, event, &WriteOptions::system("memory"));
+    }
+}
+
+/// The owner that controls an object.
+pub(super) fn controller_of(object: &Value) -> Option<&Value> {
+    object["metadata"]["ownerReferences"]
+        .as_array()?
+        .iter()
+        .find(|r| r["controller"] == true)
+}
+
+fn owner_reference(owner: &Value) -> Value {
+    json!({
+        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
+/// Sets a condition; its transition time changes with its status only.
+fn set_condition(status: &mut Value, now: &str, new: &Value) {
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
+    let Some(conditions) = status["conditions"].as_array_mut() else {
+        return;
+    };
+    let position = conditions.iter().position(|c| c["type"] == new["type"]);
+    let mut new = new.clone();
+    new["lastTransitionTime"] = json!(now);
+    if let Some(i) = position {
+        let old = &conditions[i];
+        if old["status"] == new["status"] {
+            new["lastTransitionTime"] = old["lastTransitionTime"].clone();
+        }
+        if old["status"] == new["status"]
+            && old["reason"] == new["reason"]
+            && old["message"] == new["message"]
+        {
+            return;
+        }
+        conditions[i] = new;
+    } else {
+        conditions.push(new);
+    }
+}
+
+fn is_terminal(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+fn is_ready(pod: &Value) -> bool {
+    pod["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+fn is_deleting(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// Numbers of zero are left out, as the server's types do it.
+fn set_count(status: &mut Value, field: &str, count: usize) {
+    let value = (count > 0).then(|| json!(count));
+    super::write::set_or_remove(status, field, value);
+}
+
+/// A moment so short that it only keeps order.
+const SOON: Duration = Duration::from_millis(1);

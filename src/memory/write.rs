@@ -1,0 +1,524 @@
+//! The one way of a write: admission, validation, commit. Requests and the world's controllers both take it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    admission,
+    delete::may_go,
+    fields::Manager,
+    kinds::Kind,
+    names,
+    state::State,
+    status::{ApiError, FieldError},
+    store::Key,
+};
+
+/// Which part of an object a write may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Everything but status, for kinds that have a status subresource.
+    Main,
+    /// Only status.
+    Status,
+}
+
+/// How a write is made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WriteOptions {
+    pub(super) manager: String,
+    pub(super) subresource: String,
+    pub(super) dry_run: bool,
+    /// Unknown fields are an error, not dropped.
+    pub(super) strict: bool,
+    /// Status comes with the object, as when a stored state is loaded.
+    pub(super) keep_status: bool,
+    /// Made by a patch: unknown fields are then reported as a fault of the patch.
+    pub(super) by_patch: bool,
+}
+
+impl WriteOptions {
+    /// A write of one of the world's own controllers.
+    pub(super) fn system(manager: &str) -> Self {
+        Self {
+            manager: manager.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn manager(&self, kind: &Kind, apply: bool) -> Manager {
+        Manager {
+            name: self.manager.clone(),
+            apply,
+            api_version: kind.api_version(),
+            subresource: self.subresource.clone(),
+        }
+    }
+}
+
+impl State {
+    /// Creates an object in stored form.
+    pub(super) fn create(
+        &mut self,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, ApiError> {
+        check_type(kind, &object)?;
+        decode(kind, &mut object, options)?;
+        let name = self.prepare_metadata(kind, namespace, &mut object, options)?;
+        self.check_namespace(kind, namespace, &name)?;
+        self.check_service_account(kind, namespace, &mut object)?;
+        if kind.status
+            && !options.keep_status
+            && !kind.is("nodes")
+            && let Some(map) = object.as_object_mut()
+        {
+            map.remove("status");
+        }
+        admission::prepare_create(kind, &mut object);
+        let errors = self.validate_stored(kind, &object, None);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(kind, &name, &errors));
+        }
+        let key = Key::of(kind, namespace, &name);
+        if self.store.get(&key).is_some() {
+            return Err(ApiError::already_exists(kind, &name));
+        }
+        if options.dry_run {
+            return Ok(Arc::new(object));
+        }
+        if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
+            self.register_crd(&mut object)
+                .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
+        }
+        let manager = options.manager(kind, false);
+        self.store
+            .owners
+            .entry(key.clone())
+            .or_default()
+            .updated(kind, &manager, None, &object);
+        Ok(self.store.put(key, object))
+    }
+
+    /// Replaces an object, or its status, by `incoming` in stored form. A write that changes nothing is not a write.
+    pub(super) fn update(
+        &mut self,
+        kind: &Arc<Kind>,
+        key: &Key,
+        part: Part,
+        mut incoming: Value,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, ApiError> {
+        let name = key.name.clone();
+        let old = Arc::clone(
+            self.store
+                .get(key)
+                .ok_or_else(|| ApiError::not_found(kind, &name))?,
+        );
+        check_type(kind, &incoming)?;
+        decode(kind, &mut incoming, options)?;
+        check_version(kind, &name, &old, &incoming)?;
+        let mut new = match part {
+            Part::Status => {
+                let mut new = Value::clone(&old);
+                set_or_remove(&mut new, "status", incoming.get("status").cloned());
+                new
+            }
+            Part::Main => {
+                if kind.status && !options.keep_status {
+                    set_or_remove(&mut incoming, "status", old.get("status").cloned());
+                }
+                incoming
+            }
+        };
+        keep_system_metadata(kind, &old, &mut new);
+        admission::prepare_update(kind, &mut new, &old);
+        if let Some(custom) = &kind.custom {
+            custom.default(&mut new);
+        }
+        if has_generation(kind) && part == Part::Main && content(&new) != content(&old) {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+            new["metadata"]["generation"] = json!(generation);
+        }
+        let mut errors = validate_metadata_update(&old, &new);
+        errors.extend(self.validate_stored(kind, &new, Some(&old)));
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(kind, &name, &errors));
+        }
+        if options.dry_run {
+            return Ok(Arc::new(new));
+        }
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+        if new == *old {
+            return Ok(old);
+        }
+        if kind.is("customresourcedefinitions.apiextensions.k8s.io") && part == Part::Main {
+            self.register_crd(&mut new)
+                .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
+        }
+        let manager = options.manager(kind, false);
+        self.store
+            .owners
+            .entry(key.clone())
+            .or_default()
+            .updated(kind, &manager, Some(&old), &new);
+        if may_go(&new) {
+            // The last finalizer is gone: this update is the deletion.
+            let revision = self.store.remove(key);
+            return Ok(revision.unwrap_or(old));
+        }
+        Ok(self.store.put(key.clone(), new))
+    }
+
+    /// All rules that hold for a stored object: names, schema, CEL, and what the kind itself asks for.
+    pub(super) fn validate_stored(
+        &self,
+        kind: &Kind,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Vec<FieldError> {
+        let mut errors = names::validate_metadata(kind, object);
+        match &kind.custom {
+            Some(custom) => errors.extend(custom.validate(&self.cel, object, old)),
+            None => errors.extend(admission::validate(kind, object, old)),
+        }
+        errors
+    }
+
+    fn prepare_metadata(
+        &mut self,
+        kind: &Kind,
+        namespace: &str,
+        object: &mut Value,
+        options: &WriteOptions,
+    ) -> Result<String, ApiError> {
+        if !object["metadata"].is_object() {
+            object["metadata"] = json!({});
+        }
+        let loaded = |field: &str, object: &Value| {
+            object["metadata"][field]
+                .as_str()
+                .filter(|_| options.keep_status)
+                .map(ToOwned::to_owned)
+        };
+        let now = loaded("creationTimestamp", object).unwrap_or_else(|| self.now_seconds());
+        let given = object["metadata"]["namespace"].as_str().unwrap_or("");
+        if kind.namespaced && !given.is_empty() && given != namespace {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        if object["metadata"]["resourceVersion"]
+            .as_str()
+            .is_some_and(|v| !v.is_empty() && v != "0")
+        {
+            return Err(ApiError::internal(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        let mut name = object["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        if name.is_empty()
+            && let Some(base) = object["metadata"]["generateName"]
+                .as_str()
+                .filter(|b| !b.is_empty())
+        {
+            let base: String = base.chars().take(58).collect();
+            name = format!("{base}{}", self.random.suffix());
+        }
+        if name.is_empty() {
+            return Err(ApiError::invalid(
+                kind,
+                "",
+                &[FieldError::required(
+                    "metadata.name",
+                    "name or generateName is required",
+                )],
+            ));
+        }
+        let uid = loaded("uid", object).unwrap_or_else(|| self.random.uuid());
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            for key in [
+                "resourceVersion",
+                "selfLink",
+                "managedFields",
+                "deletionTimestamp",
+            ] {
+                metadata.remove(key);
+            }
+            metadata.remove("deletionGracePeriodSeconds");
+            metadata.remove("generation");
+            metadata.insert("name".to_owned(), json!(name));
+            metadata.insert("uid".to_owned(), json!(uid));
+            metadata.insert("creationTimestamp".to_owned(), json!(now));
+            if kind.namespaced {
+                metadata.insert("namespace".to_owned(), json!(namespace));
+            } else {
+                metadata.remove("namespace");
+            }
+            if has_generation(kind) {
+                metadata.insert("generation".to_owned(), json!(1));
+            }
+        }
+        Ok(name)
+    }
+
+    fn check_namespace(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
+        if !kind.namespaced {
+            return Ok(());
+        }
+        let Some(found) = self.store.find("namespaces", "", namespace) else {
+            let Some(namespaces) = self.kinds.by_storage("namespaces") else {
+                return Ok(());
+            };
+            return Err(ApiError::not_found(namespaces, namespace));
+        };
+        if found["metadata"]["deletionTimestamp"].is_string() {
+            return Err(ApiError::terminating_namespace(kind, name, namespace));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Every pod runs as a ServiceAccount that exists.
+    fn check_service_account(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        object: &mut Value,
+    ) -> Result<(), ApiError> {
+        if !kind.is("pods") || !object["spec"].is_object() {
+            return Ok(());
+        }
+        let account = object["spec"]["serviceAccountName"]
+            .as_str()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("default")
+            .to_owned();
+        if self.store.find("serviceaccounts", namespace, &account).is_none() {
+            let shown = object["metadata"]["generateName"]
+                .as_str()
+                .or_else(|| object["metadata"]["name"].as_str())
+                .unwrap_or("");
+            return Err(ApiError::forbidden(
+                kind,
+                shown,
+                &format!(
+                    "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
+                ),
+            ));
+        }
+        object["spec"]["serviceAccountName"] = json!(account);
+        Ok(())
+    }
+}
+
+/// Drops or refuses fields that the kind does not know, and fills in a custom resource's defaults.
+fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Result<(), ApiError> {
+    let mut unknown = admission::prune_metadata(object);
+    if let Some(custom) = &kind.custom {
+        unknown.extend(custom.prune(object));
+        custom.default(object);
+    } else {
+        unknown.extend(admission::prune_typed(kind, object)?);
+    }
+    if options.strict && !unknown.is_empty() {
+        let name = object["metadata"]["name"].as_str().unwrap_or("");
+        return Err(if options.by_patch {
+            let text = super::status::strict_decoding_text(&unknown);
+            ApiError::invalid(
+                kind,
+                name,
+                &[FieldError::invalid("patch", &json!(object.to_string()), &text)],
+            )
+        } else {
+            ApiError::strict_decoding(kind, &unknown)
+        });
+    }
+    Ok(())
+}
+
+/// Everything of an object whose change is a new generation.
+fn content(object: &Value) -> Value {
+    let mut out = object.clone();
+    if let Some(map) = out.as_object_mut() {
+        map.remove("metadata");
+        map.remove("status");
+    }
+    out
+}
+
+/// Kinds whose objects count their specs.
+fn has_generation(kind: &Kind) -> bool {
+    kind.custom.is_some()
+        || matches!(
+            kind.resource.as_str(),
+            "deployments.apps"
+                | "replicasets.apps"
+                | "statefulsets.apps"
+                | "daemonsets.apps"
+                | "jobs.batch"
+                | "pods"
+                | "poddisruptionbudgets.policy"
+                | "networkpolicies.networking.k8s.io"
+                | "ingresses.networking.k8s.io"
+                | "customresourcedefinitions.apiextensions.k8s.io"
+                | "validatingadmissionpolicies.admissionregistration.k8s.io"
+                | "validatingadmissionpolicybindings.admissionregistration.k8s.io"
+        )
+}
+
+pub(super) fn set_or_remove(object: &mut Value, field: &str, value: Option<Value>) {
+    if let Some(map) = object.as_object_mut() {
+        match value {
+            Some(value) => {
+                map.insert(field.to_owned(), value);
+            }
+            None => {
+                map.remove(field);
+            }
+        }
+    }
+}
+
+fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    if !object.is_object() {
+        return Err(ApiError::bad_request(
+            "the object provided is unrecognized (must be of type Object)",
+        ));
+    }
+    let (version, name) = (object["apiVersion"].as_str(), object["kind"].as_str());
+    let stored_event = kind.is("events.events.k8s.io") && version == Some("v1");
+    match (version, name) {
+        (_, None | Some("")) => Err(ApiError::bad_request(&format!(
+            "Object 'Kind' is missing in '{object}'"
+        ))),
+        (_, Some(name)) if name != kind.kind => Err(ApiError::bad_request(&format!(
+            "{name} in version \"{}\" cannot be handled as a {}: no kind \"{name}\" is registered",
+            kind.version, kind.kind
+        ))),
+        (version, _) if version != Some(kind.api_version().as_str()) && !stored_event => {
+            Err(ApiError::bad_request(&format!(
+                "the API version in the data ({}) does not match the expected API version ({})",
+                version.unwrap_or(""),
+                kind.api_version()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_version(kind: &Kind, name: &str, old: &Value, incoming: &Value) -> Result<(), ApiError> {
+    let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or("").to_owned();
+    let (version, current) = (text(incoming, "resourceVersion"), text(old, "resourceVersion"));
+    if version.is_empty() || version == "0" {
+        // Custom resources, leases and the like can't be overwritten blindly.
+        if kind.custom.is_some() || kind.is("leases.coordination.k8s.io") {
+            return Err(ApiError::invalid(
+                kind,
+                name,
+                &[FieldError::invalid(
+                    "metadata.resourceVersion",
+                    &json!(0),
+                    "must be specified for an update",
+                )],
+            ));
+        }
+    } else if version != current {
+        return Err(ApiError::modified(kind, name));
+    }
+    let (uid, current) = (text(incoming, "uid"), text(old, "uid"));
+    if !uid.is_empty() && uid != current {
+        return Err(ApiError::conflict(
+            kind,
+            name,
+            &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current}"),
+        ));
+    }
+    Ok(())
+}
+
+/// What only the server writes stays as it was, whatever the request says.
+fn keep_system_metadata(kind: &Kind, old: &Value, new: &mut Value) {
+    if !new["metadata"].is_object() {
+        new["metadata"] = json!({});
+    }
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ] {
+        let value = old["metadata"].get(field).cloned();
+        set_or_remove(&mut new["metadata"], field, value);
+    }
+    for field in ["managedFields", "selfLink"] {
+        set_or_remove(&mut new["metadata"], field, None);
+    }
+    for field in ["name", "namespace"] {
+        if new["metadata"][field].as_str().is_none_or(str::is_empty) {
+            let value = old["metadata"].get(field).cloned();
+            set_or_remove(&mut new["metadata"], field, value);
+        }
+    }
+    // A missing list and an empty one are the same.
+    for field in ["finalizers", "ownerReferences"] {
+        if new["metadata"][field].as_array().is_some_and(Vec::is_empty) {
+            set_or_remove(&mut new["metadata"], field, None);
+        }
+    }
+    for field in ["labels", "annotations"] {
+        if new["metadata"][field].is_null()
+            || new["metadata"][field]
+                .as_object()
+                .is_some_and(serde_json::Map::is_empty)
+        {
+            set_or_remove(&mut new["metadata"], field, None);
+        }
+    }
+    new["apiVersion"] = old["apiVersion"].clone();
+    new["kind"] = json!(kind.kind);
+}
+
+fn validate_metadata_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for field in ["name", "namespace"] {
+        if old["metadata"][field] != new["metadata"][field] {
+            errors.push(FieldError::invalid(
+                &format!("metadata.{field}"),
+                &new["metadata"][field],
+                "field is immutable",
+            ));
+        }
+    }
+    if old["metadata"]["deletionTimestamp"].is_string() {
+        let before: Vec<&Value> = old["metadata"]["finalizers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .collect();
+        let added: Vec<String> = new["metadata"]["finalizers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|f| !before.contains(f))
+            .map(ToString::to_string)
+            .collect();
+        if !added.is_empty() {
+            errors.push(FieldError::forbidden(
+                "metadata.finalizers",
+                &format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers \
+                     []string{{{}}}",
+                    added.join(", ")
+                ),
+            ));
+        }
+    }
+    errors
+}

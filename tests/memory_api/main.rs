@@ -1,0 +1,20 @@
+//! The cluster in memory, as the unchanged kube client sees it. All tests run on the paused clock.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "json!() reads better without a reference"
+)]
+
+mod actions;
+mod crd;
+mod crud;
+mod delete;
+mod faults;
+mod jobs;
+mod nodes;
+mod patch;
+mod rbac;
+mod support;
+mod watch;
+mod workloads;
