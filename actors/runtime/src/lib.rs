@@ -1,1 +1,28 @@
-//! Actors.
+//! The actors of kubernaut: shells around the pure machines, and the ports through which they reach the world.
+//!
+//! The way of an event: a watch pokes the supervisor, the supervisor pokes the actor of that uid, the actor reads
+//! the store and feeds its machine, the machine's commands go to [`effects`], their outcome comes back as an event.
+//! Nothing here decides about phases, and nothing here knows an API client.
+
+mod clock;
+pub mod ports;
+
+mod step_actor;
+mod supervisor;
+mod workflow_actor;
+
+mod changes;
+mod claims;
+mod context;
+mod effects;
+mod locks;
+mod publisher;
+mod restarts;
+mod rights;
+mod slots;
+mod timer;
+
+pub use changes::{Change, Changes};
+pub use clock::TokioClock;
+pub use context::{Context, FaultHook, Limits, Ports};
+pub use supervisor::SupervisorHandle;

@@ -1,0 +1,80 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ractor::ActorRef;
+
+use crate::supervisor::SupervisorMessage;
+
+/// What changed, by uid: never what it changed to. Whoever is poked reads the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// A workflow came, changed or went.
+    Workflow(String),
+    /// An execution came, changed or went.
+    Execution(String),
+    /// Jobs or pods of the execution of this uid came, changed or went.
+    Jobs(String),
+}
+
+/// Changes that the supervisor has not looked at yet: each at most once, whatever the watches send.
+#[derive(Clone, Default)]
+pub struct Changes {
+    pending: Arc<Mutex<BTreeSet<Change>>>,
+    supervisor: Arc<OnceLock<ActorRef<SupervisorMessage>>>,
+}
+
+impl Changes {
+    /// Notes a change that the store already shows, and pokes the supervisor if it is the first one.
+    pub fn note(&self, change: Change) {
+        let first = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = pending.is_empty();
+            pending.insert(change);
+            first
+        };
+        if first && let Some(supervisor) = self.supervisor.get() {
+            // A supervisor that has ended has no use for it.
+            let _ = supervisor.cast(SupervisorMessage::Changed);
+        }
+    }
+
+    /// From now on this supervisor is poked; it reads the whole store once, so what came before is no news.
+    pub(crate) fn connect(&self, supervisor: ActorRef<SupervisorMessage>) {
+        let _ = self.supervisor.set(supervisor);
+    }
+
+    pub(crate) fn take(&self) -> BTreeSet<Change> {
+        std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A flag between senders and one actor: at most one poke lies in its mailbox.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dirty(Arc<AtomicBool>);
+
+impl Dirty {
+    /// True when a poke must be sent.
+    pub(crate) fn set(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    /// To be called before the store is read: a swap, so that the read can't move before it.
+    pub(crate) fn clear(&self) {
+        self.0.swap(false, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_asks_for_one_poke_until_it_is_cleared() {
+        let dirty = Dirty::default();
+        assert!(dirty.set());
+        assert!(!dirty.set());
+        dirty.clear();
+        assert!(dirty.set());
+    }
+}

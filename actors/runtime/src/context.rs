@@ -1,0 +1,127 @@
+use std::sync::Arc;
+
+use kubernaut_machines::Settings;
+
+use crate::effects::Effects;
+use crate::locks::LockTable;
+use crate::ports::{Clock, ClusterApi, Observer, StoreReader, WriteGate};
+use crate::publisher::Publisher;
+use crate::slots::SlotTable;
+
+/// Called with the name of an actor, `workflow shop/web` or `step shop/web-step-1`, before it handles a message:
+/// tests make it panic.
+pub type FaultHook = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The world, as adapters.
+#[derive(Clone)]
+pub struct Ports {
+    /// The API server.
+    pub api: Arc<dyn ClusterApi>,
+    /// What the watches have seen; complete before the supervisor starts.
+    pub store: Arc<dyn StoreReader>,
+    /// All time.
+    pub clock: Arc<dyn Clock>,
+    /// Logs and metrics.
+    pub observer: Arc<dyn Observer>,
+    /// Asked before each write.
+    pub gate: Arc<dyn WriteGate>,
+}
+
+/// How much at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Live Jobs.
+    pub max_running_jobs: usize,
+    /// Calls under way. 640 calls a second (80 steps a second, the most that kube-controller-manager makes Jobs for on two cores,
+    /// with 4 writes and 4 reads each) at 10 ms a call are 7 at a time; 32 leaves room for a server that is four times
+    /// slower, and more would only lengthen its queue: HTTP/1.1 takes one connection for each.
+    pub api_concurrency: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_running_jobs: 50,
+            api_concurrency: 32,
+        }
+    }
+}
+
+/// What all actors share.
+pub struct Context {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) store: Arc<dyn StoreReader>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) effects: Arc<Effects>,
+    pub(crate) publisher: Publisher,
+    pub(crate) locks: LockTable,
+    pub(crate) slots: SlotTable,
+    fault: Option<FaultHook>,
+}
+
+impl Context {
+    /// Needs a tokio runtime: the publisher of events starts here.
+    pub fn new(settings: Settings, limits: Limits, ports: Ports, fault: Option<FaultHook>) -> Arc<Self> {
+        let Ports {
+            api,
+            store,
+            clock,
+            observer,
+            gate,
+        } = ports;
+        let publisher = Publisher::start(
+            Arc::clone(&api),
+            Arc::clone(&gate),
+            Arc::clone(&clock),
+            Arc::clone(&observer),
+        );
+        let effects = Effects::new(
+            api,
+            gate,
+            Arc::clone(&clock),
+            Arc::clone(&observer),
+            settings.executor_namespace.clone(),
+            limits.api_concurrency,
+        );
+        Arc::new(Self {
+            settings: Arc::new(settings),
+            store,
+            clock,
+            observer,
+            effects: Arc::new(effects),
+            publisher,
+            locks: LockTable::default(),
+            slots: SlotTable::new(limits.max_running_jobs),
+            fault,
+        })
+    }
+
+    /// Where tests make actors panic.
+    pub(crate) fn maybe_panic_at(&self, actor: impl FnOnce() -> String) {
+        if let Some(fault) = &self.fault {
+            fault(&actor());
+        }
+    }
+
+    /// Gives back lock and place of an execution that is done or gone.
+    pub(crate) fn release_all(&self, uid: &str) {
+        self.locks.release(uid);
+        self.slots.release(uid);
+        self.gauges();
+    }
+
+    /// Takes an execution whose actor has died out of the queues; what it holds it keeps.
+    pub(crate) fn withdraw(&self, uid: &str) {
+        self.locks.withdraw(uid);
+        self.slots.withdraw(uid);
+        self.gauges();
+    }
+
+    pub(crate) fn gauges(&self) {
+        let (held, waiting) = self.locks.counts();
+        self.observer.locks(held, waiting);
+        let (used, waiting) = self.slots.counts();
+        self.observer.slots(used, waiting);
+    }
+}

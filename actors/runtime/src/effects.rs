@@ -1,0 +1,335 @@
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::{Either, select, try_join, try_join_all};
+use jiff::{SignedDuration, Timestamp};
+use kubernaut_machines::actions::AccessRequest;
+use kubernaut_machines::outcome::{
+    ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer, RightsQuestion,
+};
+use kubernaut_machines::step::is_stray;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::ports::{Account, Answer, Clock, ClusterApi, JobRef, Key, Observer, WriteGate, uid_of};
+use crate::rights::{Question, RightsCache};
+
+/// Deadline of a call. A healthy API server answers within 1 s (its own objective); after 10 s a new try is worth
+/// more than more patience.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Deadline of making a Job: admission webhooks may take 10 s each, up to 30 s together. Below the 60 s after which the
+/// API server itself gives a request up, so that a Job that is not there a minute later never comes.
+const JOB_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Carries out what the machines ask for: each command is a task of its actor, each call has a deadline and a place
+/// among the calls under way, each write passes the gate.
+pub(crate) struct Effects {
+    api: Arc<dyn ClusterApi>,
+    gate: Arc<dyn WriteGate>,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    executor_namespace: String,
+    rights: RightsCache,
+    /// Places for calls; a call has one request under way, rarely a few (reads of one command go side by side).
+    places: Semaphore,
+    pending: AtomicUsize,
+    idle: Notify,
+    closed: AtomicBool,
+}
+
+impl Effects {
+    pub(crate) fn new(
+        api: Arc<dyn ClusterApi>,
+        gate: Arc<dyn WriteGate>,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+        executor_namespace: String,
+        places: usize,
+    ) -> Self {
+        Self {
+            api,
+            gate,
+            clock,
+            observer,
+            executor_namespace,
+            rights: RightsCache::default(),
+            places: Semaphore::new(places.max(1)),
+            pending: AtomicUsize::new(0),
+            idle: Notify::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Carries `command` out in a task of `tasks` and hands the result to `done`, exactly once, unless `tasks` is
+    /// dropped first (the actor has ended) or the controller is being drained.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        command: ApiCommand,
+        done: impl FnOnce(Result<ApiOutcome, ApiFailure>) + Send + 'static,
+    ) {
+        let effects = Arc::clone(self);
+        self.spawn(tasks, async move {
+            let mut reply = Reply(Some(done));
+            let result = effects.execute(command).await;
+            reply.send(result);
+        });
+    }
+
+    /// Runs `work` as an effect: it is waited for when the controller is drained.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        while tasks.try_join_next().is_some() {}
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let pending = Pending::new(Arc::clone(self));
+        tasks.spawn(async move {
+            work.await;
+            drop(pending);
+        });
+    }
+
+    /// From now on nothing new is started. Returns when all that is under way has ended, at `deadline` at the latest.
+    pub(crate) async fn drain(&self, deadline: Timestamp) {
+        self.closed.store(true, Ordering::Release);
+        let idle = async {
+            loop {
+                let notified = self.idle.notified();
+                if self.pending.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        select(std::pin::pin!(idle), self.clock.sleep_until(deadline)).await;
+    }
+
+    /// Deletes a workflow that has been terminal long enough.
+    pub(crate) async fn delete_workflow(&self, key: &Key, uid: &str) -> Result<(), ApiFailure> {
+        self.write(DEADLINE, self.api.delete_workflow(key, uid)).await
+    }
+
+    /// Deletes the Job if it is a stray, decided on a live read of its execution. True when it was one.
+    pub(crate) async fn sweep(&self, job: &JobRef) -> Result<bool, ApiFailure> {
+        let key = &job.execution;
+        let found = self
+            .call(DEADLINE, self.api.execution(&key.namespace, &key.name))
+            .await?;
+        let found = found.filter(|execution| uid_of(&execution.metadata) == job.execution_uid);
+        let stray = is_stray(found.as_deref(), &job.view);
+        if stray {
+            self.write(DEADLINE, self.api.delete_job(&job.view.name, &job.view.uid))
+                .await?;
+            self.observer.stray(job);
+        }
+        Ok(stray)
+    }
+
+    async fn execute(&self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
+        let api = &self.api;
+        Ok(match command {
+            ApiCommand::CheckRights(question) => ApiOutcome::Rights(self.check_rights(question).await?),
+            ApiCommand::Read(reads) => ApiOutcome::Facts(self.call(DEADLINE, api.read(reads)).await?),
+            ApiCommand::WriteExecutionStatus { execution, patch } => ApiOutcome::Execution(
+                self.write(DEADLINE, api.patch_execution_status(&execution, &patch))
+                    .await?,
+            ),
+            ApiCommand::WriteWorkflowStatus { workflow, patch } => ApiOutcome::Workflow(
+                self.write(DEADLINE, api.patch_workflow_status(&workflow, &patch))
+                    .await?,
+            ),
+            ApiCommand::WriteFinalizers {
+                execution,
+                finalizers,
+            } => ApiOutcome::Execution(
+                self.write(DEADLINE, api.set_finalizers(&execution, &finalizers))
+                    .await?,
+            ),
+            ApiCommand::GetExecution { namespace, name } => {
+                ApiOutcome::FoundExecution(self.call(DEADLINE, api.execution(&namespace, &name)).await?)
+            }
+            ApiCommand::GetWorkflow { namespace, name } => {
+                ApiOutcome::FoundWorkflow(self.call(DEADLINE, api.workflow(&namespace, &name)).await?)
+            }
+            ApiCommand::CreateExecution(execution) => {
+                let (execution, fresh) = self.write(DEADLINE, api.create_execution(&execution)).await?;
+                ApiOutcome::Created { execution, fresh }
+            }
+            ApiCommand::CreateJob { job, secret } => {
+                let (job, fresh) = self
+                    .write(JOB_DEADLINE, api.create_job(&job, secret.as_deref()))
+                    .await?;
+                ApiOutcome::JobCreated {
+                    job: Box::new(job),
+                    fresh,
+                }
+            }
+            ApiCommand::GetJob { name, execution_uid } => {
+                let job = self.call(DEADLINE, api.job(&name, &execution_uid)).await?;
+                ApiOutcome::FoundJob(job.map(Box::new))
+            }
+            ApiCommand::DeleteJob { name, uid } => {
+                self.write(DEADLINE, api.delete_job(&name, &uid)).await?;
+                ApiOutcome::Deleted
+            }
+            ApiCommand::DeleteSecret { name, execution_uid } => {
+                self.write(DEADLINE, api.delete_secret(&name, &execution_uid))
+                    .await?;
+                ApiOutcome::Deleted
+            }
+            ApiCommand::ExplainJob { name } => {
+                ApiOutcome::Explained(self.call(DEADLINE, api.explain_job(&name)).await?)
+            }
+        })
+    }
+
+    async fn check_rights(&self, question: RightsQuestion) -> Result<RightsAnswer, ApiFailure> {
+        let account = Account {
+            namespace: question.namespace,
+            name: question.service_account,
+        };
+        let executor_accounts = question.executor_accounts.into_iter().map(|name| Account {
+            namespace: self.executor_namespace.clone(),
+            name,
+        });
+        let existence = try_join_all(
+            std::iter::once(account.clone())
+                .chain(executor_accounts)
+                .map(|account| self.exists(account)),
+        );
+        let rights = try_join_all(
+            question
+                .requests
+                .into_iter()
+                .map(|request| self.may(&account, request)),
+        );
+        let (existence, rights) = try_join(existence, rights).await?;
+        let mut missing = existence.into_iter();
+        Ok(RightsAnswer {
+            account_missing: missing.next().flatten().is_some(),
+            executor_accounts_missing: missing.flatten().collect(),
+            denied: rights.into_iter().flatten().collect(),
+        })
+    }
+
+    /// The account's name when it is missing.
+    async fn exists(&self, account: Account) -> Result<Option<String>, ApiFailure> {
+        let question = Question::Exists(account.clone());
+        if self.rights.is_yes(&question, self.clock.now()) {
+            return Ok(None);
+        }
+        if !self.call(DEADLINE, self.api.account_exists(&account)).await? {
+            return Ok(Some(account.name));
+        }
+        self.rights.note_yes(question, self.clock.now());
+        Ok(None)
+    }
+
+    /// The request when it is denied.
+    async fn may(
+        &self,
+        account: &Account,
+        request: AccessRequest,
+    ) -> Result<Option<AccessRequest>, ApiFailure> {
+        let question = Question::May(account.clone(), request.clone());
+        if self.rights.is_yes(&question, self.clock.now()) {
+            return Ok(None);
+        }
+        if !self.call(DEADLINE, self.api.may(account, &request)).await? {
+            return Ok(Some(request));
+        }
+        self.rights.note_yes(question, self.clock.now());
+        Ok(None)
+    }
+
+    async fn write<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
+        self.limited(deadline, answer, true).await
+    }
+
+    async fn call<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
+        self.limited(deadline, answer, false).await
+    }
+
+    /// The deadline begins when the call has its place: a wait for a place is ours, not the server's.
+    async fn limited<T>(
+        &self,
+        deadline: Duration,
+        answer: Answer<'_, T>,
+        writes: bool,
+    ) -> Result<T, ApiFailure> {
+        let Ok(_place) = self.places.acquire().await else {
+            return Err(not_sent("the controller is shutting down"));
+        };
+        if self.closed.load(Ordering::Acquire) {
+            return Err(not_sent("the controller is shutting down"));
+        }
+        if writes && !self.gate.may_write() {
+            return Err(not_sent("this controller is not the leader"));
+        }
+        let span = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
+        let limit = self.clock.now().checked_add(span).unwrap_or(Timestamp::MAX);
+        match select(answer, self.clock.sleep_until(limit)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(ApiFailure {
+                class: FailureClass::Unknown,
+                message: format!("no answer within {} s", deadline.as_secs()),
+            }),
+        }
+    }
+}
+
+/// Nothing was done, and it may be tried again.
+fn not_sent(message: &str) -> ApiFailure {
+    ApiFailure {
+        class: FailureClass::Throttled,
+        message: message.to_owned(),
+    }
+}
+
+/// An effect that is under way.
+struct Pending(Arc<Effects>);
+
+impl Pending {
+    fn new(effects: Arc<Effects>) -> Self {
+        let pending = effects.pending.fetch_add(1, Ordering::AcqRel) + 1;
+        effects.observer.effects(pending);
+        Self(effects)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let left = self.0.pending.fetch_sub(1, Ordering::AcqRel) - 1;
+        self.0.observer.effects(left);
+        if left == 0 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+/// Answers even when the call panics, so that no machine waits for ever.
+struct Reply<F: FnOnce(Result<ApiOutcome, ApiFailure>)>(Option<F>);
+
+impl<F: FnOnce(Result<ApiOutcome, ApiFailure>)> Reply<F> {
+    fn send(&mut self, result: Result<ApiOutcome, ApiFailure>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl<F: FnOnce(Result<ApiOutcome, ApiFailure>)> Drop for Reply<F> {
+    fn drop(&mut self) {
+        self.send(Err(ApiFailure {
+            class: FailureClass::Unknown,
+            message: "the call was given up".to_owned(),
+        }));
+    }
+}

@@ -1,0 +1,299 @@
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use kubernaut_crds::{KubernetesExecution, TargetRef};
+
+use crate::ports::{Key, uid_of};
+
+/// Tells a waiter that it holds what it asked for. Called without the table's mutex held.
+pub(crate) type Wake = Box<dyn FnOnce() + Send>;
+
+/// One target, one execution at a time; actions on nodes also take one lock for all nodes.
+///
+/// Holding and waiting belong to the execution's uid, not to its actor: an actor that comes back after a crash finds
+/// its lock as it left it, and nobody gets it in between.
+///
+/// # Guarantees
+/// - A request gets all its locks in one step or none, so two requests can't wait for each other.
+/// - Each lock is served by creationTimestamp, then uid; nobody overtakes.
+/// - Acquiring and releasing look at no more than the first waiter of each lock they touch.
+///
+/// One mutex rather than a sharded map: the target lock and the lock on nodes have to be taken together, and each
+/// operation takes a microsecond or two, a few times per step.
+#[derive(Default)]
+pub(crate) struct LockTable {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    locks: HashMap<LockKey, Lock>,
+    requests: HashMap<String, Request>,
+    waiting: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum LockKey {
+    Target(TargetRef),
+    Nodes,
+}
+
+/// More than one holder only after a start that found two executions at work on one target.
+#[derive(Default)]
+struct Lock {
+    holders: BTreeSet<String>,
+    queue: BTreeSet<Place>,
+}
+
+/// Order of service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    created: Option<Timestamp>,
+    uid: String,
+}
+
+struct Request {
+    keys: Vec<LockKey>,
+    place: Place,
+    name: Key,
+    /// `None`: it holds its locks.
+    wake: Option<Wake>,
+}
+
+/// What came of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    /// It is held.
+    Granted,
+    /// Somebody else holds it; the waker is called later.
+    Busy {
+        /// `deployment/shop/web is held by shop/a-step-1`.
+        reason: String,
+    },
+}
+
+impl LockTable {
+    /// Asks for the lock on `target`, and for the one on all nodes. Who holds these locks already is granted them again; a
+    /// request for others takes the place of an older one of the same execution.
+    pub(crate) fn acquire(
+        &self,
+        execution: &KubernetesExecution,
+        target: &TargetRef,
+        nodes: bool,
+        wake: Wake,
+    ) -> Acquired {
+        let keys = keys(target, nodes);
+        let (acquired, woken) = {
+            let mut table = self.lock();
+            let uid = uid_of(&execution.metadata);
+            let held = table.requests.get(uid).filter(|request| request.wake.is_none());
+            if held.is_some_and(|request| keys.iter().all(|key| request.keys.contains(key))) {
+                return Acquired::Granted;
+            }
+            let woken = table.remove(uid);
+            let request = Request {
+                keys,
+                place: place(execution),
+                name: Key::of(&execution.metadata),
+                wake: None,
+            };
+            (table.enter(request, wake), woken)
+        };
+        call(woken);
+        acquired
+    }
+
+    /// Notes at the start that an execution is at work on its target: before anyone can ask.
+    pub(crate) fn prefill(&self, execution: &KubernetesExecution, target: &TargetRef) {
+        let mut table = self.lock();
+        let keys = keys(target, target.kind == "Node");
+        let uid = uid_of(&execution.metadata).to_owned();
+        for key in &keys {
+            table
+                .locks
+                .entry(key.clone())
+                .or_default()
+                .holders
+                .insert(uid.clone());
+        }
+        let request = Request {
+            keys,
+            place: place(execution),
+            name: Key::of(&execution.metadata),
+            wake: None,
+        };
+        table.requests.insert(uid, request);
+    }
+
+    /// Gives up what this execution holds or waits for.
+    pub(crate) fn release(&self, uid: &str) {
+        let woken = self.lock().remove(uid);
+        call(woken);
+    }
+
+    /// Gives up what this execution waits for, and keeps what it holds: its actor has died.
+    pub(crate) fn withdraw(&self, uid: &str) {
+        let woken = {
+            let mut table = self.lock();
+            let waits = table
+                .requests
+                .get(uid)
+                .is_some_and(|request| request.wake.is_some());
+            if waits { table.remove(uid) } else { Vec::new() }
+        };
+        call(woken);
+    }
+
+    /// How many requests hold and how many wait.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let table = self.lock();
+        (table.requests.len() - table.waiting, table.waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing in here panics between two changes that belong together.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn enter(&mut self, mut request: Request, wake: Wake) -> Acquired {
+        let uid = request.place.uid.clone();
+        for key in &request.keys {
+            self.locks
+                .entry(key.clone())
+                .or_default()
+                .queue
+                .insert(request.place.clone());
+        }
+        if self.is_first_and_free(&request) {
+            self.hold(&request);
+            self.requests.insert(uid, request);
+            return Acquired::Granted;
+        }
+        let reason = self.reason(&request);
+        request.wake = Some(wake);
+        self.waiting += 1;
+        self.requests.insert(uid, request);
+        Acquired::Busy { reason }
+    }
+
+    /// Removes a request and says whom to wake.
+    fn remove(&mut self, uid: &str) -> Vec<Wake> {
+        let Some(request) = self.requests.remove(uid) else {
+            return Vec::new();
+        };
+        if request.wake.is_some() {
+            self.waiting -= 1;
+        }
+        for key in &request.keys {
+            if let Some(lock) = self.locks.get_mut(key) {
+                lock.holders.remove(uid);
+                lock.queue.remove(&request.place);
+                if lock.holders.is_empty() && lock.queue.is_empty() {
+                    self.locks.remove(key);
+                }
+            }
+        }
+        request
+            .keys
+            .iter()
+            .filter_map(|key| self.grant_first(key))
+            .collect()
+    }
+
+    /// Lets the first waiter of a lock have all its locks, if it is the first for each and each is free.
+    fn grant_first(&mut self, key: &LockKey) -> Option<Wake> {
+        let uid = self.locks.get(key)?.queue.first()?.uid.clone();
+        let mut request = self.requests.remove(&uid)?;
+        let wake = if self.is_first_and_free(&request) {
+            request.wake.take()
+        } else {
+            None
+        };
+        if wake.is_some() {
+            self.waiting -= 1;
+            self.hold(&request);
+        }
+        self.requests.insert(uid, request);
+        wake
+    }
+
+    fn is_first_and_free(&self, request: &Request) -> bool {
+        request.keys.iter().all(|key| {
+            self.locks
+                .get(key)
+                .is_some_and(|lock| lock.holders.is_empty() && lock.queue.first() == Some(&request.place))
+        })
+    }
+
+    fn hold(&mut self, request: &Request) {
+        for key in &request.keys {
+            let lock = self.locks.entry(key.clone()).or_default();
+            lock.queue.remove(&request.place);
+            lock.holders.insert(request.place.uid.clone());
+        }
+    }
+
+    fn reason(&self, request: &Request) -> String {
+        let found = request.keys.iter().find_map(|key| {
+            let lock = self.locks.get(key)?;
+            let before = lock
+                .queue
+                .first()
+                .filter(|first| **first != request.place)
+                .map(|first| &first.uid);
+            let holder = lock.holders.first();
+            let other = self.requests.get(holder.or(before)?)?;
+            let verb = if holder.is_some() {
+                "is held by"
+            } else {
+                "is waited for before by"
+            };
+            Some(format!("{key} {verb} {}", other.name))
+        });
+        found.unwrap_or_else(|| "the target is held".to_owned())
+    }
+}
+
+impl fmt::Display for LockKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockKey::Nodes => f.write_str("the lock on nodes"),
+            LockKey::Target(target) => {
+                write!(f, "{}/", target.kind.to_lowercase())?;
+                if let Some(namespace) = &target.namespace {
+                    write!(f, "{namespace}/")?;
+                }
+                f.write_str(&target.name)
+            }
+        }
+    }
+}
+
+fn keys(target: &TargetRef, nodes: bool) -> Vec<LockKey> {
+    let mut keys = vec![LockKey::Target(target.clone())];
+    if nodes {
+        keys.push(LockKey::Nodes);
+    }
+    keys
+}
+
+fn place(execution: &KubernetesExecution) -> Place {
+    Place {
+        created: execution.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        uid: uid_of(&execution.metadata).to_owned(),
+    }
+}
+
+fn call(woken: Vec<Wake>) {
+    for wake in woken {
+        wake();
+    }
+}
+
+#[cfg(test)]
+#[path = "locks_tests.rs"]
+mod tests;

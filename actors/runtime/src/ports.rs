@@ -1,0 +1,324 @@
+//! What the actors need of the world, as traits: the composition root brings the adapters, tests bring fakes.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_machines::actions::AccessRequest;
+use kubernaut_machines::job_view::JobView;
+use kubernaut_machines::outcome::{Announcement, ApiFailure, EventRecord};
+use kubernaut_machines::reads::{Facts, Read};
+use serde_json::Value;
+
+/// The answer of a call.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, ApiFailure>>;
+
+/// The API server. One method is one call as the effects count them: it may take a few requests one after the
+/// other. Deadlines are set by the caller; dropping the future gives the call up.
+///
+/// # Guarantees
+/// No method repeats a write by itself.
+pub trait ClusterApi: Send + Sync + 'static {
+    /// May the account do this? (SubjectAccessReview)
+    fn may<'a>(&'a self, account: &'a Account, request: &'a AccessRequest) -> Answer<'a, bool>;
+    /// Does the ServiceAccount exist?
+    fn account_exists<'a>(&'a self, account: &'a Account) -> Answer<'a, bool>;
+    /// Reads objects; each read that was asked for has its entry.
+    fn read(&self, reads: Vec<Read>) -> Answer<'_, Facts>;
+    /// Merge patch of /status, with the resourceVersion that `patch` carries.
+    fn patch_execution_status<'a>(
+        &'a self,
+        execution: &'a KubernetesExecution,
+        patch: &'a Value,
+    ) -> Answer<'a, Arc<KubernetesExecution>>;
+    /// Merge patch of /status, with the resourceVersion that `patch` carries.
+    fn patch_workflow_status<'a>(
+        &'a self,
+        workflow: &'a WorkflowExecution,
+        patch: &'a Value,
+    ) -> Answer<'a, Arc<WorkflowExecution>>;
+    /// Sets all finalizers, with the resourceVersion of `execution`.
+    fn set_finalizers<'a>(
+        &'a self,
+        execution: &'a KubernetesExecution,
+        finalizers: &'a [String],
+    ) -> Answer<'a, Arc<KubernetesExecution>>;
+    /// Live read; `None` when there is none.
+    fn execution<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Answer<'a, Option<Arc<KubernetesExecution>>>;
+    /// Live read; `None` when there is none.
+    fn workflow<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Answer<'a, Option<Arc<WorkflowExecution>>>;
+    /// Creates an execution; true when this call made it, false with the one that was there.
+    fn create_execution<'a>(
+        &'a self,
+        execution: &'a KubernetesExecution,
+    ) -> Answer<'a, (Arc<KubernetesExecution>, bool)>;
+    /// Creates the Secret, then the Job; true when this call made the Job, false with the one that was there.
+    fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, (JobView, bool)>;
+    /// Live read of a Job in the executor namespace and of the pods of the execution.
+    fn job<'a>(&'a self, name: &'a str, execution_uid: &'a str) -> Answer<'a, Option<JobView>>;
+    /// Deletes a Job, Foreground, when it has this uid; absence is success.
+    fn delete_job<'a>(&'a self, name: &'a str, uid: &'a str) -> Answer<'a, ()>;
+    /// Deletes a payload Secret when it carries this execution's uid; absence is success.
+    fn delete_secret<'a>(&'a self, name: &'a str, execution_uid: &'a str) -> Answer<'a, ()>;
+    /// Why a Job has no running pod: messages of its events and its pods', oldest first.
+    fn explain_job<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>>;
+    /// Deletes a workflow when it has this uid; absence is success.
+    fn delete_workflow<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
+    /// Publishes an event on an object.
+    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord) -> Answer<'a, ()>;
+}
+
+/// What the watches have seen: at any time a state that the cluster was in, perhaps not the newest.
+pub trait StoreReader: Send + Sync + 'static {
+    /// By uid.
+    fn workflow(&self, uid: &str) -> Option<Arc<WorkflowExecution>>;
+    /// By uid.
+    fn execution(&self, uid: &str) -> Option<Arc<KubernetesExecution>>;
+    /// Executions whose controller is the workflow of this uid.
+    fn executions_of(&self, workflow_uid: &str) -> Vec<Arc<KubernetesExecution>>;
+    /// Jobs of an execution, with their pods, by name.
+    fn jobs_of(&self, execution_uid: &str) -> Vec<JobView>;
+    /// The same, with the execution that each names.
+    fn job_refs_of(&self, execution_uid: &str) -> Vec<JobRef>;
+    /// All, by uid.
+    fn workflows(&self) -> Vec<Arc<WorkflowExecution>>;
+    /// All, by uid.
+    fn executions(&self) -> Vec<Arc<KubernetesExecution>>;
+    /// All Jobs that carry our label, by execution.
+    fn job_refs(&self) -> Vec<JobRef>;
+}
+
+/// A Job and the execution that its labels name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRef {
+    /// Namespace and name of the execution.
+    pub execution: Key,
+    /// Uid of the execution.
+    pub execution_uid: String,
+    /// The Job.
+    pub view: JobView,
+}
+
+/// All time comes from here.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+    /// Returns at that time, at once if it has passed.
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+}
+
+/// Closed when this process may no longer write (it lost its lease).
+pub trait WriteGate: Send + Sync + 'static {
+    /// Asked before each write.
+    fn may_write(&self) -> bool;
+}
+
+/// A gate for where there is one controller only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AlwaysOpen;
+
+impl WriteGate for AlwaysOpen {
+    fn may_write(&self) -> bool {
+        true
+    }
+}
+
+/// Kinds of actors, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ActorKind {
+    /// Runs a workflow.
+    Workflow,
+    /// Runs an execution.
+    Step,
+}
+
+impl ActorKind {
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ActorKind::Workflow => "workflow",
+            ActorKind::Step => "step",
+        }
+    }
+}
+
+/// What a step can wait for inside the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WaitKind {
+    /// The lock on its target.
+    Lock,
+    /// A place among the running Jobs.
+    Slot,
+}
+
+impl WaitKind {
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitKind::Lock => "lock",
+            WaitKind::Slot => "slot",
+        }
+    }
+}
+
+/// Logs and metrics. Every method is cheap and never blocks; the defaults do nothing.
+pub trait Observer: Send + Sync + 'static {
+    /// A transition: one log line, one count.
+    fn announce(&self, _subject: &Subject, _announcement: &Announcement) {}
+    /// An actor started (+1) or ended (-1).
+    fn actors(&self, _kind: ActorKind, _change: i64) {}
+    /// An actor crashed and is started again.
+    fn restarted(&self, _kind: ActorKind) {}
+    /// How many lock requests hold and wait.
+    fn locks(&self, _held: usize, _waiting: usize) {}
+    /// How many Jobs have a place and how many wait for one.
+    fn slots(&self, _used: usize, _waiting: usize) {}
+    /// A wait inside the controller is over.
+    fn waited(&self, _kind: WaitKind, _seconds: f64) {}
+    /// How many effects are not finished.
+    fn effects(&self, _pending: usize) {}
+    /// An event was dropped because the queue was full.
+    fn event_dropped(&self) {}
+    /// A Job that belongs to nobody is deleted.
+    fn stray(&self, _job: &JobRef) {}
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// Of an object's metadata; empty where the object says nothing.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A ServiceAccount.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Account {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// The object that a log line or an event speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// `WorkflowExecution` or `KubernetesExecution`.
+    pub kind: &'static str,
+    /// Its apiVersion.
+    pub api_version: &'static str,
+    /// Namespace and name.
+    pub key: Key,
+    /// Uid.
+    pub uid: String,
+    /// Name of the workflow, where there is one.
+    pub workflow: Option<String>,
+    /// Number of the step.
+    pub step: Option<i32>,
+    /// What follows the remediation through all objects.
+    pub correlation_id: String,
+}
+
+impl Subject {
+    /// Of a workflow.
+    pub fn of_workflow(workflow: &WorkflowExecution) -> Self {
+        let key = Key::of(&workflow.metadata);
+        let uid = uid_of(&workflow.metadata).to_owned();
+        Self {
+            kind: names::WORKFLOW_KIND,
+            api_version: names::WORKFLOW_API_VERSION,
+            correlation_id: correlation_id(&workflow.metadata, &uid),
+            workflow: Some(key.name.clone()),
+            step: None,
+            key,
+            uid,
+        }
+    }
+
+    /// Of an execution.
+    pub fn of_execution(execution: &KubernetesExecution) -> Self {
+        let key = Key::of(&execution.metadata);
+        let uid = uid_of(&execution.metadata).to_owned();
+        let workflow = execution.spec.workflow_execution_ref.as_ref();
+        let fallback = workflow
+            .and_then(|workflow| workflow.uid.as_deref())
+            .unwrap_or(&uid);
+        Self {
+            kind: names::EXECUTION_KIND,
+            api_version: names::EXECUTION_API_VERSION,
+            correlation_id: correlation_id(&execution.metadata, fallback),
+            workflow: workflow.map(|workflow| workflow.name.clone()),
+            step: workflow.map(|_| execution.spec.step_number),
+            key,
+            uid,
+        }
+    }
+}
+
+fn correlation_id(meta: &ObjectMeta, fallback: &str) -> String {
+    let annotation = meta
+        .annotations
+        .as_ref()
+        .and_then(|map| map.get(names::ANNOTATION_CORRELATION_ID));
+    annotation.map_or_else(|| fallback.to_owned(), Clone::clone)
+}
+
+/// The uid; empty on an object that was never in a cluster.
+pub fn uid_of(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
+}
+
+/// Uid of the workflow that controls an execution.
+pub fn controlling_workflow(execution: &KubernetesExecution) -> Option<&str> {
+    let owners = execution.metadata.owner_references.as_deref().unwrap_or_default();
+    let ours = owners.iter().find(|owner| {
+        owner.controller == Some(true)
+            && owner.kind == names::WORKFLOW_KIND
+            && owner.api_version.split('/').next() == Some(names::WORKFLOW_GROUP)
+    });
+    ours.map(|owner| owner.uid.as_str())
+}
+
+/// resourceVersion as a number, 0 when it is none. Kubernetes made the order of resourceVersions of one resource
+/// part of its API with 1.35; etcd revisions always had it.
+pub fn version_of(meta: &ObjectMeta) -> u64 {
+    meta.resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}

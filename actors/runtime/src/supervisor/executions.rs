@@ -1,0 +1,261 @@
+use std::sync::Arc;
+
+use kubernaut_crds::{ExecutionPhase, KubernetesExecution, names};
+use kubernaut_machines::outcome::EventRecord;
+use ractor::{ActorProcessingErr, ActorRef};
+
+use super::{SupervisorState, is_finished};
+use crate::changes::Change;
+use crate::claims::Claim;
+use crate::ports::{ActorKind, Subject, controlling_workflow, uid_of, version_of};
+use crate::restarts::{MAX_RESTARTS, Restarts};
+use crate::step_actor::StepHandle;
+use crate::workflow_actor::WorkflowMessage;
+
+/// An execution that somebody runs.
+pub(super) struct Run {
+    number: u64,
+    owner: Owner,
+    /// `None` until the workflow actor has started it.
+    handle: Option<StepHandle>,
+}
+
+enum Owner {
+    /// A child of the actor of this workflow.
+    Workflow(String),
+    /// A child of the supervisor.
+    Standalone,
+}
+
+/// Crashes of a standalone actor.
+#[derive(Default)]
+pub(super) struct Trouble {
+    restarts: Restarts,
+    resting: bool,
+    given_up_at: Option<u64>,
+}
+
+impl SupervisorState {
+    /// Before anyone can ask: an execution that is at work has its target, one with a live Job has its place.
+    pub(super) fn prefill(&self, executions: &[Arc<KubernetesExecution>]) {
+        for execution in executions {
+            let uid = uid_of(&execution.metadata);
+            let live = self.context.store.jobs_of(uid).iter().any(|job| job.live);
+            let phase = phase_of(execution);
+            let at_work = matches!(
+                phase,
+                Some(ExecutionPhase::Executing | ExecutionPhase::RollbackReady)
+            );
+            let target = execution
+                .status
+                .as_ref()
+                .and_then(|status| status.target.as_ref());
+            if let Some(target) = target
+                && (live || at_work)
+            {
+                self.context.locks.prefill(execution, target);
+            }
+            if live {
+                self.context.slots.prefill(uid);
+            }
+        }
+        self.context.gauges();
+    }
+
+    pub(super) async fn look_at_execution(&mut self, uid: String) {
+        let execution = self.context.store.execution(&uid);
+        if let Some(run) = self.runs.get(&uid) {
+            if let Some(handle) = &run.handle {
+                handle.poke();
+            }
+            if let Owner::Workflow(workflow) = &run.owner {
+                self.poke_workflow(workflow);
+            }
+            return;
+        }
+        let Some(execution) = execution else {
+            self.forget_execution(&uid);
+            self.sweep_jobs_of(&uid);
+            return;
+        };
+        if let Some(workflow) = controlling_workflow(&execution)
+            && let Some(workflow) = self.context.store.workflow(workflow)
+            && self.is_workflow_alive(&workflow)
+        {
+            self.look_at_workflow(uid_of(&workflow.metadata).to_owned()).await;
+            return;
+        }
+        self.run_standalone(uid, execution).await;
+    }
+
+    /// Jobs or pods of an execution changed.
+    pub(super) async fn look_at_jobs(&mut self, uid: String) {
+        match self.runs.get(&uid) {
+            Some(Run {
+                handle: Some(handle), ..
+            }) => handle.poke(),
+            // It reads the store when it starts.
+            Some(Run { handle: None, .. }) => {}
+            None => self.look_at_execution(uid).await,
+        }
+    }
+
+    /// A workflow actor wants to run an execution: at once when nobody does, else when that one has ended.
+    pub(super) fn claim(&mut self, uid: String, workflow: String, actor: ActorRef<WorkflowMessage>) {
+        match self.runs.get(&uid) {
+            None => self.grant(uid, workflow, &actor),
+            Some(run) => {
+                if let (Owner::Standalone, Some(handle)) = (&run.owner, &run.handle) {
+                    handle.actor.stop(None);
+                }
+                self.waiting_claims.insert(uid, (workflow, actor));
+            }
+        }
+    }
+
+    pub(super) fn running(&mut self, uid: &str, number: u64, handle: StepHandle) {
+        if let Some(run) = self.runs.get_mut(uid).filter(|run| run.number == number) {
+            // What changed since it read the store.
+            handle.poke();
+            run.handle = Some(handle);
+        }
+    }
+
+    pub(super) fn run_ended(&mut self, uid: String, number: u64, finished_at: Option<u64>) {
+        if self.runs.get(&uid).is_none_or(|run| run.number != number) {
+            return;
+        }
+        self.runs.remove(&uid);
+        self.context.withdraw(&uid);
+        if let Some(version) = finished_at {
+            self.finished_executions.insert(uid.clone(), version);
+            self.troubles.remove(&uid);
+        }
+        match self.waiting_claims.remove(&uid) {
+            Some((workflow, actor))
+                if self
+                    .workflows
+                    .get(&workflow)
+                    .is_some_and(|run| run.handle.is_some()) =>
+            {
+                self.grant(uid, workflow, &actor);
+            }
+            _ => self.agenda.push_back(Change::Execution(uid)),
+        }
+    }
+
+    pub(super) fn execution_rested(&mut self, uid: &str) {
+        if let Some(trouble) = self.troubles.get_mut(uid) {
+            trouble.resting = false;
+        }
+    }
+
+    pub(super) fn standalone_crashed(&mut self, uid: String, error: &ActorProcessingErr) {
+        self.context.observer.restarted(ActorKind::Step);
+        let execution = self.context.store.execution(&uid);
+        let name = execution
+            .as_deref()
+            .map(|execution| Subject::of_execution(execution).key.to_string());
+        let trouble = self.troubles.entry(uid.clone()).or_default();
+        if let Some(pause) = trouble.restarts.crashed(self.context.clock.now()) {
+            tracing::error!(uid, execution = name, %error, pause = ?pause, "a step actor crashed and is started again");
+            trouble.resting = true;
+            self.again_after(pause, Change::Execution(uid));
+            return;
+        }
+        tracing::error!(uid, execution = name, %error, "a step actor crashed too often: nothing is done until its object changes");
+        trouble.given_up_at = Some(
+            execution
+                .as_ref()
+                .map_or(0, |execution| version_of(&execution.metadata)),
+        );
+        if let Some(execution) = execution {
+            let event = EventRecord {
+                reason: "ControllerError",
+                warning: true,
+                action: "Run",
+                note: format!(
+                    "the controller crashed {} times on this object and leaves it alone until it changes: {error}",
+                    MAX_RESTARTS + 1
+                ),
+            };
+            self.context
+                .publisher
+                .publish(&Subject::of_execution(&execution), event);
+        }
+    }
+
+    /// An execution that no workflow looks after: run it if something is left to do.
+    async fn run_standalone(&mut self, uid: String, execution: Arc<KubernetesExecution>) {
+        let terminal = phase_of(&execution).is_some_and(ExecutionPhase::is_terminal);
+        let finalizers = execution.metadata.finalizers.as_deref().unwrap_or_default();
+        let in_deletion = execution.metadata.deletion_timestamp.is_some()
+            && finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER);
+        let live = self.context.store.jobs_of(&uid).iter().any(|job| job.live);
+        if terminal && !in_deletion && !live {
+            self.finished_executions.remove(&uid);
+            return;
+        }
+        if is_finished(&self.finished_executions, &uid, &execution.metadata) {
+            // Its machine is done, the store lags behind; or a Job lives that the machine does not answer for.
+            self.sweep_jobs_of(&uid);
+            return;
+        }
+        let version = version_of(&execution.metadata);
+        if let Some(trouble) = self.troubles.get_mut(&uid) {
+            if trouble.resting || trouble.given_up_at.is_some_and(|at| version <= at) {
+                return;
+            }
+            if trouble.given_up_at.take().is_some() {
+                trouble.restarts = Restarts::default();
+            }
+        }
+        if self.draining {
+            return;
+        }
+        let claim = self.new_claim(uid.clone(), Owner::Standalone);
+        let parent = self.myself.get_cell();
+        let spawn = StepHandle::spawn(Arc::clone(&self.context), execution, claim, None, false, parent);
+        let Some(handle) = spawn.await else {
+            return;
+        };
+        if let Some(trouble) = self.troubles.get_mut(&uid) {
+            trouble.restarts.started(self.context.clock.now());
+        }
+        self.standalone_actors.insert(handle.actor.get_id(), uid.clone());
+        if let Some(run) = self.runs.get_mut(&uid) {
+            run.handle = Some(handle);
+        }
+    }
+
+    fn grant(&mut self, uid: String, workflow: String, actor: &ActorRef<WorkflowMessage>) {
+        let claim = self.new_claim(uid.clone(), Owner::Workflow(workflow));
+        // When the actor has ended, the message is dropped, and the claim in it comes back.
+        let _ = actor.cast(WorkflowMessage::Claimed { uid, claim });
+    }
+
+    fn new_claim(&mut self, uid: String, owner: Owner) -> Claim {
+        self.next_claim += 1;
+        let number = self.next_claim;
+        self.runs.insert(
+            uid.clone(),
+            Run {
+                number,
+                owner,
+                handle: None,
+            },
+        );
+        Claim::new(uid, number, self.myself.clone())
+    }
+
+    fn forget_execution(&mut self, uid: &str) {
+        self.finished_executions.remove(uid);
+        self.troubles.remove(uid);
+        self.waiting_claims.remove(uid);
+        self.context.release_all(uid);
+    }
+}
+
+fn phase_of(execution: &KubernetesExecution) -> Option<ExecutionPhase> {
+    execution.status.as_ref().and_then(|status| status.phase)
+}

@@ -1,0 +1,345 @@
+//! The supervisor: finds or starts the actor of each object that something has to be done for, starts it again when
+//! it crashes, and keeps the table of who runs which execution.
+
+mod executions;
+mod upkeep;
+mod workflows;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::changes::{Change, Changes};
+use crate::context::Context;
+use crate::ports::{uid_of, version_of};
+use crate::step_actor::StepHandle;
+use crate::timer::Timer;
+use crate::workflow_actor::{WorkflowMessage, WorkflowState, later};
+use executions::{Run, Trouble};
+use workflows::WorkflowRun;
+
+/// How long what is under way may take to end when the controller stops: as long as one call may take.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The root of the actors.
+pub(crate) struct Supervisor;
+
+/// What the supervisor is told.
+pub(crate) enum SupervisorMessage {
+    /// By itself: the first message.
+    Started,
+    /// There are changes to take.
+    Changed,
+    /// A workflow actor wants to run an execution.
+    Claim {
+        uid: String,
+        workflow: String,
+        actor: ActorRef<WorkflowMessage>,
+    },
+    /// The actor of a claimed execution.
+    Running {
+        uid: String,
+        number: u64,
+        handle: StepHandle,
+    },
+    /// A claim was given back. `finished_at`: the machine said that nothing is left to do for this version.
+    RunEnded {
+        uid: String,
+        number: u64,
+        finished_at: Option<u64>,
+    },
+    /// A pause is over: look at it again.
+    Again(Change),
+    /// A workflow's time to live is over and its deletion was tried.
+    Expired { uid: String, deleted: bool },
+    /// A Job, by its uid, was looked at; false: ask again later.
+    Swept {
+        job: String,
+        execution: String,
+        done: bool,
+    },
+    /// The timer of this key.
+    Tick(u64),
+    /// Start nothing new, let what is under way end, then end.
+    Drain,
+    /// What was under way has ended.
+    Drained,
+}
+
+/// The way to the running supervisor, the root of the actors.
+#[derive(Clone)]
+pub struct SupervisorHandle {
+    actor: ActorRef<SupervisorMessage>,
+}
+
+impl SupervisorHandle {
+    /// Starts the supervisor. The store must be complete; `changes` tells what changes from now on. The task ends when
+    /// the supervisor has ended.
+    pub async fn start(
+        context: Arc<Context>,
+        changes: Changes,
+    ) -> Result<(SupervisorHandle, JoinHandle<()>), SpawnErr> {
+        let (actor, task) = Supervisor::spawn(None, Supervisor, (context, changes)).await?;
+        Ok((SupervisorHandle { actor }, task))
+    }
+
+    /// Asks for an orderly end: nothing new is started, calls under way may end (10 s at most), then the actors stop.
+    pub fn drain(&self) {
+        // One that has ended is drained.
+        let _ = self.actor.cast(SupervisorMessage::Drain);
+    }
+}
+
+pub(crate) struct SupervisorState {
+    tasks: JoinSet<()>,
+    timer: Timer,
+    context: Arc<Context>,
+    changes: Changes,
+    /// What is to be looked at before the next message.
+    agenda: VecDeque<Change>,
+    myself: ActorRef<SupervisorMessage>,
+
+    workflows: HashMap<String, WorkflowRun>,
+    workflow_actors: HashMap<ActorId, String>,
+    /// Versions at which a workflow's machine said that nothing is left to do: the store may lag behind.
+    finished_workflows: HashMap<String, u64>,
+
+    /// Who runs which execution.
+    runs: HashMap<String, Run>,
+    next_claim: u64,
+    /// Workflow actors that wait until an execution's actor has ended.
+    waiting_claims: HashMap<String, (String, ActorRef<WorkflowMessage>)>,
+    /// Step actors that are the supervisor's own children.
+    standalone_actors: HashMap<ActorId, String>,
+    finished_executions: HashMap<String, u64>,
+    troubles: HashMap<String, Trouble>,
+
+    /// When terminal workflows are to be deleted.
+    expiries: BTreeSet<(Timestamp, String)>,
+    expiry_of: HashMap<String, Timestamp>,
+    expire_not_before: Timestamp,
+    /// Uids of the Jobs that are being looked at.
+    sweeping: BTreeSet<String>,
+    draining: bool,
+}
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMessage;
+    type State = SupervisorState;
+    type Arguments = (Arc<Context>, Changes);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        (context, changes): (Arc<Context>, Changes),
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        changes.connect(myself.clone());
+        myself.cast(SupervisorMessage::Started)?;
+        Ok(SupervisorState {
+            tasks: JoinSet::new(),
+            timer: Timer::new(Arc::clone(&context.clock)),
+            context,
+            changes,
+            agenda: VecDeque::new(),
+            myself,
+            workflows: HashMap::new(),
+            workflow_actors: HashMap::new(),
+            finished_workflows: HashMap::new(),
+            runs: HashMap::new(),
+            next_claim: 0,
+            waiting_claims: HashMap::new(),
+            standalone_actors: HashMap::new(),
+            finished_executions: HashMap::new(),
+            troubles: HashMap::new(),
+            expiries: BTreeSet::new(),
+            expiry_of: HashMap::new(),
+            expire_not_before: Timestamp::MIN,
+            sweeping: BTreeSet::new(),
+            draining: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<SupervisorMessage>,
+        message: SupervisorMessage,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.handle(message).await;
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<SupervisorMessage>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(cell, end, _) => {
+                let id = cell.get_id();
+                // A step's state is dropped here, and with it its claim: `RunEnded` follows.
+                if state.standalone_actors.remove(&id).is_none() {
+                    let end = end.and_then(|mut end| end.take::<WorkflowState>().ok());
+                    state.workflow_ended(id, end.and_then(|end| end.finished_at()));
+                }
+                state.work_off().await;
+            }
+            SupervisionEvent::ActorFailed(cell, error) => {
+                let id = cell.get_id();
+                match state.standalone_actors.remove(&id) {
+                    Some(uid) => state.standalone_crashed(uid, &error),
+                    None => state.workflow_crashed(id, &error),
+                }
+                state.work_off().await;
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl SupervisorState {
+    async fn handle(&mut self, message: SupervisorMessage) {
+        while self.tasks.try_join_next().is_some() {}
+        match message {
+            SupervisorMessage::Drain => return self.drain(),
+            SupervisorMessage::Drained => return self.stop_children(),
+            // What is left of a controller that is being drained only ends.
+            _ if self.draining => return,
+            SupervisorMessage::Started => self.start_up(),
+            SupervisorMessage::Changed => self.agenda.extend(self.changes.take()),
+            SupervisorMessage::Again(change) => self.rested(change),
+            SupervisorMessage::Claim { uid, workflow, actor } => self.claim(uid, workflow, actor),
+            SupervisorMessage::Running { uid, number, handle } => self.running(&uid, number, handle),
+            SupervisorMessage::RunEnded {
+                uid,
+                number,
+                finished_at,
+            } => {
+                self.run_ended(uid, number, finished_at);
+            }
+            SupervisorMessage::Expired { uid, deleted } => self.expired(uid, deleted),
+            SupervisorMessage::Swept { job, execution, done } => self.swept(&job, execution, done),
+            SupervisorMessage::Tick(key) => {
+                if !self.timer.is_due(key) {
+                    return;
+                }
+                self.expire();
+            }
+        }
+        self.work_off().await;
+    }
+
+    /// Looks at everything that is to be looked at.
+    async fn work_off(&mut self) {
+        if self.draining {
+            self.stop_when_alone();
+            return;
+        }
+        while let Some(change) = self.agenda.pop_front() {
+            match change {
+                Change::Workflow(uid) => self.look_at_workflow(uid).await,
+                Change::Execution(uid) => self.look_at_execution(uid).await,
+                Change::Jobs(uid) => self.look_at_jobs(uid).await,
+            }
+        }
+        self.arm_expiry();
+    }
+
+    /// Everything is read once. Locks and places of what is at work are taken before anyone can ask for them.
+    fn start_up(&mut self) {
+        // What was noted until now is part of what is read.
+        self.changes.take();
+        let executions = self.context.store.executions();
+        self.prefill(&executions);
+        let workflows = self.context.store.workflows();
+        tracing::info!(
+            workflows = workflows.len(),
+            executions = executions.len(),
+            "the supervisor starts"
+        );
+        let workflows = workflows
+            .iter()
+            .map(|workflow| uid_of(&workflow.metadata).to_owned());
+        self.agenda.extend(workflows.map(Change::Workflow));
+        let executions = executions
+            .iter()
+            .map(|execution| uid_of(&execution.metadata).to_owned());
+        self.agenda.extend(executions.map(Change::Execution));
+        let jobs = self
+            .context
+            .store
+            .job_refs()
+            .into_iter()
+            .map(|job| job.execution_uid);
+        self.agenda
+            .extend(jobs.collect::<BTreeSet<_>>().into_iter().map(Change::Jobs));
+    }
+
+    /// The pause that kept something from being started is over.
+    fn rested(&mut self, change: Change) {
+        match &change {
+            Change::Workflow(uid) => self.workflow_rested(uid),
+            Change::Execution(uid) => self.execution_rested(uid),
+            Change::Jobs(_) => {}
+        }
+        self.agenda.push_back(change);
+    }
+
+    fn again_after(&mut self, pause: Duration, change: Change) {
+        let sleep = self
+            .context
+            .clock
+            .sleep_until(later(self.context.clock.now(), pause));
+        let myself = self.myself.clone();
+        self.tasks.spawn(async move {
+            sleep.await;
+            let _ = myself.cast(SupervisorMessage::Again(change));
+        });
+    }
+
+    fn drain(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        tracing::info!("the controller stops: calls under way may end");
+        let effects = Arc::clone(&self.context.effects);
+        let deadline = later(self.context.clock.now(), DRAIN_PATIENCE);
+        let myself = self.myself.clone();
+        self.tasks.spawn(async move {
+            effects.drain(deadline).await;
+            let _ = myself.cast(SupervisorMessage::Drained);
+        });
+    }
+
+    fn stop_children(&mut self) {
+        self.myself.get_cell().stop_children(None);
+        self.stop_when_alone();
+    }
+
+    fn stop_when_alone(&self) {
+        if self.draining && self.workflow_actors.is_empty() && self.standalone_actors.is_empty() {
+            self.myself.stop(None);
+        }
+    }
+}
+
+/// Whether an object of this metadata is no newer than the version at which its machine had nothing left to do.
+fn is_finished(
+    finished: &HashMap<String, u64>,
+    uid: &str,
+    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> bool {
+    finished
+        .get(uid)
+        .is_some_and(|version| version_of(metadata) <= *version)
+}
+
+#[cfg(test)]
+mod tests;

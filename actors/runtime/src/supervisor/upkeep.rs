@@ -1,0 +1,118 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_machines::outcome::FailureClass;
+
+use super::{SupervisorMessage, SupervisorState};
+use crate::changes::Change;
+use crate::ports::Key;
+use crate::workflow_actor::later;
+
+/// Workflows that are deleted at one time, at most, so that many that expire together don't hold up the steps.
+const EXPIRIES_AT_ONCE: usize = 16;
+/// Then the next ones after this long.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
+/// What failed is tried again after this long.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+impl SupervisorState {
+    pub(super) fn note_expiry(&mut self, uid: &str, at: Timestamp) {
+        self.forget_expiry(uid);
+        self.expiries.insert((at, uid.to_owned()));
+        self.expiry_of.insert(uid.to_owned(), at);
+    }
+
+    pub(super) fn forget_expiry(&mut self, uid: &str) {
+        if let Some(at) = self.expiry_of.remove(uid) {
+            self.expiries.remove(&(at, uid.to_owned()));
+        }
+    }
+
+    pub(super) fn arm_expiry(&mut self) {
+        let next = self
+            .expiries
+            .first()
+            .map(|(at, _)| (*at).max(self.expire_not_before));
+        let myself = self.myself.clone();
+        self.timer.arm(next, false, move |key| {
+            let _ = myself.cast(SupervisorMessage::Tick(key));
+        });
+    }
+
+    /// Deletes the workflows whose time to live is over.
+    pub(super) fn expire(&mut self) {
+        let now = self.context.clock.now();
+        self.expire_not_before = later(now, EXPIRY_PAUSE);
+        let due: Vec<String> = self
+            .expiries
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .take(EXPIRIES_AT_ONCE)
+            .map(|(_, uid)| uid.clone())
+            .collect();
+        for uid in due {
+            self.forget_expiry(&uid);
+            let Some(workflow) = self.context.store.workflow(&uid) else {
+                continue;
+            };
+            let key = Key::of(&workflow.metadata);
+            let effects = Arc::clone(&self.context.effects);
+            let myself = self.myself.clone();
+            self.context.effects.spawn(&mut self.tasks, async move {
+                let deleted = match effects.delete_workflow(&key, &uid).await {
+                    Ok(()) => true,
+                    // Another one of this name by now.
+                    Err(failure) if failure.class == FailureClass::Conflict => true,
+                    Err(failure) => {
+                        tracing::warn!(workflow = %key, failure = failure.message, "a workflow whose time to live is over could not be deleted");
+                        false
+                    }
+                };
+                let _ = myself.cast(SupervisorMessage::Expired { uid, deleted });
+            });
+        }
+    }
+
+    pub(super) fn expired(&mut self, uid: String, deleted: bool) {
+        if !deleted && self.context.store.workflow(&uid).is_some() {
+            let at = later(self.context.clock.now(), TRY_AGAIN);
+            self.note_expiry(&uid, at);
+        }
+    }
+
+    /// Nobody runs this execution: has it Jobs that nobody answers for? What the store says only raises the question.
+    pub(super) fn sweep_jobs_of(&mut self, execution_uid: &str) {
+        let gone = self.context.store.execution(execution_uid).is_none();
+        for job in self.context.store.job_refs_of(execution_uid) {
+            if job.view.deleting || !(gone || job.view.live) || !self.sweeping.insert(job.view.uid.clone()) {
+                continue;
+            }
+            let effects = Arc::clone(&self.context.effects);
+            let myself = self.myself.clone();
+            self.context.effects.spawn(&mut self.tasks, async move {
+                let done = match effects.sweep(&job).await {
+                    Ok(_) => true,
+                    Err(failure) if failure.class == FailureClass::Conflict => true,
+                    Err(failure) => {
+                        tracing::warn!(
+                            job = job.view.name,
+                            failure = failure.message,
+                            "a Job without an owner could not be looked at"
+                        );
+                        false
+                    }
+                };
+                let (job, execution) = (job.view.uid, job.execution_uid);
+                let _ = myself.cast(SupervisorMessage::Swept { job, execution, done });
+            });
+        }
+    }
+
+    pub(super) fn swept(&mut self, job: &str, execution: String, done: bool) {
+        self.sweeping.remove(job);
+        if !done {
+            self.again_after(TRY_AGAIN, Change::Jobs(execution));
+        }
+    }
+}
