@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
@@ -13,6 +14,9 @@ use tokio::task::JoinSet;
 use super::Ending;
 use super::life::{Node, Outcome};
 use super::schedule::choose;
+
+/// Killing a process takes a moment, writing the last word a little longer.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How far a pod has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +83,9 @@ impl Table {
         for entry in self.pods.values() {
             entry.ending.send_replace(Ending::Stopped);
         }
-        while self.tasks.join_next().await.is_some() {}
+        // A report that no API server takes is given up.
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(STOP_TIMEOUT, all_ended).await;
     }
 
     fn on_node_event(&mut self, event: Result<watcher::Event<NodeObject>, watcher::Error>) {

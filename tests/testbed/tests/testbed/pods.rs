@@ -305,3 +305,81 @@ async fn a_deleted_pods_process_is_gone_before_the_pod_is() {
     let run = &bed.runs_of(&pods)[0];
     assert!(run.ended.is_some() && run.exit_code.is_none(), "{run:?}");
 }
+
+/// A drain as an executor does it: it tolerates cordoned nodes, prefers another node than its target, and leaves
+/// executors' pods alone.
+#[tokio::test]
+async fn a_drain_evicts_from_its_node_and_runs_on_another() {
+    let bed = bed().await;
+    bed.namespace("drain").await;
+    bed.control_plane
+        .apply_yaml(DRAIN)
+        .await
+        .expect("the rights and a pod on the node");
+    let api = Namespaced::new(&bed.client().await, "drain");
+    eventually("a running pod", async || {
+        let pod = api.pods.get("evicted").await.expect("the pod");
+        (phase(&pod) == "Running").then_some(())
+    })
+    .await;
+    let args = [
+        "drain",
+        "node-3",
+        "--grace-period=5",
+        "--ignore-daemonsets=true",
+        "--force=true",
+        "--timeout=40s",
+        "--pod-selector=!kubernaut.io/execution-uid",
+    ];
+    let mut drain = job("drain", "drainer", &args, &json!({}));
+    let template = &mut drain.spec.as_mut().expect("a spec").template;
+    let labels = template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
+    labels.insert("kubernaut.io/execution-uid".into(), "1".into());
+    let spec = template.spec.as_mut().expect("a pod spec");
+    let other_node =
+        json!({"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["node-3"]}]});
+    let preferred = json!({"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 100, "preference": other_node}]});
+    spec.affinity = serde_json::from_value(json!({"nodeAffinity": preferred})).expect("an affinity");
+    spec.tolerations = serde_json::from_value(json!([
+        {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}]))
+    .expect("a toleration");
+    api.create(&drain).await;
+    assert_eq!(api.end_of("drain").await.0, "Complete");
+    assert_eq!(api.pods.get_opt("evicted").await.expect("an answer"), None);
+    let node = api.pods_of("drain").await[0]
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.clone());
+    assert_ne!(node.as_deref(), Some("node-3"));
+}
+
+const DRAIN: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: drainer, namespace: drain}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: drainer}
+rules:
+- {apiGroups: [''], resources: [nodes], verbs: [get, patch]}
+- {apiGroups: [''], resources: [pods], verbs: [get, list]}
+- {apiGroups: [''], resources: [pods/eviction], verbs: [create]}
+- {apiGroups: [apps], resources: [daemonsets], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: drainer}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: drainer}
+subjects: [{kind: ServiceAccount, name: drainer, namespace: drain}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: evicted, namespace: drain}
+spec: {nodeName: node-3, containers: [{name: web, image: example.test/web}]}
+";

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions};
+use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, Part};
 use serde_json::json;
 
 use crate::scene::{Namespaced, SCALE, SCENE, eventually, job, phase, terminated};
@@ -80,6 +80,16 @@ async fn a_restart_runs_no_pod_twice_and_loses_none() {
         .as_ref()
         .and_then(|spec| spec.node_name.clone());
     assert_eq!(node.as_deref(), Some("node-2"));
+
+    control_plane.kill_part(Part::ApiServer).await.expect("killed");
+    control_plane.start_part(Part::ApiServer).await.expect("started");
+    api.create(&job("after", "scaler", &["get", "deployment/web"], &json!({})))
+        .await;
+    assert_eq!(
+        api.end_of("after").await.0,
+        "Complete",
+        "a fake kubelet outlives its API server"
+    );
 }
 
 async fn running_web(api: &Namespaced) -> Option<Pod> {

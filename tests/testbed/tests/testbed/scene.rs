@@ -28,10 +28,17 @@ pub(crate) async fn bed() -> &'static Bed {
             ..ControlPlaneOptions::default()
         };
         let control_plane = ControlPlane::start(options).await.expect("a control plane");
-        let options = FakeKubeletOptions::default().with_script(script_of);
-        let kubelet = FakeKubelet::start(&control_plane, options)
+        let options = FakeKubeletOptions {
+            nodes: 3,
+            ..FakeKubeletOptions::default()
+        };
+        let kubelet = FakeKubelet::start(&control_plane, options.with_script(script_of)).await;
+        let kubelet = kubelet.expect("a fake kubelet");
+        // For the test that drains it: no other test's pods come there.
+        control_plane
+            .run_kubectl(&["cordon", "node-3"])
             .await
-            .expect("a fake kubelet");
+            .expect("cordoned");
         Bed {
             control_plane,
             kubelet,
