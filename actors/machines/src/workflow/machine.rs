@@ -405,7 +405,6 @@ impl WorkflowMachine {
                     let question = self.question(&plan);
                     self.call(Purpose::Rights, ApiCommand::CheckRights(question), out);
                 }
-                Flow::Wait
             }
             Some(Err(message)) => {
                 let message = message.clone();
