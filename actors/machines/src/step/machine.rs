@@ -180,7 +180,7 @@ impl StepMachine {
         let now = micros(now);
         let mut out = Vec::new();
         match event {
-            StepEvent::Observed(execution) => self.observe(execution),
+            StepEvent::Observed(execution) => self.observe(execution, &mut out),
             StepEvent::Gone => self.gone = true,
             StepEvent::JobsObserved(views) => self.observe_jobs(views),
             StepEvent::Finished { id, result } => match self.inflight {
@@ -220,7 +220,7 @@ impl StepMachine {
         &self.execution
     }
 
-    fn observe(&mut self, execution: Arc<KubernetesExecution>) {
+    fn observe(&mut self, execution: Arc<KubernetesExecution>, out: &mut Vec<StepCommand>) {
         if execution.metadata.uid != self.execution.metadata.uid {
             self.gone = true;
             return;
@@ -233,12 +233,11 @@ impl StepMachine {
         }
         self.refetch = false;
         let status = execution.status.clone().unwrap_or_default();
-        self.execution = execution;
         if self.dirty && status == self.draft {
-            // Our own write, seen before its answer.
-            self.persisted = status;
-            return;
+            // Our own write, whose answer is late or lost.
+            return self.written(execution, out);
         }
+        self.execution = execution;
         if status != self.persisted {
             // Somebody else wrote the status: what was remembered may no longer be true.
             self.forget();
@@ -289,11 +288,18 @@ impl StepMachine {
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(&answer),
             (Purpose::Before { locked }, ApiOutcome::Facts(facts)) => self.before_read(locked, &facts),
-            (Purpose::Write, ApiOutcome::Execution(execution)) => self.written(execution, out),
-            (Purpose::Finalizers, ApiOutcome::Execution(execution)) => self.observe(execution),
+            (Purpose::Write, ApiOutcome::Execution(execution)) => {
+                // Seen through the watch before? Then it was taken in there.
+                if self.dirty {
+                    self.written(execution, out);
+                } else {
+                    self.observe(execution, out);
+                }
+            }
+            (Purpose::Finalizers, ApiOutcome::Execution(execution)) => self.observe(execution, out),
             (Purpose::Refetch, ApiOutcome::FoundExecution(Some(execution))) => {
                 self.refetch = false;
-                self.observe(execution);
+                self.observe(execution, out);
             }
             (Purpose::Refetch, ApiOutcome::FoundExecution(None)) => self.gone = true,
             (Purpose::CreateJob, ApiOutcome::JobCreated { job, fresh }) => self.job_created(*job, fresh, out),
