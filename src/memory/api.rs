@@ -539,6 +539,7 @@ pub(super) fn options(request: &ApiRequest) -> WriteOptions {
         strict: request.query("fieldValidation") == "Strict",
         keep_status: false,
         by_patch: false,
+        trusted: false,
     }
 }
 
