@@ -1,2 +1,5 @@
-//! kubernaut.
-fn main() {}
+//! The `kubernaut` program.
+
+fn main() -> std::process::ExitCode {
+    kubernaut::cli::main()
+}

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::ports::Clock;
 
 /// Longest sleep before the wall clock is looked at again: a jump of the clock is noticed after that.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Sleeps by tokio's timer.
 ///

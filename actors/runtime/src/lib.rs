@@ -25,4 +25,5 @@ mod timer;
 pub use changes::{Change, Changes};
 pub use clock::TokioClock;
 pub use context::{Context, FaultHook, Limits, Ports};
+pub use ractor::SpawnErr as StartError;
 pub use supervisor::SupervisorHandle;

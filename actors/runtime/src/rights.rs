@@ -1,6 +1,6 @@
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use dashmap::DashMap;
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_machines::actions::AccessRequest;
 
@@ -8,7 +8,7 @@ use crate::ports::Account;
 
 /// How long a yes counts: a workflow's steps ask for the same within seconds, and a right that is taken away must
 /// not live on for long (the figure of the executor's specification).
-pub(crate) const YES_COUNTS_FOR: Duration = Duration::from_secs(30);
+const YES_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(30);
 
 /// From this size on, answers that no longer count are thrown out.
 const SWEEP_AT: usize = 4096;
@@ -16,11 +16,11 @@ const SWEEP_AT: usize = 4096;
 /// Answers that were yes. A no is asked again each time, so that a right that is given helps at once.
 #[derive(Default)]
 pub(crate) struct RightsCache {
-    until: DashMap<Question, Timestamp>,
+    until: Mutex<BTreeMap<Question, Timestamp>>,
 }
 
 /// What was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Question {
     Exists(Account),
     May(Account, AccessRequest),
@@ -28,16 +28,37 @@ pub(crate) enum Question {
 
 impl RightsCache {
     pub(crate) fn is_yes(&self, question: &Question, now: Timestamp) -> bool {
-        self.until.get(question).is_some_and(|until| now < *until)
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get(question).is_some_and(|until| now < *until)
     }
 
     pub(crate) fn note_yes(&self, question: Question, now: Timestamp) {
-        if self.until.len() >= SWEEP_AT {
-            self.until.retain(|_, until| now < *until);
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.len() >= SWEEP_AT {
+            until.retain(|_, until| now < *until);
         }
-        let span = SignedDuration::try_from(YES_COUNTS_FOR).unwrap_or(SignedDuration::ZERO);
-        if let Ok(until) = now.checked_add(span) {
-            self.until.insert(question, until);
+        if let Ok(end) = now.checked_add(YES_COUNTS_FOR) {
+            until.insert(question, end);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_yes_counts_for_thirty_seconds() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let account = Account {
+            namespace: "shop".to_owned(),
+            name: "default".to_owned(),
+        };
+        let question = Question::Exists(account);
+        let cache = RightsCache::default();
+        assert!(!cache.is_yes(&question, now));
+        cache.note_yes(question.clone(), now);
+        assert!(cache.is_yes(&question, now + SignedDuration::from_secs(29)));
+        assert!(!cache.is_yes(&question, now + SignedDuration::from_secs(30)));
     }
 }

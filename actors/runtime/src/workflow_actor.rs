@@ -224,7 +224,7 @@ impl WorkflowState {
                 self.look(&mut events);
             }
             WorkflowMessage::Finished { id, result } => {
-                events.push_back(WorkflowEvent::Finished { id, result })
+                events.push_back(WorkflowEvent::Finished { id, result });
             }
             WorkflowMessage::Reported(execution) => events.push_back(WorkflowEvent::StepObserved(execution)),
             WorkflowMessage::Claimed { uid, claim } => self.claimed(myself, &uid, claim).await,
@@ -330,26 +330,23 @@ impl WorkflowState {
         if self.ended.get(&uid).is_some_and(|ended| version <= *ended) {
             return;
         }
-        match self.steps.get_mut(&uid) {
-            Some(step) => {
-                let newer = version > version_of(&step.execution.metadata);
-                if newer {
-                    step.execution = execution;
-                }
-                if !(newer && matches!(step.run, Run::GivenUp)) {
-                    return;
-                }
-                step.run = Run::Claiming;
-                step.restarts = Restarts::default();
+        if let Some(step) = self.steps.get_mut(&uid) {
+            let newer = version > version_of(&step.execution.metadata);
+            if newer {
+                step.execution = execution;
             }
-            None => {
-                let step = Step {
-                    execution,
-                    run: Run::Claiming,
-                    restarts: Restarts::default(),
-                };
-                self.steps.insert(uid.clone(), step);
+            if !(newer && matches!(step.run, Run::GivenUp)) {
+                return;
             }
+            step.run = Run::Claiming;
+            step.restarts = Restarts::default();
+        } else {
+            let step = Step {
+                execution,
+                run: Run::Claiming,
+                restarts: Restarts::default(),
+            };
+            self.steps.insert(uid.clone(), step);
         }
         self.claim(myself, uid);
     }

@@ -223,7 +223,7 @@ impl SupervisorState {
             } => {
                 self.run_ended(uid, number, finished_at);
             }
-            SupervisorMessage::Expired { uid, deleted } => self.expired(uid, deleted),
+            SupervisorMessage::Expired { uid, deleted } => self.expired(&uid, deleted),
             SupervisorMessage::Swept { job, execution, done } => self.swept(&job, execution, done),
             SupervisorMessage::Tick(key) => {
                 if !self.timer.is_due(key) {

@@ -74,10 +74,10 @@ impl SupervisorState {
         }
     }
 
-    pub(super) fn expired(&mut self, uid: String, deleted: bool) {
-        if !deleted && self.context.store.workflow(&uid).is_some() {
+    pub(super) fn expired(&mut self, uid: &str, deleted: bool) {
+        if !deleted && self.context.store.workflow(uid).is_some() {
             let at = later(self.context.clock.now(), TRY_AGAIN);
-            self.note_expiry(&uid, at);
+            self.note_expiry(uid, at);
         }
     }
 

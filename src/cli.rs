@@ -1,0 +1,78 @@
+//! The command line: one module a subcommand.
+
+mod completion;
+mod controller;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs remediation workflows in Kubernetes: typed steps, one checked Job each, nothing lost and nothing repeated.
+#[derive(Parser, Debug)]
+#[command(
+    name = "kubernaut",
+    version,
+    max_term_width = 110,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the controller in, or beside, a cluster
+    ///
+    /// Watches WorkflowExecutions and KubernetesExecutions in all namespaces and runs them. The CRDs and the ServiceAccounts
+    /// of the actions must be installed (deploy/base). SIGTERM and SIGINT end it in order: calls under way may end; Jobs that
+    /// run go on, and the next controller takes them up.
+    Controller(Box<crate::config::ControllerOptions>),
+    /// Print completions for a shell
+    ///
+    /// For bash: source <(kubernaut completion bash)
+    Completion(completion::CompletionOptions),
+}
+
+/// Runs the program with the process's arguments. 0: it did what was asked; 1: it could not; 2: the arguments are wrong.
+pub fn main() -> ExitCode {
+    // clap prints help and errors itself, and exits with 0 or 2.
+    let Cli { command } = Cli::parse();
+    let done = match command {
+        Command::Controller(options) => controller::controller(&options),
+        Command::Completion(options) => completion::completion(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and what caused it, in one line, for a person.
+#[expect(clippy::print_stderr, reason = "the log may not have started")]
+fn complain(error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    eprintln!("error: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,75 @@
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use kubernaut_actors::TokioClock;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::ControllerOptions;
+use crate::http::{self, Readiness};
+use crate::telemetry::{Telemetry, start_logging};
+use crate::{World, run};
+
+/// A watch is silent for a minute at most (bookmarks), and ends after five: a connection that is silent for longer is
+/// dead.
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
+
+pub(super) fn controller(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
+    start_logging(&options.telemetry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(controlled(options))
+}
+
+async fn controlled(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
+    // Before anything else, so that a signal during the start counts.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "asked to stop");
+    };
+    let client = Client::try_from(connection(options).await?)?;
+    let world = World::new(
+        Arc::new(TokioClock::system()),
+        Arc::new(Telemetry::default()),
+        Readiness::default(),
+    );
+    let listener = http::bind(options.http_address)
+        .await
+        .map_err(|error| format!("--http-address={}: {error}", options.http_address))?;
+    let probes = tokio::spawn(http::serve(
+        listener,
+        world.readiness.clone(),
+        Arc::clone(&world.telemetry),
+    ));
+    let ended = run(&options.run, client, world, shutdown).await;
+    probes.abort();
+    Ok(ended?)
+}
+
+/// How the API server is reached: the kubeconfig that was named, else the pod's account, else the usual kubeconfig.
+async fn connection(options: &ControllerOptions) -> Result<Config, Box<dyn Error>> {
+    let mut config = match &options.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path)
+                .map_err(|error| format!("--kubeconfig={}: {error}", path.display()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+        }
+        None => match Config::incluster() {
+            Ok(config) => config,
+            Err(_) => Config::infer().await.map_err(|error| {
+                format!("no cluster was found: {error}; name a file with --kubeconfig, or run it in a pod")
+            })?,
+        },
+    };
+    // Its retries would repeat writes without the machines' knowledge, and take minutes.
+    config.default_retry = false;
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    Ok(config)
+}

@@ -1,0 +1,352 @@
+//! Every setting, typed. Flags and the environment are read here and nowhere else.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use kubernaut_actors::Limits;
+use kubernaut_machines::Settings;
+use kubernaut_machines::duration::parse_go;
+
+/// Where a pod finds the namespace it runs in.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// The namespace of the manifests, where the controller runs outside a cluster.
+const DEFAULT_NAMESPACE: &str = "kubernaut-system";
+
+/// How workflows and steps are run: the same for a controller in a cluster and for one that brings its own.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "How steps are run")]
+pub struct RunOptions {
+    /// Namespace where Jobs run, with the ServiceAccounts that act on targets. Change it when the manifests were
+    /// installed with another one
+    #[arg(
+        long,
+        env = "KUBERNAUT_EXECUTOR_NAMESPACE",
+        default_value = "kubernaut-executor",
+        value_name = "NAMESPACE"
+    )]
+    pub executor_namespace: String,
+
+    /// Namespace of the controller; no workflow may live there. Default: the pod's own, else kubernaut-system
+    #[arg(long, env = "KUBERNAUT_CONTROLLER_NAMESPACE", value_name = "NAMESPACE")]
+    pub controller_namespace: Option<String>,
+
+    /// Namespaces in which nothing is acted on and no workflow may live, separated by commas. The controller's and the
+    /// executor's are always among them
+    #[arg(
+        long,
+        env = "KUBERNAUT_PROTECTED_NAMESPACES",
+        value_delimiter = ',',
+        default_values = ["kube-system", "kube-public", "kube-node-lease"],
+        value_name = "NAMESPACES"
+    )]
+    pub protected_namespaces: Vec<String>,
+
+    /// Name of this cluster: steps with another targetCluster are refused. Unset, steps of any targetCluster are run here,
+    /// with a warning. Set it where workflows for several clusters are written
+    #[arg(long, env = "KUBERNAUT_CLUSTER_NAME", value_name = "NAME")]
+    pub cluster_name: Option<String>,
+
+    /// Image of the Jobs: kubectl and nothing else. Change it for a mirror, or to keep kubectl within one minor
+    /// version of the API server
+    #[arg(
+        long,
+        env = "KUBERNAUT_KUBECTL_IMAGE",
+        default_value = "registry.k8s.io/kubectl:v1.35.4",
+        value_name = "IMAGE"
+    )]
+    pub kubectl_image: String,
+
+    /// Longest timeout that a step may ask for, such as 15m. Raise it for slow drains
+    #[arg(long, env = "KUBERNAUT_MAX_STEP_TIMEOUT", default_value = "15m", value_parser = parse_go, value_name = "DURATION")]
+    pub max_step_timeout: Duration,
+
+    /// How long a finished Job stays for people to look at, such as 1h
+    #[arg(long, env = "KUBERNAUT_JOB_TTL", default_value = "1h", value_parser = parse_go, value_name = "DURATION")]
+    pub job_ttl: Duration,
+
+    /// Whether a step is completed only when its outcome was seen in the cluster. false trusts kubectl's exit code
+    #[arg(
+        long,
+        env = "KUBERNAUT_VERIFICATION",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub verification: bool,
+
+    /// How long an outcome may take to become true after the Job, such as 2m. A Deployment gets at least its own
+    /// progress deadline. Raise it for slow rollouts that have none
+    #[arg(long, env = "KUBERNAUT_VERIFICATION_TIMEOUT", default_value = "2m", value_parser = parse_go, value_name = "DURATION")]
+    pub verification_timeout: Duration,
+
+    /// Act on objects that Argo CD or Flux manage, which may undo the change. Without it such steps fail
+    #[arg(
+        long,
+        env = "KUBERNAUT_ALLOW_GITOPS_MANAGED",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub allow_gitops_managed: bool,
+
+    /// Kinds that apply-manifest may apply, separated by commas, such as ConfigMap,apps/Deployment. Empty refuses every
+    /// manifest. The apply-manifest ServiceAccount needs rights for the same kinds
+    #[arg(
+        long,
+        env = "KUBERNAUT_APPLY_MANIFEST_KINDS",
+        value_delimiter = ',',
+        value_name = "KINDS"
+    )]
+    pub apply_manifest_kinds: Vec<String>,
+
+    /// Whose rights a step needs. `rights`: those of the ServiceAccount that the workflow names. `none`: whoever may
+    /// create a workflow may do everything; only for clusters with one tenant
+    #[arg(
+        long,
+        env = "KUBERNAUT_AUTHORIZATION",
+        default_value = "rights",
+        value_name = "MODE"
+    )]
+    pub authorization: Authorization,
+
+    /// How long a workflow is watched after its last step, such as 30s; 0s ends it at once
+    #[arg(long, env = "KUBERNAUT_MONITORING_WINDOW", default_value = "0s", value_parser = parse_go, value_name = "DURATION")]
+    pub monitoring_window: Duration,
+
+    /// Most Jobs that run at the same time; further steps wait, fair by namespace. A Job's time runs while its pod waits
+    /// for a node: keep it within what the nodes can run
+    #[arg(long, env = "KUBERNAUT_MAX_RUNNING_JOBS", default_value_t = 50, value_parser = at_least_one, value_name = "NUMBER")]
+    pub max_running_jobs: usize,
+
+    /// Most calls to the API server at the same time. Lower it where the API server throttles the controller
+    #[arg(long, env = "KUBERNAUT_API_CONCURRENCY", default_value_t = 32, value_parser = at_least_one, value_name = "NUMBER")]
+    pub api_concurrency: usize,
+}
+
+/// Whose rights a step needs.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// The workflow's ServiceAccount must be allowed to do what the step does.
+    Rights,
+    /// Nobody is asked.
+    None,
+}
+
+/// What a process says about itself.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What it says about itself")]
+pub struct TelemetryOptions {
+    /// Form of the log: text for people, json for machines
+    #[arg(
+        long,
+        env = "KUBERNAUT_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, or directives such as info,kubernaut=debug
+    #[arg(
+        long,
+        env = "KUBERNAUT_LOG_LEVEL",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
+    pub log_level: String,
+}
+
+/// Form of the log.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A controller in, or beside, a cluster.
+#[derive(Args, Clone, Debug)]
+pub struct ControllerOptions {
+    /// Kubeconfig file. Default: the pod's ServiceAccount, else KUBECONFIG, else ~/.kube/config
+    #[arg(long, env = "KUBERNAUT_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Address of /livez, /readyz and /metrics
+    #[arg(
+        long,
+        env = "KUBERNAUT_HTTP_ADDRESS",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS"
+    )]
+    pub http_address: SocketAddr,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub run: RunOptions,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub telemetry: TelemetryOptions,
+}
+
+impl RunOptions {
+    /// What decisions depend on.
+    pub fn settings(&self) -> Settings {
+        let controller = self.controller_namespace.clone().unwrap_or_else(own_namespace);
+        let mut protected: BTreeSet<String> = self
+            .protected_namespaces
+            .iter()
+            .map(|name| name.trim().to_owned())
+            .collect();
+        protected.insert(controller);
+        protected.insert(self.executor_namespace.clone());
+        protected.remove("");
+        Settings {
+            cluster_name: self.cluster_name.clone().filter(|name| !name.is_empty()),
+            executor_namespace: self.executor_namespace.clone(),
+            protected_namespaces: protected,
+            kubectl_image: self.kubectl_image.clone(),
+            max_step_timeout: self.max_step_timeout,
+            job_ttl_seconds: i32::try_from(self.job_ttl.as_secs()).unwrap_or(i32::MAX),
+            verification: self.verification,
+            verification_timeout: self.verification_timeout,
+            allow_gitops_managed: self.allow_gitops_managed,
+            apply_manifest_kinds: self
+                .apply_manifest_kinds
+                .iter()
+                .map(|kind| kind.trim().to_owned())
+                .filter(|kind| !kind.is_empty())
+                .collect(),
+            authorization: self.authorization == Authorization::Rights,
+            monitoring_window: self.monitoring_window,
+        }
+    }
+
+    /// How much at the same time.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_running_jobs: self.max_running_jobs,
+            api_concurrency: self.api_concurrency,
+        }
+    }
+}
+
+fn own_namespace() -> String {
+    let found = std::fs::read_to_string(NAMESPACE_FILE).ok();
+    let found = found
+        .map(|text| text.trim().to_owned())
+        .filter(|name| !name.is_empty());
+    found.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: ControllerOptions,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<ControllerOptions, clap::Error> {
+        Command::try_parse_from(std::iter::once("kubernaut").chain(arguments.iter().copied()))
+            .map(|command| command.options)
+    }
+
+    #[test]
+    fn without_flags_the_settings_are_the_documented_defaults() {
+        let options = parse(&["--controller-namespace=kubernaut-system"]).unwrap();
+        assert_eq!(options.run.settings(), Settings::default());
+        assert_eq!(options.run.limits(), Limits::default());
+        assert_eq!(options.http_address.port(), 8080);
+    }
+
+    #[test]
+    fn every_setting_has_a_flag() {
+        let options = parse(&[
+            "--executor-namespace=jobs",
+            "--controller-namespace=me",
+            "--protected-namespaces=a,b",
+            "--cluster-name=east",
+            "--kubectl-image=mirror/kubectl:v1",
+            "--max-step-timeout=1h30m",
+            "--job-ttl=90s",
+            "--verification=false",
+            "--verification-timeout=5m",
+            "--allow-gitops-managed",
+            "--apply-manifest-kinds=ConfigMap,apps/Deployment",
+            "--authorization=none",
+            "--monitoring-window=30s",
+            "--max-running-jobs=7",
+        ])
+        .unwrap();
+        let expected = Settings {
+            cluster_name: Some("east".to_owned()),
+            executor_namespace: "jobs".to_owned(),
+            protected_namespaces: ["a", "b", "me", "jobs"].into_iter().map(str::to_owned).collect(),
+            kubectl_image: "mirror/kubectl:v1".to_owned(),
+            max_step_timeout: Duration::from_mins(90),
+            job_ttl_seconds: 90,
+            verification: false,
+            verification_timeout: Duration::from_mins(5),
+            allow_gitops_managed: true,
+            apply_manifest_kinds: vec!["ConfigMap".to_owned(), "apps/Deployment".to_owned()],
+            authorization: false,
+            monitoring_window: Duration::from_secs(30),
+        };
+        assert_eq!(options.run.settings(), expected);
+        assert_eq!(options.run.limits().max_running_jobs, 7);
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_the_flag_and_the_text() {
+        for (argument, text) in [
+            ("--max-step-timeout=soon", "soon"),
+            ("--max-running-jobs=0", "at least 1"),
+            ("--authorization=maybe", "maybe"),
+            ("--http-address=here", "here"),
+        ] {
+            let error = parse(&[argument]).err().unwrap().to_string();
+            let flag = argument.split('=').next().unwrap();
+            assert!(error.contains(flag) && error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_help_and_an_environment_variable() {
+        use clap::CommandFactory;
+        for argument in Command::command().get_arguments() {
+            let Some(flag) = argument.get_long().filter(|flag| *flag != "help") else {
+                continue;
+            };
+            assert!(argument.get_help().is_some(), "--{flag} has no help");
+            let variable = argument
+                .get_env()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            assert_eq!(
+                variable,
+                format!("KUBERNAUT_{}", flag.replace('-', "_").to_uppercase())
+            );
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! The only writer: every call to the API server but the watches.
+
+mod events;
+mod failure;
+mod kinds;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures::FutureExt;
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use kube::api::{
+    Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
+use kube::{Client, ResourceExt};
+use kubernaut_actors::ports::{Account, Answer, Clock, ClusterApi, Key, Subject};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_machines::actions::AccessRequest;
+use kubernaut_machines::job_view::{JobView, view};
+use kubernaut_machines::outcome::{ApiFailure, EventRecord, FailureClass};
+use kubernaut_machines::reads::{Facts, Read};
+use serde_json::{Value, json};
+
+use crate::telemetry::Telemetry;
+use failure::{already_exists, code_of, failure_of, is_unknown_kind};
+
+/// Who writes, as managedFields and events say it.
+pub const MANAGER: &str = "kubernaut";
+
+/// The API server through a kube client.
+///
+/// # Caveats
+/// The client must not retry by itself (`Config::default_retry = false`): its retries take minutes, and the machines
+/// would not know of a write that was made twice. Deadlines are the caller's.
+pub struct KubeApi {
+    client: Client,
+    executor_namespace: String,
+    telemetry: Arc<Telemetry>,
+    clock: Arc<dyn Clock>,
+    /// Makes the names of events unique: the time of the start and a number.
+    started: Timestamp,
+    events: AtomicU64,
+}
+
+impl KubeApi {
+    /// Through this client; Jobs and payloads are in `executor_namespace`.
+    pub fn new(
+        client: Client,
+        executor_namespace: String,
+        telemetry: Arc<Telemetry>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let started = clock.now();
+        Self {
+            client,
+            executor_namespace,
+            telemetry,
+            clock,
+            started,
+            events: AtomicU64::new(0),
+        }
+    }
+
+    async fn counted<T>(
+        &self,
+        verb: &'static str,
+        resource: &'static str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, kube::Error> {
+        let mut counting = Counting {
+            telemetry: &self.telemetry,
+            verb,
+            resource,
+            code: 0,
+        };
+        let result = call.await;
+        counting.code = code_of(verb, result.as_ref().err());
+        result
+    }
+
+    async fn get<T>(
+        &self,
+        resource: &'static str,
+        call: impl Future<Output = kube::Result<Option<T>>>,
+    ) -> Result<Option<T>, ApiFailure> {
+        self.counted("get", resource, call)
+            .await
+            .map_err(|error| failure_of("get", error))
+    }
+
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &self.executor_namespace)
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.executor_namespace)
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.executor_namespace)
+    }
+
+    fn executions(&self, namespace: &str) -> Api<KubernetesExecution> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn workflows(&self, namespace: &str) -> Api<WorkflowExecution> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn find_execution(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<KubernetesExecution>>, ApiFailure> {
+        let api = self.executions(namespace);
+        Ok(self
+            .get("kubernetesexecutions", api.get_opt(name))
+            .await?
+            .map(shared))
+    }
+
+    async fn make_execution(
+        &self,
+        execution: &KubernetesExecution,
+    ) -> Result<(Arc<KubernetesExecution>, bool), ApiFailure> {
+        let (namespace, name) = (execution.namespace().unwrap_or_default(), execution.name_any());
+        let api = self.executions(&namespace);
+        let parameters = post();
+        let error = match self
+            .counted(
+                "create",
+                "kubernetesexecutions",
+                api.create(&parameters, execution),
+            )
+            .await
+        {
+            Ok(made) => return Ok((shared(made), true)),
+            Err(error) => error,
+        };
+        if !already_exists(&error) {
+            return Err(failure_of("create", error));
+        }
+        match self.find_execution(&namespace, &name).await? {
+            Some(found) => Ok((found, false)),
+            None => Err(vanished("kubernetesexecution", &name)),
+        }
+    }
+
+    async fn make_job(&self, job: &Job, secret: Option<&Secret>) -> Result<(JobView, bool), ApiFailure> {
+        if let Some(secret) = secret {
+            self.make_secret(secret).await?;
+        }
+        let name = job.name_any();
+        let parameters = post();
+        let jobs = self.jobs();
+        let error = match self
+            .counted("create", "jobs", jobs.create(&parameters, job))
+            .await
+        {
+            Ok(made) => {
+                let view = view(&name, Some(&made), &[]);
+                return view
+                    .map(|view| (view, true))
+                    .ok_or_else(|| vanished("job", &name));
+            }
+            Err(error) => error,
+        };
+        if !already_exists(&error) {
+            return Err(failure_of("create", error));
+        }
+        let uid = job
+            .labels()
+            .get(names::LABEL_EXECUTION_UID)
+            .cloned()
+            .unwrap_or_default();
+        match self.find_job(&name, &uid).await? {
+            Some(found) => Ok((found, false)),
+            None => Err(vanished("job", &name)),
+        }
+    }
+
+    /// A Secret of that name counts when it was made for the same execution: its content follows from the record.
+    async fn make_secret(&self, secret: &Secret) -> Result<(), ApiFailure> {
+        let secrets = self.secrets();
+        let parameters = post();
+        let made = self
+            .counted("create", "secrets", secrets.create(&parameters, secret))
+            .await;
+        let Err(error) = made else {
+            return Ok(());
+        };
+        if !already_exists(&error) {
+            return Err(failure_of("create", error));
+        }
+        let name = secret.name_any();
+        let found = self.get("secrets", secrets.get_opt(&name)).await?;
+        let ours = secret.labels().get(names::LABEL_EXECUTION_UID);
+        match found {
+            Some(found) if ours.is_some() && found.labels().get(names::LABEL_EXECUTION_UID) == ours => Ok(()),
+            Some(_) => Err(ApiFailure {
+                class: FailureClass::Rejected,
+                message: format!(
+                    "secret {}/{name} exists and was not made for this execution",
+                    self.executor_namespace
+                ),
+            }),
+            None => Err(vanished("secret", &name)),
+        }
+    }
+
+    async fn find_job(&self, name: &str, execution_uid: &str) -> Result<Option<JobView>, ApiFailure> {
+        let (jobs, pods) = (self.jobs(), self.pods());
+        let selector =
+            ListParams::default().labels(&format!("{}={execution_uid}", names::LABEL_EXECUTION_UID));
+        // The Job first: pods that are listed later than their Job never make it look more alive than it is.
+        let job = self.get("jobs", jobs.get_opt(name)).await?;
+        let pods = self.counted("list", "pods", pods.list(&selector)).await;
+        let pods = pods.map_err(|error| failure_of("list", error))?;
+        Ok(view(name, job.as_ref(), &pods.items))
+    }
+
+    async fn remove_secret(&self, name: &str, execution_uid: &str) -> Result<(), ApiFailure> {
+        let secrets = self.secrets();
+        let Some(found) = self.get("secrets", secrets.get_opt(name)).await? else {
+            return Ok(());
+        };
+        if found
+            .labels()
+            .get(names::LABEL_EXECUTION_UID)
+            .is_none_or(|uid| uid != execution_uid)
+        {
+            return Ok(());
+        }
+        let parameters = DeleteParams {
+            preconditions: Some(precondition(found.uid())),
+            ..DeleteParams::default()
+        };
+        absent_is_success(
+            self.counted("delete", "secrets", secrets.delete(name, &parameters))
+                .await,
+        )
+    }
+
+    async fn read_one(&self, read: Read) -> Result<(Read, Vec<Value>), ApiFailure> {
+        let (verb, kind, request) = match &read {
+            Read::Get {
+                api_version,
+                kind,
+                namespace,
+                name,
+            } => (
+                "get",
+                kind,
+                kinds::get(api_version, kind, namespace.as_deref(), name),
+            ),
+            Read::List {
+                api_version,
+                kind,
+                namespace,
+                label_selector,
+                field_selector,
+            } => {
+                let mut parameters = ListParams::default();
+                parameters.label_selector.clone_from(label_selector);
+                parameters.field_selector.clone_from(field_selector);
+                (
+                    "list",
+                    kind,
+                    kinds::list(api_version, kind, namespace.as_deref(), &parameters),
+                )
+            }
+        };
+        let request = request.map_err(|message| ApiFailure {
+            class: FailureClass::Rejected,
+            message,
+        })?;
+        let resource = kinds::resource_name(kind);
+        let found = match self
+            .counted(verb, resource, self.client.request::<Value>(request))
+            .await
+        {
+            Ok(mut found) if verb == "list" => match found.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            },
+            Ok(found) => vec![found],
+            Err(error) if verb == "get" && code_of(verb, Some(&error)) == 404 && !is_unknown_kind(&error) => {
+                Vec::new()
+            }
+            Err(error) => return Err(failure_of(verb, error)),
+        };
+        Ok((read, found))
+    }
+
+    async fn review(&self, account: &Account, request: &AccessRequest) -> Result<bool, ApiFailure> {
+        let Account { namespace, name } = account;
+        let optional = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(format!("system:serviceaccount:{namespace}:{name}")),
+                groups: Some(vec![
+                    "system:serviceaccounts".to_owned(),
+                    format!("system:serviceaccounts:{namespace}"),
+                    "system:authenticated".to_owned(),
+                ]),
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(request.verb.clone()),
+                    group: optional(&request.group),
+                    resource: Some(request.resource.clone()),
+                    subresource: request.subresource.clone(),
+                    namespace: request.namespace.clone(),
+                    name: request.name.clone(),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let parameters = PostParams::default();
+        let answer = self
+            .counted("create", "subjectaccessreviews", api.create(&parameters, &review))
+            .await;
+        let status = answer.map_err(|error| failure_of("create", error))?.status;
+        Ok(status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+    }
+}
+
+impl ClusterApi for KubeApi {
+    fn may<'a>(&'a self, account: &'a Account, request: &'a AccessRequest) -> Answer<'a, bool> {
+        self.review(account, request).boxed()
+    }
+
+    fn account_exists<'a>(&'a self, account: &'a Account) -> Answer<'a, bool> {
+        async move {
+            let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &account.namespace);
+            Ok(self
+                .get("serviceaccounts", api.get_opt(&account.name))
+                .await?
+                .is_some())
+        }
+        .boxed()
+    }
+
+    fn read(&self, reads: Vec<Read>) -> Answer<'_, Facts> {
+        try_join_all(reads.into_iter().map(|read| self.read_one(read)))
+            .map(|answer| answer.map(|facts| facts.into_iter().collect()))
+            .boxed()
+    }
+
+    fn patch_execution_status<'a>(
+        &'a self,
+        execution: &'a KubernetesExecution,
+        patch: &'a Value,
+    ) -> Answer<'a, Arc<KubernetesExecution>> {
+        async move {
+            let api = self.executions(&execution.namespace().unwrap_or_default());
+            let (name, parameters, patch) = (execution.name_any(), by_us(), Patch::Merge(patch));
+            let call = api.patch_status(&name, &parameters, &patch);
+            let patched = self.counted("patch", "kubernetesexecutions/status", call).await;
+            patched.map(shared).map_err(|error| failure_of("patch", error))
+        }
+        .boxed()
+    }
+
+    fn patch_workflow_status<'a>(
+        &'a self,
+        workflow: &'a WorkflowExecution,
+        patch: &'a Value,
+    ) -> Answer<'a, Arc<WorkflowExecution>> {
+        async move {
+            let api = self.workflows(&workflow.namespace().unwrap_or_default());
+            let (name, parameters, patch) = (workflow.name_any(), by_us(), Patch::Merge(patch));
+            let call = api.patch_status(&name, &parameters, &patch);
+            let patched = self.counted("patch", "workflowexecutions/status", call).await;
+            patched.map(shared).map_err(|error| failure_of("patch", error))
+        }
+        .boxed()
+    }
+
+    /// A resourceVersion belongs to one object of one uid, so it is the precondition for both.
+    fn set_finalizers<'a>(
+        &'a self,
+        execution: &'a KubernetesExecution,
+        finalizers: &'a [String],
+    ) -> Answer<'a, Arc<KubernetesExecution>> {
+        async move {
+            let api = self.executions(&execution.namespace().unwrap_or_default());
+            let patch = json!({"metadata": {
+                "resourceVersion": execution.metadata.resource_version,
+                "finalizers": finalizers,
+            }});
+            let (name, parameters, patch) = (execution.name_any(), by_us(), Patch::Merge(&patch));
+            let call = api.patch(&name, &parameters, &patch);
+            let patched = self.counted("patch", "kubernetesexecutions", call).await;
+            patched.map(shared).map_err(|error| failure_of("patch", error))
+        }
+        .boxed()
+    }
+
+    fn execution<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Answer<'a, Option<Arc<KubernetesExecution>>> {
+        self.find_execution(namespace, name).boxed()
+    }
+
+    fn workflow<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Answer<'a, Option<Arc<WorkflowExecution>>> {
+        async move {
+            let api = self.workflows(namespace);
+            Ok(self
+                .get("workflowexecutions", api.get_opt(name))
+                .await?
+                .map(shared))
+        }
+        .boxed()
+    }
+
+    fn create_execution<'a>(
+        &'a self,
+        execution: &'a KubernetesExecution,
+    ) -> Answer<'a, (Arc<KubernetesExecution>, bool)> {
+        self.make_execution(execution).boxed()
+    }
+
+    fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, (JobView, bool)> {
+        self.make_job(job, secret).boxed()
+    }
+
+    fn job<'a>(&'a self, name: &'a str, execution_uid: &'a str) -> Answer<'a, Option<JobView>> {
+        self.find_job(name, execution_uid).boxed()
+    }
+
+    fn delete_job<'a>(&'a self, name: &'a str, uid: &'a str) -> Answer<'a, ()> {
+        async move {
+            let parameters = DeleteParams {
+                propagation_policy: Some(PropagationPolicy::Foreground),
+                preconditions: Some(precondition(Some(uid.to_owned()))),
+                ..DeleteParams::default()
+            };
+            let jobs = self.jobs();
+            absent_is_success(
+                self.counted("delete", "jobs", jobs.delete(name, &parameters))
+                    .await,
+            )
+        }
+        .boxed()
+    }
+
+    fn delete_secret<'a>(&'a self, name: &'a str, execution_uid: &'a str) -> Answer<'a, ()> {
+        self.remove_secret(name, execution_uid).boxed()
+    }
+
+    fn explain_job<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>> {
+        self.explain(name).boxed()
+    }
+
+    /// In the background: the executions have their own finalizers.
+    fn delete_workflow<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()> {
+        async move {
+            let parameters = DeleteParams {
+                propagation_policy: Some(PropagationPolicy::Background),
+                preconditions: Some(precondition(Some(uid.to_owned()))),
+                ..DeleteParams::default()
+            };
+            let api = self.workflows(&key.namespace);
+            absent_is_success(
+                self.counted("delete", "workflowexecutions", api.delete(&key.name, &parameters))
+                    .await,
+            )
+        }
+        .boxed()
+    }
+
+    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord) -> Answer<'a, ()> {
+        self.post_event(subject, event).boxed()
+    }
+}
+
+/// Counts a request when it ends, with 0 when nobody waited for its answer.
+struct Counting<'a> {
+    telemetry: &'a Telemetry,
+    verb: &'static str,
+    resource: &'static str,
+    code: u16,
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.telemetry.api_request(self.verb, self.resource, self.code);
+    }
+}
+
+fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+fn by_us() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+fn precondition(uid: Option<String>) -> Preconditions {
+    Preconditions {
+        uid,
+        resource_version: None,
+    }
+}
+
+fn absent_is_success<T>(result: Result<T, kube::Error>) -> Result<(), ApiFailure> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if code_of("delete", Some(&error)) == 404 => Ok(()),
+        Err(error) => Err(failure_of("delete", error)),
+    }
+}
+
+/// It was in the way a moment ago: try again.
+fn vanished(kind: &str, name: &str) -> ApiFailure {
+    ApiFailure {
+        class: FailureClass::Throttled,
+        message: format!("{kind} {name} vanished between two calls"),
+    }
+}
+
+/// managedFields are half of an object and nobody here reads them.
+fn shared<K: ResourceExt>(mut object: K) -> Arc<K> {
+    object.meta_mut().managed_fields = None;
+    Arc::new(object)
+}

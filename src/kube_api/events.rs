@@ -1,0 +1,97 @@
+//! Events: those that are read to explain a Job, those that are published.
+
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event as CoreEvent, ObjectReference};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ListParams};
+use kubernaut_actors::ports::Subject;
+use kubernaut_crds::MicroTime;
+use kubernaut_machines::outcome::{ApiFailure, EventRecord};
+
+use super::failure::failure_of;
+use super::{KubeApi, MANAGER, post};
+
+/// Longest note of an event (events.k8s.io/v1).
+const NOTE_MAX: usize = 1024;
+
+impl KubeApi {
+    pub(super) async fn explain(&self, name: &str) -> Result<Vec<String>, ApiFailure> {
+        let events: Api<CoreEvent> = Api::namespaced(self.client.clone(), &self.executor_namespace);
+        let of_job = ListParams::default().fields(&format!("involvedObject.name={name},reason=FailedCreate"));
+        let of_pods = ListParams::default().fields("involvedObject.kind=Pod,reason=FailedScheduling");
+        let mut found = Vec::new();
+        for parameters in [of_job, of_pods] {
+            let list = self.counted("list", "events", events.list(&parameters)).await;
+            found.extend(list.map_err(|error| failure_of("list", error))?.items);
+        }
+        let pod_prefix = format!("{name}-");
+        let mut told: Vec<(Option<Timestamp>, String)> = found
+            .into_iter()
+            .filter(
+                |event| match (event.reason.as_deref(), event.involved_object.name.as_deref()) {
+                    (Some("FailedCreate"), Some(object)) => object == name,
+                    (Some("FailedScheduling"), Some(object)) => object.starts_with(&pod_prefix),
+                    _ => false,
+                },
+            )
+            .filter_map(|event| {
+                let micro = event.event_time.as_ref().map(|time| time.0);
+                let time = event.last_timestamp.as_ref().map(|time| time.0).or(micro);
+                event.message.map(|message| (time, message))
+            })
+            .collect();
+        told.sort();
+        let mut messages: Vec<String> = told.into_iter().map(|(_, message)| message).collect();
+        messages.dedup();
+        Ok(messages)
+    }
+
+    pub(super) async fn post_event(&self, subject: &Subject, record: &EventRecord) -> Result<(), ApiFailure> {
+        let number = self.events.fetch_add(1, Ordering::Relaxed);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &subject.key.namespace);
+        let event = Event {
+            metadata: ObjectMeta {
+                name: Some(format!(
+                    "{}.{:x}.{number:x}",
+                    subject.key.name,
+                    self.started.as_microsecond()
+                )),
+                namespace: Some(subject.key.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some(record.action.to_owned()),
+            event_time: Some(MicroTime(self.clock.now())),
+            note: Some(cut(&record.note)),
+            reason: Some(record.reason.to_owned()),
+            regarding: Some(ObjectReference {
+                api_version: Some(subject.api_version.to_owned()),
+                kind: Some(subject.kind.to_owned()),
+                name: Some(subject.key.name.clone()),
+                namespace: Some(subject.key.namespace.clone()),
+                uid: Some(subject.uid.clone()),
+                ..ObjectReference::default()
+            }),
+            reporting_controller: Some("kubernaut.io/controller".to_owned()),
+            reporting_instance: Some(MANAGER.to_owned()),
+            type_: Some(if record.warning { "Warning" } else { "Normal" }.to_owned()),
+            ..Event::default()
+        };
+        let parameters = post();
+        let made = self
+            .counted("create", "events", events.create(&parameters, &event))
+            .await;
+        made.map(drop).map_err(|error| failure_of("create", error))
+    }
+}
+
+fn cut(note: &str) -> String {
+    if note.chars().count() <= NOTE_MAX {
+        return note.to_owned();
+    }
+    let mut short: String = note.chars().take(NOTE_MAX - 4).collect();
+    short.push_str(" ...");
+    short
+}

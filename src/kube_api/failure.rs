@@ -1,0 +1,145 @@
+//! What follows from an error of the client.
+
+use kubernaut_machines::outcome::{ApiFailure, FailureClass};
+
+/// The class of a failed call, with the server's words.
+pub(super) fn failure_of(verb: &str, error: kube::Error) -> ApiFailure {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else can happen leaves a write uncertain"
+    )]
+    match error {
+        kube::Error::Api(status) => ApiFailure {
+            class: class_of(status.code, &status.message),
+            message: status.message.clone(),
+        },
+        // The answer came and can't be read: a read stays unreadable, a write was made.
+        kube::Error::SerdeError(error) => ApiFailure {
+            class: if matches!(verb, "get" | "list") {
+                FailureClass::Rejected
+            } else {
+                FailureClass::Unknown
+            },
+            message: format!("the answer can't be read: {error}"),
+        },
+        kube::Error::BuildRequest(error) => ApiFailure {
+            class: FailureClass::Rejected,
+            message: error.to_string(),
+        },
+        error => ApiFailure {
+            class: FailureClass::Unknown,
+            message: chain(&error),
+        },
+    }
+}
+
+fn class_of(code: u16, message: &str) -> FailureClass {
+    match code {
+        404 => FailureClass::NotFound,
+        409 => FailureClass::Conflict,
+        // ResourceQuota's own words; LimitRange says something else and stays.
+        403 if message.contains("exceeded quota") => FailureClass::Quota,
+        401 | 403 => FailureClass::Forbidden,
+        429 => FailureClass::Throttled,
+        // The server gave up waiting for the body: nothing is certain.
+        408 => FailureClass::Unknown,
+        400..=499 => FailureClass::Rejected,
+        _ => FailureClass::Unknown,
+    }
+}
+
+/// The HTTP code: of a success what the verb gives, 0 when there was no answer.
+pub(super) fn code_of(verb: &str, error: Option<&kube::Error>) -> u16 {
+    match error {
+        None if verb == "create" => 201,
+        None => 200,
+        Some(kube::Error::Api(status)) => status.code,
+        Some(_) => 0,
+    }
+}
+
+/// 409 because of the name, not because of a version.
+pub(super) fn already_exists(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409 && status.reason == "AlreadyExists")
+}
+
+/// 404 because the API server does not serve the kind, not because there is no such object.
+pub(super) fn is_unknown_kind(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.message.contains("could not find the requested resource"))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn api(code: u16, reason: &str, message: &str) -> kube::Error {
+        kube::Error::Api(Status::failure(message, reason).with_code(code).boxed())
+    }
+
+    #[test]
+    fn codes_become_classes() {
+        let class = |code, message: &str| failure_of("create", api(code, "", message)).class;
+        assert_eq!(class(404, ""), FailureClass::NotFound);
+        assert_eq!(class(409, ""), FailureClass::Conflict);
+        assert_eq!(
+            class(
+                403,
+                "jobs.batch \"a\" is forbidden: exceeded quota: q, requested: 1"
+            ),
+            FailureClass::Quota
+        );
+        assert_eq!(
+            class(403, "jobs.batch is forbidden: User can't create"),
+            FailureClass::Forbidden
+        );
+        assert_eq!(class(401, "Unauthorized"), FailureClass::Forbidden);
+        assert_eq!(class(422, ""), FailureClass::Rejected);
+        assert_eq!(class(400, ""), FailureClass::Rejected);
+        assert_eq!(class(429, ""), FailureClass::Throttled);
+        for code in [408, 500, 502, 503, 504] {
+            assert_eq!(class(code, ""), FailureClass::Unknown, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_can_t_be_read_says_nothing_about_a_write() {
+        let error = || kube::Error::SerdeError(serde_json::from_str::<i32>("x").unwrap_err());
+        assert_eq!(failure_of("patch", error()).class, FailureClass::Unknown);
+        assert_eq!(failure_of("get", error()).class, FailureClass::Rejected);
+    }
+
+    #[test]
+    fn a_taken_name_is_not_a_version_conflict() {
+        assert!(already_exists(&api(409, "AlreadyExists", "")));
+        assert!(!already_exists(&api(409, "Conflict", "")));
+    }
+
+    #[test]
+    fn an_unknown_kind_is_not_an_absent_object() {
+        assert!(is_unknown_kind(&api(
+            404,
+            "NotFound",
+            "the server could not find the requested resource"
+        )));
+        assert!(!is_unknown_kind(&api(
+            404,
+            "NotFound",
+            "deployments.apps \"web\" not found"
+        )));
+    }
+}

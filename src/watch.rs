@@ -1,0 +1,230 @@
+//! What the cluster looks like: four watches, one store, and a poke for each change. No decisions, no writes but a
+//! warning on an object that can't be read.
+
+mod store;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource};
+use kubernaut_actors::Changes;
+use kubernaut_actors::ports::{ClusterApi, Key, Subject, uid_of};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_machines::outcome::EventRecord;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::http::Readiness;
+use crate::telemetry::Telemetry;
+use store::Kept;
+pub use store::Store;
+
+/// Objects that can't be read and wait to be told so; more of them are told at their next change.
+const UNREADABLE_QUEUE: usize = 64;
+
+/// What all watches share.
+#[derive(Clone)]
+struct Scene {
+    store: Arc<Store>,
+    changes: Changes,
+    readiness: Readiness,
+    telemetry: Arc<Telemetry>,
+    unreadable: mpsc::Sender<(Subject, EventRecord)>,
+}
+
+/// Starts the watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. They end
+/// when the set is dropped. `readiness` says which of them have not got their first list yet.
+pub fn start(
+    client: &Client,
+    executor_namespace: &str,
+    api: Arc<dyn ClusterApi>,
+    changes: Changes,
+    readiness: Readiness,
+    telemetry: Arc<Telemetry>,
+) -> (Arc<Store>, JoinSet<()>) {
+    let store = Arc::new(Store::default());
+    let mut tasks = JoinSet::new();
+    let (unreadable, mut subjects) = mpsc::channel::<(Subject, EventRecord)>(UNREADABLE_QUEUE);
+    tasks.spawn(async move {
+        while let Some((subject, event)) = subjects.recv().await {
+            if let Err(failure) = api.publish(&subject, &event).await {
+                tracing::debug!(object = %subject.key, failure = failure.message, "a warning was not published");
+            }
+        }
+    });
+    let scene = Scene {
+        store: Arc::clone(&store),
+        changes,
+        readiness,
+        telemetry,
+        unreadable,
+    };
+    let ours = watcher::Config::default().labels(names::LABEL_EXECUTION_UID);
+    let all = watcher::Config::default;
+    tasks.spawn(follow::<WorkflowExecution>(
+        Api::all(client.clone()),
+        all(),
+        scene.clone(),
+    ));
+    tasks.spawn(follow::<KubernetesExecution>(
+        Api::all(client.clone()),
+        all(),
+        scene.clone(),
+    ));
+    tasks.spawn(follow::<Job>(
+        in_namespace(client, executor_namespace),
+        ours.clone(),
+        scene.clone(),
+    ));
+    tasks.spawn(follow::<Pod>(
+        in_namespace(client, executor_namespace),
+        ours,
+        scene,
+    ));
+    (store, tasks)
+}
+
+fn in_namespace<K>(client: &Client, namespace: &str) -> Api<DeserializeGuard<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// Follows one kind for ever: lists, watches, and begins again when the watch is lost.
+async fn follow<K>(api: Api<DeserializeGuard<K>>, config: watcher::Config, scene: Scene)
+where
+    K: Kept + Clone + Debug + DeserializeOwned,
+{
+    scene.readiness.needs(K::WATCH);
+    let mut follower = Follower::<K> {
+        scene,
+        listed: None,
+        told: HashMap::new(),
+    };
+    let stream = watch(api, config).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    loop {
+        match stream.try_next().await {
+            Ok(Some(event)) => follower.take(event),
+            Ok(None) => return,
+            Err(error) => complain(K::WATCH, &error),
+        }
+    }
+}
+
+fn complain(watch: &str, error: &watcher::Error) {
+    let missing =
+        matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
+    if missing {
+        tracing::warn!(
+            watch,
+            "the API server does not know this kind: install the CRDs (deploy/base); trying again"
+        );
+    } else {
+        tracing::warn!(watch, %error, "a watch was lost and begins again");
+    }
+}
+
+struct Follower<K> {
+    scene: Scene,
+    /// Uids of a list that is under way; what the store has besides is gone when it is complete.
+    listed: Option<(BTreeSet<String>, Vec<K>)>,
+    /// resourceVersions of unreadable objects that were told of, by uid.
+    told: HashMap<String, String>,
+}
+
+impl<K: Kept> Follower<K> {
+    fn take(&mut self, event: Event<DeserializeGuard<K>>) {
+        match event {
+            Event::Init => self.listed = Some((BTreeSet::new(), Vec::new())),
+            Event::InitApply(object) => {
+                let Some(uid) = object.meta().uid.clone() else {
+                    return;
+                };
+                // One that can't be read any more is still there: what was known of it stays.
+                let object = self.readable(object);
+                if let Some((uids, objects)) = &mut self.listed {
+                    uids.insert(uid);
+                    objects.extend(object);
+                }
+            }
+            Event::InitDone => {
+                let (uids, objects) = self.listed.take().unwrap_or_default();
+                self.told.retain(|uid, _| uids.contains(uid));
+                let changes = self.scene.store.replace(&uids, objects);
+                self.note(changes);
+                self.scene.readiness.has(K::WATCH);
+            }
+            Event::Apply(object) => {
+                if let Some(object) = self.readable(object) {
+                    let changes = self.scene.store.put(object);
+                    self.note(changes);
+                }
+            }
+            Event::Delete(object) => {
+                let uid = uid_of(object.meta());
+                self.told.remove(uid);
+                let changes = self.scene.store.remove::<K>(uid);
+                self.note(changes);
+            }
+        }
+    }
+
+    fn note(&self, changes: Vec<kubernaut_actors::Change>) {
+        for change in changes {
+            self.scene.changes.note(change);
+        }
+    }
+
+    /// The object, or a warning on it, once for each of its versions.
+    fn readable(&mut self, object: DeserializeGuard<K>) -> Option<K> {
+        let invalid = match object.0 {
+            Ok(mut object) => {
+                object.slim();
+                self.told.remove(uid_of(object.meta()));
+                return Some(object);
+            }
+            Err(invalid) => invalid,
+        };
+        let uid = uid_of(&invalid.metadata).to_owned();
+        let version = invalid.metadata.resource_version.clone().unwrap_or_default();
+        if self.told.insert(uid.clone(), version.clone()) == Some(version) {
+            return None;
+        }
+        let key = Key::of(&invalid.metadata);
+        tracing::warn!(kind = K::KIND, object = %key, error = invalid.error, "an object can't be read and is passed over");
+        self.scene.telemetry.undecodable(K::KIND);
+        let subject = Subject {
+            kind: K::KIND,
+            api_version: K::API_VERSION,
+            key,
+            correlation_id: uid.clone(),
+            uid,
+            workflow: None,
+            step: None,
+        };
+        let event = EventRecord {
+            reason: "Unreadable",
+            warning: true,
+            action: "Read",
+            note: format!("this object can't be read and is passed over: {}", invalid.error),
+        };
+        if self.scene.unreadable.try_send((subject, event)).is_err() {
+            tracing::debug!(
+                kind = K::KIND,
+                "too many objects can't be read: a warning was not published"
+            );
+        }
+        None
+    }
+}

@@ -1,0 +1,447 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+use kube::Resource;
+use kubernaut_actors::Change;
+use kubernaut_actors::ports::{JobRef, Key, StoreReader, controlling_workflow, uid_of};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_machines::job_view::{JobView, view};
+
+/// What the watches have seen, each object once, and who belongs to whom.
+#[derive(Default)]
+pub struct Store {
+    tables: RwLock<Tables>,
+}
+
+#[derive(Default)]
+pub(super) struct Tables {
+    workflows: Table<WorkflowExecution>,
+    executions: Table<KubernetesExecution>,
+    jobs: Table<Job>,
+    pods: Table<Pod>,
+}
+
+/// Objects of one kind by uid, and their uids by owner: changed in `put` and `remove` alone.
+pub(super) struct Table<K> {
+    /// A first list was put in.
+    complete: bool,
+    objects: BTreeMap<String, Arc<K>>,
+    owned: HashMap<String, BTreeSet<String>>,
+}
+
+impl<K> Default for Table<K> {
+    fn default() -> Self {
+        Self {
+            complete: false,
+            objects: BTreeMap::new(),
+            owned: HashMap::new(),
+        }
+    }
+}
+
+/// A kind that is kept.
+pub(super) trait Kept: Resource<DynamicType = ()> + Send + Sync + 'static {
+    /// The watch, for people.
+    const WATCH: &'static str;
+    const KIND: &'static str;
+    const API_VERSION: &'static str;
+    fn table(tables: &mut Tables) -> &mut Table<Self>
+    where
+        Self: Sized;
+    /// Uid of what it belongs to.
+    fn owner(&self) -> Option<&str>;
+    /// What a change of it means.
+    fn change(uid: &str, owner: Option<&str>) -> Option<Change>;
+    /// What else it means when it is gone.
+    fn gone(_owner: Option<&str>) -> Option<Change> {
+        None
+    }
+    /// Drops what nobody reads.
+    fn slim(&mut self) {
+        self.meta_mut().managed_fields = None;
+    }
+}
+
+impl Kept for WorkflowExecution {
+    const WATCH: &'static str = "watch of WorkflowExecutions";
+    const KIND: &'static str = names::WORKFLOW_KIND;
+    const API_VERSION: &'static str = names::WORKFLOW_API_VERSION;
+
+    fn table(tables: &mut Tables) -> &mut Table<Self> {
+        &mut tables.workflows
+    }
+
+    fn owner(&self) -> Option<&str> {
+        None
+    }
+
+    fn change(uid: &str, _: Option<&str>) -> Option<Change> {
+        Some(Change::Workflow(uid.to_owned()))
+    }
+}
+
+impl Kept for KubernetesExecution {
+    const WATCH: &'static str = "watch of KubernetesExecutions";
+    const KIND: &'static str = names::EXECUTION_KIND;
+    const API_VERSION: &'static str = names::EXECUTION_API_VERSION;
+
+    fn table(tables: &mut Tables) -> &mut Table<Self> {
+        &mut tables.executions
+    }
+
+    fn owner(&self) -> Option<&str> {
+        controlling_workflow(self)
+    }
+
+    fn change(uid: &str, _: Option<&str>) -> Option<Change> {
+        Some(Change::Execution(uid.to_owned()))
+    }
+
+    /// The store no longer tells whose it was.
+    fn gone(owner: Option<&str>) -> Option<Change> {
+        owner.map(|workflow| Change::Workflow(workflow.to_owned()))
+    }
+}
+
+impl Kept for Job {
+    const WATCH: &'static str = "watch of Jobs";
+    const KIND: &'static str = "Job";
+    const API_VERSION: &'static str = "batch/v1";
+
+    fn table(tables: &mut Tables) -> &mut Table<Self> {
+        &mut tables.jobs
+    }
+
+    fn owner(&self) -> Option<&str> {
+        label(self, names::LABEL_EXECUTION_UID)
+    }
+
+    fn change(_: &str, owner: Option<&str>) -> Option<Change> {
+        owner.map(|execution| Change::Jobs(execution.to_owned()))
+    }
+
+    /// How it was rendered is recorded elsewhere; here its conditions count.
+    fn slim(&mut self) {
+        self.metadata.managed_fields = None;
+        if let Some(spec) = &mut self.spec {
+            spec.template = PodTemplateSpec::default();
+        }
+    }
+}
+
+impl Kept for Pod {
+    const WATCH: &'static str = "watch of pods";
+    const KIND: &'static str = "Pod";
+    const API_VERSION: &'static str = "v1";
+
+    fn table(tables: &mut Tables) -> &mut Table<Self> {
+        &mut tables.pods
+    }
+
+    fn owner(&self) -> Option<&str> {
+        label(self, names::LABEL_EXECUTION_UID)
+    }
+
+    fn change(_: &str, owner: Option<&str>) -> Option<Change> {
+        owner.map(|execution| Change::Jobs(execution.to_owned()))
+    }
+
+    /// Its containers' state counts, not what they are made of.
+    fn slim(&mut self) {
+        self.metadata.managed_fields = None;
+        if let Some(spec) = self.spec.take() {
+            self.spec = Some(PodSpec {
+                node_name: spec.node_name,
+                ..PodSpec::default()
+            });
+        }
+    }
+}
+
+impl Store {
+    /// Puts an object in. Says whom to poke.
+    pub(super) fn put<K: Kept>(&self, object: K) -> Vec<Change> {
+        put(K::table(&mut self.write()), object).into_iter().collect()
+    }
+
+    /// Takes an object out. Says whom to poke.
+    pub(super) fn remove<K: Kept>(&self, uid: &str) -> Vec<Change> {
+        remove(K::table(&mut self.write()), uid)
+    }
+
+    /// Puts a whole list in: what is not in `uids` is gone. Says whom to poke.
+    pub(super) fn replace<K: Kept>(&self, uids: &BTreeSet<String>, objects: Vec<K>) -> Vec<Change> {
+        let mut tables = self.write();
+        let table = K::table(&mut tables);
+        table.complete = true;
+        let gone: Vec<String> = table
+            .objects
+            .keys()
+            .filter(|uid| !uids.contains(*uid))
+            .cloned()
+            .collect();
+        let mut changes: Vec<Change> = gone.iter().flat_map(|uid| remove(table, uid)).collect();
+        changes.extend(objects.into_iter().filter_map(|object| put(table, object)));
+        changes
+    }
+
+    /// True when each kind has had its first list.
+    pub fn is_complete(&self) -> bool {
+        let Tables {
+            workflows,
+            executions,
+            jobs,
+            pods,
+        } = &*self.read();
+        workflows.complete && executions.complete && jobs.complete && pods.complete
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `None` when this version is known: a list repeats what a watch has said.
+fn put<K: Kept>(table: &mut Table<K>, object: K) -> Option<Change> {
+    let uid = uid_of(object.meta()).to_owned();
+    let known = table.objects.get(&uid);
+    if known.is_some_and(|known| known.meta().resource_version == object.meta().resource_version) {
+        return None;
+    }
+    let owner = object.owner().map(str::to_owned);
+    let before = known.and_then(|known| known.owner()).map(str::to_owned);
+    if before != owner {
+        disown(table, before.as_deref(), &uid);
+    }
+    if let Some(owner) = &owner {
+        table.owned.entry(owner.clone()).or_default().insert(uid.clone());
+    }
+    table.objects.insert(uid.clone(), Arc::new(object));
+    K::change(&uid, owner.as_deref())
+}
+
+fn remove<K: Kept>(table: &mut Table<K>, uid: &str) -> Vec<Change> {
+    let Some(object) = table.objects.remove(uid) else {
+        return Vec::new();
+    };
+    let owner = object.owner();
+    disown(table, owner, uid);
+    K::change(uid, owner).into_iter().chain(K::gone(owner)).collect()
+}
+
+fn disown<K>(table: &mut Table<K>, owner: Option<&str>, uid: &str) {
+    let Some(owner) = owner else {
+        return;
+    };
+    if let Some(uids) = table.owned.get_mut(owner) {
+        uids.remove(uid);
+        if uids.is_empty() {
+            table.owned.remove(owner);
+        }
+    }
+}
+
+impl<K> Table<K> {
+    fn of_owner(&self, owner: &str) -> impl Iterator<Item = &Arc<K>> {
+        self.owned
+            .get(owner)
+            .into_iter()
+            .flatten()
+            .filter_map(|uid| self.objects.get(uid))
+    }
+}
+
+impl Tables {
+    /// Jobs of an execution by name, and pods whose Job is gone.
+    fn views(&self, execution_uid: &str) -> BTreeMap<String, JobView> {
+        let pods: Vec<Pod> = self
+            .pods
+            .of_owner(execution_uid)
+            .map(|pod| Pod::clone(pod))
+            .collect();
+        let jobs: BTreeMap<&str, &Job> = self
+            .jobs
+            .of_owner(execution_uid)
+            .filter_map(|job| Some((job.metadata.name.as_deref()?, &**job)))
+            .collect();
+        let job_names: BTreeSet<&str> = jobs
+            .keys()
+            .copied()
+            .chain(pods.iter().filter_map(|pod| job_of(pod)))
+            .collect();
+        job_names
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), view(name, jobs.get(name).copied(), &pods)?)))
+            .collect()
+    }
+
+    fn refs(&self, execution_uid: &str) -> Vec<JobRef> {
+        let mut views = self.views(execution_uid);
+        let jobs = self.jobs.of_owner(execution_uid).filter_map(|job| {
+            let text = |name| label(&**job, name).unwrap_or_default().to_owned();
+            Some(JobRef {
+                execution: Key {
+                    namespace: text(names::LABEL_EXECUTION_NAMESPACE),
+                    name: text(names::LABEL_EXECUTION_NAME),
+                },
+                execution_uid: execution_uid.to_owned(),
+                view: views.remove(job.metadata.name.as_deref()?)?,
+            })
+        });
+        jobs.collect()
+    }
+}
+
+impl StoreReader for Store {
+    fn workflow(&self, uid: &str) -> Option<Arc<WorkflowExecution>> {
+        self.read().workflows.objects.get(uid).cloned()
+    }
+
+    fn execution(&self, uid: &str) -> Option<Arc<KubernetesExecution>> {
+        self.read().executions.objects.get(uid).cloned()
+    }
+
+    fn executions_of(&self, workflow_uid: &str) -> Vec<Arc<KubernetesExecution>> {
+        self.read().executions.of_owner(workflow_uid).cloned().collect()
+    }
+
+    fn jobs_of(&self, execution_uid: &str) -> Vec<JobView> {
+        self.read().views(execution_uid).into_values().collect()
+    }
+
+    fn job_refs_of(&self, execution_uid: &str) -> Vec<JobRef> {
+        self.read().refs(execution_uid)
+    }
+
+    fn workflows(&self) -> Vec<Arc<WorkflowExecution>> {
+        self.read().workflows.objects.values().cloned().collect()
+    }
+
+    fn executions(&self) -> Vec<Arc<KubernetesExecution>> {
+        self.read().executions.objects.values().cloned().collect()
+    }
+
+    fn job_refs(&self) -> Vec<JobRef> {
+        let tables = self.read();
+        let owners: BTreeSet<&String> = tables.jobs.owned.keys().collect();
+        owners
+            .into_iter()
+            .flat_map(|execution_uid| tables.refs(execution_uid))
+            .collect()
+    }
+}
+
+fn label<'a, K: Resource>(object: &'a K, name: &str) -> Option<&'a str> {
+    object.meta().labels.as_ref()?.get(name).map(String::as_str)
+}
+
+fn job_of(pod: &Pod) -> Option<&str> {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    owners
+        .filter(|owner| owner.controller == Some(true) && owner.kind == "Job")
+        .map(|owner| owner.name.as_str())
+        .next()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn execution(uid: &str, version: u32, workflow: Option<&str>) -> KubernetesExecution {
+        let owners: Vec<Value> = workflow
+            .map(|uid| {
+                json!({"apiVersion": names::WORKFLOW_API_VERSION, "kind": names::WORKFLOW_KIND, "name": "w", "uid": uid, "controller": true})
+            })
+            .into_iter()
+            .collect();
+        serde_json::from_value(json!({
+            "apiVersion": names::EXECUTION_API_VERSION, "kind": names::EXECUTION_KIND,
+            "metadata": {"name": uid, "namespace": "shop", "uid": uid, "resourceVersion": version.to_string(), "ownerReferences": owners},
+            "spec": {"action": "cordon-node", "parameters": {"cordonNode": {"node": "n"}}},
+        }))
+        .unwrap()
+    }
+
+    fn job(name: &str, execution_uid: &str) -> Job {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "uid": format!("uid-of-{name}"), "resourceVersion": "1", "labels": {
+                names::LABEL_EXECUTION_UID: execution_uid, names::LABEL_EXECUTION_NAME: "step", names::LABEL_EXECUTION_NAMESPACE: "shop",
+            }},
+        }))
+        .unwrap()
+    }
+
+    fn uids(store: &Store, workflow: &str) -> Vec<String> {
+        store
+            .executions_of(workflow)
+            .iter()
+            .map(|found| uid_of(&found.metadata).to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn executions_are_found_by_the_workflow_that_controls_them_now() {
+        let store = Store::default();
+        store.put(execution("a", 1, Some("w1")));
+        store.put(execution("b", 1, Some("w1")));
+        assert_eq!(uids(&store, "w1"), ["a", "b"]);
+        store.put(execution("a", 2, None));
+        assert_eq!(uids(&store, "w1"), ["b"]);
+        let changes = store.remove::<KubernetesExecution>("b");
+        assert_eq!(
+            changes,
+            [Change::Execution("b".into()), Change::Workflow("w1".into())]
+        );
+        assert!(uids(&store, "w1").is_empty());
+    }
+
+    #[test]
+    fn a_list_pokes_for_what_changed_and_for_what_is_gone() {
+        let store = Store::default();
+        store.put(execution("same", 1, None));
+        store.put(execution("changed", 1, None));
+        store.put(execution("gone", 1, None));
+        let uids = ["same", "changed", "new", "unreadable"].map(str::to_owned).into();
+        let list = vec![
+            execution("same", 1, None),
+            execution("changed", 2, None),
+            execution("new", 3, None),
+        ];
+        let changes = store.replace(&uids, list);
+        let poked = ["gone", "changed", "new"].map(|uid| Change::Execution(uid.into()));
+        assert_eq!(changes, poked);
+    }
+
+    #[test]
+    fn what_can_t_be_read_any_more_is_not_gone() {
+        let store = Store::default();
+        store.put(execution("a", 1, None));
+        assert!(
+            store
+                .replace::<KubernetesExecution>(&["a".to_owned()].into(), Vec::new())
+                .is_empty()
+        );
+        assert!(store.execution("a").is_some());
+    }
+
+    #[test]
+    fn jobs_are_found_by_the_execution_that_their_label_names() {
+        let store = Store::default();
+        assert_eq!(store.put(job("j1", "e")), [Change::Jobs("e".into())]);
+        store.put(job("j2", "other"));
+        let found = store.job_refs_of("e");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].execution.to_string(), "shop/step");
+        assert!(found[0].view.live);
+        assert_eq!(store.jobs_of("e").len(), 1);
+        assert_eq!(store.job_refs().len(), 2);
+    }
+}
