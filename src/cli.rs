@@ -2,6 +2,8 @@
 
 mod completion;
 mod controller;
+mod manifests;
+mod run;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,12 @@ enum Command {
     /// of the actions must be installed (deploy/base). SIGTERM and SIGINT end it in order: calls under way may end; Jobs that
     /// run go on, and the next controller takes them up.
     Controller(Box<crate::config::ControllerOptions>),
+    Run(Box<run::RunArguments>),
+    /// Print what has to be installed, for these flags
+    ///
+    /// CRDs, namespaces, the accounts and roles of the actions, the controller's account and rights:
+    /// kubernaut manifests --apply-manifest-kinds=ConfigMap | kubectl apply --server-side -f -
+    Manifests(Box<manifests::ManifestsOptions>),
     /// Print completions for a shell
     ///
     /// For bash: source <(kubernaut completion bash)
@@ -41,6 +49,8 @@ pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let done = match command {
         Command::Controller(options) => controller::controller(&options),
+        Command::Run(options) => return run::execute(&options),
+        Command::Manifests(options) => manifests::manifests(&options),
         Command::Completion(options) => completion::completion(&options),
     };
     match done {

@@ -7,11 +7,12 @@
 pub mod cli;
 pub mod config;
 
-pub mod watch;
-pub mod kube_api;
 pub mod http;
+pub mod kube_api;
 pub mod telemetry;
+pub mod watch;
 
+pub mod manifests;
 pub mod memory;
 
 use std::future::Future;
@@ -50,7 +51,13 @@ pub struct World {
 impl World {
     /// For a controller that is the only one.
     pub fn new(clock: Arc<dyn Clock>, telemetry: Arc<Telemetry>, readiness: Readiness) -> Self {
-        Self { clock, telemetry, readiness, gate: Arc::new(AlwaysOpen), fault: None }
+        Self {
+            clock,
+            telemetry,
+            readiness,
+            gate: Arc::new(AlwaysOpen),
+            fault: None,
+        }
     }
 }
 
@@ -78,10 +85,20 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     const ACTORS: &str = "actors";
-    let World { clock, telemetry, readiness, gate, fault } = world;
+    let World {
+        clock,
+        telemetry,
+        readiness,
+        gate,
+        fault,
+    } = world;
     let settings = options.settings();
     let policy = "no policy configured: everything is allowed";
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), executor_namespace = settings.executor_namespace, "{policy}");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        executor_namespace = settings.executor_namespace,
+        "{policy}"
+    );
     readiness.note(policy);
     readiness.needs(ACTORS);
     let mut shutdown = std::pin::pin!(shutdown);
@@ -107,7 +124,13 @@ pub async fn run(
         _ = watches.join_next() => return Err(RunError::WatchEnded),
     }
 
-    let ports = Ports { api, store, clock, observer: telemetry, gate };
+    let ports = Ports {
+        api,
+        store,
+        clock,
+        observer: telemetry,
+        gate,
+    };
     let context = Context::new(settings, options.limits(), ports, fault);
     let (supervisor, mut ended) = SupervisorHandle::start(context, changes).await?;
     readiness.has(ACTORS);

@@ -18,7 +18,12 @@ impl fmt::Display for NotOneMember {
         if self.found.is_empty() {
             write!(f, "parameters has no known member; exactly one is needed")
         } else {
-            write!(f, "parameters has {} members ({}); exactly one is needed", self.found.len(), self.found.join(", "))
+            write!(
+                f,
+                "parameters has {} members ({}); exactly one is needed",
+                self.found.len(),
+                self.found.join(", ")
+            )
         }
     }
 }
@@ -133,10 +138,16 @@ union!(
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRestart {
     /// Namespace of the Deployment.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub deployment: String,
 }
 
@@ -146,11 +157,17 @@ pub struct RolloutRestart {
 #[x_kube(validation = Rule::new("has(self.pod) != has(self.labelSelector)").message("deletePod needs exactly one of pod and labelSelector"))]
 pub struct DeletePod {
     /// Namespace of the pods.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub pod: Option<String>,
     /// Addition. Label selector, such as `app=web,tier!=cache`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,7 +207,10 @@ impl PatchType {
 #[serde(rename_all = "camelCase")]
 pub struct NodeAction {
     /// Name of the node.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub node: String,
 }
 
@@ -199,7 +219,10 @@ pub struct NodeAction {
 #[serde(rename_all = "camelCase")]
 pub struct DrainNode {
     /// Name of the node.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub node: String,
     /// Seconds a pod gets to end.
     #[serde(default = "default_drain_grace")]
@@ -225,10 +248,16 @@ fn default_drain_grace() -> i64 {
 #[serde(rename_all = "camelCase")]
 pub struct UpdateConfigMap {
     /// Namespace of the ConfigMap.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the ConfigMap.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub config_map: String,
     /// Keys and their new values.
     #[schemars(schema_with = "data_schema")]
@@ -240,10 +269,16 @@ pub struct UpdateConfigMap {
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSecret {
     /// Namespace of the Secret.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub secret: String,
     /// Keys and their new values in base64.
     #[schemars(schema_with = "base64_data_schema")]
@@ -316,7 +351,10 @@ pub struct UndoTarget {
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Name of the object.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Uid the object must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -79,7 +79,10 @@ pub struct KubernetesExecutionSpec {
     pub dry_run: Option<bool>,
     /// Addition. ServiceAccount of this namespace whose rights the step may use.
     #[serde(default = "default_service_account")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub service_account_name: String,
     /// Addition, can be set once. `Cancel`: no Job starts once it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -68,7 +68,9 @@ pub struct KubernetesExecutionStatus {
 }
 
 /// Phase of a `KubernetesExecution`.
-#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecutionPhase {
     /// Parameters, rights, target.

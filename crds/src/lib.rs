@@ -10,13 +10,13 @@
 
 pub mod names;
 
+mod parameters;
 mod workflow;
 mod workflow_status;
-mod parameters;
 
+mod action;
 mod execution;
 mod execution_status;
-mod action;
 
 mod duration_pattern;
 mod manifest;

@@ -1,4 +1,6 @@
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 use crate::{KubernetesExecution, WorkflowExecution, names};
@@ -20,13 +22,20 @@ pub fn execution_crd() -> CustomResourceDefinition {
 pub fn manifest_yaml(crd: &CustomResourceDefinition) -> Result<String, Box<dyn std::error::Error>> {
     // Through a Value, so that keys stand in one order whatever the types do.
     let value = serde_json::to_value(crd)?;
-    Ok(format!("# Made by crdgen from crds/src: change the types, then run ./dev fix.\n{}", serde_saphyr::to_string(&value)?))
+    Ok(format!(
+        "# Made by crdgen from crds/src: change the types, then run ./dev fix.\n{}",
+        serde_saphyr::to_string(&value)?
+    ))
 }
 
 fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd.metadata.labels = Some([("app.kubernetes.io/part-of".to_owned(), "kubernaut".to_owned())].into());
     for version in &mut crd.spec.versions {
-        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+        if let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+        {
             finish(schema);
         }
     }
@@ -40,7 +49,11 @@ fn finish(schema: &mut JSONSchemaProps) {
     // Formats of Rust's integers that Kubernetes does not know.
     match schema.type_.as_deref() {
         Some("string") if schema.enum_.is_none() => {
-            let max = if schema.format.as_deref() == Some("date-time") { 64 } else { names::TEXT_MAX as i64 };
+            let max = if schema.format.as_deref() == Some("date-time") {
+                64
+            } else {
+                names::TEXT_MAX as i64
+            };
             schema.max_length.get_or_insert(max);
         }
         Some("array") => {
@@ -54,7 +67,11 @@ fn finish(schema: &mut JSONSchemaProps) {
     if schema.default.as_ref().is_some_and(|default| default.0.is_null()) {
         schema.default = None;
     }
-    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+    for property in schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+    {
         finish(property);
     }
     match &mut schema.items {

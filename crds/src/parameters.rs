@@ -72,10 +72,16 @@ union!(
 #[serde(rename_all = "camelCase")]
 pub struct ScaleDeployment {
     /// Namespace of the Deployment.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub deployment: String,
     /// Replicas wanted.
     #[schemars(range(min = 0, max = 1000))]
@@ -87,10 +93,16 @@ pub struct ScaleDeployment {
 #[serde(rename_all = "camelCase")]
 pub struct RestartDeployment {
     /// Namespace of the Deployment.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub deployment: String,
     /// Accepted with a warning: a rollout has no grace period of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,10 +115,16 @@ pub struct RestartDeployment {
 #[serde(rename_all = "camelCase")]
 pub struct DeletePodStep {
     /// Namespace of the pod.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the pod.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub pod_name: String,
     /// Go duration; absent keeps the pod's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,11 +138,17 @@ pub struct DeletePodStep {
 #[x_kube(validation = Rule::new("has(self.podName) != has(self.selector)").message("restartPod needs exactly one of podName and selector"))]
 pub struct RestartPodStep {
     /// Namespace of the pods.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub pod_name: Option<String>,
     /// Label selector, such as `app=web,tier!=cache`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,10 +165,16 @@ pub struct RestartPodStep {
 #[serde(rename_all = "camelCase")]
 pub struct UpdateConfigMapStep {
     /// Namespace of the ConfigMap.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the ConfigMap.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Keys and their new values.
     #[schemars(schema_with = "crate::action::data_schema")]
@@ -156,10 +186,16 @@ pub struct UpdateConfigMapStep {
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSecretStep {
     /// Namespace of the Secret.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Keys and their new values in base64. Whoever may read the workflow reads them.
     #[schemars(schema_with = "crate::action::base64_data_schema")]
@@ -171,7 +207,10 @@ pub struct UpdateSecretStep {
 #[serde(rename_all = "camelCase")]
 pub struct NodeStep {
     /// Name of the node.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub node_name: String,
 }
 
@@ -180,7 +219,10 @@ pub struct NodeStep {
 #[serde(rename_all = "camelCase")]
 pub struct DrainNodeStep {
     /// Name of the node.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub node_name: String,
     /// Go duration; absent means 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,13 +241,22 @@ pub struct DrainNodeStep {
 #[serde(rename_all = "camelCase")]
 pub struct UpdateImageStep {
     /// Namespace of the Deployment.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub deployment: String,
     /// Name of a container that exists.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub container: String,
     /// Image wanted.
     #[schemars(length(min = 1, max = 512))]
@@ -229,10 +280,16 @@ pub struct CustomStep {
 #[serde(rename_all = "camelCase")]
 pub struct PatchDeployment {
     /// Namespace of the Deployment.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub deployment: String,
     /// How the patch is meant.
     pub patch_type: PatchType,
@@ -280,10 +337,16 @@ union!(
 #[serde(rename_all = "camelCase")]
 pub struct ScaleToPrevious {
     /// Namespace of the Deployment.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub deployment: String,
     /// Replicas before.
     #[schemars(range(min = 0, max = 1000))]
@@ -295,10 +358,16 @@ pub struct ScaleToPrevious {
 #[serde(rename_all = "camelCase")]
 pub struct RestorePreviousDeployment {
     /// Namespace of the Deployment.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub deployment: String,
     /// Revision; 0 is the previous one.
     #[serde(default)]
@@ -311,10 +380,16 @@ pub struct RestorePreviousDeployment {
 #[serde(rename_all = "camelCase")]
 pub struct RestorePreviousConfig {
     /// Namespace of the object.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub namespace: String,
     /// Name of the object.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Secret is refused in planning: updateSecret is not reversible.
     pub r#type: ConfigType,

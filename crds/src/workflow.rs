@@ -54,7 +54,10 @@ pub struct WorkflowExecutionSpec {
     pub adaptive_orchestration: Option<AdaptiveOrchestration>,
     /// Addition. ServiceAccount of this namespace whose rights the workflow may use.
     #[serde(default = "default_service_account")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub service_account_name: String,
     /// Addition. Most steps that run at the same time.
     #[serde(default = "default_max_parallel_steps")]

@@ -96,7 +96,9 @@ pub struct WorkflowExecutionStatus {
 }
 
 /// Phase of a `WorkflowExecution`.
-#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkflowPhase {
     /// What needs no cluster is checked.
@@ -362,7 +364,9 @@ pub enum ResourceHealth {
 }
 
 /// Class of a failure.
-#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorType {
     /// The object says something that can't be done.

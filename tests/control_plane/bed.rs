@@ -7,7 +7,9 @@ use tokio::sync::OnceCell;
 pub(crate) async fn api_server() -> &'static ControlPlane {
     static BED: OnceCell<ControlPlane> = OnceCell::const_new();
     BED.get_or_init(async || {
-        let control_plane = ControlPlane::start(ControlPlaneOptions::default()).await.expect("a control plane");
+        let control_plane = ControlPlane::start(ControlPlaneOptions::default())
+            .await
+            .expect("a control plane");
         install_crds(&control_plane).await;
         control_plane
     })
@@ -18,9 +20,17 @@ pub(crate) async fn api_server() -> &'static ControlPlane {
 pub(crate) async fn install_crds(control_plane: &ControlPlane) {
     for crd in [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()] {
         let name = crd.metadata.name.clone().expect("a name");
-        control_plane.apply_yaml(&kubernaut_crds::manifest_yaml(&crd).expect("a manifest")).await.expect("applied");
         control_plane
-            .run_kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &format!("crd/{name}")])
+            .apply_yaml(&kubernaut_crds::manifest_yaml(&crd).expect("a manifest"))
+            .await
+            .expect("applied");
+        control_plane
+            .run_kubectl(&[
+                "wait",
+                "--for=condition=Established",
+                "--timeout=30s",
+                &format!("crd/{name}"),
+            ])
             .await
             .expect("established");
     }

@@ -32,7 +32,9 @@ fn execution(name: &str) -> Value {
 /// Sets a value by its JSON pointer; the last part may be new. `null` removes.
 fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
-    let parent = object.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}: no parent"));
+    let parent = object
+        .pointer_mut(parent)
+        .unwrap_or_else(|| panic!("{pointer}: no parent"));
     match parent {
         Value::Array(items) => items[key.parse::<usize>().expect("an index")] = value,
         other if value.is_null() => drop(other.as_object_mut().expect("an object").remove(key)),
@@ -42,16 +44,27 @@ fn with(mut object: Value, pointer: &str, value: Value) -> Value {
 }
 
 fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
-    let (group, version) = object["apiVersion"].as_str().expect("apiVersion").split_once('/').expect("a group");
+    let (group, version) = object["apiVersion"]
+        .as_str()
+        .expect("apiVersion")
+        .split_once('/')
+        .expect("a group");
     let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().expect("kind"));
     Api::namespaced_with(client.clone(), "default", &ApiResource::from_gvk(&kind))
 }
 
 /// Sent as a dry run, so that pairs don't meet. Unknown fields are dropped, as the server does by default.
 async fn create(client: &Client, object: &Value) -> Result<(), String> {
-    let dry = PostParams { dry_run: true, field_manager: None };
+    let dry = PostParams {
+        dry_run: true,
+        field_manager: None,
+    };
     let typed = serde_json::from_value(object.clone()).expect("an object");
-    api(client, object).create(&dry, &typed).await.map(|_| ()).map_err(|error| error.to_string())
+    api(client, object)
+        .create(&dry, &typed)
+        .await
+        .map(|_| ())
+        .map_err(|error| error.to_string())
 }
 
 const STEPS: &str = "/spec/workflowDefinition/steps";
@@ -69,72 +82,314 @@ fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
     };
     let steps = |count: i64| Value::Array((1..=count).map(step).collect());
     let member = |member: Value| set(PARAMETERS, member);
-    let delete_pod = |grace: &str| {
-        json!({"deletePod": {"namespace": "shop", "podName": "web-1", "gracePeriod": grace}})
-    };
-    let secret = |value: &str| json!({"updateSecret": {"namespace": "a", "name": "b", "dataUpdates": {"k": value}}});
+    let delete_pod =
+        |grace: &str| json!({"deletePod": {"namespace": "shop", "podName": "web-1", "gracePeriod": grace}});
+    let secret =
+        |value: &str| json!({"updateSecret": {"namespace": "a", "name": "b", "dataUpdates": {"k": value}}});
     let restart = |extra: Value| {
         let mut object = json!({"namespace": "shop"});
-        object.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        object
+            .as_object_mut()
+            .expect("an object")
+            .extend(extra.as_object().expect("an object").clone());
         json!({"restartPod": object})
     };
     vec![
-        ("WE name", workflow(&"a".repeat(52)), workflow(&"a".repeat(53)), "at most 52 characters"),
-        ("no steps", we(), set(STEPS, json!([])), "must hold 1 to 100 steps"),
+        (
+            "WE name",
+            workflow(&"a".repeat(52)),
+            workflow(&"a".repeat(53)),
+            "at most 52 characters",
+        ),
+        (
+            "no steps",
+            we(),
+            set(STEPS, json!([])),
+            "must hold 1 to 100 steps",
+        ),
         (
             "no steps with rollbackOf",
-            with(set(STEPS, json!([])), "/spec/rollbackOf", json!({"name": "x", "uid": "y"})),
+            with(
+                set(STEPS, json!([])),
+                "/spec/rollbackOf",
+                json!({"name": "x", "uid": "y"}),
+            ),
             set("/spec/rollbackOf", json!({"name": "x", "uid": "y"})),
             "none exactly when rollbackOf is set",
         ),
-        ("100 steps", set(STEPS, steps(100)), set(STEPS, steps(101)), "must have at most 100 items"),
-        ("unique stepNumber", we(), set("/spec/workflowDefinition/steps/1/stepNumber", json!(1)), "Duplicate value"),
-        ("missing stepNumber", we(), set("/spec/workflowDefinition/steps/0/stepNumber", Value::Null), "stepNumber: Required value"),
-        ("stepNumber from 1", we(), set("/spec/workflowDefinition/steps/0/stepNumber", json!(0)), "greater than or equal to 1"),
-        ("unique name", we(), set("/spec/workflowDefinition/steps/1/name", json!("one")), "needs a name of its own"),
-        ("known dependency", we(), set("/spec/workflowDefinition/steps/1/dependsOn", json!([7])), "dependsOn must hold stepNumbers"),
-        ("no dependency on itself", we(), set("/spec/workflowDefinition/steps/1/dependsOn", json!([2])), "dependsOn must hold stepNumbers"),
-        ("timeout in words", set("/spec/workflowDefinition/steps/0/timeout", json!("1h30m")), set("/spec/workflowDefinition/steps/0/timeout", json!("5 minutes")), "timeout in body should match"),
-        ("negative timeout", set("/spec/workflowDefinition/steps/0/timeout", json!("1.5h")), set("/spec/workflowDefinition/steps/0/timeout", json!("-5m")), "timeout in body should match"),
-        ("endless timeout", set("/spec/workflowDefinition/steps/0/timeout", json!("9999999h")), set("/spec/workflowDefinition/steps/0/timeout", json!("99999999999999999999h")), "timeout in body should match"),
-        ("maxRetries", set("/spec/workflowDefinition/steps/0/maxRetries", json!(5)), set("/spec/workflowDefinition/steps/0/maxRetries", json!(6)), "less than or equal to 5"),
-        ("strategy's maxRetries", set("/spec/executionStrategy", json!({"maxRetries": 0})), set("/spec/executionStrategy", json!({"maxRetries": -1})), "greater than or equal to 0"),
-        ("rollbackStrategy", set("/spec/executionStrategy", json!({"rollbackStrategy": "manual"})), set("/spec/executionStrategy", json!({"rollbackStrategy": "sometimes"})), "Unsupported value"),
-        ("safety check", set("/spec/executionStrategy", json!({"safetyChecks": [{"type": "rbac"}]})), set("/spec/executionStrategy", json!({"safetyChecks": [{"type": "luck"}]})), "Unsupported value"),
-        ("maxParallelSteps", set("/spec/maxParallelSteps", json!(20)), set("/spec/maxParallelSteps", json!(21)), "less than or equal to 20"),
-        ("ttl", set("/spec/ttlSecondsAfterFinished", json!(0)), set("/spec/ttlSecondsAfterFinished", json!(-1)), "greater than or equal to 0"),
-        ("serviceAccountName", set("/spec/serviceAccountName", json!("fixer")), set("/spec/serviceAccountName", json!("-fixer")), "should match"),
-        ("shutdown", set("/spec/shutdown", json!("Cancel")), set("/spec/shutdown", json!("Now")), "Unsupported value"),
+        (
+            "100 steps",
+            set(STEPS, steps(100)),
+            set(STEPS, steps(101)),
+            "must have at most 100 items",
+        ),
+        (
+            "unique stepNumber",
+            we(),
+            set("/spec/workflowDefinition/steps/1/stepNumber", json!(1)),
+            "Duplicate value",
+        ),
+        (
+            "missing stepNumber",
+            we(),
+            set("/spec/workflowDefinition/steps/0/stepNumber", Value::Null),
+            "stepNumber: Required value",
+        ),
+        (
+            "stepNumber from 1",
+            we(),
+            set("/spec/workflowDefinition/steps/0/stepNumber", json!(0)),
+            "greater than or equal to 1",
+        ),
+        (
+            "unique name",
+            we(),
+            set("/spec/workflowDefinition/steps/1/name", json!("one")),
+            "needs a name of its own",
+        ),
+        (
+            "known dependency",
+            we(),
+            set("/spec/workflowDefinition/steps/1/dependsOn", json!([7])),
+            "dependsOn must hold stepNumbers",
+        ),
+        (
+            "no dependency on itself",
+            we(),
+            set("/spec/workflowDefinition/steps/1/dependsOn", json!([2])),
+            "dependsOn must hold stepNumbers",
+        ),
+        (
+            "timeout in words",
+            set("/spec/workflowDefinition/steps/0/timeout", json!("1h30m")),
+            set("/spec/workflowDefinition/steps/0/timeout", json!("5 minutes")),
+            "timeout in body should match",
+        ),
+        (
+            "negative timeout",
+            set("/spec/workflowDefinition/steps/0/timeout", json!("1.5h")),
+            set("/spec/workflowDefinition/steps/0/timeout", json!("-5m")),
+            "timeout in body should match",
+        ),
+        (
+            "endless timeout",
+            set("/spec/workflowDefinition/steps/0/timeout", json!("9999999h")),
+            set(
+                "/spec/workflowDefinition/steps/0/timeout",
+                json!("99999999999999999999h"),
+            ),
+            "timeout in body should match",
+        ),
+        (
+            "maxRetries",
+            set("/spec/workflowDefinition/steps/0/maxRetries", json!(5)),
+            set("/spec/workflowDefinition/steps/0/maxRetries", json!(6)),
+            "less than or equal to 5",
+        ),
+        (
+            "strategy's maxRetries",
+            set("/spec/executionStrategy", json!({"maxRetries": 0})),
+            set("/spec/executionStrategy", json!({"maxRetries": -1})),
+            "greater than or equal to 0",
+        ),
+        (
+            "rollbackStrategy",
+            set("/spec/executionStrategy", json!({"rollbackStrategy": "manual"})),
+            set(
+                "/spec/executionStrategy",
+                json!({"rollbackStrategy": "sometimes"}),
+            ),
+            "Unsupported value",
+        ),
+        (
+            "safety check",
+            set(
+                "/spec/executionStrategy",
+                json!({"safetyChecks": [{"type": "rbac"}]}),
+            ),
+            set(
+                "/spec/executionStrategy",
+                json!({"safetyChecks": [{"type": "luck"}]}),
+            ),
+            "Unsupported value",
+        ),
+        (
+            "maxParallelSteps",
+            set("/spec/maxParallelSteps", json!(20)),
+            set("/spec/maxParallelSteps", json!(21)),
+            "less than or equal to 20",
+        ),
+        (
+            "ttl",
+            set("/spec/ttlSecondsAfterFinished", json!(0)),
+            set("/spec/ttlSecondsAfterFinished", json!(-1)),
+            "greater than or equal to 0",
+        ),
+        (
+            "serviceAccountName",
+            set("/spec/serviceAccountName", json!("fixer")),
+            set("/spec/serviceAccountName", json!("-fixer")),
+            "should match",
+        ),
+        (
+            "shutdown",
+            set("/spec/shutdown", json!("Cancel")),
+            set("/spec/shutdown", json!("Now")),
+            "Unsupported value",
+        ),
         ("no member", we(), member(json!({})), "exactly one member"),
-        ("null member", we(), member(json!({"cordonNode": null})), "exactly one member"),
-        ("two members", we(), member(json!({"cordonNode": {"nodeName": "a"}, "uncordonNode": {"nodeName": "a"}})), "exactly one member"),
-        ("unknown member alone", we(), member(json!({"formatDisk": {}})), "exactly one member"),
-        ("replicas", member(json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 1000}})), member(json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 1001}})), "less than or equal to 1000"),
-        ("names with a dash", we(), member(json!({"cordonNode": {"nodeName": "-n1"}})), "nodeName in body should match"),
-        ("namespace with a dash", we(), member(json!({"scaleDeployment": {"namespace": "-a", "deployment": "b", "replicas": 1}})), "namespace in body should match"),
-        ("gracePeriod", member(delete_pod("30s")), member(delete_pod("soon")), "gracePeriod in body should match"),
-        ("base64", member(secret("aGVsbG8=")), member(secret("hello!")), "should match"),
-        ("restartPod by one way", member(restart(json!({"podName": "a"}))), member(restart(json!({"podName": "a", "selector": "app=a"}))), "exactly one of podName and selector"),
-        ("restartPod by some way", member(restart(json!({"selector": "app=a"}))), member(restart(json!({}))), "exactly one of podName and selector"),
-        ("no data", member(json!({"updateConfigMap": {"namespace": "a", "name": "b", "dataUpdates": {"k": "v"}}})), member(json!({"updateConfigMap": {"namespace": "a", "name": "b", "dataUpdates": {}}})), "at least 1 properties"),
-        ("patchType", member(json!({"patchDeployment": {"namespace": "a", "deployment": "b", "patchType": "json", "patch": "[]"}})), member(json!({"patchDeployment": {"namespace": "a", "deployment": "b", "patchType": "best", "patch": "[]"}})), "Unsupported value"),
+        (
+            "null member",
+            we(),
+            member(json!({"cordonNode": null})),
+            "exactly one member",
+        ),
+        (
+            "two members",
+            we(),
+            member(json!({"cordonNode": {"nodeName": "a"}, "uncordonNode": {"nodeName": "a"}})),
+            "exactly one member",
+        ),
+        (
+            "unknown member alone",
+            we(),
+            member(json!({"formatDisk": {}})),
+            "exactly one member",
+        ),
+        (
+            "replicas",
+            member(json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 1000}})),
+            member(json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 1001}})),
+            "less than or equal to 1000",
+        ),
+        (
+            "names with a dash",
+            we(),
+            member(json!({"cordonNode": {"nodeName": "-n1"}})),
+            "nodeName in body should match",
+        ),
+        (
+            "namespace with a dash",
+            we(),
+            member(json!({"scaleDeployment": {"namespace": "-a", "deployment": "b", "replicas": 1}})),
+            "namespace in body should match",
+        ),
+        (
+            "gracePeriod",
+            member(delete_pod("30s")),
+            member(delete_pod("soon")),
+            "gracePeriod in body should match",
+        ),
+        (
+            "base64",
+            member(secret("aGVsbG8=")),
+            member(secret("hello!")),
+            "should match",
+        ),
+        (
+            "restartPod by one way",
+            member(restart(json!({"podName": "a"}))),
+            member(restart(json!({"podName": "a", "selector": "app=a"}))),
+            "exactly one of podName and selector",
+        ),
+        (
+            "restartPod by some way",
+            member(restart(json!({"selector": "app=a"}))),
+            member(restart(json!({}))),
+            "exactly one of podName and selector",
+        ),
+        (
+            "no data",
+            member(json!({"updateConfigMap": {"namespace": "a", "name": "b", "dataUpdates": {"k": "v"}}})),
+            member(json!({"updateConfigMap": {"namespace": "a", "name": "b", "dataUpdates": {}}})),
+            "at least 1 properties",
+        ),
+        (
+            "patchType",
+            member(
+                json!({"patchDeployment": {"namespace": "a", "deployment": "b", "patchType": "json", "patch": "[]"}}),
+            ),
+            member(
+                json!({"patchDeployment": {"namespace": "a", "deployment": "b", "patchType": "best", "patch": "[]"}}),
+            ),
+            "Unsupported value",
+        ),
         (
             "rollbackSpec",
-            set("/spec/workflowDefinition/steps/1/rollbackSpec", json!({"action": "uncordon-node", "parameters": {"uncordonNode": {"nodeName": "n1"}}})),
-            set("/spec/workflowDefinition/steps/1/rollbackSpec", json!({"action": "uncordon-node", "parameters": {}})),
+            set(
+                "/spec/workflowDefinition/steps/1/rollbackSpec",
+                json!({"action": "uncordon-node", "parameters": {"uncordonNode": {"nodeName": "n1"}}}),
+            ),
+            set(
+                "/spec/workflowDefinition/steps/1/rollbackSpec",
+                json!({"action": "uncordon-node", "parameters": {}}),
+            ),
             "parameters of a rollbackSpec must have exactly one member",
         ),
-        ("KE: no member", ke(), put("/spec/parameters", json!({})), "exactly one member"),
-        ("KE: two members", ke(), put("/spec/parameters", json!({"cordonNode": {"node": "a"}, "drainNode": {"node": "a"}})), "exactly one member"),
-        ("KE: action", put("/spec/action", json!("cordon_node")), put("/spec/action", json!("-cordon")), "action in body should match"),
-        ("KE: timeout", put("/spec/timeout", json!("500ms")), put("/spec/timeout", json!("5")), "timeout in body should match"),
-        ("KE: deletePod by one way", put("/spec/parameters", json!({"deletePod": {"namespace": "a", "pod": "b"}})), put("/spec/parameters", json!({"deletePod": {"namespace": "a"}})), "exactly one of pod and labelSelector"),
-        ("KE: gracePeriodSeconds", put("/spec/parameters", json!({"deletePod": {"namespace": "a", "pod": "b", "gracePeriodSeconds": 3600}})), put("/spec/parameters", json!({"deletePod": {"namespace": "a", "pod": "b", "gracePeriodSeconds": 3601}})), "less than or equal to 3600"),
-        ("KE: shutdown", put("/spec/shutdown", json!("Cancel")), put("/spec/shutdown", json!("Rollback")), "can only be Cancel"),
+        (
+            "KE: no member",
+            ke(),
+            put("/spec/parameters", json!({})),
+            "exactly one member",
+        ),
+        (
+            "KE: two members",
+            ke(),
+            put(
+                "/spec/parameters",
+                json!({"cordonNode": {"node": "a"}, "drainNode": {"node": "a"}}),
+            ),
+            "exactly one member",
+        ),
+        (
+            "KE: action",
+            put("/spec/action", json!("cordon_node")),
+            put("/spec/action", json!("-cordon")),
+            "action in body should match",
+        ),
+        (
+            "KE: timeout",
+            put("/spec/timeout", json!("500ms")),
+            put("/spec/timeout", json!("5")),
+            "timeout in body should match",
+        ),
+        (
+            "KE: deletePod by one way",
+            put(
+                "/spec/parameters",
+                json!({"deletePod": {"namespace": "a", "pod": "b"}}),
+            ),
+            put("/spec/parameters", json!({"deletePod": {"namespace": "a"}})),
+            "exactly one of pod and labelSelector",
+        ),
+        (
+            "KE: gracePeriodSeconds",
+            put(
+                "/spec/parameters",
+                json!({"deletePod": {"namespace": "a", "pod": "b", "gracePeriodSeconds": 3600}}),
+            ),
+            put(
+                "/spec/parameters",
+                json!({"deletePod": {"namespace": "a", "pod": "b", "gracePeriodSeconds": 3601}}),
+            ),
+            "less than or equal to 3600",
+        ),
+        (
+            "KE: shutdown",
+            put("/spec/shutdown", json!("Cancel")),
+            put("/spec/shutdown", json!("Rollback")),
+            "can only be Cancel",
+        ),
         (
             "KE: undo",
-            put("/spec/parameters", json!({"undo": {"of": "cordon-node", "target": {"apiVersion": "v1", "kind": "Node", "name": "a"}, "patch": "[]"}})),
-            put("/spec/parameters", json!({"undo": {"of": "cordon-node", "target": {"apiVersion": "v1", "kind": "Node", "name": "a"}}})),
+            put(
+                "/spec/parameters",
+                json!({"undo": {"of": "cordon-node", "target": {"apiVersion": "v1", "kind": "Node", "name": "a"}, "patch": "[]"}}),
+            ),
+            put(
+                "/spec/parameters",
+                json!({"undo": {"of": "cordon-node", "target": {"apiVersion": "v1", "kind": "Node", "name": "a"}}}),
+            ),
             "exactly one of patch and delete",
         ),
     ]
@@ -150,7 +405,9 @@ async fn each_rule_lets_one_object_pass_and_refuses_the_other_in_plain_words() {
         }
         match create(&client, &bad).await {
             Ok(()) => wrong.push(format!("{what}: let pass what should be refused")),
-            Err(error) if !error.contains(words) => wrong.push(format!("{what}: `{words}` is not in: {error}")),
+            Err(error) if !error.contains(words) => {
+                wrong.push(format!("{what}: `{words}` is not in: {error}"))
+            }
             Err(_) => {}
         }
     }
@@ -163,44 +420,171 @@ fn updates() -> Vec<(&'static str, Value, Vec<Value>, Value, &'static str)> {
     let ke = |name: &str| execution(name);
     let unapproved = |name: &str| with(ke(name), "/spec/approvalReceived", json!(false));
     vec![
-        ("steps", we("u-steps"), vec![], json!({"spec": {"workflowDefinition": {"version": "v2"}}}), "workflowDefinition is immutable"),
-        ("strategy", we("u-strategy"), vec![], json!({"spec": {"executionStrategy": {"rollbackStrategy": "none"}}}), "executionStrategy is immutable"),
-        ("account", we("u-account"), vec![], json!({"spec": {"serviceAccountName": "other"}}), "serviceAccountName is immutable"),
-        ("parallel", we("u-parallel"), vec![], json!({"spec": {"maxParallelSteps": 2}}), "maxParallelSteps is immutable"),
-        ("ttl", we("u-ttl"), vec![], json!({"spec": {"ttlSecondsAfterFinished": 1}}), "ttlSecondsAfterFinished is immutable"),
-        ("lineage", we("u-lineage"), vec![], json!({"spec": {"remediationRequestRef": {"name": "x"}}}), "remediationRequestRef is immutable"),
-        ("adaptive", we("u-adaptive"), vec![], json!({"spec": {"adaptiveOrchestration": {}}}), "adaptiveOrchestration is immutable"),
-        ("rollbackOf", we("u-rollback"), vec![], json!({"spec": {"rollbackOf": {"name": "a", "uid": "b"}}}), "rollbackOf is immutable"),
         (
-            "suspend, then shutdown once", we("u-shutdown"),
-            vec![json!({"spec": {"suspend": true}}), json!({"spec": {"suspend": false}}), json!({"spec": {"shutdown": "Cancel"}})],
-            json!({"spec": {"shutdown": "Rollback"}}), "shutdown can be set once",
+            "steps",
+            we("u-steps"),
+            vec![],
+            json!({"spec": {"workflowDefinition": {"version": "v2"}}}),
+            "workflowDefinition is immutable",
         ),
-        ("shutdown stays", we("u-stays"), vec![json!({"spec": {"shutdown": "Cancel"}})], json!({"spec": {"shutdown": null}}), "shutdown can be set once"),
-        ("KE: parameters", ke("u-parameters"), vec![], json!({"spec": {"parameters": {"cordonNode": {"node": "n2"}}}}), "parameters are immutable"),
-        ("KE: action", ke("u-action"), vec![], json!({"spec": {"action": "cordon_node"}}), "action is immutable"),
-        ("KE: timeout", ke("u-timeout"), vec![], json!({"spec": {"timeout": "1m"}}), "timeout is immutable"),
-        ("KE: retries", ke("u-retries"), vec![], json!({"spec": {"maxRetries": 1}}), "maxRetries is immutable"),
-        ("KE: cluster", ke("u-cluster"), vec![], json!({"spec": {"targetCluster": "b"}}), "targetCluster is immutable"),
-        ("KE: number", ke("u-number"), vec![], json!({"spec": {"stepNumber": 9}}), "stepNumber is immutable"),
-        ("KE: account", ke("u-keaccount"), vec![], json!({"spec": {"serviceAccountName": "b"}}), "serviceAccountName is immutable"),
-        ("KE: dryRun", ke("u-dryrun"), vec![], json!({"spec": {"dryRun": true}}), "dryRun is immutable"),
-        ("KE: lineage", ke("u-kelineage"), vec![], json!({"spec": {"workflowExecutionRef": {"name": "a"}}}), "workflowExecutionRef is immutable"),
         (
-            "KE: approval stays", unapproved("u-approval"),
+            "strategy",
+            we("u-strategy"),
+            vec![],
+            json!({"spec": {"executionStrategy": {"rollbackStrategy": "none"}}}),
+            "executionStrategy is immutable",
+        ),
+        (
+            "account",
+            we("u-account"),
+            vec![],
+            json!({"spec": {"serviceAccountName": "other"}}),
+            "serviceAccountName is immutable",
+        ),
+        (
+            "parallel",
+            we("u-parallel"),
+            vec![],
+            json!({"spec": {"maxParallelSteps": 2}}),
+            "maxParallelSteps is immutable",
+        ),
+        (
+            "ttl",
+            we("u-ttl"),
+            vec![],
+            json!({"spec": {"ttlSecondsAfterFinished": 1}}),
+            "ttlSecondsAfterFinished is immutable",
+        ),
+        (
+            "lineage",
+            we("u-lineage"),
+            vec![],
+            json!({"spec": {"remediationRequestRef": {"name": "x"}}}),
+            "remediationRequestRef is immutable",
+        ),
+        (
+            "adaptive",
+            we("u-adaptive"),
+            vec![],
+            json!({"spec": {"adaptiveOrchestration": {}}}),
+            "adaptiveOrchestration is immutable",
+        ),
+        (
+            "rollbackOf",
+            we("u-rollback"),
+            vec![],
+            json!({"spec": {"rollbackOf": {"name": "a", "uid": "b"}}}),
+            "rollbackOf is immutable",
+        ),
+        (
+            "suspend, then shutdown once",
+            we("u-shutdown"),
+            vec![
+                json!({"spec": {"suspend": true}}),
+                json!({"spec": {"suspend": false}}),
+                json!({"spec": {"shutdown": "Cancel"}}),
+            ],
+            json!({"spec": {"shutdown": "Rollback"}}),
+            "shutdown can be set once",
+        ),
+        (
+            "shutdown stays",
+            we("u-stays"),
+            vec![json!({"spec": {"shutdown": "Cancel"}})],
+            json!({"spec": {"shutdown": null}}),
+            "shutdown can be set once",
+        ),
+        (
+            "KE: parameters",
+            ke("u-parameters"),
+            vec![],
+            json!({"spec": {"parameters": {"cordonNode": {"node": "n2"}}}}),
+            "parameters are immutable",
+        ),
+        (
+            "KE: action",
+            ke("u-action"),
+            vec![],
+            json!({"spec": {"action": "cordon_node"}}),
+            "action is immutable",
+        ),
+        (
+            "KE: timeout",
+            ke("u-timeout"),
+            vec![],
+            json!({"spec": {"timeout": "1m"}}),
+            "timeout is immutable",
+        ),
+        (
+            "KE: retries",
+            ke("u-retries"),
+            vec![],
+            json!({"spec": {"maxRetries": 1}}),
+            "maxRetries is immutable",
+        ),
+        (
+            "KE: cluster",
+            ke("u-cluster"),
+            vec![],
+            json!({"spec": {"targetCluster": "b"}}),
+            "targetCluster is immutable",
+        ),
+        (
+            "KE: number",
+            ke("u-number"),
+            vec![],
+            json!({"spec": {"stepNumber": 9}}),
+            "stepNumber is immutable",
+        ),
+        (
+            "KE: account",
+            ke("u-keaccount"),
+            vec![],
+            json!({"spec": {"serviceAccountName": "b"}}),
+            "serviceAccountName is immutable",
+        ),
+        (
+            "KE: dryRun",
+            ke("u-dryrun"),
+            vec![],
+            json!({"spec": {"dryRun": true}}),
+            "dryRun is immutable",
+        ),
+        (
+            "KE: lineage",
+            ke("u-kelineage"),
+            vec![],
+            json!({"spec": {"workflowExecutionRef": {"name": "a"}}}),
+            "workflowExecutionRef is immutable",
+        ),
+        (
+            "KE: approval stays",
+            unapproved("u-approval"),
             vec![json!({"spec": {"approvalReceived": true, "approvedBy": "alice"}})],
-            json!({"spec": {"approvalReceived": false}}), "approvalReceived can't be taken back",
+            json!({"spec": {"approvalReceived": false}}),
+            "approvalReceived can't be taken back",
         ),
         (
-            "KE: approver with the approval", unapproved("u-approver"), vec![],
-            json!({"spec": {"approvedBy": "mallory"}}), "approvedBy can be set once",
+            "KE: approver with the approval",
+            unapproved("u-approver"),
+            vec![],
+            json!({"spec": {"approvedBy": "mallory"}}),
+            "approvedBy can be set once",
         ),
         (
-            "KE: approver stays", unapproved("u-approver-stays"),
+            "KE: approver stays",
+            unapproved("u-approver-stays"),
             vec![json!({"spec": {"approvalReceived": true, "approvedBy": "alice"}})],
-            json!({"spec": {"approvedBy": "bob"}}), "approvedBy can be set once",
+            json!({"spec": {"approvedBy": "bob"}}),
+            "approvedBy can be set once",
         ),
-        ("KE: shutdown stays", ke("u-keshutdown"), vec![json!({"spec": {"shutdown": "Cancel"}})], json!({"spec": {"shutdown": null}}), "shutdown can be set once"),
+        (
+            "KE: shutdown stays",
+            ke("u-keshutdown"),
+            vec![json!({"spec": {"shutdown": "Cancel"}})],
+            json!({"spec": {"shutdown": null}}),
+            "shutdown can be set once",
+        ),
     ]
 }
 
@@ -216,11 +600,17 @@ async fn each_transition_rule_lets_one_change_pass_and_refuses_the_other() {
         // A label may change at any time: the rules must not hold up what they are not about.
         let label = json!({"metadata": {"labels": {"touched": "yes"}}});
         for change in [label].iter().chain(&good) {
-            if let Err(error) = api.patch(&name, &PatchParams::default(), &Patch::Merge(change)).await {
+            if let Err(error) = api
+                .patch(&name, &PatchParams::default(), &Patch::Merge(change))
+                .await
+            {
                 wrong.push(format!("{what}: refused {change}: {error}"));
             }
         }
-        match api.patch(&name, &PatchParams::default(), &Patch::Merge(&bad)).await {
+        match api
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&bad))
+            .await
+        {
             Ok(_) => wrong.push(format!("{what}: let pass {bad}")),
             Err(error) if !error.to_string().contains(words) => {
                 wrong.push(format!("{what}: `{words}` is not in: {error}"));
@@ -237,9 +627,20 @@ async fn each_kind_is_listed_by_its_selectable_fields_and_printed_by_its_columns
     let client = control_plane.admin_client().await.expect("a client");
     let object = execution("columns");
     let typed = serde_json::from_value(object.clone()).expect("an object");
-    api(&client, &object).create(&PostParams::default(), &typed).await.expect("created");
+    api(&client, &object)
+        .create(&PostParams::default(), &typed)
+        .await
+        .expect("created");
     let listed = control_plane
-        .run_kubectl(&["get", "ke", "-n", "default", "--field-selector=spec.action=cordon-node", "-o", "wide"])
+        .run_kubectl(&[
+            "get",
+            "ke",
+            "-n",
+            "default",
+            "--field-selector=spec.action=cordon-node",
+            "-o",
+            "wide",
+        ])
         .await
         .expect("listed");
     assert!(listed.contains("columns"), "{listed}");
@@ -247,7 +648,13 @@ async fn each_kind_is_listed_by_its_selectable_fields_and_printed_by_its_columns
         assert!(listed.contains(column), "{column} is missing: {listed}");
     }
     let none = control_plane
-        .run_kubectl(&["get", "kubernaut", "-n", "default", "--field-selector=status.phase=completed"])
+        .run_kubectl(&[
+            "get",
+            "kubernaut",
+            "-n",
+            "default",
+            "--field-selector=status.phase=completed",
+        ])
         .await
         .expect("the category");
     assert!(!none.contains("columns"), "{none}");

@@ -7,22 +7,46 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     BTreeMap::from([
         ("kubernaut-crds", BTreeSet::new()),
         ("kubernaut-machines", BTreeSet::from(["kubernaut-crds"])),
-        ("kubernaut-actors", BTreeSet::from(["kubernaut-crds", "kubernaut-machines"])),
-        ("kubernaut", BTreeSet::from(["kubernaut-crds", "kubernaut-machines", "kubernaut-actors"])),
+        (
+            "kubernaut-actors",
+            BTreeSet::from(["kubernaut-crds", "kubernaut-machines"]),
+        ),
+        (
+            "kubernaut",
+            BTreeSet::from(["kubernaut-crds", "kubernaut-machines", "kubernaut-actors"]),
+        ),
         ("kubernaut-testbed", BTreeSet::new()),
     ])
 }
 
 /// What would let a decision depend on the world.
-const IMPURE: [&str; 10] =
-    ["tokio", "ractor", "kube", "kube-client", "kube-runtime", "rand", "hyper", "reqwest", "dashmap", "tracing"];
+const IMPURE: [&str; 10] = [
+    "tokio",
+    "ractor",
+    "kube",
+    "kube-client",
+    "kube-runtime",
+    "rand",
+    "hyper",
+    "reqwest",
+    "dashmap",
+    "tracing",
+];
 
 #[test]
 fn each_crate_uses_only_what_the_house_allows() {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata");
     let allowed = allowed();
-    let members: BTreeSet<&str> = metadata.packages.iter().map(|package| package.name.as_str()).collect();
-    assert_eq!(members, allowed.keys().copied().collect(), "a crate came or went: say here what it may use");
+    let members: BTreeSet<&str> = metadata
+        .packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    assert_eq!(
+        members,
+        allowed.keys().copied().collect(),
+        "a crate came or went: say here what it may use"
+    );
     for package in &metadata.packages {
         let uses: BTreeSet<&str> = package
             .dependencies
@@ -31,14 +55,23 @@ fn each_crate_uses_only_what_the_house_allows() {
             .map(|dependency| dependency.name.as_str())
             .filter(|name| members.contains(name))
             .collect();
-        assert_eq!(&uses, &allowed[package.name.as_str()], "{} uses other crates than the house allows", package.name);
+        assert_eq!(
+            &uses,
+            &allowed[package.name.as_str()],
+            "{} uses other crates than the house allows",
+            package.name
+        );
     }
 }
 
 #[test]
 fn machines_depend_on_nothing_that_touches_the_world() {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata");
-    let machines = metadata.packages.iter().find(|package| package.name == "kubernaut-machines").expect("machines");
+    let machines = metadata
+        .packages
+        .iter()
+        .find(|package| package.name == "kubernaut-machines")
+        .expect("machines");
     let impure: Vec<&str> = machines
         .dependencies
         .iter()
@@ -46,5 +79,8 @@ fn machines_depend_on_nothing_that_touches_the_world() {
         .map(|dependency| dependency.name.as_str())
         .filter(|name| IMPURE.contains(name))
         .collect();
-    assert!(impure.is_empty(), "kubernaut-machines must stay pure, but depends on {impure:?}");
+    assert!(
+        impure.is_empty(),
+        "kubernaut-machines must stay pure, but depends on {impure:?}"
+    );
 }

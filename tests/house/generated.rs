@@ -8,10 +8,19 @@ fn committed(path: &str) -> String {
 #[test]
 fn the_committed_crds_are_those_of_the_types() {
     for (path, crd) in [
-        ("crds/yaml/workflowexecutions.yaml", kubernaut_crds::workflow_crd()),
-        ("crds/yaml/kubernetesexecutions.yaml", kubernaut_crds::execution_crd()),
+        (
+            "crds/yaml/workflowexecutions.yaml",
+            kubernaut_crds::workflow_crd(),
+        ),
+        (
+            "crds/yaml/kubernetesexecutions.yaml",
+            kubernaut_crds::execution_crd(),
+        ),
     ] {
         let made = kubernaut_crds::manifest_yaml(&crd).expect("a manifest");
-        assert!(committed(path) == made, "{path} is not what the types say: run ./dev fix");
+        assert!(
+            committed(path) == made,
+            "{path} is not what the types say: run ./dev fix"
+        );
     }
 }

@@ -63,20 +63,39 @@ impl ActionKind {
             ActionKind::ScaleDeployment => Row {
                 spellings: &["scale-deployment", "scale_deployment"],
                 service_account: "scale-deployment-sa",
-                rules: &[("apps", "deployments", &["get"]), ("apps", "deployments/scale", &["get", "patch"])],
+                rules: &[
+                    ("apps", "deployments", &["get"]),
+                    ("apps", "deployments/scale", &["get", "patch"]),
+                ],
             },
             ActionKind::RolloutRestart => Row {
-                spellings: &["rollout-restart", "rollout_restart", "restart-deployment", "restart_deployment"],
+                spellings: &[
+                    "rollout-restart",
+                    "rollout_restart",
+                    "restart-deployment",
+                    "restart_deployment",
+                ],
                 service_account: "rollout-restart-sa",
                 rules: &[("apps", "deployments", &["get", "patch"])],
             },
             ActionKind::DeletePod => Row {
-                spellings: &["delete-pod", "delete_pod", "restart-pod", "restart-pods", "restart_pod"],
+                spellings: &[
+                    "delete-pod",
+                    "delete_pod",
+                    "restart-pod",
+                    "restart-pods",
+                    "restart_pod",
+                ],
                 service_account: "delete-pod-sa",
                 rules: &[("", "pods", &["delete"]), ("", "pods/eviction", &["create"])],
             },
             ActionKind::PatchDeployment => Row {
-                spellings: &["patch-deployment", "patch_deployment", "update-image", "update_image"],
+                spellings: &[
+                    "patch-deployment",
+                    "patch_deployment",
+                    "update-image",
+                    "update_image",
+                ],
                 service_account: "patch-deployment-sa",
                 rules: &[("apps", "deployments", &["get", "patch"])],
             },
@@ -101,7 +120,12 @@ impl ActionKind {
                 ],
             },
             ActionKind::UpdateConfigMap => Row {
-                spellings: &["update-configmap", "update_configmap", "patch-configmap", "update-config-map"],
+                spellings: &[
+                    "update-configmap",
+                    "update_configmap",
+                    "patch-configmap",
+                    "update-config-map",
+                ],
                 service_account: "update-configmap-sa",
                 rules: &[("", "configmaps", &["get", "patch"])],
             },
@@ -140,7 +164,10 @@ impl ActionKind {
 
     /// Acts on a node: takes the lock on nodes, and tolerates a cordon.
     pub fn is_node_action(self) -> bool {
-        matches!(self, ActionKind::CordonNode | ActionKind::UncordonNode | ActionKind::DrainNode)
+        matches!(
+            self,
+            ActionKind::CordonNode | ActionKind::UncordonNode | ActionKind::DrainNode
+        )
     }
 
     /// What the account may do.
@@ -151,7 +178,11 @@ impl ActionKind {
                 .map(|kind| rule(kind.group, kind.plural, &["get", "patch", "create", "delete"]))
                 .collect();
         }
-        self.row().rules.iter().map(|(group, resource, verbs)| rule(group, resource, verbs)).collect()
+        self.row()
+            .rules
+            .iter()
+            .map(|(group, resource, verbs)| rule(group, resource, verbs))
+            .collect()
     }
 }
 
@@ -177,7 +208,11 @@ pub fn kind_of(action: &Action) -> Option<ActionKind> {
         Action::UpdateConfigMap(_) => ActionKind::UpdateConfigMap,
         Action::UpdateSecret(_) => ActionKind::UpdateSecret,
         Action::ApplyManifest(_) => ActionKind::ApplyManifest,
-        Action::Undo(undo) => return ActionKind::ALL.into_iter().find(|kind| kind.canonical() == undo.of),
+        Action::Undo(undo) => {
+            return ActionKind::ALL
+                .into_iter()
+                .find(|kind| kind.canonical() == undo.of);
+        }
     })
 }
 
@@ -189,10 +224,18 @@ const IMAGES: [&str; 2] = ["update-image", "update_image"];
 /// Whether `action` is a known spelling for the member that the executor sees.
 pub fn check_spelling(spelling: &str, action: &Action) -> Result<(), String> {
     if let Action::Undo(_) = action {
-        return if spelling == "undo" { Ok(()) } else { Err(mismatch(spelling, "undo", &["undo"])) };
+        return if spelling == "undo" {
+            Ok(())
+        } else {
+            Err(mismatch(spelling, "undo", &["undo"]))
+        };
     }
     let spellings = kind_of(action).map_or(&[][..], ActionKind::spellings);
-    if spellings.contains(&spelling) { Ok(()) } else { Err(mismatch(spelling, action.member(), spellings)) }
+    if spellings.contains(&spelling) {
+        Ok(())
+    } else {
+        Err(mismatch(spelling, action.member(), spellings))
+    }
 }
 
 /// The same for a step's member, where restart-pod and update-image have members of their own.
@@ -237,7 +280,10 @@ pub fn check_step_spelling(spelling: &str, action: &StepAction) -> Result<(), St
 }
 
 fn mismatch(spelling: &str, member: &str, fitting: &[&str]) -> String {
-    format!("action {spelling:?} does not fit parameters.{member}: write {}", fitting.join(" or "))
+    format!(
+        "action {spelling:?} does not fit parameters.{member}: write {}",
+        fitting.join(" or ")
+    )
 }
 
 /// Pods without a controller are not deleted: nothing would bring them back.
@@ -257,13 +303,20 @@ pub fn target_of(action: &Action) -> TargetRef {
         namespace: Some(namespace.to_owned()),
         name: name.to_owned(),
     };
-    let node = |name: &str| TargetRef { kind: "Node".to_owned(), namespace: None, name: name.to_owned() };
+    let node = |name: &str| TargetRef {
+        kind: "Node".to_owned(),
+        namespace: None,
+        name: name.to_owned(),
+    };
     match action {
         Action::ScaleDeployment(scale) => namespaced("Deployment", &scale.namespace, &scale.deployment),
         Action::RolloutRestart(restart) => namespaced("Deployment", &restart.namespace, &restart.deployment),
         Action::PatchDeployment(patch) => namespaced("Deployment", &patch.namespace, &patch.deployment),
         Action::DeletePod(delete) => {
-            let selector = delete.label_selector.as_ref().map(|selector| format!("({selector})"));
+            let selector = delete
+                .label_selector
+                .as_ref()
+                .map(|selector| format!("({selector})"));
             let name = delete.pod.clone().or(selector).unwrap_or_default();
             namespaced("Pod", &delete.namespace, &name)
         }
@@ -332,19 +385,33 @@ impl fmt::Display for AccessRequest {
 /// What the workflow's account must be allowed: the rules of the action, on its target. A drain asks for pods and
 /// daemonsets in all namespaces.
 pub fn rights_of(action: &Action, settings: &Settings) -> Vec<AccessRequest> {
-    let Some(kind) = kind_of(action) else { return Vec::new() };
+    let Some(kind) = kind_of(action) else {
+        return Vec::new();
+    };
     let target = target_of(action);
     let manifest_kind = match action {
-        Action::ApplyManifest(apply) => {
-            parse_manifest(&apply.manifest).ok().and_then(|manifest| allowed_kind(&manifest.group, &manifest.kind, settings))
-        }
+        Action::ApplyManifest(apply) => parse_manifest(&apply.manifest)
+            .ok()
+            .and_then(|manifest| allowed_kind(&manifest.group, &manifest.kind, settings)),
         _ => None,
     };
     let undo = matches!(action, Action::Undo(_));
     let mut requests = Vec::new();
     for rule in kind.rules(settings) {
-        let group = rule.api_groups.iter().flatten().next().cloned().unwrap_or_default();
-        let full = rule.resources.iter().flatten().next().cloned().unwrap_or_default();
+        let group = rule
+            .api_groups
+            .iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default();
+        let full = rule
+            .resources
+            .iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default();
         let (resource, subresource) = match full.split_once('/') {
             Some((resource, subresource)) => (resource.to_owned(), Some(subresource.to_owned())),
             None => (full, None),
@@ -371,7 +438,11 @@ pub fn rights_of(action: &Action, settings: &Settings) -> Vec<AccessRequest> {
                 group: group.clone(),
                 resource: resource.clone(),
                 subresource: subresource.clone(),
-                namespace: if everywhere { None } else { target.namespace.clone() },
+                namespace: if everywhere {
+                    None
+                } else {
+                    target.namespace.clone()
+                },
                 name: (!everywhere && !creates && !by_selector).then(|| target.name.clone()),
                 verb,
             });
@@ -393,7 +464,9 @@ pub fn rights_of(action: &Action, settings: &Settings) -> Vec<AccessRequest> {
 
 /// The kind in the table, when the flag allows it.
 pub(crate) fn allowed_kind(group: &str, kind: &str, settings: &Settings) -> Option<&'static ManifestKind> {
-    allowed_kinds(settings).into_iter().find(|known| known.group == group && known.kind == kind)
+    allowed_kinds(settings)
+        .into_iter()
+        .find(|known| known.group == group && known.kind == kind)
 }
 
 #[cfg(test)]
@@ -417,13 +490,23 @@ mod tests {
         let cordon = Action::CordonNode(NodeAction { node: "n".into() });
         assert_eq!(check_spelling("cordon_node", &cordon), Ok(()));
         let error = check_spelling("drain-node", &cordon).expect_err("does not fit");
-        assert!(error.contains("\"drain-node\"") && error.contains("cordonNode") && error.contains("cordon-node"), "{error}");
+        assert!(
+            error.contains("\"drain-node\"") && error.contains("cordonNode") && error.contains("cordon-node"),
+            "{error}"
+        );
     }
 
     #[test]
     fn scaling_asks_for_the_scale_of_that_deployment_in_that_namespace() {
-        let action = Action::ScaleDeployment(ScaleDeployment { namespace: "shop".into(), deployment: "web".into(), replicas: 3 });
-        let rights: Vec<String> = rights_of(&action, &Settings::default()).iter().map(ToString::to_string).collect();
+        let action = Action::ScaleDeployment(ScaleDeployment {
+            namespace: "shop".into(),
+            deployment: "web".into(),
+            replicas: 3,
+        });
+        let rights: Vec<String> = rights_of(&action, &Settings::default())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             rights,
             [
@@ -437,10 +520,23 @@ mod tests {
     #[test]
     fn a_drain_asks_for_pods_everywhere() {
         let action = Action::DrainNode(kubernaut_crds::DrainNode {
-            node: "n1".into(), grace_period_seconds: 30, force: false, ignore_daemon_sets: true, delete_local_data: false,
+            node: "n1".into(),
+            grace_period_seconds: 30,
+            force: false,
+            ignore_daemon_sets: true,
+            delete_local_data: false,
         });
         let rights = rights_of(&action, &Settings::default());
-        assert!(rights.iter().any(|r| r.resource == "pods" && r.namespace.is_none() && r.name.is_none() && r.verb == "list"));
-        assert!(rights.iter().any(|r| r.resource == "nodes" && r.name.as_deref() == Some("n1") && r.verb == "patch"));
+        assert!(
+            rights.iter().any(|r| r.resource == "pods"
+                && r.namespace.is_none()
+                && r.name.is_none()
+                && r.verb == "list")
+        );
+        assert!(
+            rights
+                .iter()
+                .any(|r| r.resource == "nodes" && r.name.as_deref() == Some("n1") && r.verb == "patch")
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! The target before the first Job: may it be changed, and how is it taken back?
 
 use kubernaut_crds::{
-    Action, DeletePod, ErrorType, KubernetesExecution, NodeAction, ObjectRef, PodRef, RecordedConfig, RecordedCustom,
-    RecordedRollback, RollbackInformation, ScaleToPrevious,
+    Action, DeletePod, ErrorType, KubernetesExecution, NodeAction, ObjectRef, PodRef, RecordedConfig,
+    RecordedCustom, RecordedRollback, RollbackInformation, ScaleToPrevious,
 };
 use serde_json::{Value, json};
 
@@ -51,7 +51,10 @@ pub struct Refusal {
 }
 
 fn refuse<T>(error_type: ErrorType, message: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { error_type, message: message.into() })
+    Err(Refusal {
+        error_type,
+        message: message.into(),
+    })
 }
 
 /// What has to be read before the first Job. A Secret is never read.
@@ -59,10 +62,19 @@ pub fn reads_before(checked: &Checked) -> Vec<Read> {
     let mut reads: Vec<Read> = target_read(checked).into_iter().collect();
     match &checked.action {
         Action::ScaleDeployment(scale) => {
-            reads.push(Read::list("autoscaling/v2", "HorizontalPodAutoscaler", Some(&scale.namespace), None));
+            reads.push(Read::list(
+                "autoscaling/v2",
+                "HorizontalPodAutoscaler",
+                Some(&scale.namespace),
+                None,
+            ));
         }
         Action::CordonNode(_) | Action::DrainNode(_) => reads.push(Read::list("v1", "Node", None, None)),
-        Action::DeletePod(DeletePod { namespace, label_selector: Some(selector), .. }) => {
+        Action::DeletePod(DeletePod {
+            namespace,
+            label_selector: Some(selector),
+            ..
+        }) => {
             reads.push(Read::list("v1", "Pod", Some(namespace), Some(selector)));
         }
         Action::RolloutRestart(_)
@@ -82,8 +94,14 @@ pub(crate) fn target_read(checked: &Checked) -> Option<Read> {
     let target = &checked.target;
     let namespace = target.namespace.as_deref();
     let api_version = match &checked.action {
-        Action::ScaleDeployment(_) | Action::RolloutRestart(_) | Action::PatchDeployment(_) => "apps/v1".to_owned(),
-        Action::DeletePod(DeletePod { label_selector: Some(_), .. }) | Action::UpdateSecret(_) => return None,
+        Action::ScaleDeployment(_) | Action::RolloutRestart(_) | Action::PatchDeployment(_) => {
+            "apps/v1".to_owned()
+        }
+        Action::DeletePod(DeletePod {
+            label_selector: Some(_),
+            ..
+        })
+        | Action::UpdateSecret(_) => return None,
         Action::DeletePod(_)
         | Action::CordonNode(_)
         | Action::UncordonNode(_)
@@ -110,10 +128,15 @@ pub fn examine(
         before: String::new(),
         impact: format!("{} {}", checked.kind.canonical(), target_name(&checked.target)),
     };
-    let object = target_read(checked).and_then(|read| facts.get(&read)).and_then(|found| found.first());
+    let object = target_read(checked)
+        .and_then(|read| facts.get(&read))
+        .and_then(|found| found.first());
     let may_be_absent = matches!(checked.action, Action::ApplyManifest(_)) || target_read(checked).is_none();
     if object.is_none() && !may_be_absent {
-        return refuse(ErrorType::ResourceNotFound, format!("{} does not exist", target_name(&checked.target)));
+        return refuse(
+            ErrorType::ResourceNotFound,
+            format!("{} does not exist", target_name(&checked.target)),
+        );
     }
     if let Some(object) = object {
         before.generation = object["metadata"]["generation"].as_i64();
@@ -135,22 +158,29 @@ pub fn examine(
             let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
             before.before = format!("replicas: {replicas}");
             before.impact = format!("Replicas: {replicas} -> {}", scale.replicas);
-            let hpas = facts.iter().find(|(read, _)| matches!(read, Read::List { kind, .. } if kind == "HorizontalPodAutoscaler"));
+            let hpas = facts.iter().find(
+                |(read, _)| matches!(read, Read::List { kind, .. } if kind == "HorizontalPodAutoscaler"),
+            );
             for hpa in hpas.map(|(_, found)| found.as_slice()).unwrap_or_default() {
                 let of = &hpa["spec"]["scaleTargetRef"];
                 if of["kind"] == "Deployment" && of["name"] == scale.deployment.as_str() {
                     let name = hpa["metadata"]["name"].as_str().unwrap_or_default();
-                    before.warnings.push(format!("HorizontalPodAutoscaler {name} scales this Deployment too and may change it back"));
+                    before.warnings.push(format!(
+                        "HorizontalPodAutoscaler {name} scales this Deployment too and may change it back"
+                    ));
                 }
             }
-            before.rollback = reversible("scale-deployment", RecordedRollback {
-                scale_to_previous: Some(ScaleToPrevious {
-                    namespace: scale.namespace.clone(),
-                    deployment: scale.deployment.clone(),
-                    previous_replicas: i32::try_from(replicas).unwrap_or(0),
-                }),
-                ..RecordedRollback::default()
-            });
+            before.rollback = reversible(
+                "scale-deployment",
+                RecordedRollback {
+                    scale_to_previous: Some(ScaleToPrevious {
+                        namespace: scale.namespace.clone(),
+                        deployment: scale.deployment.clone(),
+                        previous_replicas: i32::try_from(replicas).unwrap_or(0),
+                    }),
+                    ..RecordedRollback::default()
+                },
+            );
         }
         Action::RolloutRestart(_) => {
             refuse_paused(object, checked)?;
@@ -161,18 +191,33 @@ pub fn examine(
             if container_rule(spelling) {
                 for (container, image) in patched_images(&patch.patch) {
                     let Some(old) = image_of(object, &container) else {
-                        let message = format!("{} has no container {container:?}: a patch would add one", target_name(&checked.target));
+                        let message = format!(
+                            "{} has no container {container:?}: a patch would add one",
+                            target_name(&checked.target)
+                        );
                         return refuse(ErrorType::ValidationError, message);
                     };
                     before.before = format!("image of {container}: {old}");
                     before.impact = format!("Image of {container}: {old} -> {image}");
                 }
             }
-            before.rollback = previous(checked, "Deployment", &json!({"template": object["spec"]["template"]}));
+            before.rollback = previous(
+                checked,
+                "Deployment",
+                &json!({"template": object["spec"]["template"]}),
+            );
         }
         Action::DeletePod(delete) => {
             before.pods = pods_to_delete(delete, spelling, checked, facts, object)?;
-            before.before = format!("pods: {}", before.pods.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", "));
+            before.before = format!(
+                "pods: {}",
+                before
+                    .pods
+                    .iter()
+                    .map(|p| p.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
             before.rollback = not_reversible("a deleted pod can't be brought back");
         }
         Action::CordonNode(node) => before_cordon(&node.node, checked, object, facts, &mut before)?,
@@ -181,25 +226,49 @@ pub fn examine(
             let cordoned = object["spec"]["unschedulable"] == true;
             before.before = schedulable_words(cordoned).to_owned();
             before.rollback = if cordoned {
-                let cordon_node = Some(NodeAction { node: node.node.clone() });
-                reversible("cordon-node", RecordedRollback { cordon_node, ..RecordedRollback::default() })
+                let cordon_node = Some(NodeAction {
+                    node: node.node.clone(),
+                });
+                reversible(
+                    "cordon-node",
+                    RecordedRollback {
+                        cordon_node,
+                        ..RecordedRollback::default()
+                    },
+                )
             } else {
                 not_reversible("the node was schedulable before: there is nothing to take back")
             };
         }
         Action::UpdateConfigMap(update) => {
-            let old: serde_json::Map<String, Value> =
-                update.data.keys().map(|key| (key.clone(), object["data"][key].clone())).collect();
-            before.before = format!("keys: {}", update.data.keys().cloned().collect::<Vec<_>>().join(", "));
+            let old: serde_json::Map<String, Value> = update
+                .data
+                .keys()
+                .map(|key| (key.clone(), object["data"][key].clone()))
+                .collect();
+            before.before = format!(
+                "keys: {}",
+                update.data.keys().cloned().collect::<Vec<_>>().join(", ")
+            );
             before.rollback = previous(checked, "ConfigMap", &json!({"data": old}));
         }
         Action::UpdateSecret(_) => {
-            before.rollback = not_reversible("the controller may not read Secrets, so the state before is not known");
+            before.rollback =
+                not_reversible("the controller may not read Secrets, so the state before is not known");
         }
         Action::ApplyManifest(_) if object.is_null() => {
             before.before = "does not exist".to_owned();
-            let custom = Some(RecordedCustom { description: "delete the object that was created".to_owned(), parameters: None });
-            before.rollback = reversible("delete", RecordedRollback { custom, ..RecordedRollback::default() });
+            let custom = Some(RecordedCustom {
+                description: "delete the object that was created".to_owned(),
+                parameters: None,
+            });
+            before.rollback = reversible(
+                "delete",
+                RecordedRollback {
+                    custom,
+                    ..RecordedRollback::default()
+                },
+            );
         }
         Action::ApplyManifest(_) => {
             let mut old = object.clone();
@@ -219,12 +288,17 @@ pub fn examine(
 fn gitops_owner(object: &Value) -> Option<&'static str> {
     let marked = |map: &Value, key: &str| map.get(key).is_some();
     let metadata = &object["metadata"];
-    GITOPS.into_iter().find(|key| marked(&metadata["labels"], key) || marked(&metadata["annotations"], key))
+    GITOPS
+        .into_iter()
+        .find(|key| marked(&metadata["labels"], key) || marked(&metadata["annotations"], key))
 }
 
 fn refuse_paused(deployment: &Value, checked: &Checked) -> Result<(), Refusal> {
     if deployment["spec"]["paused"] == true {
-        let message = format!("{} is paused, so its pods would not change: resume it first", target_name(&checked.target));
+        let message = format!(
+            "{} is paused, so its pods would not change: resume it first",
+            target_name(&checked.target)
+        );
         return refuse(ErrorType::ValidationError, message);
     }
     Ok(())
@@ -233,11 +307,18 @@ fn refuse_paused(deployment: &Value, checked: &Checked) -> Result<(), Refusal> {
 /// The containers and images that a strategic patch sets.
 pub(crate) fn patched_images(patch: &str) -> Vec<(String, String)> {
     let patch: Value = serde_json::from_str(patch).unwrap_or_default();
-    let containers = patch.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let containers = patch
+        .pointer("/spec/template/spec/containers")
+        .and_then(Value::as_array);
     containers
         .into_iter()
         .flatten()
-        .filter_map(|container| Some((container["name"].as_str()?.to_owned(), container["image"].as_str()?.to_owned())))
+        .filter_map(|container| {
+            Some((
+                container["name"].as_str()?.to_owned(),
+                container["image"].as_str()?.to_owned(),
+            ))
+        })
         .collect()
 }
 
@@ -266,20 +347,32 @@ fn pods_to_delete(
         vec![pod]
     };
     if found.is_empty() {
-        return refuse(ErrorType::ResourceNotFound, format!("no running pod matches {}", target_name(&checked.target)));
+        return refuse(
+            ErrorType::ResourceNotFound,
+            format!("no running pod matches {}", target_name(&checked.target)),
+        );
     }
     if found.len() > PODS_MAX {
-        let message = format!("{} matches {} pods; at most {PODS_MAX} are evicted at once", target_name(&checked.target), found.len());
+        let message = format!(
+            "{} matches {} pods; at most {PODS_MAX} are evicted at once",
+            target_name(&checked.target),
+            found.len()
+        );
         return refuse(ErrorType::ValidationError, message);
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut pods = Vec::new();
     for pod in found {
         let owners = pod["metadata"]["ownerReferences"].as_array();
-        let controller = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
+        let controller = owners
+            .into_iter()
+            .flatten()
+            .find(|owner| owner["controller"] == true);
         let name = text(&pod["metadata"]["name"]);
         if controller.is_none() && owner_rule(spelling, delete) {
-            let message = format!("pod {name} has no controller that would bring it back: use delete-pod with its name to delete it for good");
+            let message = format!(
+                "pod {name} has no controller that would bring it back: use delete-pod with its name to delete it for good"
+            );
             return refuse(ErrorType::ValidationError, message);
         }
         pods.push(PodRef {
@@ -302,20 +395,43 @@ fn schedulable_words(cordoned: bool) -> &'static str {
     if cordoned { "cordoned" } else { "schedulable" }
 }
 
-fn before_cordon(name: &str, checked: &Checked, node: &Value, facts: &Facts, before: &mut Before) -> Result<(), Refusal> {
+fn before_cordon(
+    name: &str,
+    checked: &Checked,
+    node: &Value,
+    facts: &Facts,
+    before: &mut Before,
+) -> Result<(), Refusal> {
     let cordoned = node["spec"]["unschedulable"] == true;
-    let nodes = facts.get(&Read::list("v1", "Node", None, None)).map(Vec::as_slice).unwrap_or_default();
-    let others = nodes.iter().filter(|node| node["metadata"]["name"] != name && node["spec"]["unschedulable"] != true).count();
+    let nodes = facts
+        .get(&Read::list("v1", "Node", None, None))
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let others = nodes
+        .iter()
+        .filter(|node| node["metadata"]["name"] != name && node["spec"]["unschedulable"] != true)
+        .count();
     if others == 0 && !cordoned {
-        let message = format!("{} is the last schedulable node: nothing could be scheduled any more", target_name(&checked.target));
+        let message = format!(
+            "{} is the last schedulable node: nothing could be scheduled any more",
+            target_name(&checked.target)
+        );
         return refuse(ErrorType::ValidationError, message);
     }
     before.before = schedulable_words(cordoned).to_owned();
     before.rollback = if cordoned {
         not_reversible("the node was cordoned before: there is nothing to take back")
     } else {
-        let uncordon_node = Some(NodeAction { node: name.to_owned() });
-        reversible("uncordon-node", RecordedRollback { uncordon_node, ..RecordedRollback::default() })
+        let uncordon_node = Some(NodeAction {
+            node: name.to_owned(),
+        });
+        reversible(
+            "uncordon-node",
+            RecordedRollback {
+                uncordon_node,
+                ..RecordedRollback::default()
+            },
+        )
     };
     Ok(())
 }
@@ -331,7 +447,11 @@ fn reversible(action: &str, parameters: RecordedRollback) -> RollbackInformation
 }
 
 fn not_reversible(reason: &str) -> RollbackInformation {
-    RollbackInformation { available: false, reason: Some(reason.to_owned()), ..RollbackInformation::default() }
+    RollbackInformation {
+        available: false,
+        reason: Some(reason.to_owned()),
+        ..RollbackInformation::default()
+    }
 }
 
 fn previous(checked: &Checked, kind: &str, spec: &Value) -> RollbackInformation {
@@ -345,5 +465,11 @@ fn previous(checked: &Checked, kind: &str, spec: &Value) -> RollbackInformation 
         name: checked.target.name.clone(),
         previous_spec: text,
     });
-    reversible("restore", RecordedRollback { restore_previous_config, ..RecordedRollback::default() })
+    reversible(
+        "restore",
+        RecordedRollback {
+            restore_previous_config,
+            ..RecordedRollback::default()
+        },
+    )
 }

@@ -33,16 +33,35 @@ pub enum Retry {
 
 /// The class of a failed Job, from its reason, and from kubectl's words.
 pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
-    let JobEnd::Failed { reason, message, evicted, deadline, .. } = end else {
-        return Failure { error_type: ErrorType::UnknownError, message: String::new(), retry: Retry::Backoff };
+    let JobEnd::Failed {
+        reason,
+        message,
+        evicted,
+        deadline,
+        ..
+    } = end
+    else {
+        return Failure {
+            error_type: ErrorType::UnknownError,
+            message: String::new(),
+            retry: Retry::Backoff,
+        };
     };
-    let failure = |error_type, retry| Failure { error_type, message: message.clone(), retry };
+    let failure = |error_type, retry| Failure {
+        error_type,
+        message: message.clone(),
+        retry,
+    };
     if *evicted {
         return failure(ErrorType::JobFailed, Retry::Uncounted);
     }
     if *deadline {
         let message = format!("the Job did not end within its deadline: {message}");
-        return Failure { error_type: ErrorType::Timeout, message, retry: Retry::Never };
+        return Failure {
+            error_type: ErrorType::Timeout,
+            message,
+            retry: Retry::Never,
+        };
     }
     if reason == "OOMKilled" {
         return failure(ErrorType::JobFailed, Retry::Backoff);
@@ -51,20 +70,28 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
         return failure(ErrorType::ResourceConflict, Retry::Eviction);
     }
     // kubectl apply names the manager that owns a field; forcing it is never right.
-    if kind == ActionKind::ApplyManifest && message.contains("conflict") && message.contains("managed by") || message.contains("Apply failed with") {
+    if kind == ActionKind::ApplyManifest && message.contains("conflict") && message.contains("managed by")
+        || message.contains("Apply failed with")
+    {
         return failure(ErrorType::ResourceConflict, Retry::Never);
     }
     match server_reason(message) {
-        Some("Forbidden") if message.contains("exceeded quota") => failure(ErrorType::ResourceQuotaExceeded, Retry::Backoff),
+        Some("Forbidden") if message.contains("exceeded quota") => {
+            failure(ErrorType::ResourceQuotaExceeded, Retry::Backoff)
+        }
         Some("Forbidden" | "Unauthorized") => failure(ErrorType::InsufficientPermissions, Retry::Never),
         Some("NotFound") => failure(ErrorType::ResourceNotFound, Retry::Never),
-        Some("Conflict") if kind == ActionKind::DeletePod => failure(ErrorType::ResourceConflict, Retry::Never),
-        Some("Conflict") => failure(ErrorType::ResourceConflict, Retry::Backoff),
-        Some("Invalid" | "BadRequest" | "UnsupportedMediaType" | "MethodNotAllowed" | "RequestEntityTooLarge") => {
-            failure(ErrorType::ValidationError, Retry::Never)
+        Some("Conflict") if kind == ActionKind::DeletePod => {
+            failure(ErrorType::ResourceConflict, Retry::Never)
         }
+        Some("Conflict") => failure(ErrorType::ResourceConflict, Retry::Backoff),
+        Some(
+            "Invalid" | "BadRequest" | "UnsupportedMediaType" | "MethodNotAllowed" | "RequestEntityTooLarge",
+        ) => failure(ErrorType::ValidationError, Retry::Never),
         Some(_) => failure(ErrorType::JobFailed, Retry::Backoff),
-        None if message.contains("The request is invalid") => failure(ErrorType::ResourceConflict, Retry::Never),
+        None if message.contains("The request is invalid") => {
+            failure(ErrorType::ResourceConflict, Retry::Never)
+        }
         None if message.contains(" is invalid:") => failure(ErrorType::ValidationError, Retry::Never),
         None => failure(ErrorType::JobFailed, Retry::Backoff),
     }
@@ -119,7 +146,10 @@ pub fn tail(text: &str, max: usize) -> String {
 
 /// The text without these values. Values of up to three characters stay: they would blot out half of the text.
 pub fn redact(text: &str, secrets: &[&str]) -> String {
-    secrets.iter().filter(|secret| secret.len() > 3).fold(text.to_owned(), |text, secret| text.replace(secret, "<masked>"))
+    secrets
+        .iter()
+        .filter(|secret| secret.len() > 3)
+        .fold(text.to_owned(), |text, secret| text.replace(secret, "<masked>"))
 }
 
 #[cfg(test)]
@@ -127,25 +157,71 @@ mod tests {
     use super::*;
 
     fn failed(message: &str) -> JobEnd {
-        JobEnd::Failed { reason: "Error".into(), message: message.into(), exit_code: Some(1), evicted: false, deadline: false }
+        JobEnd::Failed {
+            reason: "Error".into(),
+            message: message.into(),
+            exit_code: Some(1),
+            evicted: false,
+            deadline: false,
+        }
     }
 
     #[test]
     fn kubectls_words_decide_the_class_and_whether_another_attempt_may_help() {
         let cases = [
-            ("Error from server (Forbidden): deployments.apps \"web\" is forbidden: User ...", ErrorType::InsufficientPermissions, Retry::Never),
-            ("Error from server (Forbidden): pods \"a\" is forbidden: exceeded quota: q", ErrorType::ResourceQuotaExceeded, Retry::Backoff),
-            ("Error from server (NotFound): deployments.apps \"web\" not found", ErrorType::ResourceNotFound, Retry::Never),
-            ("Error from server (Conflict): Operation cannot be fulfilled", ErrorType::ResourceConflict, Retry::Backoff),
-            ("The request is invalid: the server rejected our request due to an error in our request", ErrorType::ResourceConflict, Retry::Never),
-            ("The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1", ErrorType::ValidationError, Retry::Never),
-            ("Error from server (ServiceUnavailable): the server is currently unable", ErrorType::JobFailed, Retry::Backoff),
-            ("Unable to connect to the server: net/http: request canceled (Client.Timeout exceeded)", ErrorType::JobFailed, Retry::Backoff),
-            ("Error from server (TooManyRequests): Cannot evict pod as it would violate the pod's disruption budget.", ErrorType::ResourceConflict, Retry::Eviction),
+            (
+                "Error from server (Forbidden): deployments.apps \"web\" is forbidden: User ...",
+                ErrorType::InsufficientPermissions,
+                Retry::Never,
+            ),
+            (
+                "Error from server (Forbidden): pods \"a\" is forbidden: exceeded quota: q",
+                ErrorType::ResourceQuotaExceeded,
+                Retry::Backoff,
+            ),
+            (
+                "Error from server (NotFound): deployments.apps \"web\" not found",
+                ErrorType::ResourceNotFound,
+                Retry::Never,
+            ),
+            (
+                "Error from server (Conflict): Operation cannot be fulfilled",
+                ErrorType::ResourceConflict,
+                Retry::Backoff,
+            ),
+            (
+                "The request is invalid: the server rejected our request due to an error in our request",
+                ErrorType::ResourceConflict,
+                Retry::Never,
+            ),
+            (
+                "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1",
+                ErrorType::ValidationError,
+                Retry::Never,
+            ),
+            (
+                "Error from server (ServiceUnavailable): the server is currently unable",
+                ErrorType::JobFailed,
+                Retry::Backoff,
+            ),
+            (
+                "Unable to connect to the server: net/http: request canceled (Client.Timeout exceeded)",
+                ErrorType::JobFailed,
+                Retry::Backoff,
+            ),
+            (
+                "Error from server (TooManyRequests): Cannot evict pod as it would violate the pod's disruption budget.",
+                ErrorType::ResourceConflict,
+                Retry::Eviction,
+            ),
         ];
         for (message, error_type, retry) in cases {
             let failure = classify(&failed(message), ActionKind::ScaleDeployment);
-            assert_eq!((failure.error_type, failure.retry), (error_type, retry), "{message}");
+            assert_eq!(
+                (failure.error_type, failure.retry),
+                (error_type, retry),
+                "{message}"
+            );
         }
     }
 

@@ -113,7 +113,9 @@ pub fn view(name: &str, job: Option<&Job>, pods: &[Pod]) -> Option<JobView> {
     let views: Vec<PodView> = own.iter().map(|pod| pod_view(pod)).collect();
     let pods_live = views.iter().any(|pod| !pod.ended);
     let Some(job) = job else {
-        let execution_uid = own.iter().find_map(|pod| label(pod.metadata.labels.as_ref(), names::LABEL_EXECUTION_UID));
+        let execution_uid = own
+            .iter()
+            .find_map(|pod| label(pod.metadata.labels.as_ref(), names::LABEL_EXECUTION_UID));
         return pods_live.then(|| JobView {
             name: name.to_owned(),
             uid: String::new(),
@@ -128,16 +130,19 @@ pub fn view(name: &str, job: Option<&Job>, pods: &[Pod]) -> Option<JobView> {
     };
     let end = own.iter().find_map(|pod| pod_end(pod)).or_else(|| job_end(job));
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let finished = conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed"));
+    let finished = conditions.into_iter().flatten().any(|condition| {
+        condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
+    });
     // With a back-off limit of 0 a pod that ended is the last one.
     let may_get_pod = !finished && !views.iter().any(|pod| pod.ended);
     Some(JobView {
         name: name.to_owned(),
         uid: uid.unwrap_or_default(),
-        hash: job.metadata.annotations.as_ref().and_then(|map| map.get(names::ANNOTATION_JOB_HASH).cloned()),
+        hash: job
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|map| map.get(names::ANNOTATION_JOB_HASH).cloned()),
         execution_uid: label(job.metadata.labels.as_ref(), names::LABEL_EXECUTION_UID),
         created: job.metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: job.metadata.deletion_timestamp.is_some(),
@@ -159,7 +164,10 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 }
 
 fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
 }
 
 fn pod_view(pod: &Pod) -> PodView {
@@ -171,14 +179,21 @@ fn pod_view(pod: &Pod) -> PodView {
         .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let stuck = statuses(pod).find_map(|status| {
         let waiting = status.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref().filter(|reason| STUCK.contains(reason))?;
-        Some((format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no message")), since))
+        let reason = waiting
+            .reason
+            .as_deref()
+            .filter(|reason| STUCK.contains(reason))?;
+        Some((
+            format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no message")),
+            since,
+        ))
     });
     PodView {
         name: pod.metadata.name.clone().unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         ended: matches!(phase(pod), "Succeeded" | "Failed"),
-        running: statuses(pod).any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some())),
+        running: statuses(pod)
+            .any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some())),
         stuck,
     }
 }
@@ -195,25 +210,37 @@ fn pod_end(pod: &Pod) -> Option<JobEnd> {
         tail(&message.unwrap_or_default(), MESSAGE_MAX)
     };
     match phase(pod) {
-        "Succeeded" => Some(JobEnd::Succeeded { message: words(false) }),
+        "Succeeded" => Some(JobEnd::Succeeded {
+            message: words(false),
+        }),
         "Failed" => {
             let status = pod.status.as_ref();
-            let evicted = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten().any(|condition| {
-                condition.type_ == "DisruptionTarget" && condition.status == "True"
-            });
+            let evicted = status
+                .and_then(|status| status.conditions.as_ref())
+                .into_iter()
+                .flatten()
+                .any(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
             let reason = status
                 .and_then(|status| status.reason.clone())
                 .or_else(|| terminated(true).and_then(|terminated| terminated.reason.clone()))
                 .unwrap_or_else(|| "PodFailed".to_owned());
             let said = words(true);
             let message = if said.is_empty() {
-                status.and_then(|status| status.message.clone()).unwrap_or_else(|| format!("its pod failed: {reason}"))
+                status
+                    .and_then(|status| status.message.clone())
+                    .unwrap_or_else(|| format!("its pod failed: {reason}"))
             } else {
                 said
             };
             let deadline = reason == "DeadlineExceeded";
             let exit_code = terminated(true).map(|terminated| terminated.exit_code);
-            Some(JobEnd::Failed { reason, message, exit_code, evicted, deadline })
+            Some(JobEnd::Failed {
+                reason,
+                message,
+                exit_code,
+                evicted,
+                deadline,
+            })
         }
         _ => None,
     }
@@ -222,18 +249,26 @@ fn pod_end(pod: &Pod) -> Option<JobEnd> {
 /// Never FailureTarget or SuccessCriteriaMet: those come before the pods have ended.
 fn job_end(job: &Job) -> Option<JobEnd> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| match condition.type_.as_str() {
-        "Complete" => Some(JobEnd::Succeeded { message: String::new() }),
-        "Failed" => {
-            let reason = condition.reason.clone().unwrap_or_default();
-            Some(JobEnd::Failed {
-                message: condition.message.clone().unwrap_or_else(|| format!("the Job failed: {reason}")),
-                exit_code: None,
-                evicted: reason == "PodFailurePolicy",
-                deadline: reason == "DeadlineExceeded",
-                reason,
-            })
-        }
-        _ => None,
-    })
+    conditions
+        .iter()
+        .filter(|condition| condition.status == "True")
+        .find_map(|condition| match condition.type_.as_str() {
+            "Complete" => Some(JobEnd::Succeeded {
+                message: String::new(),
+            }),
+            "Failed" => {
+                let reason = condition.reason.clone().unwrap_or_default();
+                Some(JobEnd::Failed {
+                    message: condition
+                        .message
+                        .clone()
+                        .unwrap_or_else(|| format!("the Job failed: {reason}")),
+                    exit_code: None,
+                    evicted: reason == "PodFailurePolicy",
+                    deadline: reason == "DeadlineExceeded",
+                    reason,
+                })
+            }
+            _ => None,
+        })
 }

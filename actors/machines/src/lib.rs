@@ -5,21 +5,21 @@
 
 mod settings;
 
+pub mod actions;
 pub mod duration;
 pub mod graph;
-pub mod actions;
 pub mod manifest_kinds;
 pub mod mapping;
 pub mod parameters;
 pub mod plan;
 
-pub mod reads;
-pub mod before;
-pub mod render;
-pub mod job_view;
-pub mod classify;
 pub mod after;
+pub mod before;
+pub mod classify;
+pub mod job_view;
 pub mod rbac;
+pub mod reads;
+pub mod render;
 
 pub mod outcome;
 pub mod step;

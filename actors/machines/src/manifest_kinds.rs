@@ -18,21 +18,81 @@ pub struct ManifestKind {
 /// Kinds that may be named in --apply-manifest-kinds. Never here, whatever the flag says: Secret, ServiceAccount,
 /// RBAC, CRDs, admission, our own kinds, and what is not namespaced (the executor's specification, 5).
 const KINDS: [ManifestKind; 15] = [
-    ManifestKind { group: "", kind: "ConfigMap", plural: "configmaps" },
-    ManifestKind { group: "", kind: "Service", plural: "services" },
-    ManifestKind { group: "", kind: "Pod", plural: "pods" },
-    ManifestKind { group: "", kind: "PersistentVolumeClaim", plural: "persistentvolumeclaims" },
-    ManifestKind { group: "", kind: "ResourceQuota", plural: "resourcequotas" },
-    ManifestKind { group: "", kind: "LimitRange", plural: "limitranges" },
-    ManifestKind { group: "apps", kind: "Deployment", plural: "deployments" },
-    ManifestKind { group: "apps", kind: "StatefulSet", plural: "statefulsets" },
-    ManifestKind { group: "apps", kind: "DaemonSet", plural: "daemonsets" },
-    ManifestKind { group: "batch", kind: "Job", plural: "jobs" },
-    ManifestKind { group: "batch", kind: "CronJob", plural: "cronjobs" },
-    ManifestKind { group: "autoscaling", kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers" },
-    ManifestKind { group: "networking.k8s.io", kind: "NetworkPolicy", plural: "networkpolicies" },
-    ManifestKind { group: "networking.k8s.io", kind: "Ingress", plural: "ingresses" },
-    ManifestKind { group: "policy", kind: "PodDisruptionBudget", plural: "poddisruptionbudgets" },
+    ManifestKind {
+        group: "",
+        kind: "ConfigMap",
+        plural: "configmaps",
+    },
+    ManifestKind {
+        group: "",
+        kind: "Service",
+        plural: "services",
+    },
+    ManifestKind {
+        group: "",
+        kind: "Pod",
+        plural: "pods",
+    },
+    ManifestKind {
+        group: "",
+        kind: "PersistentVolumeClaim",
+        plural: "persistentvolumeclaims",
+    },
+    ManifestKind {
+        group: "",
+        kind: "ResourceQuota",
+        plural: "resourcequotas",
+    },
+    ManifestKind {
+        group: "",
+        kind: "LimitRange",
+        plural: "limitranges",
+    },
+    ManifestKind {
+        group: "apps",
+        kind: "Deployment",
+        plural: "deployments",
+    },
+    ManifestKind {
+        group: "apps",
+        kind: "StatefulSet",
+        plural: "statefulsets",
+    },
+    ManifestKind {
+        group: "apps",
+        kind: "DaemonSet",
+        plural: "daemonsets",
+    },
+    ManifestKind {
+        group: "batch",
+        kind: "Job",
+        plural: "jobs",
+    },
+    ManifestKind {
+        group: "batch",
+        kind: "CronJob",
+        plural: "cronjobs",
+    },
+    ManifestKind {
+        group: "autoscaling",
+        kind: "HorizontalPodAutoscaler",
+        plural: "horizontalpodautoscalers",
+    },
+    ManifestKind {
+        group: "networking.k8s.io",
+        kind: "NetworkPolicy",
+        plural: "networkpolicies",
+    },
+    ManifestKind {
+        group: "networking.k8s.io",
+        kind: "Ingress",
+        plural: "ingresses",
+    },
+    ManifestKind {
+        group: "policy",
+        kind: "PodDisruptionBudget",
+        plural: "poddisruptionbudgets",
+    },
 ];
 
 /// The kinds that the flag allows, written `ConfigMap` or `apps/Deployment`; what the table does not know is left out.
@@ -40,22 +100,31 @@ pub fn allowed_kinds(settings: &Settings) -> Vec<&'static ManifestKind> {
     KINDS
         .iter()
         .filter(|known| {
-            settings.apply_manifest_kinds.iter().any(|text| match text.rsplit_once('/') {
-                Some((group, kind)) => group == known.group && kind == known.kind,
-                None => *text == known.kind,
-            })
+            settings
+                .apply_manifest_kinds
+                .iter()
+                .any(|text| match text.rsplit_once('/') {
+                    Some((group, kind)) => group == known.group && kind == known.kind,
+                    None => *text == known.kind,
+                })
         })
         .collect()
 }
 
 /// What is wrong with an entry of --apply-manifest-kinds; `None` when it is known.
 pub fn check_kind(text: &str) -> Option<String> {
-    let settings = Settings { apply_manifest_kinds: vec![text.to_owned()], ..Settings::default() };
+    let settings = Settings {
+        apply_manifest_kinds: vec![text.to_owned()],
+        ..Settings::default()
+    };
     if !allowed_kinds(&settings).is_empty() {
         return None;
     }
     let known: Vec<&str> = KINDS.iter().map(|kind| kind.kind).collect();
-    Some(format!("{text:?} can't be applied: known are {}", known.join(", ")))
+    Some(format!(
+        "{text:?} can't be applied: known are {}",
+        known.join(", ")
+    ))
 }
 
 /// One document, as far as decisions depend on it.
@@ -77,8 +146,12 @@ pub struct ParsedManifest {
 
 /// Reads the one document of an applyManifest.
 pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| format!("manifest is not YAML: {}", error.to_string().lines().next().unwrap_or_default()))?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
+        format!(
+            "manifest is not YAML: {}",
+            error.to_string().lines().next().unwrap_or_default()
+        )
+    })?;
     let mut documents = documents.into_iter().filter(|document| !document.is_null());
     let (Some(object), None) = (documents.next(), documents.next()) else {
         return Err("manifest must be exactly one document".to_owned());
@@ -87,9 +160,13 @@ pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
     let missing = |field: &str| format!("manifest has no {field}");
     let api_version = text(&object["apiVersion"]).ok_or_else(|| missing("apiVersion"))?;
     Ok(ParsedManifest {
-        group: api_version.split_once('/').map_or("", |(group, _)| group).to_owned(),
+        group: api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group)
+            .to_owned(),
         kind: text(&object["kind"]).ok_or_else(|| missing("kind"))?,
-        namespace: text(&object["metadata"]["namespace"]).ok_or_else(|| missing("metadata.namespace: write it out"))?,
+        namespace: text(&object["metadata"]["namespace"])
+            .ok_or_else(|| missing("metadata.namespace: write it out"))?,
         name: text(&object["metadata"]["name"]).ok_or_else(|| missing("metadata.name"))?,
         api_version,
         object,

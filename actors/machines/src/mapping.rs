@@ -6,10 +6,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kubernaut_crds::{
-    Action, ActionParameters, ApplyManifest, CustomStep, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, DeletePod, DrainNode,
-    KubernetesExecution, KubernetesExecutionSpec, NodeAction, NotOneMember, ObjectRef, PatchDeployment, PatchType,
-    RolloutRestart, Sensitive, StepAction, StepParameters, UpdateConfigMap, UpdateSecret, WorkflowExecution,
-    WorkflowStep, names,
+    Action, ActionParameters, ApplyManifest, CustomStep, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, DeletePod,
+    DrainNode, KubernetesExecution, KubernetesExecutionSpec, NodeAction, NotOneMember, ObjectRef,
+    PatchDeployment, PatchType, RolloutRestart, Sensitive, StepAction, StepParameters, UpdateConfigMap,
+    UpdateSecret, WorkflowExecution, WorkflowStep, names,
 };
 use serde_json::json;
 
@@ -65,9 +65,15 @@ pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
         StepAction::RestartDeployment(restart) => {
             if let Some(grace) = &restart.grace_period {
                 parse_go(grace)?;
-                warnings.push("restartDeployment.gracePeriod has no effect: the pods' own grace period holds".to_owned());
+                warnings.push(
+                    "restartDeployment.gracePeriod has no effect: the pods' own grace period holds"
+                        .to_owned(),
+                );
             }
-            Action::RolloutRestart(RolloutRestart { namespace: restart.namespace, deployment: restart.deployment })
+            Action::RolloutRestart(RolloutRestart {
+                namespace: restart.namespace,
+                deployment: restart.deployment,
+            })
         }
         StepAction::DeletePod(delete) => Action::DeletePod(DeletePod {
             grace_period_seconds: grace_seconds(delete.grace_period.as_deref())?,
@@ -118,16 +124,25 @@ pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
             })
         }
         StepAction::PatchDeployment(patch) => Action::PatchDeployment(patch),
-        StepAction::Custom(custom) => Action::ApplyManifest(ApplyManifest { manifest: manifest_of(custom)? }),
+        StepAction::Custom(custom) => Action::ApplyManifest(ApplyManifest {
+            manifest: manifest_of(custom)?,
+        }),
     };
-    Ok(Converted { parameters: action.clone().into(), action, warnings })
+    Ok(Converted {
+        parameters: action.clone().into(),
+        action,
+        warnings,
+    })
 }
 
 fn manifest_of(mut custom: CustomStep) -> Result<String, MappingError> {
     if custom.action_type != "apply-manifest" {
         return Err(MappingError::CustomType(custom.action_type));
     }
-    custom.config.remove("manifest").ok_or(MappingError::CustomManifest)
+    custom
+        .config
+        .remove("manifest")
+        .ok_or(MappingError::CustomManifest)
 }
 
 /// Whole seconds, rounded up; absent stays absent.
@@ -144,14 +159,20 @@ fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingError> {
 /// Every value must be strict base64; the error names the key, never the value.
 pub(crate) fn check_base64(data: &BTreeMap<String, Sensitive>) -> Result<(), MappingError> {
     let engine = base64::engine::general_purpose::STANDARD;
-    match data.iter().find(|(_, value)| engine.decode(value.expose()).is_err()) {
+    match data
+        .iter()
+        .find(|(_, value)| engine.decode(value.expose()).is_err())
+    {
         Some((key, _)) => Err(MappingError::NotBase64(key.clone())),
         None => Ok(()),
     }
 }
 
 /// The execution of a step: everything it needs, copied (the API's specification, 2).
-pub fn execution_for(workflow: &WorkflowExecution, step: &WorkflowStep) -> Result<KubernetesExecution, MappingError> {
+pub fn execution_for(
+    workflow: &WorkflowExecution,
+    step: &WorkflowStep,
+) -> Result<KubernetesExecution, MappingError> {
     let converted = convert(&step.parameters)?;
     let name = workflow.metadata.name.clone().unwrap_or_default();
     let namespace = workflow.metadata.namespace.clone();
@@ -182,16 +203,27 @@ pub fn execution_for(workflow: &WorkflowExecution, step: &WorkflowStep) -> Resul
             }]),
             finalizers: Some(vec![names::CLEANUP_FINALIZER.to_owned()]),
             labels: Some(labels),
-            annotations: Some(BTreeMap::from([(names::ANNOTATION_CORRELATION_ID.to_owned(), correlation)])),
+            annotations: Some(BTreeMap::from([(
+                names::ANNOTATION_CORRELATION_ID.to_owned(),
+                correlation,
+            )])),
             ..ObjectMeta::default()
         },
         spec: KubernetesExecutionSpec {
-            workflow_execution_ref: Some(ObjectRef { name, namespace, uid: Some(uid), ..ObjectRef::default() }),
+            workflow_execution_ref: Some(ObjectRef {
+                name,
+                namespace,
+                uid: Some(uid),
+                ..ObjectRef::default()
+            }),
             step_number: step.step_number,
             action: step.action.clone(),
             parameters: converted.parameters,
             target_cluster: step.target_cluster.clone(),
-            max_retries: step.max_retries.or(strategy.max_retries).unwrap_or(DEFAULT_MAX_RETRIES),
+            max_retries: step
+                .max_retries
+                .or(strategy.max_retries)
+                .unwrap_or(DEFAULT_MAX_RETRIES),
             timeout: step.timeout.clone().unwrap_or_else(|| DEFAULT_TIMEOUT.to_owned()),
             approval_received: !strategy.approval_required,
             approved_by: None,
@@ -233,7 +265,10 @@ mod tests {
     fn converted(step: Value) -> Result<(Value, Vec<String>), String> {
         let parameters: StepParameters = serde_json::from_value(step).expect("parameters");
         let converted = convert(&parameters).map_err(|error| error.to_string())?;
-        Ok((serde_json::to_value(converted.parameters).expect("JSON"), converted.warnings))
+        Ok((
+            serde_json::to_value(converted.parameters).expect("JSON"),
+            converted.warnings,
+        ))
     }
 
     fn same(step: Value, action: Value) {
@@ -255,8 +290,14 @@ mod tests {
     fn restart_deployment_becomes_rollout_restart_and_its_grace_period_a_warning() {
         let step = json!({"restartDeployment": {"namespace": "a", "deployment": "b", "gracePeriod": "10s"}});
         let (action, warnings) = converted(step).expect("converted");
-        assert_eq!(action, json!({"rolloutRestart": {"namespace": "a", "deployment": "b"}}));
-        assert!(warnings.len() == 1 && warnings[0].contains("gracePeriod has no effect"), "{warnings:?}");
+        assert_eq!(
+            action,
+            json!({"rolloutRestart": {"namespace": "a", "deployment": "b"}})
+        );
+        assert!(
+            warnings.len() == 1 && warnings[0].contains("gracePeriod has no effect"),
+            "{warnings:?}"
+        );
     }
 
     #[test]
@@ -269,8 +310,14 @@ mod tests {
             json!({"deletePod": {"namespace": "a", "podName": "b"}}),
             json!({"deletePod": {"namespace": "a", "pod": "b"}}),
         );
-        refused(json!({"deletePod": {"namespace": "a", "podName": "b", "gracePeriod": "soon"}}), "gracePeriod: \"soon\"");
-        refused(json!({"deletePod": {"namespace": "a", "podName": "b", "gracePeriod": "61m"}}), "longer than an hour");
+        refused(
+            json!({"deletePod": {"namespace": "a", "podName": "b", "gracePeriod": "soon"}}),
+            "gracePeriod: \"soon\"",
+        );
+        refused(
+            json!({"deletePod": {"namespace": "a", "podName": "b", "gracePeriod": "61m"}}),
+            "longer than an hour",
+        );
     }
 
     #[test]
@@ -287,15 +334,26 @@ mod tests {
             json!({"updateSecret": {"namespace": "a", "name": "b", "dataUpdates": {"k": "aGVsbG8="}}}),
             json!({"updateSecret": {"namespace": "a", "secret": "b", "data": {"k": "aGVsbG8="}}}),
         );
-        let error = converted(json!({"updateSecret": {"namespace": "a", "name": "b", "dataUpdates": {"k": "topsecret"}}}));
+        let error = converted(
+            json!({"updateSecret": {"namespace": "a", "name": "b", "dataUpdates": {"k": "topsecret"}}}),
+        );
         let error = error.expect_err("refused");
-        assert!(error.contains("dataUpdates.k") && !error.contains("topsecret"), "{error}");
+        assert!(
+            error.contains("dataUpdates.k") && !error.contains("topsecret"),
+            "{error}"
+        );
     }
 
     #[test]
     fn nodes_are_renamed() {
-        same(json!({"cordonNode": {"nodeName": "n"}}), json!({"cordonNode": {"node": "n"}}));
-        same(json!({"uncordonNode": {"nodeName": "n"}}), json!({"uncordonNode": {"node": "n"}}));
+        same(
+            json!({"cordonNode": {"nodeName": "n"}}),
+            json!({"cordonNode": {"node": "n"}}),
+        );
+        same(
+            json!({"uncordonNode": {"nodeName": "n"}}),
+            json!({"uncordonNode": {"node": "n"}}),
+        );
     }
 
     #[test]
@@ -304,7 +362,10 @@ mod tests {
             json!({"drainNode": {"nodeName": "n", "ignoreDaemonSets": true, "deleteLocalData": false}}),
             json!({"drainNode": {"node": "n", "gracePeriodSeconds": 30, "force": false, "ignoreDaemonSets": true, "deleteLocalData": false}}),
         );
-        refused(json!({"drainNode": {"nodeName": "n", "gracePeriod": "-5s"}}), "\"-5s\" is not a duration");
+        refused(
+            json!({"drainNode": {"nodeName": "n", "gracePeriod": "-5s"}}),
+            "\"-5s\" is not a duration",
+        );
     }
 
     #[test]
@@ -314,7 +375,10 @@ mod tests {
         let patch = &action["patchDeployment"];
         assert_eq!(patch["patchType"], "strategic");
         let patch: Value = serde_json::from_str(patch["patch"].as_str().expect("text")).expect("JSON");
-        assert_eq!(patch, json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i:2"}]}}}}));
+        assert_eq!(
+            patch,
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i:2"}]}}}})
+        );
     }
 
     #[test]
@@ -323,8 +387,14 @@ mod tests {
             json!({"custom": {"actionType": "apply-manifest", "config": {"manifest": "kind: X"}}}),
             json!({"applyManifest": {"manifest": "kind: X"}}),
         );
-        refused(json!({"custom": {"actionType": "shell", "config": {"run": "rm"}}}), "apply-manifest is");
-        refused(json!({"custom": {"actionType": "apply-manifest", "config": {"file": "x"}}}), "config.manifest is missing");
+        refused(
+            json!({"custom": {"actionType": "shell", "config": {"run": "rm"}}}),
+            "apply-manifest is",
+        );
+        refused(
+            json!({"custom": {"actionType": "apply-manifest", "config": {"file": "x"}}}),
+            "config.manifest is missing",
+        );
     }
 
     #[test]
@@ -337,8 +407,14 @@ mod tests {
             json!({"restartPod": {"namespace": "a", "selector": "app=b", "gracePeriod": "5s"}}),
             json!({"deletePod": {"namespace": "a", "labelSelector": "app=b", "gracePeriodSeconds": 5}}),
         );
-        refused(json!({"restartPod": {"namespace": "a"}}), "exactly one of podName and selector");
-        refused(json!({"restartPod": {"namespace": "a", "podName": "b", "selector": "c=d"}}), "exactly one of");
+        refused(
+            json!({"restartPod": {"namespace": "a"}}),
+            "exactly one of podName and selector",
+        );
+        refused(
+            json!({"restartPod": {"namespace": "a", "podName": "b", "selector": "c=d"}}),
+            "exactly one of",
+        );
     }
 
     #[test]
@@ -350,7 +426,10 @@ mod tests {
     #[test]
     fn none_or_two_members_are_refused_by_name() {
         refused(json!({}), "no known member");
-        refused(json!({"cordonNode": {"nodeName": "n"}, "uncordonNode": {"nodeName": "n"}}), "cordonNode, uncordonNode");
+        refused(
+            json!({"cordonNode": {"nodeName": "n"}, "uncordonNode": {"nodeName": "n"}}),
+            "cordonNode, uncordonNode",
+        );
     }
 
     /// The design document's own example, step 2 of payment-api-workflow.
@@ -373,11 +452,19 @@ mod tests {
         assert_eq!(made["metadata"]["namespace"], "production");
         let owner = &made["metadata"]["ownerReferences"][0];
         assert_eq!(owner["apiVersion"], "workflow.kubernaut.io/v1");
-        assert_eq!((&owner["kind"], &owner["name"]), (&json!("WorkflowExecution"), &json!("payment-api-workflow")));
-        assert_eq!((&owner["uid"], &owner["controller"]), (&json!("xyz789"), &json!(true)));
+        assert_eq!(
+            (&owner["kind"], &owner["name"]),
+            (&json!("WorkflowExecution"), &json!("payment-api-workflow"))
+        );
+        assert_eq!(
+            (&owner["uid"], &owner["controller"]),
+            (&json!("xyz789"), &json!(true))
+        );
         let mut spec = made["spec"].clone();
         // Additions of ours.
-        spec.as_object_mut().expect("an object").remove("serviceAccountName");
+        spec.as_object_mut()
+            .expect("an object")
+            .remove("serviceAccountName");
         assert_eq!(
             spec,
             json!({
@@ -405,7 +492,10 @@ mod tests {
                 object["spec"]["workflowDefinition"]["steps"][0]["maxRetries"] = step;
             }
             let workflow: WorkflowExecution = serde_json::from_value(object).expect("a workflow");
-            execution_for(&workflow, &workflow.spec.workflow_definition.steps[0]).expect("made").spec.max_retries
+            execution_for(&workflow, &workflow.spec.workflow_definition.steps[0])
+                .expect("made")
+                .spec
+                .max_retries
         };
         assert_eq!(retries(Value::Null, json!({})), 2);
         assert_eq!(retries(Value::Null, json!({"maxRetries": 4})), 4);

@@ -259,8 +259,11 @@ pub fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
         return Some(new.clone());
     };
-    let mut patch: BTreeMap<String, Value> =
-        old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null)).collect();
+    let mut patch: BTreeMap<String, Value> = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null))
+        .collect();
     for (key, value) in new {
         match old.get(key) {
             Some(before) => {
@@ -286,7 +289,10 @@ mod tests {
     fn a_merge_patch_sets_what_changed_and_removes_what_is_gone() {
         let old = json!({"a": 1, "b": {"c": 1, "d": [1]}, "e": 5});
         let new = json!({"a": 1, "b": {"c": 2, "d": [1]}, "f": 6});
-        assert_eq!(merge_patch(&old, &new), Some(json!({"b": {"c": 2}, "e": null, "f": 6})));
+        assert_eq!(
+            merge_patch(&old, &new),
+            Some(json!({"b": {"c": 2}, "e": null, "f": 6}))
+        );
         assert_eq!(merge_patch(&new, &new), None);
     }
 }

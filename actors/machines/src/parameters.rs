@@ -6,7 +6,9 @@ use kubernaut_crds::{Action, KubernetesExecution, TargetRef};
 use serde_json::Value;
 
 use crate::Settings;
-use crate::actions::{AccessRequest, ActionKind, allowed_kind, check_spelling, kind_of, rights_of, target_of};
+use crate::actions::{
+    AccessRequest, ActionKind, allowed_kind, check_spelling, kind_of, rights_of, target_of,
+};
 use crate::duration::parse_go;
 use crate::manifest_kinds::parse_manifest;
 use crate::mapping::check_base64;
@@ -57,12 +59,20 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
     if !(0..=5).contains(&spec.max_retries) {
         problems.push(format!("maxRetries: {} is not within 0 to 5", spec.max_retries));
     }
-    problems.extend(check_action(&action, settings).into_iter().map(|problem| format!("parameters.{}: {problem}", action.member())));
+    problems.extend(
+        check_action(&action, settings)
+            .into_iter()
+            .map(|problem| format!("parameters.{}: {problem}", action.member())),
+    );
     match (&settings.cluster_name, spec.target_cluster.as_str()) {
         (_, "") => {}
         (Some(own), other) if own == other => {}
-        (Some(own), other) => problems.push(format!("targetCluster: {other:?} is not this cluster, {own:?} (--cluster-name)")),
-        (None, other) => warnings.push(format!("targetCluster {other:?} is taken for this cluster: --cluster-name is not set")),
+        (Some(own), other) => problems.push(format!(
+            "targetCluster: {other:?} is not this cluster, {own:?} (--cluster-name)"
+        )),
+        (None, other) => warnings.push(format!(
+            "targetCluster {other:?} is taken for this cluster: --cluster-name is not set"
+        )),
     }
     let Some(kind) = kind_of(&action) else {
         problems.push("parameters.undo.of is not an action".to_owned());
@@ -72,13 +82,24 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
         return Err(problems);
     }
     let (target, rights) = (target_of(&action), rights_of(&action, settings));
-    Ok(Checked { action, kind, target, timeout, rights, warnings })
+    Ok(Checked {
+        action,
+        kind,
+        target,
+        timeout,
+        rights,
+        warnings,
+    })
 }
 
 /// A step's timeout, within its bounds.
 pub(crate) fn check_timeout(text: &str, action: &Action, settings: &Settings) -> Result<Duration, String> {
     let timeout = parse_go(text).map_err(|error| error.to_string())?;
-    let least = if matches!(action, Action::DrainNode(_)) { DRAIN_TIMEOUT_MIN } else { TIMEOUT_MIN };
+    let least = if matches!(action, Action::DrainNode(_)) {
+        DRAIN_TIMEOUT_MIN
+    } else {
+        TIMEOUT_MIN
+    };
     if timeout < least {
         return Err(format!("{text} is too short: at least {} s", least.as_secs()));
     }
@@ -120,7 +141,9 @@ pub(crate) fn check_action(action: &Action, settings: &Settings) -> Vec<String> 
     if let Some(namespace) = &target.namespace
         && settings.protected_namespaces.contains(namespace)
     {
-        problems.push(format!("namespace: {namespace} is protected: nothing is changed there (--protected-namespaces)"));
+        problems.push(format!(
+            "namespace: {namespace} is protected: nothing is changed there (--protected-namespaces)"
+        ));
     }
     match action {
         Action::ScaleDeployment(scale) if !(0..=1000).contains(&scale.replicas) => {
@@ -154,9 +177,12 @@ fn bad_grace(seconds: i64) -> Option<String> {
 
 /// DNS-1123: no name can begin with `-` and be taken for an option.
 fn bad_name(text: &str, max: usize) -> Option<String> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (c == '.' && max > NAMESPACE_MAX);
+    let inner = |c: char| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (c == '.' && max > NAMESPACE_MAX)
+    };
     let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let good = text.len() <= max && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last());
+    let good =
+        text.len() <= max && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last());
     (!good).then(|| format!("{text:?} is not a name: lower case letters, digits and -, at most {max}, beginning and ending with a letter or digit"))
 }
 
@@ -220,7 +246,9 @@ fn bad_selector(text: &str) -> Option<String> {
         let start = requirement.trim_start_matches('!').chars().next();
         start.is_some_and(|c| c.is_ascii_alphanumeric())
     };
-    let fine = !text.trim().is_empty() && text.chars().all(allowed) && balanced && requirements.map(good).all(|good| good);
+    let fine = !text.trim().is_empty()
+        && text.chars().all(allowed)
+        && balanced
+        && requirements.map(good).all(|good| good);
     (!fine).then(|| format!("{text:?} is not a label selector, such as app=web,tier!=cache"))
 }
-

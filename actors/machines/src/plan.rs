@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use kubernaut_crds::{
-    Batch, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, RollbackAction,
-    SafetyCheckType, StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
+    Batch, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, RollbackAction, SafetyCheckType,
+    StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
 };
 
 use crate::Settings;
@@ -84,15 +84,24 @@ pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, V
     for (index, step) in definition.steps.iter().enumerate() {
         match plan_step(workflow, index, step, settings) {
             Ok((planned, notes)) => {
-                warnings.extend(notes.iter().map(|note| format!("steps[{index}] ({}): {note}", step.name)));
+                warnings.extend(
+                    notes
+                        .iter()
+                        .map(|note| format!("steps[{index}] ({}): {note}", step.name)),
+                );
                 steps.insert(step.step_number, planned);
             }
             Err(problems) => errors.extend(problems),
         }
     }
-    let Some(graph) = graph.filter(|_| errors.is_empty()) else { return Err(errors) };
+    let Some(graph) = graph.filter(|_| errors.is_empty()) else {
+        return Err(errors);
+    };
     let timeout = |number: i32| {
-        steps.get(&number).and_then(|step| parse_go(&step.execution.spec.timeout).ok()).unwrap_or(Duration::ZERO)
+        steps
+            .get(&number)
+            .and_then(|step| parse_go(&step.execution.spec.timeout).ok())
+            .unwrap_or(Duration::ZERO)
     };
     let execution_plan = ExecutionPlan {
         strategy: graph.strategy(),
@@ -104,11 +113,19 @@ pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, V
             .map(|(batch_number, steps)| Batch { batch_number, steps })
             .collect(),
     };
-    Ok(Plan { graph, steps, execution_plan, warnings })
+    Ok(Plan {
+        graph,
+        steps,
+        execution_plan,
+        warnings,
+    })
 }
 
 fn error(place: impl Into<String>, message: impl Into<String>) -> PlanError {
-    PlanError { place: place.into(), message: message.into() }
+    PlanError {
+        place: place.into(),
+        message: message.into(),
+    }
 }
 
 fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<PlanError> {
@@ -116,25 +133,48 @@ fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<Plan
     let mut errors = Vec::new();
     let name = workflow.metadata.name.as_deref().unwrap_or_default();
     if name.len() > names::WORKFLOW_NAME_MAX {
-        let message = format!("{name:?} has {} characters; at most {} leave room for the names of steps", name.len(), names::WORKFLOW_NAME_MAX);
+        let message = format!(
+            "{name:?} has {} characters; at most {} leave room for the names of steps",
+            name.len(),
+            names::WORKFLOW_NAME_MAX
+        );
         errors.push(error("metadata.name", message));
     }
     let namespace = workflow.metadata.namespace.as_deref().unwrap_or_default();
     if settings.protected_namespaces.contains(namespace) {
-        errors.push(error("metadata.namespace", format!("workflows in {namespace} are not run: it is protected (--protected-namespaces)")));
+        errors.push(error(
+            "metadata.namespace",
+            format!("workflows in {namespace} are not run: it is protected (--protected-namespaces)"),
+        ));
     }
     let size = serde_json::to_string(spec).map_or(usize::MAX, |text| text.len());
     if size > names::SPEC_MAX_BYTES {
-        errors.push(error("spec", format!("has {size} bytes as JSON; at most {} are allowed", names::SPEC_MAX_BYTES)));
+        errors.push(error(
+            "spec",
+            format!(
+                "has {size} bytes as JSON; at most {} are allowed",
+                names::SPEC_MAX_BYTES
+            ),
+        ));
     }
     let steps = spec.workflow_definition.steps.len();
     if spec.rollback_of.is_none() && !(1..=names::STEPS_MAX).contains(&steps) {
-        errors.push(error("spec.workflowDefinition.steps", format!("has {steps} steps; 1 to {} are needed", names::STEPS_MAX)));
+        errors.push(error(
+            "spec.workflowDefinition.steps",
+            format!("has {steps} steps; 1 to {} are needed", names::STEPS_MAX),
+        ));
     }
     if !(1..=20).contains(&spec.max_parallel_steps) {
-        errors.push(error("spec.maxParallelSteps", format!("{} is not within 1 to 20", spec.max_parallel_steps)));
+        errors.push(error(
+            "spec.maxParallelSteps",
+            format!("{} is not within 1 to 20", spec.max_parallel_steps),
+        ));
     }
-    if spec.execution_strategy.max_retries.is_some_and(|retries| !(0..=5).contains(&retries)) {
+    if spec
+        .execution_strategy
+        .max_retries
+        .is_some_and(|retries| !(0..=5).contains(&retries))
+    {
         errors.push(error("spec.executionStrategy.maxRetries", "is not within 0 to 5"));
     }
     errors.extend(unsupported_workflow(workflow));
@@ -146,7 +186,11 @@ fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<Plan
 fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
     let spec = &workflow.spec;
     let strategy = &spec.execution_strategy;
-    let begun = workflow.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase != kubernaut_crds::WorkflowPhase::Planning);
+    let begun = workflow
+        .status
+        .as_ref()
+        .and_then(|status| status.phase)
+        .is_some_and(|phase| phase != kubernaut_crds::WorkflowPhase::Planning);
     let mut errors = Vec::new();
     let mut refuse = |when: bool, place: &str, instead: &str| {
         if when {
@@ -163,8 +207,16 @@ fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
         "spec.executionStrategy.dryRunFirst",
         "rehearse the workflow with `kubernaut run`, and leave this out",
     );
-    refuse(spec.suspend == Some(true) && !begun, "spec.suspend", "create the workflow when it may start");
-    refuse(spec.shutdown.is_some() && !begun, "spec.shutdown", "delete the workflow instead");
+    refuse(
+        spec.suspend == Some(true) && !begun,
+        "spec.suspend",
+        "create the workflow when it may start",
+    );
+    refuse(
+        spec.shutdown.is_some() && !begun,
+        "spec.shutdown",
+        "delete the workflow instead",
+    );
     refuse(
         spec.rollback_of.is_some(),
         "spec.rollbackOf",
@@ -173,16 +225,28 @@ fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
     for (index, check) in strategy.safety_checks.iter().flatten().enumerate() {
         let place = format!("spec.executionStrategy.safetyChecks[{index}]");
         let other = check.required && check.r#type != SafetyCheckType::Rbac;
-        refuse(other, &place, "a required check can only be of type rbac; set required to false, and check by hand");
+        refuse(
+            other,
+            &place,
+            "a required check can only be of type rbac; set required to false, and check by hand",
+        );
     }
     errors
 }
 
 fn optional_checks(workflow: &WorkflowExecution) -> Vec<String> {
-    let checks = workflow.spec.execution_strategy.safety_checks.iter().flatten().enumerate();
+    let checks = workflow
+        .spec
+        .execution_strategy
+        .safety_checks
+        .iter()
+        .flatten()
+        .enumerate();
     checks
         .filter(|(_, check)| !check.required && check.r#type != SafetyCheckType::Rbac)
-        .map(|(index, _)| format!("executionStrategy.safetyChecks[{index}]: this version does not make this check"))
+        .map(|(index, _)| {
+            format!("executionStrategy.safetyChecks[{index}]: this version does not make this check")
+        })
         .collect()
 }
 
@@ -194,10 +258,26 @@ pub fn unsupported_execution(spec: &KubernetesExecutionSpec) -> Vec<String> {
             refused.push(format!("{field}: not supported by this version: {instead}"));
         }
     };
-    refuse(!spec.approval_received, "approvalReceived false", "create the execution once it is approved, with approvalReceived: true");
-    refuse(spec.dry_run == Some(true), "dryRun", "rehearse it with `kubernaut run`, and leave this out");
-    refuse(spec.shutdown.is_some(), "shutdown", "delete the execution instead");
-    refuse(spec.parameters.undo.is_some(), "parameters.undo", "use the action that sets the state before");
+    refuse(
+        !spec.approval_received,
+        "approvalReceived false",
+        "create the execution once it is approved, with approvalReceived: true",
+    );
+    refuse(
+        spec.dry_run == Some(true),
+        "dryRun",
+        "rehearse it with `kubernaut run`, and leave this out",
+    );
+    refuse(
+        spec.shutdown.is_some(),
+        "shutdown",
+        "delete the execution instead",
+    );
+    refuse(
+        spec.parameters.undo.is_some(),
+        "parameters.undo",
+        "use the action that sets the state before",
+    );
     refused
 }
 
@@ -208,23 +288,41 @@ fn plan_step(
     settings: &Settings,
 ) -> Result<(PlannedStep, Vec<String>), Vec<PlanError>> {
     let place = format!("spec.workflowDefinition.steps[{index}]");
-    let at = |field: &str, message: String| error(format!("{place}.{field}"), format!("step {} ({}): {message}", step.step_number, step.name));
+    let at = |field: &str, message: String| {
+        error(
+            format!("{place}.{field}"),
+            format!("step {} ({}): {message}", step.step_number, step.name),
+        )
+    };
     let mut errors = Vec::new();
     if !(1..=1000).contains(&step.step_number) {
-        errors.push(at("stepNumber", format!("{} is not within 1 to 1000", step.step_number)));
+        errors.push(at(
+            "stepNumber",
+            format!("{} is not within 1 to 1000", step.step_number),
+        ));
     }
     match StepAction::try_from(step.parameters.clone()) {
-        Ok(action) => errors.extend(check_step_spelling(&step.action, &action).err().map(|problem| at("action", problem))),
+        Ok(action) => errors.extend(
+            check_step_spelling(&step.action, &action)
+                .err()
+                .map(|problem| at("action", problem)),
+        ),
         Err(members) => return Err(vec![at("parameters", members.to_string())]),
     }
-    errors.extend(rollback_spec(step).into_iter().map(|problem| at("rollbackSpec", problem)));
+    errors.extend(
+        rollback_spec(step)
+            .into_iter()
+            .map(|problem| at("rollbackSpec", problem)),
+    );
     let execution = execution_for(workflow, step).map_err(|problem| {
         errors.push(at("parameters", problem.to_string()));
         errors.clone()
     })?;
     match parameters::check(&execution, settings) {
         Ok(checked) if errors.is_empty() => {
-            let converted = crate::mapping::convert(&step.parameters).map(|converted| converted.warnings).unwrap_or_default();
+            let converted = crate::mapping::convert(&step.parameters)
+                .map(|converted| converted.warnings)
+                .unwrap_or_default();
             let warnings = converted.into_iter().chain(checked.warnings).collect();
             let planned = PlannedStep {
                 name: step.name.clone(),
@@ -240,7 +338,10 @@ fn plan_step(
         Err(problems) => {
             // The spelling was checked against the step's own member; what the executor says of it is the same.
             let known = errors.iter().any(|error| error.place.ends_with(".action"));
-            for problem in problems.into_iter().filter(|problem| !known || !problem.starts_with("action ")) {
+            for problem in problems
+                .into_iter()
+                .filter(|problem| !known || !problem.starts_with("action "))
+            {
                 let (field, message) = problem.split_once(": ").unwrap_or(("parameters", &problem));
                 let field = if field.contains(' ') { "parameters" } else { field };
                 errors.push(at(field, message.to_owned()));
@@ -252,7 +353,9 @@ fn plan_step(
 
 /// A rollbackSpec is not run by this version, but what could never run is said now.
 fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
-    let Some(rollback) = &step.rollback_spec else { return Vec::new() };
+    let Some(rollback) = &step.rollback_spec else {
+        return Vec::new();
+    };
     let mut problems = Vec::new();
     if let Some(timeout) = &rollback.timeout
         && let Err(problem) = parse_go(timeout)
@@ -261,8 +364,13 @@ fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
     }
     match RollbackAction::try_from(rollback.parameters.clone()) {
         Err(members) => problems.push(members.to_string()),
-        Ok(RollbackAction::RestorePreviousConfig(config)) if config.r#type == kubernaut_crds::ConfigType::Secret => {
-            problems.push("restorePreviousConfig of a Secret is not possible: updateSecret is not reversible".to_owned());
+        Ok(RollbackAction::RestorePreviousConfig(config))
+            if config.r#type == kubernaut_crds::ConfigType::Secret =>
+        {
+            problems.push(
+                "restorePreviousConfig of a Secret is not possible: updateSecret is not reversible"
+                    .to_owned(),
+            );
         }
         Ok(RollbackAction::Custom(custom)) if custom.action_type != "apply-manifest" => {
             problems.push(MappingError::CustomType(custom.action_type).to_string());
@@ -271,4 +379,3 @@ fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
     }
     problems
 }
-

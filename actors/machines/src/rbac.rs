@@ -8,7 +8,10 @@ use crate::actions::ActionKind;
 
 /// For each action the account its Jobs run as, and what that account may do: from the table in `actions`.
 pub fn manifests(settings: &Settings) -> Vec<Value> {
-    ActionKind::ALL.into_iter().flat_map(|kind| manifests_of(kind, settings)).collect()
+    ActionKind::ALL
+        .into_iter()
+        .flat_map(|kind| manifests_of(kind, settings))
+        .collect()
 }
 
 fn manifests_of(kind: ActionKind, settings: &Settings) -> [Value; 3] {

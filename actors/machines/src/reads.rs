@@ -45,7 +45,12 @@ impl Read {
     }
 
     /// Objects of one kind, by label.
-    pub fn list(api_version: &str, kind: &str, namespace: Option<&str>, label_selector: Option<&str>) -> Self {
+    pub fn list(
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        label_selector: Option<&str>,
+    ) -> Self {
         Read::List {
             api_version: api_version.to_owned(),
             kind: kind.to_owned(),

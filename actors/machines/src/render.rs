@@ -51,14 +51,23 @@ pub enum RenderError {
 pub fn job_name(execution_name: &str, execution_uid: &str, attempt: i32) -> String {
     let hash = hex(execution_uid.as_bytes(), 10);
     let tail = format!("-{hash}-{attempt}");
-    let mut head: String = execution_name.chars().map(|c| if c == '.' { '-' } else { c }).collect();
+    let mut head: String = execution_name
+        .chars()
+        .map(|c| if c == '.' { '-' } else { c })
+        .collect();
     head.truncate(head.floor_char_boundary(NAME_MAX.saturating_sub(tail.len())));
     format!("{}{tail}", head.trim_end_matches('-'))
 }
 
 fn hex(bytes: &[u8], digits: usize) -> String {
     let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(digits).collect()
+    digest
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .chars()
+        .take(digits)
+        .collect()
 }
 
 /// What kubectl is called with, and what it reads.
@@ -91,15 +100,26 @@ pub fn render(
     let metadata = &execution.metadata;
     let name = metadata.name.clone().unwrap_or_default();
     let uid = metadata.uid.clone().unwrap_or_default();
-    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key).cloned());
+    let label = |key: &str| {
+        metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(key).cloned())
+    };
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "kubernaut-job".to_owned()),
         ("app.kubernetes.io/part-of".to_owned(), "kubernaut".to_owned()),
         ("app.kubernetes.io/managed-by".to_owned(), "kubernaut".to_owned()),
         (names::LABEL_EXECUTION_UID.to_owned(), uid.clone()),
         (names::LABEL_EXECUTION_NAME.to_owned(), label_value(&name)),
-        (names::LABEL_EXECUTION_NAMESPACE.to_owned(), label_value(metadata.namespace.as_deref().unwrap_or_default())),
-        (names::LABEL_ACTION.to_owned(), label_value(&execution.spec.action)),
+        (
+            names::LABEL_EXECUTION_NAMESPACE.to_owned(),
+            label_value(metadata.namespace.as_deref().unwrap_or_default()),
+        ),
+        (
+            names::LABEL_ACTION.to_owned(),
+            label_value(&execution.spec.action),
+        ),
         (names::LABEL_ATTEMPT.to_owned(), attempt.attempt.to_string()),
     ]);
     if let Some(workflow) = label(names::LABEL_WORKFLOW) {
@@ -118,10 +138,16 @@ pub fn render(
             labels: Some(labels.clone()),
             ..Default::default()
         },
-        data: Some(call.files.iter().map(|(file, text)| (file.clone(), ByteString(text.clone().into_bytes()))).collect()),
+        data: Some(
+            call.files
+                .iter()
+                .map(|(file, text)| (file.clone(), ByteString(text.clone().into_bytes())))
+                .collect(),
+        ),
         ..Secret::default()
     });
-    let mut pod_annotations = BTreeMap::from([(names::ANNOTATION_CORRELATION_ID.to_owned(), correlation.clone())]);
+    let mut pod_annotations =
+        BTreeMap::from([(names::ANNOTATION_CORRELATION_ID.to_owned(), correlation.clone())]);
     if secret.is_none() {
         for (index, (_, content)) in call.files.iter().enumerate() {
             pod_annotations.insert(payload_annotation(index, call.files.len()), content.clone());
@@ -183,7 +209,11 @@ pub fn render(
             "template": {"metadata": {"labels": labels, "annotations": pod_annotations}, "spec": pod},
         },
     });
-    let payload = if secret.is_some() { json!(call.files) } else { Value::Null };
+    let payload = if secret.is_some() {
+        json!(call.files)
+    } else {
+        Value::Null
+    };
     let hash = hex(json!([job, payload]).to_string().as_bytes(), 32);
     job["metadata"]["annotations"][names::ANNOTATION_JOB_HASH] = json!(hash);
     let job: Job = serde_json::from_value(job).map_err(|error| RenderError::Malformed(error.to_string()))?;
@@ -197,7 +227,11 @@ fn seconds_left(from: Timestamp, to: Timestamp) -> i64 {
 }
 
 fn payload_annotation(index: usize, count: usize) -> String {
-    if count == 1 { names::ANNOTATION_PAYLOAD.to_owned() } else { format!("{}-{index}", names::ANNOTATION_PAYLOAD) }
+    if count == 1 {
+        names::ANNOTATION_PAYLOAD.to_owned()
+    } else {
+        format!("{}-{index}", names::ANNOTATION_PAYLOAD)
+    }
 }
 
 fn container(index: usize, argv: &[String], correlation: &str, payload: bool, settings: &Settings) -> Value {
@@ -317,7 +351,11 @@ fn call(
             ]]
         }
         Action::UpdateSecret(update) => {
-            let data: BTreeMap<&str, &str> = update.data.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+            let data: BTreeMap<&str, &str> = update
+                .data
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.expose()))
+                .collect();
             files.push(("patch.json".to_owned(), json!({"data": data}).to_string()));
             vec![vec![
                 "patch".to_owned(),
@@ -358,9 +396,17 @@ fn delete_pods(delete: &DeletePod, attempt: &Attempt, files: &mut Vec<(String, S
         options
     };
     if delete.label_selector.is_none() {
-        let (name, uid) = attempt.pods.first().map(|pod| (pod.name.as_str(), pod.uid.as_str())).unwrap_or_default();
+        let (name, uid) = attempt
+            .pods
+            .first()
+            .map(|pod| (pod.name.as_str(), pod.uid.as_str()))
+            .unwrap_or_default();
         files.push(("options.json".to_owned(), options(uid).to_string()));
-        return vec![vec!["delete".to_owned(), format!("--raw={}", path(name)), "--filename=/payload/options.json".to_owned()]];
+        return vec![vec![
+            "delete".to_owned(),
+            format!("--raw={}", path(name)),
+            "--filename=/payload/options.json".to_owned(),
+        ]];
     }
     attempt
         .pods
@@ -378,8 +424,11 @@ fn delete_pods(delete: &DeletePod, attempt: &Attempt, files: &mut Vec<(String, S
                 "metadata": {"name": pod.name, "namespace": delete.namespace},
                 "deleteOptions": delete_options,
             });
-            let argv =
-                vec!["create".to_owned(), format!("--raw={}/eviction", path(&pod.name)), format!("--filename=/payload/{file}")];
+            let argv = vec![
+                "create".to_owned(),
+                format!("--raw={}/eviction", path(&pod.name)),
+                format!("--filename=/payload/{file}"),
+            ];
             files.push((file, eviction.to_string()));
             argv
         })
@@ -388,19 +437,44 @@ fn delete_pods(delete: &DeletePod, attempt: &Attempt, files: &mut Vec<(String, S
 
 fn undo_call(undo: &kubernaut_crds::Undo, files: &mut Vec<(String, String)>) -> Vec<String> {
     let target = &undo.target;
-    let namespace = target.namespace.as_ref().map(|namespace| format!("--namespace={namespace}"));
+    let namespace = target
+        .namespace
+        .as_ref()
+        .map(|namespace| format!("--namespace={namespace}"));
     let object = format!("{}/{}", target.kind.to_lowercase(), target.name);
     if let Some(patch) = &undo.patch {
         files.push(("patch.json".to_owned(), patch.clone()));
         let scale = (undo.of == "scale-deployment").then(|| "--subresource=scale".to_owned());
-        let fixed = ["--type=json".to_owned(), "--patch-file=/payload/patch.json".to_owned()];
-        return ["patch".to_owned(), object].into_iter().chain(namespace).chain(scale).chain(fixed).collect();
+        let fixed = [
+            "--type=json".to_owned(),
+            "--patch-file=/payload/patch.json".to_owned(),
+        ];
+        return ["patch".to_owned(), object]
+            .into_iter()
+            .chain(namespace)
+            .chain(scale)
+            .chain(fixed)
+            .collect();
     }
     let (root, plural) = match target.api_version.split_once('/') {
-        Some(_) => (format!("/apis/{}", target.api_version), target.kind.to_lowercase() + "s"),
+        Some(_) => (
+            format!("/apis/{}", target.api_version),
+            target.kind.to_lowercase() + "s",
+        ),
         None => ("/api/v1".to_owned(), target.kind.to_lowercase() + "s"),
     };
-    let place = target.namespace.as_ref().map_or(String::new(), |namespace| format!("/namespaces/{namespace}"));
-    files.push(("options.json".to_owned(), json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": target.uid}}).to_string()));
-    vec!["delete".to_owned(), format!("--raw={root}{place}/{plural}/{}", target.name), "--filename=/payload/options.json".to_owned()]
+    let place = target
+        .namespace
+        .as_ref()
+        .map_or(String::new(), |namespace| format!("/namespaces/{namespace}"));
+    files.push((
+        "options.json".to_owned(),
+        json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": target.uid}})
+            .to_string(),
+    ));
+    vec![
+        "delete".to_owned(),
+        format!("--raw={root}{place}/{plural}/{}", target.name),
+        "--filename=/payload/options.json".to_owned(),
+    ]
 }

@@ -35,10 +35,16 @@ impl Default for Settings {
         Self {
             cluster_name: None,
             executor_namespace: "kubernaut-executor".to_owned(),
-            protected_namespaces: ["kube-system", "kube-public", "kube-node-lease", "kubernaut-system", "kubernaut-executor"]
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            protected_namespaces: [
+                "kube-system",
+                "kube-public",
+                "kube-node-lease",
+                "kubernaut-system",
+                "kubernaut-executor",
+            ]
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
             kubectl_image: "registry.k8s.io/kubectl:v1.35.4".to_owned(),
             max_step_timeout: Duration::from_secs(15 * 60),
             job_ttl_seconds: 3600,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let directory = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("crds/yaml"), PathBuf::from);
+    let directory = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from("crds/yaml"), PathBuf::from);
     std::fs::create_dir_all(&directory)?;
     for (file, crd) in [
         ("workflowexecutions.yaml", kubernaut_crds::workflow_crd()),

@@ -74,7 +74,11 @@ impl Manifest {
     pub(crate) fn problem(&self, field: &str, reason: impl Into<String>) -> Problem {
         let name = self.metadata("name");
         let namespace = self.metadata("namespace");
-        let place = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
+        let place = if namespace.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{namespace}/{name}")
+        };
         Problem {
             file: self.file.clone(),
             line: Some(self.line),
@@ -95,13 +99,19 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, Vec<Problem>> {
             Err(error) => problems.push(whole_file(file, None, format!("can't be read: {error}"))),
         }
     }
-    let runs = manifests.iter().any(|manifest| manifest.is_workflow() || manifest.is_execution());
+    let runs = manifests
+        .iter()
+        .any(|manifest| manifest.is_workflow() || manifest.is_execution());
     if problems.is_empty() && !runs {
         let file = files.first().map_or_else(PathBuf::new, Clone::clone);
         let reason = "holds neither a WorkflowExecution nor a KubernetesExecution: there is nothing to run";
         problems.push(whole_file(&file, None, reason.to_owned()));
     }
-    if problems.is_empty() { Ok(manifests) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(manifests)
+    } else {
+        Err(problems)
+    }
 }
 
 fn read_text(file: &Path) -> std::io::Result<String> {
@@ -114,20 +124,31 @@ fn read_text(file: &Path) -> std::io::Result<String> {
 }
 
 fn whole_file(file: &Path, line: Option<u64>, reason: String) -> Problem {
-    Problem { file: file.to_owned(), line, object: None, field: None, reason }
+    Problem {
+        file: file.to_owned(),
+        line,
+        object: None,
+        field: None,
+        reason,
+    }
 }
 
 fn read_documents(file: &Path, text: &str, manifests: &mut Vec<Manifest>, problems: &mut Vec<Problem>) {
     // Document by document, so that each has its line and a bad one does not hide the others.
     for (first_line, document) in documents(text) {
-        if document.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        if document
+            .lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        {
             continue;
         }
         let object: Value = match serde_saphyr::from_str(&document) {
             Ok(Value::Null) => continue,
             Ok(object) => object,
             Err(error) => {
-                let line = error.location().map_or(first_line, |place| first_line + place.line().saturating_sub(1));
+                let line = error
+                    .location()
+                    .map_or(first_line, |place| first_line + place.line().saturating_sub(1));
                 let reason = error.to_string();
                 let first = reason.lines().next().unwrap_or_default();
                 problems.push(whole_file(file, Some(line), format!("is not YAML: {first}")));
@@ -135,16 +156,25 @@ fn read_documents(file: &Path, text: &str, manifests: &mut Vec<Manifest>, proble
             }
         };
         let items = match object {
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                list.remove("items").and_then(|items| items.as_array().cloned()).unwrap_or_default()
-            }
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => list
+                .remove("items")
+                .and_then(|items| items.as_array().cloned())
+                .unwrap_or_default(),
             other => vec![other],
         };
         for object in items {
             let line = first_line + leading_lines(&document);
-            let manifest = Manifest { file: file.to_owned(), line, object };
+            let manifest = Manifest {
+                file: file.to_owned(),
+                line,
+                object,
+            };
             if !manifest.object.is_object() {
-                problems.push(whole_file(file, Some(line), "is not a Kubernetes object, but a bare value".to_owned()));
+                problems.push(whole_file(
+                    file,
+                    Some(line),
+                    "is not a Kubernetes object, but a bare value".to_owned(),
+                ));
                 continue;
             }
             for field in ["apiVersion", "kind"] {
@@ -184,7 +214,11 @@ pub(crate) fn check(cluster: &MemoryCluster, manifests: &[Manifest], settings: &
     let mut problems = Vec::new();
     for manifest in manifests {
         let errors = cluster.validate(&manifest.object);
-        problems.extend(errors.iter().map(|error| manifest.problem(&error.field, error.message.clone())));
+        problems.extend(
+            errors
+                .iter()
+                .map(|error| manifest.problem(&error.field, error.message.clone())),
+        );
         if !errors.is_empty() || !manifest.is_workflow() && !manifest.is_execution() {
             continue;
         }
@@ -200,16 +234,24 @@ fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
             Ok(mut workflow) => {
                 workflow.metadata.uid.get_or_insert_with(String::new);
                 let errors = plan(&workflow, settings).err().unwrap_or_default();
-                errors.into_iter().map(|error| manifest.problem(&error.place, error.message)).collect()
+                errors
+                    .into_iter()
+                    .map(|error| manifest.problem(&error.place, error.message))
+                    .collect()
             }
         }
     } else {
         match kubernaut_crds::KubernetesExecution::deserialize(&manifest.object) {
             Err(error) => vec![manifest.problem("", error.to_string())],
             Ok(execution) => {
-                let mut reasons = kubernaut_machines::parameters::check(&execution, settings).err().unwrap_or_default();
+                let mut reasons = kubernaut_machines::parameters::check(&execution, settings)
+                    .err()
+                    .unwrap_or_default();
                 reasons.extend(kubernaut_machines::plan::unsupported_execution(&execution.spec));
-                reasons.into_iter().map(|reason| manifest.problem("spec", reason)).collect()
+                reasons
+                    .into_iter()
+                    .map(|reason| manifest.problem("spec", reason))
+                    .collect()
             }
         }
     }

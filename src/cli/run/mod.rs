@@ -8,17 +8,23 @@ mod world;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use kube::Api;
 use kube::runtime::watcher;
+use kubernaut_actors::TokioClock;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use serde_json::{Value, json};
 
-use crate::config::ControllerFlags;
+use crate::config::{RunOptions, TelemetryOptions};
+use crate::http::Readiness;
 use crate::memory::{MemoryCluster, Rbac, User};
+use crate::telemetry::{Telemetry, start_logging};
+use crate::{World, manifests as installation};
 use files::Manifest;
 
 /// A workflow that has not ended after this long on the cluster's own clock never will.
@@ -29,7 +35,9 @@ const BAD_INPUT: u8 = 2;
 
 /// Run workflows in a cluster inside this process, without touching any real one.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Exit codes: 0 all workflows completed with success, 1 one did not, 2 bad input (nothing was run).")]
+#[command(
+    after_help = "Exit codes: 0 all workflows completed with success, 1 one did not, 2 bad input (nothing was run)."
+)]
 pub(crate) struct RunArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
     #[arg(required = true, value_name = "FILE")]
@@ -38,7 +46,9 @@ pub(crate) struct RunArguments {
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
-    flags: ControllerFlags,
+    run: RunOptions,
+    #[command(flatten)]
+    telemetry: TelemetryOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,7 +60,10 @@ enum Output {
 
 /// Runs the command; the exit code is its verdict.
 pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(rehearse(arguments)),
         Err(error) => Err(vec![format!("the runtime does not start: {error}")]),
@@ -70,40 +83,65 @@ pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
 
 /// True when everything completed with success; `Err` lists what is wrong with the input.
 async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
-    let settings = arguments.flags.settings();
+    let settings = arguments.run.settings();
     let words = |problems: Vec<files::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let manifests = files::read(&arguments.files).map_err(words)?;
+    start_logging(&arguments.telemetry).map_err(|error| vec![error.to_string()])?;
     let rbac = world::rights_of(&manifests);
-    let cluster = world::installed(rbac, &settings).map_err(|error| vec![error])?;
+    // One clock for the cluster and the controller: tokio's, which is paused and jumps.
+    let clock = TokioClock::starting_at(Timestamp::now());
+    let cluster = world::installed(rbac, &settings, clock).map_err(|error| vec![error])?;
     let problems = files::check(&cluster, &manifests, &settings);
     if !problems.is_empty() {
         return Err(words(problems));
     }
-    let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) =
-        manifests.iter().partition(|manifest| manifest.is_workflow() || manifest.is_execution());
+    let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) = manifests
+        .iter()
+        .partition(|manifest| manifest.is_workflow() || manifest.is_execution());
     load(&cluster, rest)?;
     if rbac == Rbac::AllowAll {
-        cluster.load(world::missing_accounts(&manifests)).map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
-        })?;
+        cluster
+            .load(world::missing_accounts(&manifests))
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     }
     if arguments.output == Output::Text && rbac == Rbac::AllowAll {
         say("No RBAC objects in the files: every account may do everything.");
     }
-    let client = cluster.client(User::service_account(crate::manifests::CONTROLLER_NAMESPACE, crate::manifests::CONTROLLER_ACCOUNT));
+    let controller = User::service_account(
+        installation::CONTROLLER_NAMESPACE,
+        installation::CONTROLLER_ACCOUNT,
+    );
+    let client = cluster.client(controller);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let controller = tokio::spawn(crate::run(arguments.flags.clone(), client, async {
-        let _ = stopped.await;
-    }));
+    let options = arguments.run.clone();
+    let world = World::new(
+        Arc::new(clock),
+        Arc::new(Telemetry::default()),
+        Readiness::default(),
+    );
+    let controller = tokio::spawn(async move {
+        crate::run(&options, client, world, async {
+            let _ = stopped.await;
+        })
+        .await
+    });
     load(&cluster, runs.clone())?;
-    let verdicts = tokio::time::timeout(PATIENCE, follow(&cluster, &runs, arguments.output == Output::Text)).await;
+    let verdicts = tokio::time::timeout(
+        PATIENCE,
+        follow(&cluster, &runs, arguments.output == Output::Text),
+    )
+    .await;
     let _ = stop.send(());
     let ended = controller.await;
     let verdicts = match (verdicts, ended) {
         (Ok(verdicts), Ok(Ok(()))) => verdicts,
         (_, Ok(Err(error))) => return Err(vec![format!("the controller ended: {error}")]),
         (_, Err(error)) => return Err(vec![format!("the controller ended: {error}")]),
-        (Err(_), _) => return Err(vec!["a workflow had not ended after 24 hours of the cluster's clock".to_owned()]),
+        (Err(_), _) => {
+            return Err(vec![
+                "a workflow had not ended after 24 hours of the cluster's clock".to_owned(),
+            ]);
+        }
     };
     match arguments.output {
         Output::Text => {
@@ -142,14 +180,23 @@ fn load(cluster: &MemoryCluster, manifests: Vec<&Manifest>) -> Result<(), Vec<St
 /// Follows what was started until all of it has ended.
 async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec<report::Verdict> {
     let client = cluster.client(User::admin());
-    let workflows = watcher(Api::<WorkflowExecution>::all(client.clone()), watcher::Config::default())
-        .filter_map(async |event| applied(event.ok()?))
-        .map(Seen::Workflow);
-    let executions = watcher(Api::<KubernetesExecution>::all(client), watcher::Config::default())
-        .filter_map(async |event| applied(event.ok()?))
-        .map(Seen::Execution);
+    let workflows = watcher(
+        Api::<WorkflowExecution>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .filter_map(async |event| applied(event.ok()?))
+    .map(Seen::Workflow);
+    let executions = watcher(
+        Api::<KubernetesExecution>::all(client),
+        watcher::Config::default(),
+    )
+    .filter_map(async |event| applied(event.ok()?))
+    .map(Seen::Execution);
     let mut changes = std::pin::pin!(futures::stream::select(workflows, executions));
-    let mut waiting: Vec<String> = runs.iter().map(|run| key(run.text("kind"), &world::namespace_of(run), run.metadata("name"))).collect();
+    let mut waiting: Vec<String> = runs
+        .iter()
+        .map(|run| key(run.text("kind"), &world::namespace_of(run), run.metadata("name")))
+        .collect();
     let mut progress = report::Progress::default();
     let mut verdicts = Vec::new();
     while !waiting.is_empty() {
@@ -158,12 +205,22 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
             Seen::Workflow(workflow) => {
                 let status = workflow.status.clone().unwrap_or_default();
                 let what = key("WorkflowExecution", "", &report::place(&workflow.metadata));
-                (what, status.phase_transitions, status.message, report::of_workflow(workflow))
+                (
+                    what,
+                    status.phase_transitions,
+                    status.message,
+                    report::of_workflow(workflow),
+                )
             }
             Seen::Execution(execution) => {
                 let status = execution.status.clone().unwrap_or_default();
                 let what = key("KubernetesExecution", "", &report::place(&execution.metadata));
-                (what, status.phase_transitions, status.message, report::of_execution(execution))
+                (
+                    what,
+                    status.phase_transitions,
+                    status.message,
+                    report::of_execution(execution),
+                )
             }
         };
         for line in progress.lines(&what, &transitions, message.as_deref().unwrap_or_default()) {
@@ -188,8 +245,16 @@ enum Seen {
 }
 
 fn key(kind: &str, namespace: &str, name: &str) -> String {
-    let short = if kind == "WorkflowExecution" { "workflow" } else { "execution" };
-    if namespace.is_empty() { format!("{short} {name}") } else { format!("{short} {namespace}/{name}") }
+    let short = if kind == "WorkflowExecution" {
+        "workflow"
+    } else {
+        "execution"
+    };
+    if namespace.is_empty() {
+        format!("{short} {name}")
+    } else {
+        format!("{short} {namespace}/{name}")
+    }
 }
 
 fn applied<K>(event: watcher::Event<K>) -> Option<K> {
@@ -202,10 +267,13 @@ fn applied<K>(event: watcher::Event<K>) -> Option<K> {
 fn print_list(cluster: &MemoryCluster, output: Output) -> Result<(), Vec<String>> {
     let mut items = cluster.objects();
     items.iter_mut().for_each(report::mask);
-    let list: Value = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});
+    let list: Value =
+        json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});
     let text = match output {
         Output::Yaml => serde_saphyr::to_string(&list).map_err(|error| vec![error.to_string()])?,
-        Output::Json | Output::Text => serde_json::to_string_pretty(&list).map_err(|error| vec![error.to_string()])?,
+        Output::Json | Output::Text => {
+            serde_json::to_string_pretty(&list).map_err(|error| vec![error.to_string()])?
+        }
     };
     say(text.trim_end());
     Ok(())

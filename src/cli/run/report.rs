@@ -16,7 +16,12 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// The lines that an object's new phases are worth.
-    pub(crate) fn lines(&mut self, what: &str, transitions: &[kubernaut_crds::PhaseTransition], message: &str) -> Vec<String> {
+    pub(crate) fn lines(
+        &mut self,
+        what: &str,
+        transitions: &[kubernaut_crds::PhaseTransition],
+        message: &str,
+    ) -> Vec<String> {
         let seen = self.seen.entry(what.to_owned()).or_default();
         let new = transitions.get(*seen..).unwrap_or_default();
         *seen = transitions.len();
@@ -57,10 +62,18 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
     if let Some(message) = status.message.as_deref() {
         let _ = writeln!(text, "  {message}");
     }
-    for error in status.validation_results.iter().flat_map(|results| &results.validation_errors) {
+    for error in status
+        .validation_results
+        .iter()
+        .flat_map(|results| &results.validation_errors)
+    {
         let _ = writeln!(text, "  error: {error}");
     }
-    for warning in status.validation_results.iter().flat_map(|results| &results.warnings) {
+    for warning in status
+        .validation_results
+        .iter()
+        .flat_map(|results| &results.warnings)
+    {
         let _ = writeln!(text, "  warning: {warning}");
     }
     for step in &status.step_statuses {
@@ -81,7 +94,11 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
             note.unwrap_or_default()
         );
     }
-    for advice in status.workflow_result.iter().flat_map(|result| &result.recommended_actions) {
+    for advice in status
+        .workflow_result
+        .iter()
+        .flat_map(|result| &result.recommended_actions)
+    {
         let _ = writeln!(text, "  advice: {advice}");
     }
     Some(Verdict { name, success, text })
@@ -98,7 +115,11 @@ pub(crate) fn of_execution(execution: &KubernetesExecution) -> Option<Verdict> {
         status.target_name.as_deref().unwrap_or_default(),
         status.message.as_deref().unwrap_or_default()
     );
-    Some(Verdict { name, success: phase == ExecutionPhase::Completed, text })
+    Some(Verdict {
+        name,
+        success: phase == ExecutionPhase::Completed,
+        text,
+    })
 }
 
 impl Verdict {
@@ -112,14 +133,22 @@ fn word(value: &Value) -> String {
 }
 
 pub(crate) fn place(metadata: &kube::api::ObjectMeta) -> String {
-    format!("{}/{}", metadata.namespace.as_deref().unwrap_or("default"), metadata.name.as_deref().unwrap_or_default())
+    format!(
+        "{}/{}",
+        metadata.namespace.as_deref().unwrap_or("default"),
+        metadata.name.as_deref().unwrap_or_default()
+    )
 }
 
 /// Values of Secrets are not printed, wherever they stand.
 pub(crate) fn mask(object: &mut Value) {
     const MASKED: &str = "<masked>";
     fn mask_values(map: Option<&mut Value>) {
-        for value in map.and_then(Value::as_object_mut).into_iter().flat_map(|map| map.values_mut()) {
+        for value in map
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flat_map(|map| map.values_mut())
+        {
             *value = json!(MASKED);
         }
     }
@@ -128,7 +157,10 @@ pub(crate) fn mask(object: &mut Value) {
         mask_values(object.get_mut("stringData"));
     }
     mask_values(object.pointer_mut("/spec/parameters/updateSecret/data"));
-    if let Some(steps) = object.pointer_mut("/spec/workflowDefinition/steps").and_then(Value::as_array_mut) {
+    if let Some(steps) = object
+        .pointer_mut("/spec/workflowDefinition/steps")
+        .and_then(Value::as_array_mut)
+    {
         for step in steps {
             mask_values(step.pointer_mut("/parameters/updateSecret/dataUpdates"));
         }

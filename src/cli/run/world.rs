@@ -1,7 +1,10 @@
 //! The embedded cluster a rehearsal runs in: what an installation brings, then what the files bring.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use kubernaut_actors::TokioClock;
+use kubernaut_actors::ports::Clock as _;
 use serde_json::{Value, json};
 
 use super::files::Manifest;
@@ -12,17 +15,28 @@ use kubernaut_machines::Settings;
 
 /// Whether the files say who may do what.
 pub(crate) fn rights_of(files: &[Manifest]) -> Rbac {
-    let any = files.iter().any(|manifest| manifest.text("apiVersion").starts_with("rbac.authorization.k8s.io/"));
+    let any = files.iter().any(|manifest| {
+        manifest
+            .text("apiVersion")
+            .starts_with("rbac.authorization.k8s.io/")
+    });
     if any { Rbac::Evaluate } else { Rbac::AllowAll }
 }
 
 /// A cluster with kubernaut installed, its controller not yet started.
-pub(crate) fn installed(rbac: Rbac, settings: &Settings) -> Result<MemoryCluster, String> {
-    let cluster = MemoryCluster::new(MemoryOptions { rbac, ..MemoryOptions::default() });
+pub(crate) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
+    let cluster = MemoryCluster::new(MemoryOptions {
+        rbac,
+        now: Arc::new(move || clock.now()),
+        ..MemoryOptions::default()
+    });
     let objects = manifests::objects(settings).map_err(|error| error.to_string())?;
     cluster.load(objects).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        format!("the manifests of the installation don't load: {}", errors.join("; "))
+        format!(
+            "the manifests of the installation don't load: {}",
+            errors.join("; ")
+        )
     })?;
     Ok(cluster)
 }
@@ -32,7 +46,12 @@ pub(crate) fn missing_accounts(files: &[Manifest]) -> Vec<Value> {
     let brought: BTreeSet<(String, String)> = files
         .iter()
         .filter(|manifest| manifest.is("", "ServiceAccount"))
-        .map(|manifest| (manifest.metadata("namespace").to_owned(), manifest.metadata("name").to_owned()))
+        .map(|manifest| {
+            (
+                manifest.metadata("namespace").to_owned(),
+                manifest.metadata("name").to_owned(),
+            )
+        })
         .collect();
     let named: BTreeSet<(String, String)> = files
         .iter()

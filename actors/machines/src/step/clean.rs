@@ -36,35 +36,67 @@ impl StepMachine {
                 continue;
             }
             // The watch shows it on its way out; its absence counts only when the API says so.
-            if self.jobs.get(&attempt.job_name).is_some_and(|view| view.deleting && self.is_ours(view)) {
+            if self
+                .jobs
+                .get(&attempt.job_name)
+                .is_some_and(|view| view.deleting && self.is_ours(view))
+            {
                 return Flow::Wait;
             }
-            let command = ApiCommand::GetJob { name: attempt.job_name.clone(), execution_uid: self.uid() };
+            let command = ApiCommand::GetJob {
+                name: attempt.job_name.clone(),
+                execution_uid: self.uid(),
+            };
             return self.call(Purpose::CleanFind(attempt.attempt), command, out);
         }
         if self.execution.spec.parameters.update_secret.is_some() && !self.secret_deleted {
             // Payloads of ended attempts are gone; the last one may not be.
-            if let Some(attempt) = attempts.last().filter(|a| a.outcome != Some(AttemptOutcome::Succeeded)) {
-                let command = ApiCommand::DeleteSecret { name: attempt.job_name.clone(), execution_uid: self.uid() };
+            if let Some(attempt) = attempts
+                .last()
+                .filter(|a| a.outcome != Some(AttemptOutcome::Succeeded))
+            {
+                let command = ApiCommand::DeleteSecret {
+                    name: attempt.job_name.clone(),
+                    execution_uid: self.uid(),
+                };
                 return self.call(Purpose::DeleteSecret, command, out);
             }
         }
         if self.workflow_waits && !self.released {
             return Flow::Wait;
         }
-        let finalizers = finalizers.into_iter().filter(|name| name != names::CLEANUP_FINALIZER).collect();
+        let finalizers = finalizers
+            .into_iter()
+            .filter(|name| name != names::CLEANUP_FINALIZER)
+            .collect();
         let execution = self.execution.clone();
-        self.call(Purpose::Finalizers, ApiCommand::WriteFinalizers { execution, finalizers }, out)
+        self.call(
+            Purpose::Finalizers,
+            ApiCommand::WriteFinalizers {
+                execution,
+                finalizers,
+            },
+            out,
+        )
     }
 
-    pub(super) fn clean_found(&mut self, now: Timestamp, attempt: i32, found: Option<JobView>, out: &mut Vec<StepCommand>) {
+    pub(super) fn clean_found(
+        &mut self,
+        now: Timestamp,
+        attempt: i32,
+        found: Option<JobView>,
+        out: &mut Vec<StepCommand>,
+    ) {
         match found.filter(|view| self.is_ours(view)) {
             None => {
                 self.cleaned.insert(attempt);
             }
             Some(view) if view.deleting => self.clean_after = Some(later(now, ASK_AGAIN)),
             Some(view) => {
-                let command = ApiCommand::DeleteJob { name: view.name, uid: view.uid };
+                let command = ApiCommand::DeleteJob {
+                    name: view.name,
+                    uid: view.uid,
+                };
                 self.call(Purpose::CleanDelete(attempt), command, out);
             }
         }
@@ -82,7 +114,10 @@ pub fn is_stray(execution: Option<&KubernetesExecution>, job: &JobView) -> bool 
         return true;
     };
     let status = execution.status.as_ref();
-    let terminal = status.and_then(|status| status.phase).is_some_and(kubernaut_crds::ExecutionPhase::is_terminal);
-    let recorded = status.is_some_and(|status| status.attempts.iter().any(|attempt| attempt.job_name == job.name));
+    let terminal = status
+        .and_then(|status| status.phase)
+        .is_some_and(kubernaut_crds::ExecutionPhase::is_terminal);
+    let recorded =
+        status.is_some_and(|status| status.attempts.iter().any(|attempt| attempt.job_name == job.name));
     terminal || !recorded
 }

@@ -49,12 +49,22 @@ pub(super) enum Ended {
 impl StepMachine {
     /// Records the next attempt; its Job is made when the record is in the cluster.
     pub(super) fn start_attempt(&mut self, checked: &Checked, before: &Before, now: Timestamp) -> Flow {
-        let begun = self.draft.execution_results.as_ref().and_then(|results| results.start_time.clone());
+        let begun = self
+            .draft
+            .execution_results
+            .as_ref()
+            .and_then(|results| results.start_time.clone());
         let begun = begun.map_or(now, |time| time.0);
         let deadline = later(begun, checked.timeout);
         if deadline.duration_since(now) < MIN_LEFT {
-            let last = self.current_attempt().and_then(|attempt| attempt.message.clone()).unwrap_or_default();
-            let message = format!("the timeout of {} is used up; last: {last}", self.execution.spec.timeout);
+            let last = self
+                .current_attempt()
+                .and_then(|attempt| attempt.message.clone())
+                .unwrap_or_default();
+            let message = format!(
+                "the timeout of {} is used up; last: {last}",
+                self.execution.spec.timeout
+            );
             return self.fail(ErrorType::Timeout, &message, now);
         }
         let number = match self.current_attempt() {
@@ -89,7 +99,10 @@ impl StepMachine {
             let message = before.rollback.reason.clone().unwrap_or_default();
             self.condition("RollbackAvailable", available, reason, &message, now);
         }
-        let results = self.draft.execution_results.get_or_insert_with(ExecutionResults::default);
+        let results = self
+            .draft
+            .execution_results
+            .get_or_insert_with(ExecutionResults::default);
         results.start_time.get_or_insert(MicroTime(now));
         results.job_name = Some(attempt.job_name.clone());
         results.retries_attempted = number - 1;
@@ -121,8 +134,15 @@ impl StepMachine {
 
     /// Later attempts take those pods of the first one that are still there.
     fn remaining_pods(&self, before: &Before) -> Vec<PodRef> {
-        let Some(first) = self.draft.attempts.first() else { return before.pods.clone() };
-        first.pods.iter().filter(|pod| before.pods.iter().any(|now| now.uid == pod.uid)).cloned().collect()
+        let Some(first) = self.draft.attempts.first() else {
+            return before.pods.clone();
+        };
+        first
+            .pods
+            .iter()
+            .filter(|pod| before.pods.iter().any(|now| now.uid == pod.uid))
+            .cloned()
+            .collect()
     }
 
     pub(super) fn executing(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
@@ -137,7 +157,11 @@ impl StepMachine {
             Hold::Held => {}
         }
         let Some(attempt) = self.current_attempt().cloned() else {
-            return self.fail(ErrorType::UnknownError, "status.attempts is empty while executing: it was edited", now);
+            return self.fail(
+                ErrorType::UnknownError,
+                "status.attempts is empty while executing: it was edited",
+                now,
+            );
         };
         if attempt.outcome.is_some() {
             return self.between_attempts(&checked, &attempt, now, out);
@@ -167,7 +191,9 @@ impl StepMachine {
         }
         match &view.end {
             Some(JobEnd::Succeeded { message }) => {
-                self.ended = Some(Ended::Success { said: Some(message.clone()).filter(|m| !m.is_empty()) });
+                self.ended = Some(Ended::Success {
+                    said: Some(message.clone()).filter(|m| !m.is_empty()),
+                });
                 Flow::Again
             }
             Some(end) if self.abandon.is_none() => {
@@ -181,7 +207,11 @@ impl StepMachine {
 
     /// The store's view; where the store has not caught up, what a create or a live read gave.
     pub(super) fn view_of(&self, attempt: &Attempt) -> Option<&JobView> {
-        self.jobs.get(&attempt.job_name).or(self.job.found.as_ref().filter(|view| view.name == attempt.job_name))
+        self.jobs.get(&attempt.job_name).or(self
+            .job
+            .found
+            .as_ref()
+            .filter(|view| view.name == attempt.job_name))
     }
 
     pub(super) fn is_ours(&self, view: &JobView) -> bool {
@@ -189,7 +219,13 @@ impl StepMachine {
     }
 
     /// No Job in sight: make it, wait for the store, or find out that it is gone.
-    fn without_job(&mut self, checked: &Checked, attempt: &Attempt, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+    fn without_job(
+        &mut self,
+        checked: &Checked,
+        attempt: &Attempt,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
         if let Some(until) = self.quota_until {
             return self.after_quota(checked, until, now, out);
         }
@@ -211,11 +247,20 @@ impl StepMachine {
     }
 
     fn find_job(&mut self, attempt: &Attempt, out: &mut Vec<StepCommand>) -> Flow {
-        let command = ApiCommand::GetJob { name: attempt.job_name.clone(), execution_uid: self.uid() };
+        let command = ApiCommand::GetJob {
+            name: attempt.job_name.clone(),
+            execution_uid: self.uid(),
+        };
         self.call(Purpose::FindJob, command, out)
     }
 
-    fn create_job(&mut self, checked: &Checked, attempt: &Attempt, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+    fn create_job(
+        &mut self,
+        checked: &Checked,
+        attempt: &Attempt,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
         if self.execution.spec.shutdown.is_some() && self.job.just_recorded {
             return self.fail(ErrorType::Cancelled, CANCELLED, now);
         }
@@ -228,13 +273,21 @@ impl StepMachine {
             }
         };
         self.job.just_recorded = false;
-        let command = ApiCommand::CreateJob { job: Box::new(rendered.job), secret: rendered.secret.map(Box::new) };
+        let command = ApiCommand::CreateJob {
+            job: Box::new(rendered.job),
+            secret: rendered.secret.map(Box::new),
+        };
         self.call(Purpose::CreateJob, command, out)
     }
 
     pub(super) fn job_created(&mut self, view: JobView, fresh: bool, out: &mut Vec<StepCommand>) {
         if fresh {
-            out.push(publish("JobCreated", false, "Execute", &format!("Job {} made", view.name)));
+            out.push(publish(
+                "JobCreated",
+                false,
+                "Execute",
+                &format!("Job {} made", view.name),
+            ));
         }
         self.job_found(Some(view));
     }
@@ -251,11 +304,18 @@ impl StepMachine {
     /// The create was answered with an error.
     pub(super) fn job_refused(&mut self, now: Timestamp, failure: &ApiFailure, out: &mut Vec<StepCommand>) {
         let _ = out;
-        let failed = |error_type, retry| Failure { error_type, message: failure.message.clone(), retry };
+        let failed = |error_type, retry| Failure {
+            error_type,
+            message: failure.message.clone(),
+            retry,
+        };
         match failure.class {
             // It may have been made: look.
             FailureClass::Unknown | FailureClass::Conflict => {
-                self.job = JobKnowledge { absent: false, ..JobKnowledge::default() };
+                self.job = JobKnowledge {
+                    absent: false,
+                    ..JobKnowledge::default()
+                };
                 self.pause(now);
             }
             FailureClass::Throttled => {
@@ -271,7 +331,10 @@ impl StepMachine {
                 self.dirty = self.quota_waits == 1;
             }
             FailureClass::Forbidden => {
-                self.ended = Some(Ended::Failure(failed(ErrorType::InsufficientPermissions, Retry::Never)));
+                self.ended = Some(Ended::Failure(failed(
+                    ErrorType::InsufficientPermissions,
+                    Retry::Never,
+                )));
             }
             FailureClass::NotFound => {
                 self.ended = Some(Ended::Failure(failed(ErrorType::ResourceNotFound, Retry::Never)));
@@ -284,7 +347,13 @@ impl StepMachine {
 
     /// The create was refused for quota: the attempt is recorded anew, so that its window for a late create begins
     /// again, as long as the timeout lasts.
-    fn after_quota(&mut self, checked: &Checked, until: Timestamp, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+    fn after_quota(
+        &mut self,
+        checked: &Checked,
+        until: Timestamp,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
         if now < until {
             return self.wait_until(until, "room in a quota");
         }
@@ -298,20 +367,31 @@ impl StepMachine {
                 flow
             }
             Some(Err(refusal)) => self.fail(refusal.error_type, &refusal.message, now),
-            None => {
-                self.call(Purpose::Before { locked: true }, ApiCommand::Read(before::reads_before(checked)), out)
-            }
+            None => self.call(
+                Purpose::Before { locked: true },
+                ApiCommand::Read(before::reads_before(checked)),
+                out,
+            ),
         }
     }
 
     /// A Job that runs: its deadline, its pod.
-    fn supervise(&mut self, attempt: &Attempt, view: &JobView, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+    fn supervise(
+        &mut self,
+        attempt: &Attempt,
+        view: &JobView,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
         let overdue = later(attempt.deadline.0, DEADLINE_GRACE);
         if self.abandon.is_none() {
             if now >= overdue {
                 self.abandon = Some(Failure {
                     error_type: ErrorType::Timeout,
-                    message: format!("the Job did not end within the timeout of {}", self.execution.spec.timeout),
+                    message: format!(
+                        "the Job did not end within the timeout of {}",
+                        self.execution.spec.timeout
+                    ),
                     retry: Retry::Never,
                 });
             } else if let Some((reason, since)) = view.stuck()
@@ -326,7 +406,10 @@ impl StepMachine {
         }
         if self.abandon.is_some() {
             if !view.deleting && !self.job.delete_sent {
-                let command = ApiCommand::DeleteJob { name: view.name.clone(), uid: view.uid.clone() };
+                let command = ApiCommand::DeleteJob {
+                    name: view.name.clone(),
+                    uid: view.uid.clone(),
+                };
                 return self.call(Purpose::DeleteJob, command, out);
             }
             let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
@@ -347,7 +430,13 @@ impl StepMachine {
         if !view.has_running_pod() {
             let next = later(self.explained_at.unwrap_or(attempt.start_time.0), EXPLAIN_AFTER);
             if now >= next {
-                return self.call(Purpose::Explain, ApiCommand::ExplainJob { name: view.name.clone() }, out);
+                return self.call(
+                    Purpose::Explain,
+                    ApiCommand::ExplainJob {
+                        name: view.name.clone(),
+                    },
+                    out,
+                );
             }
             self.wait_until(next, "a Job without a running pod");
         }
@@ -360,7 +449,11 @@ impl StepMachine {
         let Some(last) = notes.last() else { return };
         let message = format!("the Job has no running pod: {last}");
         if let Some(error_type) = classify::hopeless(last) {
-            self.abandon = Some(Failure { error_type, message, retry: Retry::Never });
+            self.abandon = Some(Failure {
+                error_type,
+                message,
+                retry: Retry::Never,
+            });
         } else if self.draft.message.as_deref() != Some(&message) {
             self.draft.message = Some(message);
             self.dirty = true;
@@ -371,7 +464,13 @@ impl StepMachine {
         let pod = view.pods.iter().find(|pod| !pod.ended);
         let place = pod.map_or_else(
             || "its pod".to_owned(),
-            |pod| format!("pod {} on node {}", pod.name, pod.node.as_deref().unwrap_or("(none)")),
+            |pod| {
+                format!(
+                    "pod {} on node {}",
+                    pod.name,
+                    pod.node.as_deref().unwrap_or("(none)")
+                )
+            },
         );
         let message = format!(
             "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \
@@ -397,7 +496,10 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         if checked.kind == ActionKind::UpdateSecret && !self.secret_deleted {
-            let command = ApiCommand::DeleteSecret { name: attempt.job_name.clone(), execution_uid: self.uid() };
+            let command = ApiCommand::DeleteSecret {
+                name: attempt.job_name.clone(),
+                execution_uid: self.uid(),
+            };
             return self.call(Purpose::DeleteSecret, command, out);
         }
         if let Ended::Failure(_) = ended
@@ -405,7 +507,10 @@ impl StepMachine {
             && view.live
         {
             if !view.deleting && !self.job.delete_sent {
-                let command = ApiCommand::DeleteJob { name: view.name, uid: view.uid };
+                let command = ApiCommand::DeleteJob {
+                    name: view.name,
+                    uid: view.uid,
+                };
                 return self.call(Purpose::DeleteJob, command, out);
             }
             let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
@@ -422,7 +527,12 @@ impl StepMachine {
     }
 
     /// The attempt failed and its effect is not there.
-    pub(super) fn attempt_failed(&mut self, failure: &Failure, outcome: AttemptOutcome, now: Timestamp) -> Flow {
+    pub(super) fn attempt_failed(
+        &mut self,
+        failure: &Failure,
+        outcome: AttemptOutcome,
+        now: Timestamp,
+    ) -> Flow {
         if let Some(last) = self.draft.attempts.last_mut() {
             last.end_time = Some(MicroTime(now));
             last.outcome = Some(outcome);
@@ -439,8 +549,11 @@ impl StepMachine {
             return self.fail(failure.error_type, &failure.message, now);
         };
         let attempt = self.draft.attempt.unwrap_or(1);
-        self.draft.message =
-            Some(format!("attempt {attempt} failed, the next one follows in {} s: {}", wait.as_secs(), failure.message));
+        self.draft.message = Some(format!(
+            "attempt {attempt} failed, the next one follows in {} s: {}",
+            wait.as_secs(),
+            failure.message
+        ));
         Flow::Again
     }
 
@@ -449,8 +562,17 @@ impl StepMachine {
         if self.execution.spec.shutdown.is_some() {
             return None;
         }
-        let evicted = self.draft.attempts.iter().filter(|a| a.outcome == Some(AttemptOutcome::Evicted)).count();
-        let counted = self.draft.attempts.len().saturating_sub(evicted.min(UNCOUNTED_MAX));
+        let evicted = self
+            .draft
+            .attempts
+            .iter()
+            .filter(|a| a.outcome == Some(AttemptOutcome::Evicted))
+            .count();
+        let counted = self
+            .draft
+            .attempts
+            .len()
+            .saturating_sub(evicted.min(UNCOUNTED_MAX));
         let allowed = usize::try_from(self.execution.spec.max_retries).unwrap_or(0);
         let nth = u32::try_from(self.draft.attempts.len()).unwrap_or(u32::MAX);
         let allowed = failure.retry != Retry::Never && counted <= allowed;
@@ -470,17 +592,31 @@ impl StepMachine {
     ) -> Flow {
         if attempt.outcome == Some(AttemptOutcome::Succeeded) {
             // The verification of a success never leaves this phase with the outcome recorded.
-            return self.fail(ErrorType::UnknownError, "status.attempts was edited while executing", now);
+            return self.fail(
+                ErrorType::UnknownError,
+                "status.attempts was edited while executing",
+                now,
+            );
         }
         if self.execution.spec.shutdown.is_some() {
-            return self.fail(ErrorType::Cancelled, "stopped by spec.shutdown: no further attempt starts", now);
+            return self.fail(
+                ErrorType::Cancelled,
+                "stopped by spec.shutdown: no further attempt starts",
+                now,
+            );
         }
         let failure = Failure {
             error_type: attempt.error_type.unwrap_or(ErrorType::UnknownError),
             message: attempt.message.clone().unwrap_or_default(),
             retry: match attempt.outcome {
                 Some(AttemptOutcome::Evicted) => Retry::Uncounted,
-                _ if attempt.message.as_deref().is_some_and(classify::is_refused_eviction) => Retry::Eviction,
+                _ if attempt
+                    .message
+                    .as_deref()
+                    .is_some_and(classify::is_refused_eviction) =>
+                {
+                    Retry::Eviction
+                }
                 _ => Retry::Backoff,
             },
         };
@@ -504,9 +640,11 @@ impl StepMachine {
         match self.before.clone() {
             Some(Ok(before)) => self.start_attempt(checked, &before, now),
             Some(Err(refusal)) => self.fail(refusal.error_type, &refusal.message, now),
-            None => {
-                self.call(Purpose::Before { locked: true }, ApiCommand::Read(before::reads_before(checked)), out)
-            }
+            None => self.call(
+                Purpose::Before { locked: true },
+                ApiCommand::Read(before::reads_before(checked)),
+                out,
+            ),
         }
     }
 
@@ -519,7 +657,10 @@ impl StepMachine {
             .iter()
             .flat_map(|update| update.data.values().map(kubernaut_crds::Sensitive::expose))
             .collect();
-        Failure { message: classify::redact(&failure.message, &secrets), ..failure }
+        Failure {
+            message: classify::redact(&failure.message, &secrets),
+            ..failure
+        }
     }
 }
 

@@ -105,7 +105,9 @@ pub(super) struct JobKnowledge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Rights,
-    Before { locked: bool },
+    Before {
+        locked: bool,
+    },
     Write,
     Finalizers,
     Refetch,
@@ -131,7 +133,11 @@ impl StepMachine {
     /// A machine for an execution as it is in the cluster: new, or left behind by a controller that ended.
     ///
     /// `workflow_waits`: a workflow actor will send `Released` once it has recorded how the step ended.
-    pub fn restore(settings: Arc<Settings>, execution: Arc<KubernetesExecution>, workflow_waits: bool) -> Self {
+    pub fn restore(
+        settings: Arc<Settings>,
+        execution: Arc<KubernetesExecution>,
+        workflow_waits: bool,
+    ) -> Self {
         let persisted = execution.status.clone().unwrap_or_default();
         Self {
             settings,
@@ -212,7 +218,9 @@ impl StepMachine {
         if self.stopped || self.inflight.is_some() {
             return None;
         }
-        self.pause_until.map(|until| (until, "retry of an API call")).or(self.next_check)
+        self.pause_until
+            .map(|until| (until, "retry of an API call"))
+            .or(self.next_check)
     }
 
     /// The execution as this machine last saw it.
@@ -317,7 +325,13 @@ impl StepMachine {
         }
     }
 
-    fn failed_call(&mut self, now: Timestamp, purpose: Purpose, failure: &ApiFailure, out: &mut Vec<StepCommand>) {
+    fn failed_call(
+        &mut self,
+        now: Timestamp,
+        purpose: Purpose,
+        failure: &ApiFailure,
+        out: &mut Vec<StepCommand>,
+    ) {
         match (purpose, failure.class) {
             (Purpose::CreateJob, _) => return self.job_refused(now, failure, out),
             (_, FailureClass::NotFound) if matches!(purpose, Purpose::Write | Purpose::Finalizers) => {
@@ -329,11 +343,17 @@ impl StepMachine {
             (Purpose::DeleteJob | Purpose::CleanDelete(_), FailureClass::Conflict) => return,
             (Purpose::Rights | Purpose::Before { .. }, class) if !class.is_transient() => {
                 // The controller itself lacks a right, or the target's kind is unknown here.
-                let reason = (ErrorType::UnknownError, format!("the check could not be made: {}", failure.message));
+                let reason = (
+                    ErrorType::UnknownError,
+                    format!("the check could not be made: {}", failure.message),
+                );
                 if purpose == Purpose::Rights {
                     self.rights = Some(Err(reason));
                 } else {
-                    self.before = Some(Err(Refusal { error_type: reason.0, message: reason.1 }));
+                    self.before = Some(Err(Refusal {
+                        error_type: reason.0,
+                        message: reason.1,
+                    }));
                 }
                 return;
             }
@@ -373,7 +393,11 @@ impl StepMachine {
         self.next_check = None;
         if self.refetch {
             let (namespace, name) = self.key();
-            return self.call(Purpose::Refetch, ApiCommand::GetExecution { namespace, name }, out);
+            return self.call(
+                Purpose::Refetch,
+                ApiCommand::GetExecution { namespace, name },
+                out,
+            );
         }
         if self.execution.metadata.deletion_timestamp.is_some() {
             return self.clean_up(now, out);
@@ -418,7 +442,10 @@ impl StepMachine {
 
     pub(super) fn key(&self) -> (String, String) {
         let metadata = &self.execution.metadata;
-        (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+        (
+            metadata.namespace.clone().unwrap_or_default(),
+            metadata.name.clone().unwrap_or_default(),
+        )
     }
 
     pub(super) fn uid(&self) -> String {
@@ -447,12 +474,17 @@ pub(crate) fn micros(time: Timestamp) -> Timestamp {
 
 /// `time + duration`, at most the end of time.
 pub(crate) fn later(time: Timestamp, duration: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(duration).ok().and_then(|d| time.checked_add(d).ok()).unwrap_or(Timestamp::MAX)
+    jiff::SignedDuration::try_from(duration)
+        .ok()
+        .and_then(|d| time.checked_add(d).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// Between calls that failed and may succeed later: 0.2 s, doubled up to 10 s.
 pub(crate) fn api_backoff(failures: u32) -> Duration {
-    Duration::from_millis(200).saturating_mul(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(10))
+    Duration::from_millis(200)
+        .saturating_mul(1 << failures.saturating_sub(1).min(6))
+        .min(Duration::from_secs(10))
 }
 
 /// Whether `new` is a later version. Versions of one object grow (Kubernetes promises it since 1.35 and has always

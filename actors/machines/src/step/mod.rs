@@ -1,11 +1,11 @@
 //! The phases of a KubernetesExecution: what happened comes in, what is to be done goes out.
 
-mod machine;
-mod validate;
-mod execute;
-mod verify;
 mod clean;
+mod execute;
+mod machine;
 mod status;
+mod validate;
+mod verify;
 
 use std::sync::Arc;
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use kubernaut_crds::{Condition, ErrorType, ExecutionPhase, KubernetesExecution, MicroTime, PhaseTransition};
 use serde_json::json;
 
-use super::machine::{Flow, Hold, Purpose, StepMachine};
 use super::StepCommand;
+use super::machine::{Flow, Hold, Purpose, StepMachine};
 use crate::classify::cut;
 use crate::outcome::{Announcement, ApiCommand, EventRecord, merge_patch};
 
@@ -27,7 +27,15 @@ impl StepMachine {
 
     pub(super) fn condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
         let generation = self.execution.metadata.generation;
-        set_condition(&mut self.draft.conditions, kind, holds, reason, message, generation, now);
+        set_condition(
+            &mut self.draft.conditions,
+            kind,
+            holds,
+            reason,
+            message,
+            generation,
+            now,
+        );
     }
 
     /// Ends the execution as failed.
@@ -57,7 +65,14 @@ impl StepMachine {
             return Flow::Again;
         };
         let patch = json!({"metadata": {"resourceVersion": self.execution.metadata.resource_version}, "status": change});
-        self.call(Purpose::Write, ApiCommand::WriteExecutionStatus { execution: self.execution.clone(), patch }, out)
+        self.call(
+            Purpose::Write,
+            ApiCommand::WriteExecutionStatus {
+                execution: self.execution.clone(),
+                patch,
+            },
+            out,
+        )
     }
 
     /// The write was taken.
@@ -69,7 +84,10 @@ impl StepMachine {
         self.dirty = false;
         self.announce(out);
         for (index, attempt) in self.persisted.attempts.iter().enumerate() {
-            let known = before.attempts.get(index).is_some_and(|known| known.outcome.is_some());
+            let known = before
+                .attempts
+                .get(index)
+                .is_some_and(|known| known.outcome.is_some());
             if let (false, Some(outcome)) = (known, attempt.outcome) {
                 let message = attempt.message.clone().unwrap_or_default();
                 if outcome != kubernaut_crds::AttemptOutcome::Succeeded {
@@ -80,7 +98,10 @@ impl StepMachine {
                         &format!("attempt {} failed: {message}", attempt.attempt),
                     ));
                 }
-                let end = attempt.end_time.as_ref().map_or(attempt.start_time.0, |time| time.0);
+                let end = attempt
+                    .end_time
+                    .as_ref()
+                    .map_or(attempt.start_time.0, |time| time.0);
                 out.push(StepCommand::Announce(Announcement::Attempt {
                     action: self.action_name(),
                     attempt: attempt.attempt,
@@ -91,13 +112,26 @@ impl StepMachine {
                 }));
             }
         }
-        if before.rollback_information.is_none() && self.persisted.rollback_information.as_ref().is_some_and(|r| r.available)
+        if before.rollback_information.is_none()
+            && self
+                .persisted
+                .rollback_information
+                .as_ref()
+                .is_some_and(|r| r.available)
         {
-            out.push(publish("RollbackPrepared", false, "Execute", "the state before is recorded"));
+            out.push(publish(
+                "RollbackPrepared",
+                false,
+                "Execute",
+                "the state before is recorded",
+            ));
         }
         let last = self.persisted.attempts.last();
         if last.is_some_and(|attempt| attempt.outcome.is_none()) && last != before.attempts.last() {
-            self.job = super::machine::JobKnowledge { just_recorded: true, ..Default::default() };
+            self.job = super::machine::JobKnowledge {
+                just_recorded: true,
+                ..Default::default()
+            };
             self.ended = None;
             self.abandon = None;
             self.explained_at = None;
@@ -110,10 +144,18 @@ impl StepMachine {
     fn announce(&mut self, out: &mut Vec<StepCommand>) {
         let transitions = self.persisted.phase_transitions.clone();
         for index in self.announced..transitions.len() {
-            let Some(phase) = phase_of(&transitions[index]) else { continue };
-            let before = index.checked_sub(1).and_then(|i| transitions.get(i)).and_then(|earlier| {
-                Some((phase_of(earlier)?, seconds_between(earlier.time.0, transitions[index].time.0)))
-            });
+            let Some(phase) = phase_of(&transitions[index]) else {
+                continue;
+            };
+            let before = index
+                .checked_sub(1)
+                .and_then(|i| transitions.get(i))
+                .and_then(|earlier| {
+                    Some((
+                        phase_of(earlier)?,
+                        seconds_between(earlier.time.0, transitions[index].time.0),
+                    ))
+                });
             let failed = phase == ExecutionPhase::Failed;
             let message = self.persisted.message.clone().unwrap_or_default();
             out.push(StepCommand::Announce(Announcement::Execution {
@@ -122,7 +164,11 @@ impl StepMachine {
                 action: self.action_name(),
                 attempt: self.persisted.attempt.unwrap_or(0),
                 error_type: if failed { self.persisted.error_type } else { None },
-                message: if index + 1 == transitions.len() { message.clone() } else { String::new() },
+                message: if index + 1 == transitions.len() {
+                    message.clone()
+                } else {
+                    String::new()
+                },
             }));
             let note = match before {
                 Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
@@ -133,7 +179,9 @@ impl StepMachine {
                 out.push(publish("ValidationFailed", true, "Validate", &message));
             }
             match phase {
-                ExecutionPhase::Completed => out.push(publish("ExecutionCompleted", false, "Execute", &message)),
+                ExecutionPhase::Completed => {
+                    out.push(publish("ExecutionCompleted", false, "Execute", &message))
+                }
                 ExecutionPhase::Failed => out.push(publish("ExecutionFailed", true, "Execute", &message)),
                 ExecutionPhase::Validating
                 | ExecutionPhase::Validated
@@ -146,18 +194,26 @@ impl StepMachine {
     }
 
     pub(super) fn action_name(&self) -> &'static str {
-        self.checked.as_ref().map_or("unknown", |checked| checked.kind.canonical())
+        self.checked
+            .as_ref()
+            .map_or("unknown", |checked| checked.kind.canonical())
     }
 
     /// Nothing is left to run. A Job that could not be confirmed stopped keeps the lock.
     pub(super) fn terminal(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
-        let live = self.jobs.values().find(|job| job.live && self.is_ours(job)).cloned();
+        let live = self
+            .jobs
+            .values()
+            .find(|job| job.live && self.is_ours(job))
+            .cloned();
         let released = self
             .execution
             .metadata
             .annotations
             .as_ref()
-            .is_some_and(|annotations| annotations.contains_key(kubernaut_crds::names::ANNOTATION_RELEASE_LOCK));
+            .is_some_and(|annotations| {
+                annotations.contains_key(kubernaut_crds::names::ANNOTATION_RELEASE_LOCK)
+            });
         let Some(job) = live.filter(|_| !released) else {
             return self.stop(out);
         };
@@ -165,14 +221,29 @@ impl StepMachine {
             return self.acquire_lock(out);
         }
         if !self.job.delete_sent && !job.deleting {
-            return self.call(Purpose::DeleteJob, ApiCommand::DeleteJob { name: job.name, uid: job.uid }, out);
+            return self.call(
+                Purpose::DeleteJob,
+                ApiCommand::DeleteJob {
+                    name: job.name,
+                    uid: job.uid,
+                },
+                out,
+            );
         }
-        self.wait_until(super::machine::later(now, std::time::Duration::from_secs(60)), "a Job that does not stop")
+        self.wait_until(
+            super::machine::later(now, std::time::Duration::from_secs(60)),
+            "a Job that does not stop",
+        )
     }
 }
 
 pub(super) fn publish(reason: &'static str, warning: bool, action: &'static str, note: &str) -> StepCommand {
-    StepCommand::Publish(EventRecord { reason, warning, action, note: cut(note, CONDITION_MAX) })
+    StepCommand::Publish(EventRecord {
+        reason,
+        warning,
+        action,
+        note: cut(note, CONDITION_MAX),
+    })
 }
 
 fn phase_of(transition: &PhaseTransition) -> Option<ExecutionPhase> {
@@ -186,7 +257,10 @@ pub(crate) fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
 /// Appends a phase: the first 16 and the last 16 are kept. Times never go back.
 pub(crate) fn push_transition(transitions: &mut Vec<PhaseTransition>, phase: &str, now: Timestamp) {
     let time = transitions.last().map_or(now, |last| last.time.0.max(now));
-    transitions.push(PhaseTransition { phase: phase.to_owned(), time: MicroTime(time) });
+    transitions.push(PhaseTransition {
+        phase: phase.to_owned(),
+        time: MicroTime(time),
+    });
     if transitions.len() > 32 {
         transitions.remove(16);
     }

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    Approval, ApprovalSource, ErrorType, ExecutionDryRunResults, ExecutionPhase, MicroTime, ValidationResults, names,
+    Approval, ApprovalSource, ErrorType, ExecutionDryRunResults, ExecutionPhase, MicroTime,
+    ValidationResults, names,
 };
 
 use super::StepCommand;
 use super::machine::{Flow, Hold, Purpose, StepMachine, later};
+use crate::actions::target_name;
 use crate::before::{self, Before};
 use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
 use crate::parameters::Checked;
 use crate::plan::unsupported_execution;
 use crate::reads::Facts;
-use crate::actions::target_name;
 
 /// Validation that the API server does not answer is given up after this long (the executor's specification, 1).
 const VALIDATION_BUDGET: Duration = Duration::from_secs(30);
@@ -119,9 +120,11 @@ impl StepMachine {
 
     pub(super) fn rights_answered(&mut self, answer: &RightsAnswer) {
         let account = format!("{}/{}", self.key().0, self.execution.spec.service_account_name);
-        self.rights = Some(refusal_of(answer, &account, &self.settings.executor_namespace).map_or(Ok(()), |message| {
-            Err((ErrorType::InsufficientPermissions, message))
-        }));
+        self.rights = Some(
+            refusal_of(answer, &account, &self.settings.executor_namespace).map_or(Ok(()), |message| {
+                Err((ErrorType::InsufficientPermissions, message))
+            }),
+        );
     }
 
     pub(super) fn acquire_lock(&mut self, out: &mut Vec<StepCommand>) -> Flow {
@@ -150,7 +153,9 @@ impl StepMachine {
         let held = self.lock == Hold::Held;
         match &self.before {
             Some(Ok(before)) if self.before_locked || !held => Ok(Some(before.clone())),
-            Some(Err(refusal)) if self.before_locked || !held => Err((refusal.error_type, refusal.message.clone())),
+            Some(Err(refusal)) if self.before_locked || !held => {
+                Err((refusal.error_type, refusal.message.clone()))
+            }
             _ => {
                 let reads = before::reads_before(checked);
                 self.call(Purpose::Before { locked: held }, ApiCommand::Read(reads), out);
@@ -182,27 +187,51 @@ impl StepMachine {
         if finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER) {
             return None;
         }
-        let finalizers = finalizers.into_iter().chain([names::CLEANUP_FINALIZER.to_owned()]).collect();
+        let finalizers = finalizers
+            .into_iter()
+            .chain([names::CLEANUP_FINALIZER.to_owned()])
+            .collect();
         let execution = self.execution.clone();
-        Some(self.call(Purpose::Finalizers, ApiCommand::WriteFinalizers { execution, finalizers }, out))
+        Some(self.call(
+            Purpose::Finalizers,
+            ApiCommand::WriteFinalizers {
+                execution,
+                finalizers,
+            },
+            out,
+        ))
     }
 
     fn note_validation(&mut self, checked: &Checked, before: &Before, now: Timestamp) {
         let warnings: Vec<String> = checked.warnings.iter().chain(&before.warnings).cloned().collect();
-        let dry_run = ExecutionDryRunResults { warnings, ..Default::default() };
+        let dry_run = ExecutionDryRunResults {
+            warnings,
+            ..Default::default()
+        };
         let earlier = self.draft.validation_results.take();
         self.draft.validation_results = Some(ValidationResults {
             parameter_validation: true,
             rbac_validation: true,
             resource_exists: true,
-            validation_time: earlier.and_then(|results| results.validation_time).or(Some(MicroTime(now))),
+            validation_time: earlier
+                .and_then(|results| results.validation_time)
+                .or(Some(MicroTime(now))),
             policy_validation: None,
             dry_run_results: (!dry_run.warnings.is_empty()).then_some(dry_run),
         });
-        self.condition("Validated", true, "Passed", "parameters, rights and target were checked", now);
+        self.condition(
+            "Validated",
+            true,
+            "Passed",
+            "parameters, rights and target were checked",
+            now,
+        );
         if self.draft.approval.is_none() {
-            self.draft.approval =
-                Some(Approval { source: ApprovalSource::Automatic, approved_by: None, time: Some(MicroTime(now)) });
+            self.draft.approval = Some(Approval {
+                source: ApprovalSource::Automatic,
+                approved_by: None,
+                time: Some(MicroTime(now)),
+            });
             self.condition("Approved", true, "Automatic", "no approval was asked for", now);
         }
     }
@@ -210,14 +239,25 @@ impl StepMachine {
     fn refused_namespace(&self) -> Option<String> {
         let (namespace, _) = self.key();
         self.settings.protected_namespaces.contains(&namespace).then(|| {
-            format!("executions in namespace {namespace} are not run: it is protected (--protected-namespaces)")
+            format!(
+                "executions in namespace {namespace} are not run: it is protected (--protected-namespaces)"
+            )
         })
     }
 
-    pub(super) fn validation_stalled(&mut self, now: Timestamp, failure: &ApiFailure, out: &mut Vec<StepCommand>) {
+    pub(super) fn validation_stalled(
+        &mut self,
+        now: Timestamp,
+        failure: &ApiFailure,
+        out: &mut Vec<StepCommand>,
+    ) {
         let _ = out;
         let validating = matches!(self.draft.phase, None | Some(ExecutionPhase::Validating));
-        if validating && self.validating_since.is_some_and(|since| now > later(since, VALIDATION_BUDGET)) {
+        if validating
+            && self
+                .validating_since
+                .is_some_and(|since| now > later(since, VALIDATION_BUDGET))
+        {
             let message = format!(
                 "validation got no answer from the API server within {} s; last: {}",
                 VALIDATION_BUDGET.as_secs(),
@@ -234,11 +274,16 @@ pub(super) const CANCELLED: &str = "stopped by spec.shutdown before its Job was 
 /// Why the rights don't suffice; `None` when they do.
 pub(crate) fn refusal_of(answer: &RightsAnswer, account: &str, executor_namespace: &str) -> Option<String> {
     if answer.account_missing {
-        return Some(format!("ServiceAccount {account} does not exist: create it, or set spec.serviceAccountName"));
+        return Some(format!(
+            "ServiceAccount {account} does not exist: create it, or set spec.serviceAccountName"
+        ));
     }
     if !answer.denied.is_empty() {
         let denied: Vec<String> = answer.denied.iter().map(ToString::to_string).collect();
-        return Some(format!("ServiceAccount {account} may not {}; grant it with a Role and a RoleBinding", denied.join("; nor ")));
+        return Some(format!(
+            "ServiceAccount {account} may not {}; grant it with a Role and a RoleBinding",
+            denied.join("; nor ")
+        ));
     }
     if !answer.executor_accounts_missing.is_empty() {
         return Some(format!(

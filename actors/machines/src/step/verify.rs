@@ -36,7 +36,9 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         let what = match ended {
-            Ended::Success { .. } if !self.settings.verification => return self.complete(checked, "", None, ended, now),
+            Ended::Success { .. } if !self.settings.verification => {
+                return self.complete(checked, "", None, ended, now);
+            }
             Ended::Success { .. } => AfterWhat::Success,
             Ended::Failure(_) => AfterWhat::Failure,
             Ended::Lost => AfterWhat::Lost,
@@ -45,19 +47,28 @@ impl StepMachine {
             Ended::Success { said } => said.as_deref(),
             Ended::Failure(_) | Ended::Lost => None,
         };
-        let Some((outcome, _)) = self.look(checked, attempt, what, said, out) else { return Flow::Wait };
+        let Some((outcome, _)) = self.look(checked, attempt, what, said, out) else {
+            return Flow::Wait;
+        };
         match (ended, outcome) {
             (_, Postcondition::Holds { after }) => {
                 let warning = match ended {
                     Ended::Success { .. } => None,
-                    Ended::Failure(failure) => Some(format!("kubectl failed, but its effect is there: {}", failure.message)),
+                    Ended::Failure(failure) => Some(format!(
+                        "kubectl failed, but its effect is there: {}",
+                        failure.message
+                    )),
                     Ended::Lost => Some("the Job vanished, but its effect is there".to_owned()),
                 };
                 self.complete(checked, &after, warning, ended, now)
             }
-            (Ended::Success { .. }, Postcondition::Unprovable { why }) => {
-                self.complete(checked, "", Some(format!("the outcome could not be read: {why}")), ended, now)
-            }
+            (Ended::Success { .. }, Postcondition::Unprovable { why }) => self.complete(
+                checked,
+                "",
+                Some(format!("the outcome could not be read: {why}")),
+                ended,
+                now,
+            ),
             (Ended::Success { said }, Postcondition::NotYet { why }) => {
                 self.note_success(said.as_deref(), now);
                 self.draft.message = Some(format!("the Job succeeded; waits for the outcome: {why}"));
@@ -78,7 +89,10 @@ impl StepMachine {
                 self.attempt_failed(&failure.clone(), outcome, now)
             }
             (Ended::Lost, _) => {
-                let provable = !matches!(checked.kind, ActionKind::PatchDeployment | ActionKind::ApplyManifest);
+                let provable = !matches!(
+                    checked.kind,
+                    ActionKind::PatchDeployment | ActionKind::ApplyManifest
+                );
                 let failure = Failure {
                     error_type: ErrorType::JobLost,
                     message: format!(
@@ -104,7 +118,11 @@ impl StepMachine {
             Hold::Held => {}
         }
         let Some(attempt) = self.current_attempt().cloned() else {
-            return self.fail(ErrorType::UnknownError, "status.attempts is empty in rollback_ready: it was edited", now);
+            return self.fail(
+                ErrorType::UnknownError,
+                "status.attempts is empty in rollback_ready: it was edited",
+                now,
+            );
         };
         let success = Ended::Success { said: None };
         if !self.settings.verification {
@@ -113,19 +131,38 @@ impl StepMachine {
         if let Some(at) = self.next_look.filter(|at| now < *at) {
             return self.wait_until(at, "the outcome");
         }
-        let said = self.draft.execution_results.as_ref().and_then(|results| results.pod_logs.clone());
-        let Some((outcome, patience)) = self.look(&checked, &attempt, AfterWhat::Success, said.as_deref(), out) else {
+        let said = self
+            .draft
+            .execution_results
+            .as_ref()
+            .and_then(|results| results.pod_logs.clone());
+        let Some((outcome, patience)) =
+            self.look(&checked, &attempt, AfterWhat::Success, said.as_deref(), out)
+        else {
             return Flow::Wait;
         };
         match outcome {
             Postcondition::Holds { after } => self.complete(&checked, &after, None, &success, now),
-            Postcondition::Unprovable { why } => {
-                self.complete(&checked, "", Some(format!("the outcome could not be read: {why}")), &success, now)
-            }
+            Postcondition::Unprovable { why } => self.complete(
+                &checked,
+                "",
+                Some(format!("the outcome could not be read: {why}")),
+                &success,
+                now,
+            ),
             Postcondition::Never { why } => self.verification_failed(&why, now),
             Postcondition::NotYet { why } => {
-                let since = self.draft.phase_transitions.last().map_or(now, |transition| transition.time.0);
-                let limit = later(since, self.settings.verification_timeout.max(patience.unwrap_or_default()));
+                let since = self
+                    .draft
+                    .phase_transitions
+                    .last()
+                    .map_or(now, |transition| transition.time.0);
+                let limit = later(
+                    since,
+                    self.settings
+                        .verification_timeout
+                        .max(patience.unwrap_or_default()),
+                );
                 if now >= limit {
                     return self.verification_failed(&why, now);
                 }
@@ -158,8 +195,7 @@ impl StepMachine {
         }
         let facts = std::mem::take(&mut look.facts);
         self.look = None;
-        let outcome =
-            after::postcondition(&self.execution, checked, attempt, &facts, what, said);
+        let outcome = after::postcondition(&self.execution, checked, attempt, &facts, what, said);
         Some((outcome, after::rollout_patience(&facts)))
     }
 
@@ -189,7 +225,14 @@ impl StepMachine {
         self.enter(ExecutionPhase::RollbackReady, now);
     }
 
-    fn complete(&mut self, checked: &Checked, after: &str, warning: Option<String>, ended: &Ended, now: Timestamp) -> Flow {
+    fn complete(
+        &mut self,
+        checked: &Checked,
+        after: &str,
+        warning: Option<String>,
+        ended: &Ended,
+        now: Timestamp,
+    ) -> Flow {
         let said = match ended {
             Ended::Success { said } => said.clone(),
             Ended::Failure(failure) => Some(failure.message.clone()),
@@ -207,7 +250,9 @@ impl StepMachine {
         if let Some(results) = &mut self.draft.execution_results {
             results.success = true;
             if let (Some(start), Some(end)) = (&results.start_time, &results.end_time) {
-                results.duration = Some(format_go(Duration::from_secs_f64(seconds_between(start.0, end.0))));
+                results.duration = Some(format_go(Duration::from_secs_f64(seconds_between(
+                    start.0, end.0,
+                ))));
             }
             if let Some(resource) = results.resources_affected.first_mut() {
                 resource.after = Some(after.to_owned()).filter(|words| !words.is_empty());
@@ -215,7 +260,11 @@ impl StepMachine {
         }
         if let Some(warning) = warning {
             let results = self.draft.validation_results.get_or_insert_with(Default::default);
-            results.dry_run_results.get_or_insert_with(Default::default).warnings.push(cut(&warning, 1000));
+            results
+                .dry_run_results
+                .get_or_insert_with(Default::default)
+                .warnings
+                .push(cut(&warning, 1000));
         }
         let verified = self.settings.verification;
         let reason = if verified { "AsWanted" } else { "NotVerified" };

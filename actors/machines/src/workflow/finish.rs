@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, ExecutionMetrics, MicroTime, Outcome, ResourceHealth, RollbackStrategy, StepState, WorkflowPhase,
-    WorkflowResult,
+    ErrorType, ExecutionMetrics, MicroTime, Outcome, ResourceHealth, RollbackStrategy, StepState,
+    WorkflowPhase, WorkflowResult,
 };
 
 use super::WorkflowCommand;
@@ -26,7 +26,12 @@ const NO_SHUTDOWN: &str = "spec.shutdown is not supported by this version: the s
 
 impl WorkflowMachine {
     /// Ends the workflow when nothing runs and nothing more will.
-    pub(super) fn finish_if_done(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> bool {
+    pub(super) fn finish_if_done(
+        &mut self,
+        plan: &Plan,
+        now: Timestamp,
+        out: &mut Vec<WorkflowCommand>,
+    ) -> bool {
         if self.is_creating() || !self.numbers_of(StepState::Executing).is_empty() {
             return false;
         }
@@ -50,8 +55,12 @@ impl WorkflowMachine {
                 }
                 self.fail_workflow(error_type, Some(number), &reason, now);
             }
-            Some(Halt::Suspended) if pending => self.fail_workflow(ErrorType::Cancelled, None, NO_SUSPEND, now),
-            Some(Halt::Shutdown) if pending => self.fail_workflow(ErrorType::Cancelled, None, NO_SHUTDOWN, now),
+            Some(Halt::Suspended) if pending => {
+                self.fail_workflow(ErrorType::Cancelled, None, NO_SUSPEND, now)
+            }
+            Some(Halt::Shutdown) if pending => {
+                self.fail_workflow(ErrorType::Cancelled, None, NO_SHUTDOWN, now)
+            }
             Some(Halt::Suspended | Halt::Shutdown) | None => self.all_steps_ended(plan, now),
         }
         true
@@ -81,7 +90,10 @@ impl WorkflowMachine {
             format!("all {total} steps completed")
         } else {
             let names: Vec<String> = failed.iter().map(|number| step_name(plan, *number)).collect();
-            format!("{completed} of {total} steps completed; failed: {}", names.join(", "))
+            format!(
+                "{completed} of {total} steps completed; failed: {}",
+                names.join(", ")
+            )
         };
         self.draft.message = Some(message.clone());
         let reason = if success { "Completed" } else { "PartialSuccess" };
@@ -93,15 +105,27 @@ impl WorkflowMachine {
     pub(super) fn measure(&mut self, now: Timestamp) {
         let steps = &self.draft.step_statuses;
         let total = steps.len();
-        let completed = steps.iter().filter(|step| step.status == StepState::Completed).count();
+        let completed = steps
+            .iter()
+            .filter(|step| step.status == StepState::Completed)
+            .count();
         let retries: i32 = steps.iter().map(|step| step.retries_attempted).sum();
         #[allow(clippy::cast_precision_loss)] // at most 100 steps
-        let rate = if total == 0 { 0.0 } else { completed as f64 / total as f64 };
+        let rate = if total == 0 {
+            0.0
+        } else {
+            completed as f64 / total as f64
+        };
         let targets: BTreeSet<_> = self
             .executions
             .values()
             .filter_map(|execution| execution.status.as_ref())
-            .filter(|status| status.execution_results.as_ref().is_some_and(|results| results.success))
+            .filter(|status| {
+                status
+                    .execution_results
+                    .as_ref()
+                    .is_some_and(|results| results.success)
+            })
             .filter_map(|status| status.target_name.clone())
             .collect();
         let begun = self.draft.planning_start_time.as_ref().map_or(now, |time| time.0);

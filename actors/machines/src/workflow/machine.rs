@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase,
+    ErrorType, ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus,
+    WorkflowPhase,
 };
 
 use super::{WorkflowCommand, WorkflowEvent};
@@ -82,16 +83,25 @@ enum Purpose {
 /// When a terminal workflow shall be deleted (spec.ttlSecondsAfterFinished); `None` keeps it.
 pub fn expires_at(workflow: &WorkflowExecution) -> Option<Timestamp> {
     let status = workflow.status.as_ref()?;
-    let ttl = u64::try_from(workflow.spec.ttl_seconds_after_finished).ok().filter(|ttl| *ttl > 0)?;
+    let ttl = u64::try_from(workflow.spec.ttl_seconds_after_finished)
+        .ok()
+        .filter(|ttl| *ttl > 0)?;
     status.phase.filter(|phase| phase.is_terminal())?;
-    Some(later(status.completion_time.as_ref()?.0, Duration::from_secs(ttl)))
+    Some(later(
+        status.completion_time.as_ref()?.0,
+        Duration::from_secs(ttl),
+    ))
 }
 
 impl WorkflowMachine {
     /// A machine for a workflow as it is in the cluster: new, or left behind by a controller that ended.
     pub fn restore(settings: Arc<Settings>, workflow: Arc<WorkflowExecution>) -> Self {
         let persisted = workflow.status.clone().unwrap_or_default();
-        let published = persisted.step_statuses.iter().map(|step| (step.step_number, step.status)).collect();
+        let published = persisted
+            .step_statuses
+            .iter()
+            .map(|step| (step.step_number, step.status))
+            .collect();
         Self {
             settings,
             workflow,
@@ -157,7 +167,10 @@ impl WorkflowMachine {
             return None;
         }
         let pause = self.pause_until.map(|until| (until, "retry of an API call"));
-        [pause, self.next_check].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [pause, self.next_check]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// The workflow as this machine last saw it.
@@ -170,8 +183,10 @@ impl WorkflowMachine {
             self.gone = true;
             return;
         }
-        let newer =
-            is_newer(self.workflow.metadata.resource_version.as_deref(), workflow.metadata.resource_version.as_deref());
+        let newer = is_newer(
+            self.workflow.metadata.resource_version.as_deref(),
+            workflow.metadata.resource_version.as_deref(),
+        );
         if !newer {
             return;
         }
@@ -189,7 +204,10 @@ impl WorkflowMachine {
         let step = execution.spec.step_number;
         let newer = self.executions.get(&step).is_none_or(|known| {
             known.metadata.uid == execution.metadata.uid
-                && is_newer(known.metadata.resource_version.as_deref(), execution.metadata.resource_version.as_deref())
+                && is_newer(
+                    known.metadata.resource_version.as_deref(),
+                    execution.metadata.resource_version.as_deref(),
+                )
         });
         self.unsure.remove(&step);
         if newer {
@@ -200,8 +218,14 @@ impl WorkflowMachine {
     /// The store lost an execution: only the API says whether it is gone.
     fn step_absent(&mut self, uid: &str, out: &mut Vec<WorkflowCommand>) {
         let Some(step) = self.step_of(uid) else { return };
-        let Some(execution) = self.executions.get(&step) else { return };
-        if self.inflight.values().any(|purpose| *purpose == Purpose::Find(step)) {
+        let Some(execution) = self.executions.get(&step) else {
+            return;
+        };
+        if self
+            .inflight
+            .values()
+            .any(|purpose| *purpose == Purpose::Find(step))
+        {
             return;
         }
         let metadata = &execution.metadata;
@@ -213,12 +237,16 @@ impl WorkflowMachine {
     }
 
     fn step_of(&self, uid: &str) -> Option<i32> {
-        self.executions.iter().find(|(_, ke)| ke.metadata.uid.as_deref() == Some(uid)).map(|(step, _)| *step)
+        self.executions
+            .iter()
+            .find(|(_, ke)| ke.metadata.uid.as_deref() == Some(uid))
+            .map(|(step, _)| *step)
     }
 
     fn owns(&self, execution: &KubernetesExecution) -> bool {
         execution.metadata.owner_references.iter().flatten().any(|owner| {
-            owner.controller == Some(true) && Some(owner.uid.as_str()) == self.workflow.metadata.uid.as_deref()
+            owner.controller == Some(true)
+                && Some(owner.uid.as_str()) == self.workflow.metadata.uid.as_deref()
         })
     }
 
@@ -238,7 +266,9 @@ impl WorkflowMachine {
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => {
                 let account = format!("{}/{}", self.namespace(), self.workflow.spec.service_account_name);
-                self.rights = Some(refusal_of(&answer, &account, &self.settings.executor_namespace).map_or(Ok(()), Err));
+                self.rights = Some(
+                    refusal_of(&answer, &account, &self.settings.executor_namespace).map_or(Ok(()), Err),
+                );
             }
             (Purpose::Write, ApiOutcome::Workflow(workflow)) => {
                 self.last_write = Some(now);
@@ -251,11 +281,19 @@ impl WorkflowMachine {
                 self.observe(workflow);
             }
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(None)) => self.gone = true,
-            (Purpose::Create(step), ApiOutcome::Created { execution, fresh: _ }) => self.created(now, step, execution),
+            (Purpose::Create(step), ApiOutcome::Created { execution, fresh: _ }) => {
+                self.created(now, step, execution)
+            }
             (Purpose::Find(step), ApiOutcome::FoundExecution(found)) => {
                 match found.filter(|found| self.owns(found)) {
                     Some(execution) => self.observe_step(execution),
-                    None if self.unsure.get(&step).is_some_and(|since| now < later(*since, CREATE_WINDOW)) => self.pause(now),
+                    None if self
+                        .unsure
+                        .get(&step)
+                        .is_some_and(|since| now < later(*since, CREATE_WINDOW)) =>
+                    {
+                        self.pause(now)
+                    }
                     None if self.unsure.remove(&step).is_some() => {}
                     None => {
                         let message = "its KubernetesExecution was deleted while it ran".to_owned();
@@ -277,7 +315,10 @@ impl WorkflowMachine {
                 }
             }
             (Purpose::Rights, class) if !class.is_transient() => {
-                self.rights = Some(Err(format!("the rights could not be checked: {}", failure.message)));
+                self.rights = Some(Err(format!(
+                    "the rights could not be checked: {}",
+                    failure.message
+                )));
             }
             (Purpose::Create(step), class) if !class.is_transient() && class != FailureClass::Quota => {
                 let error_type = match class {
@@ -289,7 +330,10 @@ impl WorkflowMachine {
                     | FailureClass::Throttled
                     | FailureClass::Unknown => ErrorType::ValidationError,
                 };
-                let message = format!("its KubernetesExecution could not be created: {}", failure.message);
+                let message = format!(
+                    "its KubernetesExecution could not be created: {}",
+                    failure.message
+                );
                 self.lost.insert(step, (error_type, message));
             }
             (Purpose::Create(step), class) => {
@@ -304,13 +348,19 @@ impl WorkflowMachine {
 
     /// An execution of the step's name is there: ours, an earlier workflow's, or somebody else's.
     fn created(&mut self, now: Timestamp, step: i32, execution: Arc<KubernetesExecution>) {
-        let wanted = self.planned().and_then(|plan| plan.steps.get(&step).map(|planned| planned.execution.clone()));
+        let wanted = self
+            .planned()
+            .and_then(|plan| plan.steps.get(&step).map(|planned| planned.execution.clone()));
         if self.owns(&execution) {
             if wanted.is_some_and(|wanted| same_spec(&wanted.spec, &execution.spec)) {
                 self.waiting.remove(&step);
                 self.observe_step(execution);
             } else {
-                self.conflict(step, &execution, "carries this workflow's owner reference, but another spec");
+                self.conflict(
+                    step,
+                    &execution,
+                    "carries this workflow's owner reference, but another spec",
+                );
             }
             return;
         }
@@ -325,18 +375,32 @@ impl WorkflowMachine {
         let since = self.waiting.get(&step).map_or(now, |waiting| waiting.since);
         let patience = later(since, PREDECESSOR_PATIENCE);
         if now >= patience {
-            return self.conflict(step, &execution, "was left by an earlier workflow of this name and does not go");
+            return self.conflict(
+                step,
+                &execution,
+                "was left by an earlier workflow of this name and does not go",
+            );
         }
-        self.waiting.insert(step, Waiting { since, until: later(now, PREDECESSOR_INTERVAL) });
+        self.waiting.insert(
+            step,
+            Waiting {
+                since,
+                until: later(now, PREDECESSOR_INTERVAL),
+            },
+        );
         let name = execution.metadata.name.clone().unwrap_or_default();
-        self.draft.message = Some(format!("step {step} waits until {name} of an earlier workflow of this name is gone"));
+        self.draft.message = Some(format!(
+            "step {step} waits until {name} of an earlier workflow of this name is gone"
+        ));
     }
 
     fn conflict(&mut self, step: i32, execution: &KubernetesExecution, what: &str) {
         let name = execution.metadata.name.clone().unwrap_or_default();
         let uid = execution.metadata.uid.clone().unwrap_or_default();
-        let message =
-            format!("KubernetesExecution {}/{name} (uid {uid}) exists and {what}; it was left alone", self.namespace());
+        let message = format!(
+            "KubernetesExecution {}/{name} (uid {uid}) exists and {what}; it was left alone",
+            self.namespace()
+        );
         self.lost.insert(step, (ErrorType::ResourceConflict, message));
     }
 
@@ -353,7 +417,9 @@ impl WorkflowMachine {
     }
 
     pub(super) fn is_creating(&self) -> bool {
-        self.inflight.values().any(|purpose| matches!(purpose, Purpose::Create(_)))
+        self.inflight
+            .values()
+            .any(|purpose| matches!(purpose, Purpose::Create(_)))
     }
 
     fn is_under_way(&self, purpose: Purpose) -> bool {
@@ -377,7 +443,10 @@ impl WorkflowMachine {
         if self.refetch {
             if !self.is_under_way(Purpose::Refetch) {
                 let name = self.workflow.metadata.name.clone().unwrap_or_default();
-                let command = ApiCommand::GetWorkflow { namespace: self.namespace(), name };
+                let command = ApiCommand::GetWorkflow {
+                    namespace: self.namespace(),
+                    name,
+                };
                 self.call(Purpose::Refetch, command, out);
             }
             return;
@@ -391,10 +460,15 @@ impl WorkflowMachine {
         }
         match self.persisted.phase {
             Some(WorkflowPhase::Completed | WorkflowPhase::Failed) => self.terminal(out),
-            None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating) => self.before_execution(now, out),
+            None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating) => {
+                self.before_execution(now, out)
+            }
             // Phases that this version does not enter are read as executing.
             Some(
-                WorkflowPhase::Executing | WorkflowPhase::Paused | WorkflowPhase::RollingBack | WorkflowPhase::Monitoring,
+                WorkflowPhase::Executing
+                | WorkflowPhase::Paused
+                | WorkflowPhase::RollingBack
+                | WorkflowPhase::Monitoring,
             ) => self.executing(now, out),
         }
     }
@@ -458,7 +532,11 @@ impl WorkflowMachine {
             }
         };
         for execution in self.executions.values() {
-            let terminal = execution.status.as_ref().and_then(|s| s.phase).is_some_and(ExecutionPhase::is_terminal);
+            let terminal = execution
+                .status
+                .as_ref()
+                .and_then(|s| s.phase)
+                .is_some_and(ExecutionPhase::is_terminal);
             if !terminal || execution.metadata.deletion_timestamp.is_some() {
                 out.push(WorkflowCommand::EnsureStep(execution.clone()));
             }
@@ -486,7 +564,9 @@ impl WorkflowMachine {
             .step_statuses
             .iter()
             .filter(|step| step.status == StepState::Executing)
-            .filter(|step| !self.executions.contains_key(&step.step_number) && !self.lost.contains_key(&step.step_number))
+            .filter(|step| {
+                !self.executions.contains_key(&step.step_number) && !self.lost.contains_key(&step.step_number)
+            })
             .filter(|step| !self.is_under_way(Purpose::Find(step.step_number)))
             .filter_map(|step| Some((step.step_number, step.k8s_execution_ref.as_ref()?.name.clone())))
             .collect();
@@ -499,7 +579,9 @@ impl WorkflowMachine {
         let unsure: Vec<(i32, String)> = self
             .unsure
             .keys()
-            .filter(|step| !self.is_under_way(Purpose::Find(**step)) && !self.is_under_way(Purpose::Create(**step)))
+            .filter(|step| {
+                !self.is_under_way(Purpose::Find(**step)) && !self.is_under_way(Purpose::Create(**step))
+            })
             .map(|step| (*step, format!("{name}-step-{step}")))
             .collect();
         self.find(unsure, out);
@@ -511,7 +593,10 @@ impl WorkflowMachine {
 
     fn find(&mut self, steps: Vec<(i32, String)>, out: &mut Vec<WorkflowCommand>) {
         for (step, name) in steps {
-            let command = ApiCommand::GetExecution { namespace: self.namespace(), name };
+            let command = ApiCommand::GetExecution {
+                namespace: self.namespace(),
+                name,
+            };
             self.call(Purpose::Find(step), command, out);
         }
     }
@@ -523,19 +608,31 @@ impl WorkflowMachine {
         if self.halted(&plan, &states).is_some() {
             return;
         }
-        let creating = self.inflight.values().filter(|purpose| matches!(purpose, Purpose::Create(_))).count();
-        let running = states.values().filter(|(state, _)| *state == StepState::Executing).count();
-        let limit = usize::try_from(self.workflow.spec.max_parallel_steps).unwrap_or(1).max(1);
+        let creating = self
+            .inflight
+            .values()
+            .filter(|purpose| matches!(purpose, Purpose::Create(_)))
+            .count();
+        let running = states
+            .values()
+            .filter(|(state, _)| *state == StepState::Executing)
+            .count();
+        let limit = usize::try_from(self.workflow.spec.max_parallel_steps)
+            .unwrap_or(1)
+            .max(1);
         let mut free = limit.saturating_sub(running + creating);
         for (number, step) in &plan.steps {
             if free == 0 {
                 break;
             }
-            let pending = states.get(number).is_some_and(|(state, _)| *state == StepState::Pending);
-            let ready = plan
-                .graph
-                .dependencies_of(*number)
-                .all(|before| states.get(&before).is_some_and(|(state, _)| *state == StepState::Completed));
+            let pending = states
+                .get(number)
+                .is_some_and(|(state, _)| *state == StepState::Pending);
+            let ready = plan.graph.dependencies_of(*number).all(|before| {
+                states
+                    .get(&before)
+                    .is_some_and(|(state, _)| *state == StepState::Completed)
+            });
             if !pending || !ready || self.is_under_way(Purpose::Create(*number)) {
                 continue;
             }
@@ -547,7 +644,11 @@ impl WorkflowMachine {
                 continue;
             }
             free -= 1;
-            self.call(Purpose::Create(*number), ApiCommand::CreateExecution(Box::new(step.execution.clone())), out);
+            self.call(
+                Purpose::Create(*number),
+                ApiCommand::CreateExecution(Box::new(step.execution.clone())),
+                out,
+            );
         }
     }
 
@@ -572,8 +673,16 @@ impl WorkflowMachine {
     }
 
     fn question(&self, plan: &Plan) -> RightsQuestion {
-        let requests: BTreeSet<_> = plan.steps.values().flat_map(|step| step.rights.iter().cloned()).collect();
-        let accounts: BTreeSet<_> = plan.steps.values().map(|step| step.kind.service_account().to_owned()).collect();
+        let requests: BTreeSet<_> = plan
+            .steps
+            .values()
+            .flat_map(|step| step.rights.iter().cloned())
+            .collect();
+        let accounts: BTreeSet<_> = plan
+            .steps
+            .values()
+            .map(|step| step.kind.service_account().to_owned())
+            .collect();
         RightsQuestion {
             namespace: self.namespace(),
             service_account: self.workflow.spec.service_account_name.clone(),
@@ -606,6 +715,13 @@ impl WorkflowMachine {
     fn write(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         let Some(patch) = self.status_patch() else { return };
         self.last_write = Some(now);
-        self.call(Purpose::Write, ApiCommand::WriteWorkflowStatus { workflow: self.workflow.clone(), patch }, out);
+        self.call(
+            Purpose::Write,
+            ApiCommand::WriteWorkflowStatus {
+                workflow: self.workflow.clone(),
+                patch,
+            },
+            out,
+        );
     }
 }

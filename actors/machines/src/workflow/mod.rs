@@ -1,8 +1,8 @@
 //! The phases of a WorkflowExecution: what happened comes in, what is to be done goes out.
 
+mod finish;
 mod machine;
 mod progress;
-mod finish;
 
 use std::sync::Arc;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution, MicroTime, ObjectRef, RollbackStrategy, StepState,
-    StepStatus, WorkflowExecution, WorkflowPhase, WorkflowValidationResults, names,
+    ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution, MicroTime, ObjectRef,
+    RollbackStrategy, StepState, StepStatus, WorkflowExecution, WorkflowPhase, WorkflowValidationResults,
+    names,
 };
 use serde_json::{Value, json};
 
@@ -43,7 +44,15 @@ impl WorkflowMachine {
 
     pub(super) fn condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
         let generation = self.workflow.metadata.generation;
-        set_condition(&mut self.draft.conditions, kind, holds, reason, message, generation, now);
+        set_condition(
+            &mut self.draft.conditions,
+            kind,
+            holds,
+            reason,
+            message,
+            generation,
+            now,
+        );
     }
 
     pub(super) fn begin(&mut self, now: Timestamp) {
@@ -56,12 +65,24 @@ impl WorkflowMachine {
     pub(super) fn planning_failed(&mut self, errors: &[PlanError], now: Timestamp) {
         let texts: Vec<String> = errors.iter().map(|error| cut(&error.to_string(), 1000)).collect();
         let first = texts.first().cloned().unwrap_or_default();
-        let count = if texts.len() == 1 { "1 error".to_owned() } else { format!("{} errors", texts.len()) };
-        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
+        let count = if texts.len() == 1 {
+            "1 error".to_owned()
+        } else {
+            format!("{} errors", texts.len())
+        };
+        let results = self
+            .draft
+            .validation_results
+            .get_or_insert_with(WorkflowValidationResults::default);
         results.validation_errors = texts.into_iter().take(200).collect();
         self.draft.total_steps = i32::try_from(self.workflow.spec.workflow_definition.steps.len()).ok();
         self.condition("Planned", false, "Invalid", &first, now);
-        self.fail_workflow(ErrorType::ValidationError, None, &format!("{count} in planning; first: {first}"), now);
+        self.fail_workflow(
+            ErrorType::ValidationError,
+            None,
+            &format!("{count} in planning; first: {first}"),
+            now,
+        );
     }
 
     pub(super) fn planned_well(&mut self, plan: &Plan, now: Timestamp) {
@@ -73,22 +94,36 @@ impl WorkflowMachine {
         self.draft.completed_steps = Some(0);
         self.draft.progress = Some(format!("0/{total}"));
         self.draft.execution_plan = Some(plan.execution_plan.clone());
-        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
-        results.warnings = plan.warnings.iter().map(|warning| cut(warning, 1000)).take(200).collect();
+        let results = self
+            .draft
+            .validation_results
+            .get_or_insert_with(WorkflowValidationResults::default);
+        results.warnings = plan
+            .warnings
+            .iter()
+            .map(|warning| cut(warning, 1000))
+            .take(200)
+            .collect();
         self.condition("Planned", true, "Planned", "", now);
         self.enter(WorkflowPhase::Validating, now);
         self.draft.validation_start_time = Some(MicroTime(now));
     }
 
     pub(super) fn validation_failed(&mut self, message: &str, now: Timestamp) {
-        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
+        let results = self
+            .draft
+            .validation_results
+            .get_or_insert_with(WorkflowValidationResults::default);
         results.validation_errors = vec![cut(message, 4000)];
         self.condition("Validated", false, "InsufficientPermissions", message, now);
         self.fail_workflow(ErrorType::InsufficientPermissions, None, message, now);
     }
 
     pub(super) fn begin_execution(&mut self, plan: &Plan, now: Timestamp) {
-        let results = self.draft.validation_results.get_or_insert_with(WorkflowValidationResults::default);
+        let results = self
+            .draft
+            .validation_results
+            .get_or_insert_with(WorkflowValidationResults::default);
         results.safety_checks_passed = true;
         results.approval_received = true;
         self.condition("Validated", true, "Passed", "", now);
@@ -102,11 +137,18 @@ impl WorkflowMachine {
     pub(super) fn step_states(&self, plan: &Plan) -> States {
         let mut states = States::new();
         for (number, _) in &plan.steps {
-            let recorded = self.persisted.step_statuses.iter().find(|status| status.step_number == *number);
+            let recorded = self
+                .persisted
+                .step_statuses
+                .iter()
+                .find(|status| status.step_number == *number);
             let state = match recorded {
                 Some(recorded) if !matches!(recorded.status, StepState::Pending | StepState::Executing) => {
                     let failure = recorded.error_message.clone().map(|message| {
-                        let known = self.executions.get(number).and_then(|ke| ke.status.as_ref()?.error_type);
+                        let known = self
+                            .executions
+                            .get(number)
+                            .and_then(|ke| ke.status.as_ref()?.error_type);
                         let lost = self.lost.get(number).map(|(error_type, _)| *error_type);
                         (known.or(lost).unwrap_or(ErrorType::UnknownError), message)
                     });
@@ -125,18 +167,26 @@ impl WorkflowMachine {
         }
         for batch in plan.graph.batches() {
             for number in batch {
-                if states.get(&number).is_none_or(|(state, _)| *state != StepState::Pending) {
+                if states
+                    .get(&number)
+                    .is_none_or(|(state, _)| *state != StepState::Pending)
+                {
                     continue;
                 }
                 let cause = plan.graph.dependencies_of(number).find(|before| {
-                    states.get(before).is_some_and(|(s, _)| matches!(s, StepState::Failed | StepState::Skipped))
+                    states
+                        .get(before)
+                        .is_some_and(|(s, _)| matches!(s, StepState::Failed | StepState::Skipped))
                 });
                 if let Some(before) = cause {
                     let what = match states.get(&before) {
                         Some((StepState::Skipped, _)) => "was skipped",
                         _ => "failed",
                     };
-                    let reason = (ErrorType::DependencyFailed, format!("not run: step {before}, which it needs, {what}"));
+                    let reason = (
+                        ErrorType::DependencyFailed,
+                        format!("not run: step {before}, which it needs, {what}"),
+                    );
                     states.insert(number, (StepState::Skipped, Some(reason)));
                 }
             }
@@ -147,7 +197,10 @@ impl WorkflowMachine {
     /// Why no new step starts; `None` while they may.
     pub(super) fn halted(&self, plan: &Plan, states: &States) -> Option<Halt> {
         let critical = plan.steps.iter().find(|(number, step)| {
-            step.critical && states.get(*number).is_some_and(|(state, _)| *state == StepState::Failed)
+            step.critical
+                && states
+                    .get(*number)
+                    .is_some_and(|(state, _)| *state == StepState::Failed)
         });
         if let Some((number, _)) = critical {
             return Some(Halt::Critical(*number));
@@ -167,9 +220,19 @@ impl WorkflowMachine {
             .map(|(number, step)| self.step_status(*number, step, states.get(number).cloned(), now))
             .collect();
         let changed = statuses != self.draft.step_statuses;
-        let completed = statuses.iter().filter(|status| status.status == StepState::Completed).count();
-        let of = |state| statuses.iter().find(|status| status.status == state).map(|status| status.step_number);
-        self.draft.current_step = of(StepState::Executing).or(of(StepState::Pending)).or(self.draft.current_step);
+        let completed = statuses
+            .iter()
+            .filter(|status| status.status == StepState::Completed)
+            .count();
+        let of = |state| {
+            statuses
+                .iter()
+                .find(|status| status.status == state)
+                .map(|status| status.step_number)
+        };
+        self.draft.current_step = of(StepState::Executing)
+            .or(of(StepState::Pending))
+            .or(self.draft.current_step);
         self.draft.completed_steps = i32::try_from(completed).ok();
         self.draft.progress = Some(format!("{completed}/{}", statuses.len()));
         let running: Vec<String> = statuses
@@ -192,7 +255,11 @@ impl WorkflowMachine {
         now: Timestamp,
     ) -> StepStatus {
         let (status, failure) = state.unwrap_or((StepState::Pending, None));
-        let recorded = self.draft.step_statuses.iter().find(|earlier| earlier.step_number == number);
+        let recorded = self
+            .draft
+            .step_statuses
+            .iter()
+            .find(|earlier| earlier.step_number == number);
         if let Some(recorded) = recorded
             && recorded.status == status
             && !matches!(status, StepState::Executing | StepState::Pending)
@@ -210,7 +277,9 @@ impl WorkflowMachine {
             start_time: of_execution
                 .and_then(|s| s.start_time.clone())
                 .or_else(|| recorded.and_then(|recorded| recorded.start_time.clone())),
-            end_time: terminal.then(|| end.unwrap_or(MicroTime(now))).filter(|_| status != StepState::Skipped),
+            end_time: terminal
+                .then(|| end.unwrap_or(MicroTime(now)))
+                .filter(|_| status != StepState::Skipped),
             retries_attempted: of_execution
                 .and_then(|s| s.execution_results.as_ref())
                 .map_or(0, |results| results.retries_attempted),
@@ -225,14 +294,21 @@ impl WorkflowMachine {
         }
     }
 
-    pub(super) fn fail_workflow(&mut self, error_type: ErrorType, step: Option<i32>, reason: &str, now: Timestamp) {
+    pub(super) fn fail_workflow(
+        &mut self,
+        error_type: ErrorType,
+        step: Option<i32>,
+        reason: &str,
+        now: Timestamp,
+    ) {
         let reason = cut(reason, names::TEXT_MAX);
         self.skip_pending("not run: the workflow failed before");
         self.enter(WorkflowPhase::Failed, now);
         self.draft.completion_time = Some(MicroTime(now));
         self.draft.failed_step = step;
-        self.draft.failed_action =
-            step.and_then(|n| self.draft.step_statuses.iter().find(|s| s.step_number == n)).map(|s| s.action.clone());
+        self.draft.failed_action = step
+            .and_then(|n| self.draft.step_statuses.iter().find(|s| s.step_number == n))
+            .map(|s| s.action.clone());
         self.draft.error_type = Some(error_type);
         self.draft.failure_reason = Some(reason.clone());
         self.draft.message = Some(reason.clone());
@@ -247,7 +323,12 @@ impl WorkflowMachine {
     }
 
     pub(super) fn numbers_of(&self, state: StepState) -> Vec<i32> {
-        self.draft.step_statuses.iter().filter(|s| s.status == state).map(|s| s.step_number).collect()
+        self.draft
+            .step_statuses
+            .iter()
+            .filter(|s| s.status == state)
+            .map(|s| s.step_number)
+            .collect()
     }
 
     pub(super) fn skip_pending(&mut self, reason: &str) {
@@ -264,7 +345,10 @@ impl WorkflowMachine {
             .values()
             .filter_map(|execution| {
                 let status = execution.status.as_ref()?;
-                let rollback = status.rollback_information.as_ref().filter(|rollback| rollback.available)?;
+                let rollback = status
+                    .rollback_information
+                    .as_ref()
+                    .filter(|rollback| rollback.available)?;
                 let parameters = serde_json::to_string(rollback.rollback_parameters.as_ref()?).ok()?;
                 Some(cut(
                     &format!(
@@ -287,7 +371,9 @@ impl WorkflowMachine {
         let old = serde_json::to_value(&self.persisted).unwrap_or_default();
         let new = serde_json::to_value(&self.draft).unwrap_or_default();
         let change = merge_patch(&old, &new)?;
-        Some(json!({"metadata": {"resourceVersion": self.workflow.metadata.resource_version}, "status": change}))
+        Some(
+            json!({"metadata": {"resourceVersion": self.workflow.metadata.resource_version}, "status": change}),
+        )
     }
 
     pub(super) fn written(&mut self, workflow: Arc<WorkflowExecution>, out: &mut Vec<WorkflowCommand>) {
@@ -297,16 +383,31 @@ impl WorkflowMachine {
         self.announce_steps(out);
         let transitions = self.persisted.phase_transitions.clone();
         for index in self.announced..transitions.len() {
-            let Some(phase) = phase_of(&transitions[index].phase) else { continue };
-            let before = index.checked_sub(1).and_then(|i| transitions.get(i)).and_then(|earlier| {
-                Some((phase_of(&earlier.phase)?, seconds_between(earlier.time.0, transitions[index].time.0)))
-            });
+            let Some(phase) = phase_of(&transitions[index].phase) else {
+                continue;
+            };
+            let before = index
+                .checked_sub(1)
+                .and_then(|i| transitions.get(i))
+                .and_then(|earlier| {
+                    Some((
+                        phase_of(&earlier.phase)?,
+                        seconds_between(earlier.time.0, transitions[index].time.0),
+                    ))
+                });
             let message = self.persisted.message.clone().unwrap_or_default();
             out.push(WorkflowCommand::Announce(Announcement::Workflow {
                 phase,
                 before,
-                error_type: self.persisted.error_type.filter(|_| phase == WorkflowPhase::Failed),
-                message: if index + 1 == transitions.len() { message.clone() } else { String::new() },
+                error_type: self
+                    .persisted
+                    .error_type
+                    .filter(|_| phase == WorkflowPhase::Failed),
+                message: if index + 1 == transitions.len() {
+                    message.clone()
+                } else {
+                    String::new()
+                },
             }));
             let note = match before {
                 Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
@@ -332,7 +433,10 @@ impl WorkflowMachine {
 
     fn announce_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
         for step in &self.persisted.step_statuses {
-            let before = self.published.insert(step.step_number, step.status).unwrap_or(StepState::Pending);
+            let before = self
+                .published
+                .insert(step.step_number, step.status)
+                .unwrap_or(StepState::Pending);
             if before == step.status {
                 continue;
             }
@@ -352,7 +456,12 @@ impl WorkflowMachine {
 }
 
 fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {
-    WorkflowCommand::Publish(EventRecord { reason, warning, action: "Reconcile", note: cut(note, 1000) })
+    WorkflowCommand::Publish(EventRecord {
+        reason,
+        warning,
+        action: "Reconcile",
+        note: cut(note, 1000),
+    })
 }
 
 fn phase_of(text: &str) -> Option<WorkflowPhase> {
@@ -365,8 +474,12 @@ fn state_of(execution: &KubernetesExecution) -> (StepState, Option<(ErrorType, S
     match status.and_then(|status| status.phase) {
         Some(ExecutionPhase::Completed) => (StepState::Completed, None),
         Some(ExecutionPhase::Failed) => {
-            let error_type = status.and_then(|status| status.error_type).unwrap_or(ErrorType::UnknownError);
-            let reason = status.and_then(|status| status.failure_reason.clone()).unwrap_or_default();
+            let error_type = status
+                .and_then(|status| status.error_type)
+                .unwrap_or(ErrorType::UnknownError);
+            let reason = status
+                .and_then(|status| status.failure_reason.clone())
+                .unwrap_or_default();
             (StepState::Failed, Some((error_type, reason)))
         }
         _ if execution.metadata.deletion_timestamp.is_some() => {
@@ -389,7 +502,9 @@ fn reference_to(execution: &KubernetesExecution) -> ObjectRef {
 
 /// The name of a workflow, for messages.
 pub(super) fn step_name(plan: &Plan, number: i32) -> String {
-    plan.steps.get(&number).map_or_else(|| number.to_string(), |step| format!("{number} ({})", step.name))
+    plan.steps
+        .get(&number)
+        .map_or_else(|| number.to_string(), |step| format!("{number} ({})", step.name))
 }
 
 /// Lineage that logs follow.

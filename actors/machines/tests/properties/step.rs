@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution};
 use kubernaut_machines::Settings;
 use kubernaut_machines::job_view::view;
-use kubernaut_machines::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsAnswer};
+use kubernaut_machines::outcome::{
+    ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsAnswer,
+};
 use kubernaut_machines::reads::{Facts, Read};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use proptest::prelude::*;
@@ -111,7 +113,11 @@ impl World {
             if pod.is_some() {
                 continue;
             }
-            let attempt: usize = name.rsplit('-').next().and_then(|n| n.parse().ok()).expect("an attempt");
+            let attempt: usize = name
+                .rsplit('-')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .expect("an attempt");
             let fate = self.fates.get(attempt - 1).copied().unwrap_or(Fate::Succeeds);
             let message = match fate {
                 Fate::Succeeds | Fate::LiesAboutFailure => {
@@ -124,7 +130,11 @@ impl World {
                 Fate::Evicted => "evicted",
             };
             let failed = fate != Fate::Succeeds;
-            let conditions = if fate == Fate::Evicted { json!([{"type": "DisruptionTarget", "status": "True"}]) } else { json!([]) };
+            let conditions = if fate == Fate::Evicted {
+                json!([{"type": "DisruptionTarget", "status": "True"}])
+            } else {
+                json!([])
+            };
             *pod = serde_json::from_value(json!({
                 "metadata": {"name": format!("{name}-pod"), "ownerReferences": [
                     {"apiVersion": "batch/v1", "kind": "Job", "name": name, "controller": true,
@@ -140,7 +150,10 @@ impl World {
 
     /// Carries a call out.
     fn call(&mut self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
-        let conflict = || ApiFailure { class: FailureClass::Conflict, message: "the object has been modified".into() };
+        let conflict = || ApiFailure {
+            class: FailureClass::Conflict,
+            message: "the object has been modified".into(),
+        };
         match command {
             ApiCommand::CheckRights(_) => Ok(ApiOutcome::Rights(RightsAnswer::default())),
             ApiCommand::Read(reads) => {
@@ -148,7 +161,12 @@ impl World {
                     Read::Get { kind, .. } if kind == "Deployment" => vec![self.deployment()],
                     Read::Get { .. } | Read::List { .. } => Vec::new(),
                 };
-                Ok(ApiOutcome::Facts(reads.iter().map(|read| (read.clone(), found(read))).collect::<Facts>()))
+                Ok(ApiOutcome::Facts(
+                    reads
+                        .iter()
+                        .map(|read| (read.clone(), found(read)))
+                        .collect::<Facts>(),
+                ))
             }
             ApiCommand::WriteExecutionStatus { patch, .. } => {
                 if patch["metadata"]["resourceVersion"] != json!(self.execution.metadata.resource_version) {
@@ -158,11 +176,21 @@ impl World {
                 merge(&mut object["status"], &patch["status"]);
                 self.execution = serde_json::from_value(object).expect("a status of the type");
                 self.touch();
-                let transitions = &self.execution.status.as_ref().expect("a status").phase_transitions;
-                self.phases = transitions.iter().map(|transition| transition.phase.clone()).collect();
+                let transitions = &self
+                    .execution
+                    .status
+                    .as_ref()
+                    .expect("a status")
+                    .phase_transitions;
+                self.phases = transitions
+                    .iter()
+                    .map(|transition| transition.phase.clone())
+                    .collect();
                 Ok(ApiOutcome::Execution(Arc::new(self.execution.clone())))
             }
-            ApiCommand::GetExecution { .. } => Ok(ApiOutcome::FoundExecution(Some(Arc::new(self.execution.clone())))),
+            ApiCommand::GetExecution { .. } => {
+                Ok(ApiOutcome::FoundExecution(Some(Arc::new(self.execution.clone()))))
+            }
             ApiCommand::CreateJob { job, .. } => {
                 let name = job.metadata.name.clone().expect("a name");
                 let fresh = !self.jobs.contains_key(&name);
@@ -174,13 +202,23 @@ impl World {
                 }
                 let (job, pod) = &self.jobs[&name];
                 let job = view(&name, Some(job), &pod.iter().cloned().collect::<Vec<_>>()).expect("a Job");
-                Ok(ApiOutcome::JobCreated { job: Box::new(job), fresh })
+                Ok(ApiOutcome::JobCreated {
+                    job: Box::new(job),
+                    fresh,
+                })
             }
-            ApiCommand::GetJob { name, .. } => {
-                Ok(ApiOutcome::FoundJob(self.views().into_iter().find(|job| job.name == name).map(Box::new)))
-            }
+            ApiCommand::GetJob { name, .. } => Ok(ApiOutcome::FoundJob(
+                self.views()
+                    .into_iter()
+                    .find(|job| job.name == name)
+                    .map(Box::new),
+            )),
             ApiCommand::DeleteJob { name, uid } => {
-                if self.jobs.get(&name).is_some_and(|(job, _)| job.metadata.uid.as_deref() == Some(&uid)) {
+                if self
+                    .jobs
+                    .get(&name)
+                    .is_some_and(|(job, _)| job.metadata.uid.as_deref() == Some(&uid))
+                {
                     self.jobs.remove(&name);
                 }
                 Ok(ApiOutcome::Deleted)
@@ -237,10 +275,16 @@ fn live(max_retries: i32, fates: Vec<Fate>, luck: &[Luck]) -> World {
             match command {
                 StepCommand::Api { id, command } => {
                     let luck = luck.next().unwrap_or(Luck::Good);
-                    let lost = |words: &str| ApiFailure { class: FailureClass::Unknown, message: words.into() };
+                    let lost = |words: &str| ApiFailure {
+                        class: FailureClass::Unknown,
+                        message: words.into(),
+                    };
                     let result = match luck {
                         Luck::Good | Luck::Twice => world.call(command),
-                        Luck::Throttled => Err(ApiFailure { class: FailureClass::Throttled, message: "slow down".into() }),
+                        Luck::Throttled => Err(ApiFailure {
+                            class: FailureClass::Throttled,
+                            message: "slow down".into(),
+                        }),
                         Luck::LostBefore => Err(lost("connection reset")),
                         Luck::LostAfter => world.call(command).and(Err(lost("connection reset"))),
                         Luck::CrashBefore => {
@@ -258,14 +302,28 @@ fn live(max_retries: i32, fates: Vec<Fate>, luck: &[Luck]) -> World {
                         }
                     };
                     if luck == Luck::Twice {
-                        next.extend(machine.on_event(world.now, StepEvent::Finished { id, result: result.clone() }));
+                        next.extend(machine.on_event(
+                            world.now,
+                            StepEvent::Finished {
+                                id,
+                                result: result.clone(),
+                            },
+                        ));
                     }
                     // A result nobody waits for changes nothing.
-                    let stale = machine.on_event(world.now, StepEvent::Finished { id: CommandId(u64::MAX), result: result.clone() });
+                    let stale = machine.on_event(
+                        world.now,
+                        StepEvent::Finished {
+                            id: CommandId(u64::MAX),
+                            result: result.clone(),
+                        },
+                    );
                     assert_eq!(stale, Vec::new());
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
                 }
-                StepCommand::AcquireLock { .. } => next.extend(machine.on_event(world.now, StepEvent::LockGranted)),
+                StepCommand::AcquireLock { .. } => {
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted))
+                }
                 StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
                 StepCommand::Stop => stopped = true,
                 StepCommand::ReleaseLock
@@ -291,7 +349,9 @@ fn live(max_retries: i32, fates: Vec<Fate>, luck: &[Luck]) -> World {
             commands.extend(machine.on_event(world.now, StepEvent::Observed(observed)));
             commands.extend(machine.on_event(world.now, StepEvent::JobsObserved(world.views())));
             if commands.is_empty() && before == world.views() {
-                let Some((at, _)) = machine.next_deadline() else { break };
+                let Some((at, _)) = machine.next_deadline() else {
+                    break;
+                };
                 world.now = world.now.max(at);
                 commands.extend(machine.on_event(world.now, StepEvent::Tick));
             }
@@ -347,7 +407,10 @@ fn is_edge(from: &str, to: &str) -> bool {
     matches!(
         (from, to),
         ("validating", "validated" | "failed")
-            | ("validated", "waiting_approval" | "executing" | "completed" | "failed")
+            | (
+                "validated",
+                "waiting_approval" | "executing" | "completed" | "failed"
+            )
             | ("waiting_approval", "validated" | "executing" | "failed")
             | ("executing", "rollback_ready" | "failed")
             | ("rollback_ready", "completed" | "failed")
@@ -395,7 +458,9 @@ fn a_good_life_takes_two_status_writes_and_one_job() {
                     let result = world.call(command);
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
                 }
-                StepCommand::AcquireLock { .. } => next.extend(machine.on_event(world.now, StepEvent::LockGranted)),
+                StepCommand::AcquireLock { .. } => {
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted))
+                }
                 StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
                 _ => {}
             }
@@ -405,7 +470,16 @@ fn a_good_life_takes_two_status_writes_and_one_job() {
         commands = next;
     }
     assert_eq!((writes, world.made.len()), (2, 1));
-    assert_eq!(world.phases, ["validating", "validated", "executing", "rollback_ready", "completed"]);
+    assert_eq!(
+        world.phases,
+        [
+            "validating",
+            "validated",
+            "executing",
+            "rollback_ready",
+            "completed"
+        ]
+    );
 }
 
 #[test]
@@ -425,7 +499,9 @@ fn the_timeout_is_one_budget_for_all_attempts() {
                     let result = world.call(command);
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
                 }
-                StepCommand::AcquireLock { .. } => next.extend(machine.on_event(world.now, StepEvent::LockGranted)),
+                StepCommand::AcquireLock { .. } => {
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted))
+                }
                 StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
                 _ => {}
             }
@@ -435,7 +511,9 @@ fn the_timeout_is_one_budget_for_all_attempts() {
             world.run_pods();
             commands = machine.on_event(world.now, StepEvent::JobsObserved(world.views()));
             if commands.is_empty() {
-                let Some((at, _)) = machine.next_deadline() else { break };
+                let Some((at, _)) = machine.next_deadline() else {
+                    break;
+                };
                 world.now = world.now.max(at) + Duration::from_millis(1);
                 commands = machine.on_event(world.now, StepEvent::Tick);
             }

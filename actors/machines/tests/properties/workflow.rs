@@ -31,11 +31,18 @@ fn case() -> impl Strategy<Value = Case> {
             prop::collection::vec(prop::bool::weighted(0.2), count),
             prop::collection::vec(prop::bool::weighted(0.3), count),
             1..6_usize,
-            prop::collection::vec(prop_oneof![5 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3)], 0..30),
+            prop::collection::vec(
+                prop_oneof![5 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3)],
+                0..30,
+            ),
             prop::collection::vec(0..100_usize, 40),
         )
             .prop_map(|(waits, fails, critical, parallel, luck, order)| Case {
-                waits_for: waits.into_iter().enumerate().map(|(i, set)| set.into_iter().filter(|j| *j < i).collect()).collect(),
+                waits_for: waits
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, set)| set.into_iter().filter(|j| *j < i).collect())
+                    .collect(),
                 fails,
                 critical,
                 parallel,
@@ -103,7 +110,11 @@ impl World {
 
     fn running(&self) -> Vec<String> {
         let open = |ke: &KubernetesExecution| ke.status.as_ref().and_then(|status| status.phase).is_none();
-        self.executions.iter().filter(|(_, ke)| open(ke)).map(|(name, _)| name.clone()).collect()
+        self.executions
+            .iter()
+            .filter(|(_, ke)| open(ke))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     fn call(&mut self, case: &Case, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
@@ -112,7 +123,10 @@ impl World {
             ApiCommand::CreateExecution(execution) => {
                 let name = execution.metadata.name.clone().expect("a name");
                 if let Some(there) = self.executions.get(&name) {
-                    return Ok(ApiOutcome::Created { execution: Arc::new(there.clone()), fresh: false });
+                    return Ok(ApiOutcome::Created {
+                        execution: Arc::new(there.clone()),
+                        fresh: false,
+                    });
                 }
                 let mut execution = *execution;
                 execution.metadata.uid = Some(format!("uid-{name}"));
@@ -121,16 +135,23 @@ impl World {
                 let index = usize::try_from((execution.spec.step_number - 1) / 3).expect("a step");
                 for other in &case.waits_for[index] {
                     if self.phase_of(*other).as_deref() != Some("completed") {
-                        self.too_early = Some(format!("step {index} began before step {other} had completed"));
+                        self.too_early =
+                            Some(format!("step {index} began before step {other} had completed"));
                     }
                 }
                 self.executions.insert(name, execution.clone());
                 self.most_running = self.most_running.max(self.running().len());
-                Ok(ApiOutcome::Created { execution: Arc::new(execution), fresh: true })
+                Ok(ApiOutcome::Created {
+                    execution: Arc::new(execution),
+                    fresh: true,
+                })
             }
             ApiCommand::WriteWorkflowStatus { patch, .. } => {
                 if patch["metadata"]["resourceVersion"] != json!(self.workflow.metadata.resource_version) {
-                    return Err(ApiFailure { class: FailureClass::Conflict, message: "modified".into() });
+                    return Err(ApiFailure {
+                        class: FailureClass::Conflict,
+                        message: "modified".into(),
+                    });
                 }
                 let mut object = serde_json::to_value(&self.workflow).expect("JSON");
                 super::step::merge(&mut object["status"], &patch["status"]);
@@ -138,10 +159,12 @@ impl World {
                 self.workflow.metadata.resource_version = self.next_version();
                 Ok(ApiOutcome::Workflow(Arc::new(self.workflow.clone())))
             }
-            ApiCommand::GetWorkflow { .. } => Ok(ApiOutcome::FoundWorkflow(Some(Arc::new(self.workflow.clone())))),
-            ApiCommand::GetExecution { name, .. } => {
-                Ok(ApiOutcome::FoundExecution(self.executions.get(&name).cloned().map(Arc::new)))
+            ApiCommand::GetWorkflow { .. } => {
+                Ok(ApiOutcome::FoundWorkflow(Some(Arc::new(self.workflow.clone()))))
             }
+            ApiCommand::GetExecution { name, .. } => Ok(ApiOutcome::FoundExecution(
+                self.executions.get(&name).cloned().map(Arc::new),
+            )),
             other => panic!("a workflow does not ask for {other:?}"),
         }
     }
@@ -165,7 +188,10 @@ fn start(world: &World) -> (WorkflowMachine, Vec<WorkflowCommand>) {
     let mut machine = WorkflowMachine::restore(Arc::new(Settings::default()), workflow.clone());
     let mut commands = Vec::new();
     for execution in world.executions.values() {
-        commands.extend(machine.on_event(world.now, WorkflowEvent::StepObserved(Arc::new(execution.clone()))));
+        commands.extend(machine.on_event(
+            world.now,
+            WorkflowEvent::StepObserved(Arc::new(execution.clone())),
+        ));
     }
     commands.extend(machine.on_event(world.now, WorkflowEvent::Observed(workflow)));
     (machine, commands)
@@ -181,7 +207,10 @@ fn live(case: &Case) -> World {
         for command in std::mem::take(&mut commands) {
             match command {
                 WorkflowCommand::Api { id, command } => {
-                    let lost = ApiFailure { class: FailureClass::Unknown, message: "connection reset".into() };
+                    let lost = ApiFailure {
+                        class: FailureClass::Unknown,
+                        message: "connection reset".into(),
+                    };
                     let result = match luck.next().unwrap_or(0) {
                         1 => Err(lost),
                         2 => world.call(case, command).and(Err(lost)),
@@ -209,7 +238,9 @@ fn live(case: &Case) -> World {
             break;
         }
         commands = next;
-        let idle = !commands.iter().any(|command| matches!(command, WorkflowCommand::Api { .. }));
+        let idle = !commands
+            .iter()
+            .any(|command| matches!(command, WorkflowCommand::Api { .. }));
         if idle {
             if let Some(ended) = world.end_one(case, order.next().unwrap_or(0)) {
                 commands.extend(machine.on_event(world.now, WorkflowEvent::StepObserved(ended)));
