@@ -1,5 +1,7 @@
 //! Logs and metrics. Names in metrics come from name enums, so that their number is bounded.
 
+use std::io::IsTerminal as _;
+
 use kubernaut_actors::ports::{ActorKind, JobRef, Observer, Subject, WaitKind};
 use kubernaut_crds::{AttemptOutcome, ErrorType};
 use kubernaut_machines::outcome::Announcement;
@@ -52,7 +54,13 @@ pub fn start_logging(options: &TelemetryOptions) -> Result<(), LogError> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match options.log_format {
-        LogFormat::Text => registry.with(layer.with_target(false)).try_init()?,
+        LogFormat::Text => registry
+            .with(
+                layer
+                    .with_target(false)
+                    .with_ansi(std::io::stderr().is_terminal()),
+            )
+            .try_init()?,
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
     }
     Ok(())

@@ -52,7 +52,7 @@ fn finish(schema: &mut JSONSchemaProps) {
             let max = if schema.format.as_deref() == Some("date-time") {
                 64
             } else {
-                names::TEXT_MAX as i64
+                i64::try_from(names::TEXT_MAX).unwrap_or(i64::MAX)
             };
             schema.max_length.get_or_insert(max);
         }

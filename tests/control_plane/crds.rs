@@ -406,7 +406,7 @@ async fn each_rule_lets_one_object_pass_and_refuses_the_other_in_plain_words() {
         match create(&client, &bad).await {
             Ok(()) => wrong.push(format!("{what}: let pass what should be refused")),
             Err(error) if !error.contains(words) => {
-                wrong.push(format!("{what}: `{words}` is not in: {error}"))
+                wrong.push(format!("{what}: `{words}` is not in: {error}"));
             }
             Err(_) => {}
         }

@@ -274,7 +274,14 @@ pub fn check_step_spelling(spelling: &str, action: &StepAction) -> Result<(), St
         StepAction::UpdateImage(_) => IMAGES.to_vec(),
         StepAction::DeletePod(_) => vec!["delete-pod", "delete_pod"],
         StepAction::PatchDeployment(_) => vec!["patch-deployment", "patch_deployment"],
-        _ => kind.spellings().to_vec(),
+        StepAction::ScaleDeployment(_)
+        | StepAction::RestartDeployment(_)
+        | StepAction::UpdateConfigMap(_)
+        | StepAction::UpdateSecret(_)
+        | StepAction::CordonNode(_)
+        | StepAction::UncordonNode(_)
+        | StepAction::DrainNode(_)
+        | StepAction::Custom(_) => kind.spellings().to_vec(),
     };
     Err(mismatch(spelling, action.member(), &fitting))
 }
@@ -389,11 +396,12 @@ pub fn rights_of(action: &Action, settings: &Settings) -> Vec<AccessRequest> {
         return Vec::new();
     };
     let target = target_of(action);
-    let manifest_kind = match action {
-        Action::ApplyManifest(apply) => parse_manifest(&apply.manifest)
+    let manifest_kind = if let Action::ApplyManifest(apply) = action {
+        parse_manifest(&apply.manifest)
             .ok()
-            .and_then(|manifest| allowed_kind(&manifest.group, &manifest.kind, settings)),
-        _ => None,
+            .and_then(|manifest| allowed_kind(&manifest.group, &manifest.kind, settings))
+    } else {
+        None
     };
     let undo = matches!(action, Action::Undo(_));
     let mut requests = Vec::new();

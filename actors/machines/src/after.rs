@@ -63,7 +63,15 @@ pub fn reads_after(checked: &Checked, attempt: &Attempt, facts: &Facts) -> Vec<R
             .into_iter()
             .chain([Read::pods_on(&drain.node)])
             .collect(),
-        _ => target_read(checked).into_iter().collect(),
+        Action::ScaleDeployment(_)
+        | Action::RolloutRestart(_)
+        | Action::PatchDeployment(_)
+        | Action::CordonNode(_)
+        | Action::UncordonNode(_)
+        | Action::UpdateConfigMap(_)
+        | Action::UpdateSecret(_)
+        | Action::ApplyManifest(_)
+        | Action::Undo(_) => target_read(checked).into_iter().collect(),
     };
     reads.retain(|read| !facts.contains_key(read));
     reads.into_iter().collect()

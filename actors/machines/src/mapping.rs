@@ -262,6 +262,8 @@ mod tests {
 
     use super::*;
 
+    // What is not expected here is a failed test.
+    #[allow(clippy::unwrap_in_result)]
     fn converted(step: Value) -> Result<(Value, Vec<String>), String> {
         let parameters: StepParameters = serde_json::from_value(step).expect("parameters");
         let converted = convert(&parameters).map_err(|error| error.to_string())?;

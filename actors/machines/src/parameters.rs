@@ -166,7 +166,11 @@ pub(crate) fn check_action(action: &Action, settings: &Settings) -> Vec<String> 
             problems.extend(check_base64(&update.data).err().map(|error| error.to_string()));
         }
         Action::ApplyManifest(apply) => problems.extend(bad_manifest(&apply.manifest, settings)),
-        _ => {}
+        Action::ScaleDeployment(_)
+        | Action::RolloutRestart(_)
+        | Action::CordonNode(_)
+        | Action::UncordonNode(_)
+        | Action::Undo(_) => {}
     }
     problems
 }
@@ -237,7 +241,7 @@ fn bad_selector(text: &str) -> Option<String> {
         _ => Some(depth),
     }) == Some(0);
     let mut depth = 0;
-    let requirements = text.split(|c: char| {
+    let mut requirements = text.split(|c: char| {
         depth += i32::from(c == '(') - i32::from(c == ')');
         c == ',' && depth == 0
     });
@@ -246,9 +250,6 @@ fn bad_selector(text: &str) -> Option<String> {
         let start = requirement.trim_start_matches('!').chars().next();
         start.is_some_and(|c| c.is_ascii_alphanumeric())
     };
-    let fine = !text.trim().is_empty()
-        && text.chars().all(allowed)
-        && balanced
-        && requirements.map(good).all(|good| good);
+    let fine = !text.trim().is_empty() && text.chars().all(allowed) && balanced && requirements.all(good);
     (!fine).then(|| format!("{text:?} is not a label selector, such as app=web,tier!=cache"))
 }

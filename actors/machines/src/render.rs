@@ -60,14 +60,21 @@ pub fn job_name(execution_name: &str, execution_uid: &str, attempt: i32) -> Stri
 }
 
 fn hex(bytes: &[u8], digits: usize) -> String {
-    let digest = Sha256::digest(bytes);
-    digest
+    // Two digits a byte.
+    Sha256::digest(bytes)
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .chars()
+        .flat_map(|byte| [byte >> 4, byte & 15])
         .take(digits)
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
         .collect()
+}
+
+fn undone(action: &Action) -> String {
+    if let Action::Undo(undo) = action {
+        undo.of.clone()
+    } else {
+        action.member().to_owned()
+    }
 }
 
 /// What kubectl is called with, and what it reads.
@@ -85,10 +92,7 @@ pub fn render(
     attempt: &Attempt,
     settings: &Settings,
 ) -> Result<Rendered, RenderError> {
-    let kind = kind_of(action).ok_or_else(|| match action {
-        Action::Undo(undo) => RenderError::UnknownUndo(undo.of.clone()),
-        _ => RenderError::Malformed("no such action".to_owned()),
-    })?;
+    let kind = kind_of(action).ok_or_else(|| RenderError::UnknownUndo(undone(action)))?;
     let left = seconds_left(attempt.start_time.0, attempt.deadline.0);
     let patience = (left - (left / 3).min(15)).max(1);
     let call = call(execution, action, attempt, patience)?;

@@ -155,12 +155,9 @@ fn read_documents(file: &Path, text: &str, manifests: &mut Vec<Manifest>, proble
                 continue;
             }
         };
-        let items = match object {
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => list
-                .remove("items")
-                .and_then(|items| items.as_array().cloned())
-                .unwrap_or_default(),
-            other => vec![other],
+        let items = match object.get("items").and_then(Value::as_array) {
+            Some(items) if object["kind"] == "List" => items.clone(),
+            _ => vec![object],
         };
         for object in items {
             let line = first_line + leading_lines(&document);

@@ -20,7 +20,7 @@ use kubernaut_actors::TokioClock;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use serde_json::{Value, json};
 
-use crate::config::{RunOptions, TelemetryOptions};
+use crate::config::{LogFormat, RunOptions, TelemetryOptions};
 use crate::http::Readiness;
 use crate::memory::{MemoryCluster, Rbac, User};
 use crate::telemetry::{Telemetry, start_logging};
@@ -47,8 +47,14 @@ pub(crate) struct RunArguments {
     output: Output,
     #[command(flatten)]
     run: RunOptions,
-    #[command(flatten)]
-    telemetry: TelemetryOptions,
+    /// What is logged to standard error: error, warn, info, debug or trace
+    #[arg(
+        long,
+        env = "KUBERNAUT_LOG_LEVEL",
+        default_value = "warn",
+        value_name = "LEVEL"
+    )]
+    log_level: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,7 +92,11 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
     let settings = arguments.run.settings();
     let words = |problems: Vec<files::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let manifests = files::read(&arguments.files).map_err(words)?;
-    start_logging(&arguments.telemetry).map_err(|error| vec![error.to_string()])?;
+    let log = TelemetryOptions {
+        log_format: LogFormat::Text,
+        log_level: arguments.log_level.clone(),
+    };
+    start_logging(&log).map_err(|error| vec![error.to_string()])?;
     let rbac = world::rights_of(&manifests);
     // One clock for the cluster and the controller: tokio's, which is paused and jumps.
     let clock = TokioClock::starting_at(Timestamp::now());
@@ -98,7 +108,7 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
     let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) = manifests
         .iter()
         .partition(|manifest| manifest.is_workflow() || manifest.is_execution());
-    load(&cluster, rest)?;
+    load(&cluster, &rest)?;
     if rbac == Rbac::AllowAll {
         cluster
             .load(world::missing_accounts(&manifests))
@@ -125,7 +135,7 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
         })
         .await
     });
-    load(&cluster, runs.clone())?;
+    load(&cluster, &runs)?;
     let verdicts = tokio::time::timeout(
         PATIENCE,
         follow(&cluster, &runs, arguments.output == Output::Text),
@@ -155,7 +165,7 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
     Ok(verdicts.iter().all(|verdict| verdict.success))
 }
 
-fn load(cluster: &MemoryCluster, manifests: Vec<&Manifest>) -> Result<(), Vec<String>> {
+fn load(cluster: &MemoryCluster, manifests: &[&Manifest]) -> Result<(), Vec<String>> {
     let objects = manifests
         .iter()
         .map(|manifest| {
@@ -185,13 +195,13 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
         watcher::Config::default(),
     )
     .filter_map(async |event| applied(event.ok()?))
-    .map(Seen::Workflow);
+    .map(|workflow| Seen::Workflow(Box::new(workflow)));
     let executions = watcher(
         Api::<KubernetesExecution>::all(client),
         watcher::Config::default(),
     )
     .filter_map(async |event| applied(event.ok()?))
-    .map(Seen::Execution);
+    .map(|execution| Seen::Execution(Box::new(execution)));
     let mut changes = std::pin::pin!(futures::stream::select(workflows, executions));
     let mut waiting: Vec<String> = runs
         .iter()
@@ -240,8 +250,8 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
 }
 
 enum Seen {
-    Workflow(WorkflowExecution),
-    Execution(KubernetesExecution),
+    Workflow(Box<WorkflowExecution>),
+    Execution(Box<KubernetesExecution>),
 }
 
 fn key(kind: &str, namespace: &str, name: &str) -> String {

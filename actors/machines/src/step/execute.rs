@@ -21,14 +21,8 @@ use crate::render;
 
 /// A Job that a create may still bring: the API server's own request time-out.
 const CREATE_WINDOW: Duration = Duration::from_secs(60);
-/// After its deadline the Job controller gets this long to end the Job before we delete it.
-const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 /// After its deadline a pod gets this long to be confirmed stopped.
-const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
-/// A pod may wait this long for its image or its configuration.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
-/// Without a running pod for this long the events are read.
-const EXPLAIN_AFTER: Duration = Duration::from_secs(10);
+pub(super) const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
 /// Evictions of the executor's own pod that are not counted against maxRetries.
 const UNCOUNTED_MAX: usize = 3;
 
@@ -302,8 +296,7 @@ impl StepMachine {
     }
 
     /// The create was answered with an error.
-    pub(super) fn job_refused(&mut self, now: Timestamp, failure: &ApiFailure, out: &mut Vec<StepCommand>) {
-        let _ = out;
+    pub(super) fn job_refused(&mut self, now: Timestamp, failure: &ApiFailure) {
         let failed = |error_type, retry| Failure {
             error_type,
             message: failure.message.clone(),
@@ -373,117 +366,6 @@ impl StepMachine {
                 out,
             ),
         }
-    }
-
-    /// A Job that runs: its deadline, its pod.
-    fn supervise(
-        &mut self,
-        attempt: &Attempt,
-        view: &JobView,
-        now: Timestamp,
-        out: &mut Vec<StepCommand>,
-    ) -> Flow {
-        let overdue = later(attempt.deadline.0, DEADLINE_GRACE);
-        if self.abandon.is_none() {
-            if now >= overdue {
-                self.abandon = Some(Failure {
-                    error_type: ErrorType::Timeout,
-                    message: format!(
-                        "the Job did not end within the timeout of {}",
-                        self.execution.spec.timeout
-                    ),
-                    retry: Retry::Never,
-                });
-            } else if let Some((reason, since)) = view.stuck()
-                && now >= later(since, STUCK_AFTER)
-            {
-                self.abandon = Some(Failure {
-                    error_type: ErrorType::JobFailed,
-                    message: format!("its pod can't start: {reason}"),
-                    retry: Retry::Backoff,
-                });
-            }
-        }
-        if self.abandon.is_some() {
-            if !view.deleting && !self.job.delete_sent {
-                let command = ApiCommand::DeleteJob {
-                    name: view.name.clone(),
-                    uid: view.uid.clone(),
-                };
-                return self.call(Purpose::DeleteJob, command, out);
-            }
-            let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
-            if now >= give_up {
-                return self.unreachable(view, now);
-            }
-            if !self.jobs.contains_key(&attempt.job_name) {
-                // Deleted, and the store never had it: ask.
-                self.job.found = None;
-                self.job.absent = false;
-                return Flow::Again;
-            }
-            return self.wait_until(give_up, "a Job that is being deleted");
-        }
-        if let Some((_, since)) = view.stuck() {
-            self.wait_until(later(since, STUCK_AFTER), "a pod that can't start");
-        }
-        if !view.has_running_pod() {
-            let next = later(self.explained_at.unwrap_or(attempt.start_time.0), EXPLAIN_AFTER);
-            if now >= next {
-                return self.call(
-                    Purpose::Explain,
-                    ApiCommand::ExplainJob {
-                        name: view.name.clone(),
-                    },
-                    out,
-                );
-            }
-            self.wait_until(next, "a Job without a running pod");
-        }
-        self.wait_until(overdue, "the deadline of a Job")
-    }
-
-    /// What the events say of a Job without a running pod.
-    pub(super) fn explained(&mut self, now: Timestamp, notes: &[String]) {
-        self.explained_at = Some(now);
-        let Some(last) = notes.last() else { return };
-        let message = format!("the Job has no running pod: {last}");
-        if let Some(error_type) = classify::hopeless(last) {
-            self.abandon = Some(Failure {
-                error_type,
-                message,
-                retry: Retry::Never,
-            });
-        } else if self.draft.message.as_deref() != Some(&message) {
-            self.draft.message = Some(message);
-            self.dirty = true;
-        }
-    }
-
-    fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {
-        let pod = view.pods.iter().find(|pod| !pod.ended);
-        let place = pod.map_or_else(
-            || "its pod".to_owned(),
-            |pod| {
-                format!(
-                    "pod {} on node {}",
-                    pod.name,
-                    pod.node.as_deref().unwrap_or("(none)")
-                )
-            },
-        );
-        let message = format!(
-            "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \
-             or the annotation {} is set on this execution",
-            kubernaut_crds::names::ANNOTATION_RELEASE_LOCK
-        );
-        if let Some(last) = self.draft.attempts.last_mut() {
-            last.end_time = Some(MicroTime(now));
-            last.outcome = Some(AttemptOutcome::Failed);
-            last.error_type = Some(ErrorType::Timeout);
-            last.message = Some(message.clone());
-        }
-        self.fail(ErrorType::Timeout, &message, now)
     }
 
     /// The Job is over, or was given up: is it gone, was its effect seen, is there another attempt?
@@ -648,7 +530,7 @@ impl StepMachine {
         }
     }
 
-    fn redacted(&self, failure: Failure) -> Failure {
+    fn redacted(&self, mut failure: Failure) -> Failure {
         let secrets: Vec<&str> = self
             .execution
             .spec
@@ -657,10 +539,8 @@ impl StepMachine {
             .iter()
             .flat_map(|update| update.data.values().map(kubernaut_crds::Sensitive::expose))
             .collect();
-        Failure {
-            message: classify::redact(&failure.message, &secrets),
-            ..failure
-        }
+        failure.message = classify::redact(&failure.message, &secrets);
+        failure
     }
 }
 

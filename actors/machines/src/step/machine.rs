@@ -289,7 +289,7 @@ impl StepMachine {
     ) {
         let outcome = match result {
             Ok(outcome) => outcome,
-            Err(failure) => return self.failed_call(now, purpose, &failure, out),
+            Err(failure) => return self.failed_call(now, purpose, &failure),
         };
         self.transient_failures = 0;
         self.pause_until = None;
@@ -325,15 +325,9 @@ impl StepMachine {
         }
     }
 
-    fn failed_call(
-        &mut self,
-        now: Timestamp,
-        purpose: Purpose,
-        failure: &ApiFailure,
-        out: &mut Vec<StepCommand>,
-    ) {
+    fn failed_call(&mut self, now: Timestamp, purpose: Purpose, failure: &ApiFailure) {
         match (purpose, failure.class) {
-            (Purpose::CreateJob, _) => return self.job_refused(now, failure, out),
+            (Purpose::CreateJob, _) => return self.job_refused(now, failure),
             (_, FailureClass::NotFound) if matches!(purpose, Purpose::Write | Purpose::Finalizers) => {
                 self.gone = true;
                 return;
@@ -368,7 +362,7 @@ impl StepMachine {
         }
         self.pause(now);
         if matches!(purpose, Purpose::Rights | Purpose::Before { .. }) {
-            self.validation_stalled(now, failure, out);
+            self.validation_stalled(now, failure);
         }
     }
 

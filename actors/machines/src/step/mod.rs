@@ -4,6 +4,7 @@ mod clean;
 mod execute;
 mod machine;
 mod status;
+mod supervise;
 mod validate;
 mod verify;
 

@@ -180,7 +180,7 @@ impl StepMachine {
             }
             match phase {
                 ExecutionPhase::Completed => {
-                    out.push(publish("ExecutionCompleted", false, "Execute", &message))
+                    out.push(publish("ExecutionCompleted", false, "Execute", &message));
                 }
                 ExecutionPhase::Failed => out.push(publish("ExecutionFailed", true, "Execute", &message)),
                 ExecutionPhase::Validating

@@ -131,13 +131,14 @@ impl StepMachine {
         let (target, nodes) = match self.check() {
             Ok(checked) => (checked.target.clone(), checked.kind.is_node_action()),
             // Validated once, so its target is known; without one there is nothing to lock.
-            Err(_) => match self.draft.target.clone() {
-                Some(target) => (target, false),
-                None => {
+            Err(_) => {
+                if let Some(target) = self.draft.target.clone() {
+                    (target, false)
+                } else {
                     self.lock = Hold::Held;
                     return Flow::Again;
                 }
-            },
+            }
         };
         self.lock = Hold::Asked;
         out.push(StepCommand::AcquireLock { target, nodes });
@@ -245,13 +246,7 @@ impl StepMachine {
         })
     }
 
-    pub(super) fn validation_stalled(
-        &mut self,
-        now: Timestamp,
-        failure: &ApiFailure,
-        out: &mut Vec<StepCommand>,
-    ) {
-        let _ = out;
+    pub(super) fn validation_stalled(&mut self, now: Timestamp, failure: &ApiFailure) {
         let validating = matches!(self.draft.phase, None | Some(ExecutionPhase::Validating));
         if validating
             && self

@@ -37,7 +37,7 @@ impl StepMachine {
     ) -> Flow {
         let what = match ended {
             Ended::Success { .. } if !self.settings.verification => {
-                return self.complete(checked, "", None, ended, now);
+                return self.complete("", None, ended, now);
             }
             Ended::Success { .. } => AfterWhat::Success,
             Ended::Failure(_) => AfterWhat::Failure,
@@ -60,7 +60,7 @@ impl StepMachine {
                     )),
                     Ended::Lost => Some("the Job vanished, but its effect is there".to_owned()),
                 };
-                self.complete(checked, &after, warning, ended, now)
+                self.complete(&after, warning, ended, now)
             }
             (Ended::Success { .. }, Postcondition::Unprovable { why }) => self.complete(
                 checked,
@@ -126,7 +126,7 @@ impl StepMachine {
         };
         let success = Ended::Success { said: None };
         if !self.settings.verification {
-            return self.complete(&checked, "", None, &success, now);
+            return self.complete("", None, &success, now);
         }
         if let Some(at) = self.next_look.filter(|at| now < *at) {
             return self.wait_until(at, "the outcome");
@@ -142,7 +142,7 @@ impl StepMachine {
             return Flow::Wait;
         };
         match outcome {
-            Postcondition::Holds { after } => self.complete(&checked, &after, None, &success, now),
+            Postcondition::Holds { after } => self.complete(&after, None, &success, now),
             Postcondition::Unprovable { why } => self.complete(
                 &checked,
                 "",
@@ -225,14 +225,7 @@ impl StepMachine {
         self.enter(ExecutionPhase::RollbackReady, now);
     }
 
-    fn complete(
-        &mut self,
-        checked: &Checked,
-        after: &str,
-        warning: Option<String>,
-        ended: &Ended,
-        now: Timestamp,
-    ) -> Flow {
+    fn complete(&mut self, after: &str, warning: Option<String>, ended: &Ended, now: Timestamp) -> Flow {
         let said = match ended {
             Ended::Success { said } => said.clone(),
             Ended::Failure(failure) => Some(failure.message.clone()),
@@ -270,7 +263,6 @@ impl StepMachine {
         let reason = if verified { "AsWanted" } else { "NotVerified" };
         self.condition("OutcomeVerified", verified, reason, after, now);
         self.condition("Succeeded", true, "Completed", &message, now);
-        let _ = checked;
         self.dirty = true;
         Flow::Again
     }

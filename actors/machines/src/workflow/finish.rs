@@ -56,10 +56,10 @@ impl WorkflowMachine {
                 self.fail_workflow(error_type, Some(number), &reason, now);
             }
             Some(Halt::Suspended) if pending => {
-                self.fail_workflow(ErrorType::Cancelled, None, NO_SUSPEND, now)
+                self.fail_workflow(ErrorType::Cancelled, None, NO_SUSPEND, now);
             }
             Some(Halt::Shutdown) if pending => {
-                self.fail_workflow(ErrorType::Cancelled, None, NO_SHUTDOWN, now)
+                self.fail_workflow(ErrorType::Cancelled, None, NO_SHUTDOWN, now);
             }
             Some(Halt::Suspended | Halt::Shutdown) | None => self.all_steps_ended(plan, now),
         }

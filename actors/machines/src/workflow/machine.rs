@@ -10,19 +10,14 @@ use kubernaut_crds::{
 
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
-use crate::mapping::same_spec;
 use crate::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsQuestion};
 use crate::plan::{Plan, PlanError, plan};
 use crate::step::{api_backoff, is_newer, later, micros, refusal_of};
 
 /// Step progress is written at most this often; a phase change at once (the executor's specification, 7).
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a step waits for an execution of its name that an earlier workflow left behind.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(120);
 /// A create whose answer was lost may take effect this much later: the API server's own request time-out.
 const CREATE_WINDOW: Duration = Duration::from_secs(60);
-/// How often it looks whether that one is gone.
-const PREDECESSOR_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The machine of one `WorkflowExecution`.
 ///
@@ -43,7 +38,7 @@ pub struct WorkflowMachine {
 
     next_id: u64,
     /// Commands under way.
-    inflight: BTreeMap<CommandId, Purpose>,
+    pub(super) inflight: BTreeMap<CommandId, Purpose>,
     refetch: bool,
     transient_failures: u32,
     pause_until: Option<Timestamp>,
@@ -57,21 +52,21 @@ pub struct WorkflowMachine {
     /// What a step failed of that its execution can't say.
     pub(super) lost: BTreeMap<i32, (ErrorType, String)>,
     /// Steps whose create must wait: until when, and since when they do.
-    waiting: BTreeMap<i32, Waiting>,
+    pub(super) waiting: BTreeMap<i32, Waiting>,
     /// Steps whose create may have taken effect although its answer was lost, and when that was.
-    unsure: BTreeMap<i32, Timestamp>,
-    released: BTreeSet<String>,
+    pub(super) unsure: BTreeMap<i32, Timestamp>,
+    pub(super) released: BTreeSet<String>,
     pub(super) published: BTreeMap<i32, StepState>,
 }
 
 #[derive(Clone, Debug)]
-struct Waiting {
-    since: Timestamp,
-    until: Timestamp,
+pub(super) struct Waiting {
+    pub(super) since: Timestamp,
+    pub(super) until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Rights,
     Write,
     Refetch,
@@ -197,59 +192,6 @@ impl WorkflowMachine {
         self.announced = self.announced.min(self.persisted.phase_transitions.len());
     }
 
-    fn observe_step(&mut self, execution: Arc<KubernetesExecution>) {
-        if !self.owns(&execution) {
-            return;
-        }
-        let step = execution.spec.step_number;
-        let newer = self.executions.get(&step).is_none_or(|known| {
-            known.metadata.uid == execution.metadata.uid
-                && is_newer(
-                    known.metadata.resource_version.as_deref(),
-                    execution.metadata.resource_version.as_deref(),
-                )
-        });
-        self.unsure.remove(&step);
-        if newer {
-            self.executions.insert(step, execution);
-        }
-    }
-
-    /// The store lost an execution: only the API says whether it is gone.
-    fn step_absent(&mut self, uid: &str, out: &mut Vec<WorkflowCommand>) {
-        let Some(step) = self.step_of(uid) else { return };
-        let Some(execution) = self.executions.get(&step) else {
-            return;
-        };
-        if self
-            .inflight
-            .values()
-            .any(|purpose| *purpose == Purpose::Find(step))
-        {
-            return;
-        }
-        let metadata = &execution.metadata;
-        let command = ApiCommand::GetExecution {
-            namespace: metadata.namespace.clone().unwrap_or_default(),
-            name: metadata.name.clone().unwrap_or_default(),
-        };
-        self.call(Purpose::Find(step), command, out);
-    }
-
-    fn step_of(&self, uid: &str) -> Option<i32> {
-        self.executions
-            .iter()
-            .find(|(_, ke)| ke.metadata.uid.as_deref() == Some(uid))
-            .map(|(step, _)| *step)
-    }
-
-    fn owns(&self, execution: &KubernetesExecution) -> bool {
-        execution.metadata.owner_references.iter().flatten().any(|owner| {
-            owner.controller == Some(true)
-                && Some(owner.uid.as_str()) == self.workflow.metadata.uid.as_deref()
-        })
-    }
-
     fn finished(
         &mut self,
         now: Timestamp,
@@ -282,7 +224,7 @@ impl WorkflowMachine {
             }
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(None)) => self.gone = true,
             (Purpose::Create(step), ApiOutcome::Created { execution, fresh: _ }) => {
-                self.created(now, step, execution)
+                self.created(now, step, execution);
             }
             (Purpose::Find(step), ApiOutcome::FoundExecution(found)) => {
                 match found.filter(|found| self.owns(found)) {
@@ -292,7 +234,7 @@ impl WorkflowMachine {
                         .get(&step)
                         .is_some_and(|since| now < later(*since, CREATE_WINDOW)) =>
                     {
-                        self.pause(now)
+                        self.pause(now);
                     }
                     None if self.unsure.remove(&step).is_some() => {}
                     None => {
@@ -346,70 +288,12 @@ impl WorkflowMachine {
         }
     }
 
-    /// An execution of the step's name is there: ours, an earlier workflow's, or somebody else's.
-    fn created(&mut self, now: Timestamp, step: i32, execution: Arc<KubernetesExecution>) {
-        let wanted = self
-            .planned()
-            .and_then(|plan| plan.steps.get(&step).map(|planned| planned.execution.clone()));
-        if self.owns(&execution) {
-            if wanted.is_some_and(|wanted| same_spec(&wanted.spec, &execution.spec)) {
-                self.waiting.remove(&step);
-                self.observe_step(execution);
-            } else {
-                self.conflict(
-                    step,
-                    &execution,
-                    "carries this workflow's owner reference, but another spec",
-                );
-            }
-            return;
-        }
-        let predecessor = execution.metadata.owner_references.iter().flatten().any(|owner| {
-            owner.controller == Some(true)
-                && owner.kind == kubernaut_crds::names::WORKFLOW_KIND
-                && Some(owner.name.as_str()) == self.workflow.metadata.name.as_deref()
-        });
-        if !predecessor {
-            return self.conflict(step, &execution, "does not belong to this workflow");
-        }
-        let since = self.waiting.get(&step).map_or(now, |waiting| waiting.since);
-        let patience = later(since, PREDECESSOR_PATIENCE);
-        if now >= patience {
-            return self.conflict(
-                step,
-                &execution,
-                "was left by an earlier workflow of this name and does not go",
-            );
-        }
-        self.waiting.insert(
-            step,
-            Waiting {
-                since,
-                until: later(now, PREDECESSOR_INTERVAL),
-            },
-        );
-        let name = execution.metadata.name.clone().unwrap_or_default();
-        self.draft.message = Some(format!(
-            "step {step} waits until {name} of an earlier workflow of this name is gone"
-        ));
-    }
-
-    fn conflict(&mut self, step: i32, execution: &KubernetesExecution, what: &str) {
-        let name = execution.metadata.name.clone().unwrap_or_default();
-        let uid = execution.metadata.uid.clone().unwrap_or_default();
-        let message = format!(
-            "KubernetesExecution {}/{name} (uid {uid}) exists and {what}; it was left alone",
-            self.namespace()
-        );
-        self.lost.insert(step, (ErrorType::ResourceConflict, message));
-    }
-
-    fn pause(&mut self, now: Timestamp) {
+    pub(super) fn pause(&mut self, now: Timestamp) {
         self.transient_failures = self.transient_failures.saturating_add(1);
         self.pause_until = Some(later(now, api_backoff(self.transient_failures)));
     }
 
-    fn call(&mut self, purpose: Purpose, command: ApiCommand, out: &mut Vec<WorkflowCommand>) {
+    pub(super) fn call(&mut self, purpose: Purpose, command: ApiCommand, out: &mut Vec<WorkflowCommand>) {
         self.next_id += 1;
         let id = CommandId(self.next_id);
         self.inflight.insert(id, purpose);
@@ -422,7 +306,7 @@ impl WorkflowMachine {
             .any(|purpose| matches!(purpose, Purpose::Create(_)))
     }
 
-    fn is_under_way(&self, purpose: Purpose) -> bool {
+    pub(super) fn is_under_way(&self, purpose: Purpose) -> bool {
         self.inflight.values().any(|other| *other == purpose)
     }
 
@@ -461,7 +345,7 @@ impl WorkflowMachine {
         match self.persisted.phase {
             Some(WorkflowPhase::Completed | WorkflowPhase::Failed) => self.terminal(out),
             None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating) => {
-                self.before_execution(now, out)
+                self.before_execution(now, out);
             }
             // Phases that this version does not enter are read as executing.
             Some(
@@ -475,7 +359,7 @@ impl WorkflowMachine {
 
     fn terminal(&mut self, out: &mut Vec<WorkflowCommand>) {
         self.release_recorded(out);
-        self.stop(out)
+        self.stop(out);
     }
 
     fn stop(&mut self, out: &mut Vec<WorkflowCommand>) {
@@ -508,12 +392,12 @@ impl WorkflowMachine {
             Some(Err(message)) => {
                 let message = message.clone();
                 self.validation_failed(&message, now);
-                self.write(now, out)
+                self.write(now, out);
             }
             None | Some(Ok(())) => {
                 self.begin_execution(&plan, now);
                 self.start_ready_steps(now, out);
-                self.write(now, out)
+                self.write(now, out);
             }
         }
     }
@@ -557,119 +441,8 @@ impl WorkflowMachine {
         }
     }
 
-    /// A step that the status calls executing, and of which nothing was seen: only the API says whether it is gone.
-    fn find_unseen_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
-        let unseen: Vec<(i32, String)> = self
-            .persisted
-            .step_statuses
-            .iter()
-            .filter(|step| step.status == StepState::Executing)
-            .filter(|step| {
-                !self.executions.contains_key(&step.step_number) && !self.lost.contains_key(&step.step_number)
-            })
-            .filter(|step| !self.is_under_way(Purpose::Find(step.step_number)))
-            .filter_map(|step| Some((step.step_number, step.k8s_execution_ref.as_ref()?.name.clone())))
-            .collect();
-        self.find(unseen, out);
-    }
-
-    /// No new step starts, but one may have been started without our knowing.
-    pub(super) fn find_unsure_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
-        let name = self.workflow.metadata.name.clone().unwrap_or_default();
-        let unsure: Vec<(i32, String)> = self
-            .unsure
-            .keys()
-            .filter(|step| {
-                !self.is_under_way(Purpose::Find(**step)) && !self.is_under_way(Purpose::Create(**step))
-            })
-            .map(|step| (*step, format!("{name}-step-{step}")))
-            .collect();
-        self.find(unsure, out);
-    }
-
     pub(super) fn is_unsure(&self) -> bool {
         !self.unsure.is_empty()
-    }
-
-    fn find(&mut self, steps: Vec<(i32, String)>, out: &mut Vec<WorkflowCommand>) {
-        for (step, name) in steps {
-            let command = ApiCommand::GetExecution {
-                namespace: self.namespace(),
-                name,
-            };
-            self.call(Purpose::Find(step), command, out);
-        }
-    }
-
-    /// Creates the executions of the steps whose dependencies have completed, lowest number first.
-    fn start_ready_steps(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        let Ok(plan) = self.plan_once() else { return };
-        let states = self.step_states(&plan);
-        if self.halted(&plan, &states).is_some() {
-            return;
-        }
-        let creating = self
-            .inflight
-            .values()
-            .filter(|purpose| matches!(purpose, Purpose::Create(_)))
-            .count();
-        let running = states
-            .values()
-            .filter(|(state, _)| *state == StepState::Executing)
-            .count();
-        let limit = usize::try_from(self.workflow.spec.max_parallel_steps)
-            .unwrap_or(1)
-            .max(1);
-        let mut free = limit.saturating_sub(running + creating);
-        for (number, step) in &plan.steps {
-            if free == 0 {
-                break;
-            }
-            let pending = states
-                .get(number)
-                .is_some_and(|(state, _)| *state == StepState::Pending);
-            let ready = plan.graph.dependencies_of(*number).all(|before| {
-                states
-                    .get(&before)
-                    .is_some_and(|(state, _)| *state == StepState::Completed)
-            });
-            if !pending || !ready || self.is_under_way(Purpose::Create(*number)) {
-                continue;
-            }
-            if let Some(waiting) = self.waiting.get(number)
-                && now < waiting.until
-            {
-                let until = waiting.until;
-                self.wait_until(until, "an execution of an earlier workflow");
-                continue;
-            }
-            free -= 1;
-            self.call(
-                Purpose::Create(*number),
-                ApiCommand::CreateExecution(Box::new(step.execution.clone())),
-                out,
-            );
-        }
-    }
-
-    fn release_recorded(&mut self, out: &mut Vec<WorkflowCommand>) {
-        let done: Vec<String> = self
-            .executions
-            .iter()
-            .filter(|(step, execution)| {
-                execution.metadata.deletion_timestamp.is_some()
-                    && self.persisted.step_statuses.iter().any(|status| {
-                        status.step_number == **step
-                            && !matches!(status.status, StepState::Pending | StepState::Executing)
-                    })
-            })
-            .filter_map(|(_, execution)| execution.metadata.uid.clone())
-            .collect();
-        for uid in done {
-            if self.released.insert(uid.clone()) {
-                out.push(WorkflowCommand::ReleaseStep { uid });
-            }
-        }
     }
 
     fn question(&self, plan: &Plan) -> RightsQuestion {
@@ -691,14 +464,14 @@ impl WorkflowMachine {
         }
     }
 
-    fn plan_once(&mut self) -> Result<Arc<Plan>, Vec<PlanError>> {
+    pub(super) fn plan_once(&mut self) -> Result<Arc<Plan>, Vec<PlanError>> {
         if self.plan.is_none() {
             self.plan = Some(plan(&self.workflow, &self.settings).map(Arc::new));
         }
         self.plan.clone().unwrap_or_else(|| Err(Vec::new()))
     }
 
-    fn planned(&self) -> Option<&Arc<Plan>> {
+    pub(super) fn planned(&self) -> Option<&Arc<Plan>> {
         self.plan.as_ref().and_then(|plan| plan.as_ref().ok())
     }
 
@@ -706,7 +479,7 @@ impl WorkflowMachine {
         self.workflow.metadata.namespace.clone().unwrap_or_default()
     }
 
-    fn wait_until(&mut self, at: Timestamp, why: &'static str) {
+    pub(super) fn wait_until(&mut self, at: Timestamp, why: &'static str) {
         if self.next_check.is_none_or(|(before, _)| at < before) {
             self.next_check = Some((at, why));
         }

@@ -3,6 +3,7 @@
 mod finish;
 mod machine;
 mod progress;
+mod steps;
 
 use std::sync::Arc;
 

@@ -136,7 +136,7 @@ impl WorkflowMachine {
     /// Where each step stands. A recorded end holds, then the execution speaks, then what was lost of it.
     pub(super) fn step_states(&self, plan: &Plan) -> States {
         let mut states = States::new();
-        for (number, _) in &plan.steps {
+        for number in plan.steps.keys() {
             let recorded = self
                 .persisted
                 .step_statuses

@@ -322,7 +322,7 @@ fn live(max_retries: i32, fates: Vec<Fate>, luck: &[Luck]) -> World {
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
                 }
                 StepCommand::AcquireLock { .. } => {
-                    next.extend(machine.on_event(world.now, StepEvent::LockGranted))
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted));
                 }
                 StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
                 StepCommand::Stop => stopped = true,
@@ -459,7 +459,7 @@ fn a_good_life_takes_two_status_writes_and_one_job() {
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
                 }
                 StepCommand::AcquireLock { .. } => {
-                    next.extend(machine.on_event(world.now, StepEvent::LockGranted))
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted));
                 }
                 StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
                 _ => {}
@@ -500,7 +500,7 @@ fn the_timeout_is_one_budget_for_all_attempts() {
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
                 }
                 StepCommand::AcquireLock { .. } => {
-                    next.extend(machine.on_event(world.now, StepEvent::LockGranted))
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted));
                 }
                 StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
                 _ => {}

@@ -97,9 +97,9 @@ impl World {
         }
     }
 
-    fn next_version(&mut self) -> Option<String> {
+    fn next_version(&mut self) -> String {
         self.version += 1;
-        Some(self.version.to_string())
+        self.version.to_string()
     }
 
     fn phase_of(&self, index: usize) -> Option<String> {
@@ -130,7 +130,7 @@ impl World {
                 }
                 let mut execution = *execution;
                 execution.metadata.uid = Some(format!("uid-{name}"));
-                execution.metadata.resource_version = self.next_version();
+                execution.metadata.resource_version = Some(self.next_version());
                 self.created.push(execution.spec.step_number);
                 let index = usize::try_from((execution.spec.step_number - 1) / 3).expect("a step");
                 for other in &case.waits_for[index] {
@@ -156,7 +156,7 @@ impl World {
                 let mut object = serde_json::to_value(&self.workflow).expect("JSON");
                 super::step::merge(&mut object["status"], &patch["status"]);
                 self.workflow = serde_json::from_value(object).expect("a status of the type");
-                self.workflow.metadata.resource_version = self.next_version();
+                self.workflow.metadata.resource_version = Some(self.next_version());
                 Ok(ApiOutcome::Workflow(Arc::new(self.workflow.clone())))
             }
             ApiCommand::GetWorkflow { .. } => {
@@ -173,7 +173,7 @@ impl World {
     fn end_one(&mut self, case: &Case, pick: usize) -> Option<Arc<KubernetesExecution>> {
         let running = self.running();
         let name = running.get(pick % running.len().max(1))?;
-        let version = self.next_version();
+        let version = Some(self.next_version());
         let execution = self.executions.get_mut(name).expect("there");
         let index = usize::try_from((execution.spec.step_number - 1) / 3).expect("a step");
         let phase = if case.fails[index] { "failed" } else { "completed" };

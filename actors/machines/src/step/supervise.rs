@@ -1,0 +1,135 @@
+//! A Job that runs: its deadline, its pod, and giving it up.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType, MicroTime};
+
+use super::StepCommand;
+use super::execute::UNREACHABLE_AFTER;
+use super::machine::{Flow, Purpose, StepMachine, later};
+use crate::classify::{self, Failure, Retry};
+use crate::job_view::JobView;
+use crate::outcome::ApiCommand;
+
+/// A pod may wait this long for its image or its configuration.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// Without a running pod for this long the events are read.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// After its deadline the Job controller gets this long to end the Job before we delete it.
+const DEADLINE_GRACE: Duration = Duration::from_secs(5);
+
+impl StepMachine {
+    /// A Job that runs: its deadline, its pod.
+    pub(super) fn supervise(
+        &mut self,
+        attempt: &Attempt,
+        view: &JobView,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        let overdue = later(attempt.deadline.0, DEADLINE_GRACE);
+        if self.abandon.is_none() {
+            if now >= overdue {
+                self.abandon = Some(Failure {
+                    error_type: ErrorType::Timeout,
+                    message: format!(
+                        "the Job did not end within the timeout of {}",
+                        self.execution.spec.timeout
+                    ),
+                    retry: Retry::Never,
+                });
+            } else if let Some((reason, since)) = view.stuck()
+                && now >= later(since, STUCK_AFTER)
+            {
+                self.abandon = Some(Failure {
+                    error_type: ErrorType::JobFailed,
+                    message: format!("its pod can't start: {reason}"),
+                    retry: Retry::Backoff,
+                });
+            }
+        }
+        if self.abandon.is_some() {
+            if !view.deleting && !self.job.delete_sent {
+                let command = ApiCommand::DeleteJob {
+                    name: view.name.clone(),
+                    uid: view.uid.clone(),
+                };
+                return self.call(Purpose::DeleteJob, command, out);
+            }
+            let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
+            if now >= give_up {
+                return self.unreachable(view, now);
+            }
+            if !self.jobs.contains_key(&attempt.job_name) {
+                // Deleted, and the store never had it: ask.
+                self.job.found = None;
+                self.job.absent = false;
+                return Flow::Again;
+            }
+            return self.wait_until(give_up, "a Job that is being deleted");
+        }
+        if let Some((_, since)) = view.stuck() {
+            self.wait_until(later(since, STUCK_AFTER), "a pod that can't start");
+        }
+        if !view.has_running_pod() {
+            let next = later(self.explained_at.unwrap_or(attempt.start_time.0), EXPLAIN_AFTER);
+            if now >= next {
+                return self.call(
+                    Purpose::Explain,
+                    ApiCommand::ExplainJob {
+                        name: view.name.clone(),
+                    },
+                    out,
+                );
+            }
+            self.wait_until(next, "a Job without a running pod");
+        }
+        self.wait_until(overdue, "the deadline of a Job")
+    }
+
+    /// What the events say of a Job without a running pod.
+    pub(super) fn explained(&mut self, now: Timestamp, notes: &[String]) {
+        self.explained_at = Some(now);
+        let Some(last) = notes.last() else { return };
+        let message = format!("the Job has no running pod: {last}");
+        if let Some(error_type) = classify::hopeless(last) {
+            self.abandon = Some(Failure {
+                error_type,
+                message,
+                retry: Retry::Never,
+            });
+        } else if self.draft.message.as_deref() != Some(&message) {
+            self.draft.message = Some(message);
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {
+        let pod = view.pods.iter().find(|pod| !pod.ended);
+        let place = pod.map_or_else(
+            || "its pod".to_owned(),
+            |pod| {
+                format!(
+                    "pod {} on node {}",
+                    pod.name,
+                    pod.node.as_deref().unwrap_or("(none)")
+                )
+            },
+        );
+        let message = format!(
+            "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \
+             or the annotation {} is set on this execution",
+            kubernaut_crds::names::ANNOTATION_RELEASE_LOCK
+        );
+        if let Some(last) = self.draft.attempts.last_mut() {
+            last.end_time = Some(MicroTime(now));
+            last.outcome = Some(AttemptOutcome::Failed);
+            last.error_type = Some(ErrorType::Timeout);
+            last.message = Some(message.clone());
+        }
+        self.fail(ErrorType::Timeout, &message, now)
+    }
+}
