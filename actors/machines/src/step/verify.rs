@@ -63,7 +63,6 @@ impl StepMachine {
                 self.complete(&after, warning, ended, now)
             }
             (Ended::Success { .. }, Postcondition::Unprovable { why }) => self.complete(
-                checked,
                 "",
                 Some(format!("the outcome could not be read: {why}")),
                 ended,
@@ -144,7 +143,6 @@ impl StepMachine {
         match outcome {
             Postcondition::Holds { after } => self.complete(&after, None, &success, now),
             Postcondition::Unprovable { why } => self.complete(
-                &checked,
                 "",
                 Some(format!("the outcome could not be read: {why}")),
                 &success,
