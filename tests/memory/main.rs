@@ -1,0 +1,9 @@
+//! The actors and adapters on the cluster in memory, on a paused clock: what happens when nothing goes wrong, when
+//! people intervene, and when an actor crashes.
+
+mod scene;
+
+mod deletions;
+mod strangers;
+mod crashes;
+mod workflows;
