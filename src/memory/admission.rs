@@ -89,7 +89,8 @@ fn prune_as<T: DeserializeOwned + Serialize>(
     Ok(unknown)
 }
 
-fn without_nulls(value: &Value) -> Value {
+/// An object without its nulls: for the server's types they are the same as nothing.
+pub(super) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
             map.iter()

@@ -286,6 +286,7 @@ impl State {
         let text = String::from_utf8_lossy(&request.body);
         let mut config: Value = serde_saphyr::from_str(&text)
             .map_err(|e| ApiError::bad_request(&format!("error decoding YAML: {e}")))?;
+        check_shape(&config)?;
         if config["metadata"]["managedFields"]
             .as_array()
             .is_some_and(|m| !m.is_empty())
@@ -500,9 +501,24 @@ fn apply_patch(kind: &Kind, media: &str, current: &Value, body: &[u8]) -> Result
     }
 }
 
+/// A body that is an object with metadata that is one, or has none.
 fn parse(body: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(body)
-        .map_err(|e| ApiError::bad_request(&format!("couldn't get version/kind; json parse error: {e}")))
+    let bad =
+        |why: &str| ApiError::bad_request(&format!("couldn't get version/kind; json parse error: {why}"));
+    let object: Value = serde_json::from_slice(body).map_err(|e| bad(&e.to_string()))?;
+    check_shape(&object)?;
+    Ok(object)
+}
+
+fn check_shape(object: &Value) -> Result<(), ApiError> {
+    let metadata = &object["metadata"];
+    if object.is_object() && (metadata.is_null() || metadata.is_object()) {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request(
+            "json: cannot unmarshal into Go value of type v1.ObjectMeta",
+        ))
+    }
 }
 
 fn check_url(object: &Value, request: &ApiRequest) -> Result<(), ApiError> {
@@ -539,6 +555,7 @@ pub(super) fn options(request: &ApiRequest) -> WriteOptions {
         strict: request.query("fieldValidation") == "Strict",
         keep_status: false,
         by_patch: false,
+        trusted: false,
     }
 }
 

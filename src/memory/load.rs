@@ -160,7 +160,6 @@ impl State {
             )];
         };
         let mut object = object.clone();
-        let mut errors: Vec<FieldError> = Vec::new();
         let mut unknown = admission::prune_metadata(&mut object);
         if let Some(custom) = &kind.custom {
             unknown.extend(custom.prune(&mut object));
@@ -168,10 +167,13 @@ impl State {
         } else {
             match admission::prune_typed(&kind, &mut object) {
                 Ok(found) => unknown.extend(found),
-                Err(error) => errors.push(FieldError::omitted("", error.message())),
+                Err(error) => return vec![FieldError::omitted("", error.message())],
             }
         }
-        errors.extend(unknown.iter().map(|path| FieldError::unknown_field(path)));
+        let mut errors: Vec<FieldError> = unknown
+            .iter()
+            .map(|path| FieldError::unknown_field(path))
+            .collect();
         let generated = object["metadata"]["generateName"]
             .as_str()
             .map(|base| format!("{base}xxxxx"));

@@ -36,6 +36,8 @@ pub(super) struct WriteOptions {
     pub(super) keep_status: bool,
     /// Made by a patch: unknown fields are then reported as a fault of the patch.
     pub(super) by_patch: bool,
+    /// An update by the world's own controllers: its fields are known and its status needs no owner.
+    pub(super) trusted: bool,
 }
 
 impl WriteOptions {
@@ -159,12 +161,11 @@ impl State {
             self.register_crd(&mut new)
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
-        let manager = options.manager(kind, false);
-        self.store
-            .owners
-            .entry(key.clone())
-            .or_default()
-            .updated(kind, &manager, Some(&old), &new);
+        if !(options.trusted && part == Part::Status) {
+            let manager = options.manager(kind, false);
+            let owners = self.store.owners.entry(key.clone()).or_default();
+            owners.updated(kind, &manager, Some(&old), &new);
+        }
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.
             let revision = self.store.remove(key);
@@ -322,6 +323,8 @@ fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Resul
     if let Some(custom) = &kind.custom {
         unknown.extend(custom.prune(object));
         custom.default(object);
+    } else if options.trusted {
+        *object = admission::without_nulls(object);
     } else {
         unknown.extend(admission::prune_typed(kind, object)?);
     }

@@ -226,6 +226,16 @@ async fn a_wrong_type_and_a_wrong_value_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_is_no_object_is_a_bad_request() {
+    let (_cluster, client) = cluster();
+    for body in ["[]", "7", "{", "{\"metadata\": 3}"] {
+        let request = http::Request::post("/api/v1/namespaces/default/configmaps");
+        let refused = status(client.request::<Value>(request.body(body.into()).unwrap()).await);
+        assert_eq!(refused.code, 400, "{body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_server_says_which_version_it_is_and_what_it_serves() {
     let (_cluster, client) = cluster();
     assert_eq!(client.apiserver_version().await.unwrap().minor, "35");

@@ -112,7 +112,7 @@ pub(super) fn apply(state: &mut State, process: &mut Process) -> Result<(), Fail
             field(&object["metadata"], "namespace"),
         ))
     })?;
-    if kind.namespaced && object["metadata"]["namespace"].is_null() {
+    if kind.namespaced && object["metadata"].is_object() && object["metadata"]["namespace"].is_null() {
         let namespace = process.arguments.flag("namespace").unwrap_or(&process.namespace);
         object["metadata"]["namespace"] = json!(namespace);
     }

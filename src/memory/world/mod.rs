@@ -150,6 +150,7 @@ impl State {
         let mut object = Value::clone(self.store.get(key)?);
         change(&mut object);
         let mut options = WriteOptions::system("kube-controller-manager");
+        options.trusted = true;
         if part == Part::Status {
             "status".clone_into(&mut options.subresource);
         }

@@ -64,6 +64,20 @@ pub(in super::super) struct PodRun {
     container: usize,
     process: Option<Process>,
     stopping: Option<i64>,
+    /// Empty in a cluster without nodes.
+    pub(super) node: String,
+}
+
+impl PodRun {
+    fn new(script: Option<PodScript>, node: &str) -> Self {
+        Self {
+            script,
+            container: 0,
+            process: None,
+            stopping: None,
+            node: node.to_owned(),
+        }
+    }
 }
 
 impl State {
@@ -77,11 +91,21 @@ impl State {
             self.begin_stop(key, &uid, &pod);
             return;
         }
-        if pod["status"]["phase"] != "Pending" || self.runs.contains_key(&uid) {
+        if is_terminal(&pod) {
+            self.runs.remove(&uid);
+            return;
+        }
+        if self.runs.contains_key(&uid) {
+            return;
+        }
+        let at = pod["spec"]["nodeName"].as_str().unwrap_or("");
+        if pod["status"]["phase"] != "Pending" {
+            // Loaded as running.
+            self.runs.insert(uid, PodRun::new(None, at));
             return;
         }
         let mut assigned = None;
-        if pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
+        if at.is_empty() {
             match self.choose_node(&pod) {
                 Ok(node) => assigned = node,
                 Err(why) => {
@@ -96,18 +120,11 @@ impl State {
             }
         }
         let script = self.scripts.clone().and_then(|function| function(&pod));
-        self.runs.insert(
-            uid,
-            PodRun {
-                script,
-                container: 0,
-                process: None,
-                stopping: None,
-            },
-        );
+        self.runs
+            .insert(uid, PodRun::new(script, assigned.as_deref().unwrap_or(at)));
         if let Some(node) = assigned {
             self.write(key, super::Part::Main, |pod| {
-                pod["spec"]["nodeName"] = json!(node)
+                pod["spec"]["nodeName"] = json!(node);
             });
         }
         self.start_pod(key);
@@ -394,7 +411,7 @@ impl State {
     pub(in super::super) fn set_pod_ready(&mut self, namespace: &str, name: &str, ready: bool) {
         let now = self.now_seconds();
         self.write_status(&Key::new("pods", namespace, name), |status| {
-            set_ready(status, &now, ready)
+            set_ready(status, &now, ready);
         });
     }
 

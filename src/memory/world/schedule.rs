@@ -14,14 +14,8 @@ impl State {
             return Ok(None);
         }
         let mut loads: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, other) in self
-            .store
-            .list("pods", "")
-            .filter(|(_, p)| !super::is_terminal(p))
-        {
-            if let Some(at) = other["spec"]["nodeName"].as_str() {
-                *loads.entry(at).or_default() += 1;
-            }
+        for run in self.runs.values() {
+            *loads.entry(&run.node).or_default() += 1;
         }
         let (mut cordoned, mut tainted, mut unselected) = (0, 0, 0);
         let mut best: Option<(i64, usize, String)> = None;

@@ -158,7 +158,7 @@ impl State {
         if let Some(set) = &current {
             let revision = revision(set).to_string();
             self.write(key, Part::Main, |d| {
-                d["metadata"]["annotations"][REVISION] = json!(revision)
+                d["metadata"]["annotations"][REVISION] = json!(revision);
             });
         }
         self.write_status(key, |status| {

@@ -9,6 +9,7 @@ use kubernaut_crds::{
     WorkflowResult,
 };
 
+use super::WorkflowCommand;
 use super::machine::WorkflowMachine;
 use super::progress::{Halt, step_name};
 use crate::duration::format_go;
@@ -25,7 +26,7 @@ const NO_SHUTDOWN: &str = "spec.shutdown is not supported by this version: the s
 
 impl WorkflowMachine {
     /// Ends the workflow when nothing runs and nothing more will.
-    pub(super) fn finish_if_done(&mut self, plan: &Plan, now: Timestamp) -> bool {
+    pub(super) fn finish_if_done(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> bool {
         if self.is_creating() || !self.numbers_of(StepState::Executing).is_empty() {
             return false;
         }
@@ -33,6 +34,10 @@ impl WorkflowMachine {
         let pending = states.values().any(|(state, _)| *state == StepState::Pending);
         let halt = self.halted(plan, &states);
         if pending && halt.is_none() {
+            return false;
+        }
+        if self.is_unsure() {
+            self.find_unsure_steps(out);
             return false;
         }
         let failed = |number: &i32| states.get(number).and_then(|(_, failure)| failure.clone());

@@ -18,6 +18,8 @@ use crate::step::{api_backoff, is_newer, later, micros, refusal_of};
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a step waits for an execution of its name that an earlier workflow left behind.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(120);
+/// A create whose answer was lost may take effect this much later: the API server's own request time-out.
+const CREATE_WINDOW: Duration = Duration::from_secs(60);
 /// How often it looks whether that one is gone.
 const PREDECESSOR_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -33,6 +35,8 @@ pub struct WorkflowMachine {
     pub(super) draft: WorkflowExecutionStatus,
     pub(super) announced: usize,
     gone: bool,
+    /// The workflow itself was fed: nothing is decided while only some of its executions are known.
+    fed: bool,
     stopped: bool,
     give_up: Option<String>,
 
@@ -53,6 +57,8 @@ pub struct WorkflowMachine {
     pub(super) lost: BTreeMap<i32, (ErrorType, String)>,
     /// Steps whose create must wait: until when, and since when they do.
     waiting: BTreeMap<i32, Waiting>,
+    /// Steps whose create may have taken effect although its answer was lost, and when that was.
+    unsure: BTreeMap<i32, Timestamp>,
     released: BTreeSet<String>,
     pub(super) published: BTreeMap<i32, StepState>,
 }
@@ -93,6 +99,7 @@ impl WorkflowMachine {
             draft: persisted.clone(),
             persisted,
             gone: false,
+            fed: false,
             stopped: false,
             give_up: None,
             next_id: 0,
@@ -107,6 +114,7 @@ impl WorkflowMachine {
             executions: BTreeMap::new(),
             lost: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            unsure: BTreeMap::new(),
             released: BTreeSet::new(),
             published,
         }
@@ -117,8 +125,14 @@ impl WorkflowMachine {
         let now = micros(now);
         let mut out = Vec::new();
         match event {
-            WorkflowEvent::Observed(workflow) => self.observe(workflow),
-            WorkflowEvent::Gone => self.gone = true,
+            WorkflowEvent::Observed(workflow) => {
+                self.fed = true;
+                self.observe(workflow);
+            }
+            WorkflowEvent::Gone => {
+                self.fed = true;
+                self.gone = true;
+            }
             WorkflowEvent::StepObserved(execution) => self.observe_step(execution),
             WorkflowEvent::StepAbsent { uid } => self.step_absent(&uid, &mut out),
             WorkflowEvent::StepGivenUp { uid, reason } => {
@@ -177,6 +191,7 @@ impl WorkflowMachine {
             known.metadata.uid == execution.metadata.uid
                 && is_newer(known.metadata.resource_version.as_deref(), execution.metadata.resource_version.as_deref())
         });
+        self.unsure.remove(&step);
         if newer {
             self.executions.insert(step, execution);
         }
@@ -230,7 +245,9 @@ impl WorkflowMachine {
                 self.written(workflow, out);
             }
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(Some(workflow))) => {
+                // The write did not arrive, or its answer: what to write is decided again.
                 self.refetch = false;
+                self.draft = self.persisted.clone();
                 self.observe(workflow);
             }
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(None)) => self.gone = true,
@@ -238,6 +255,8 @@ impl WorkflowMachine {
             (Purpose::Find(step), ApiOutcome::FoundExecution(found)) => {
                 match found.filter(|found| self.owns(found)) {
                     Some(execution) => self.observe_step(execution),
+                    None if self.unsure.get(&step).is_some_and(|since| now < later(*since, CREATE_WINDOW)) => self.pause(now),
+                    None if self.unsure.remove(&step).is_some() => {}
                     None => {
                         let message = "its KubernetesExecution was deleted while it ran".to_owned();
                         self.lost.insert(step, (ErrorType::Cancelled, message));
@@ -273,7 +292,13 @@ impl WorkflowMachine {
                 let message = format!("its KubernetesExecution could not be created: {}", failure.message);
                 self.lost.insert(step, (error_type, message));
             }
-            (Purpose::Create(_) | Purpose::Find(_) | Purpose::Rights | Purpose::Refetch, _) => self.pause(now),
+            (Purpose::Create(step), class) => {
+                if class == FailureClass::Unknown {
+                    self.unsure.entry(step).or_insert(now);
+                }
+                self.pause(now);
+            }
+            (Purpose::Find(_) | Purpose::Rights | Purpose::Refetch, _) => self.pause(now),
         }
     }
 
@@ -336,7 +361,7 @@ impl WorkflowMachine {
     }
 
     fn advance(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        if self.stopped {
+        if self.stopped || !self.fed {
             return;
         }
         self.next_check = None;
@@ -442,7 +467,7 @@ impl WorkflowMachine {
         let changed = self.update_steps(&plan, now);
         self.start_ready_steps(now, out);
         self.release_recorded(out);
-        if self.finish_if_done(&plan, now) {
+        if self.finish_if_done(&plan, now, out) {
             return self.write(now, out);
         }
         if changed || self.draft != self.persisted {
@@ -465,7 +490,27 @@ impl WorkflowMachine {
             .filter(|step| !self.is_under_way(Purpose::Find(step.step_number)))
             .filter_map(|step| Some((step.step_number, step.k8s_execution_ref.as_ref()?.name.clone())))
             .collect();
-        for (step, name) in unseen {
+        self.find(unseen, out);
+    }
+
+    /// No new step starts, but one may have been started without our knowing.
+    pub(super) fn find_unsure_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
+        let name = self.workflow.metadata.name.clone().unwrap_or_default();
+        let unsure: Vec<(i32, String)> = self
+            .unsure
+            .keys()
+            .filter(|step| !self.is_under_way(Purpose::Find(**step)) && !self.is_under_way(Purpose::Create(**step)))
+            .map(|step| (*step, format!("{name}-step-{step}")))
+            .collect();
+        self.find(unsure, out);
+    }
+
+    pub(super) fn is_unsure(&self) -> bool {
+        !self.unsure.is_empty()
+    }
+
+    fn find(&mut self, steps: Vec<(i32, String)>, out: &mut Vec<WorkflowCommand>) {
+        for (step, name) in steps {
             let command = ApiCommand::GetExecution { namespace: self.namespace(), name };
             self.call(Purpose::Find(step), command, out);
         }
