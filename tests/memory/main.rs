@@ -3,7 +3,7 @@
 
 mod scene;
 
+mod crashes;
 mod deletions;
 mod strangers;
-mod crashes;
 mod workflows;

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use kubernaut::config::RunOptions;
 use kubernaut::http::Readiness;
-use kubernaut::memory::{MemoryCluster, MemoryOptions, Rbac, User};
+use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
 use kubernaut::telemetry::Telemetry;
 use kubernaut::{RunError, World, run};
 use kubernaut_actors::ports::Clock;
@@ -62,11 +62,33 @@ impl Scene {
         scene
     }
 
+    /// The CRDs accept anything, as those of another version might.
+    pub(crate) async fn with_open_schemas() -> Self {
+        let mut objects = objects();
+        for object in &mut objects {
+            if object["kind"] == "CustomResourceDefinition" {
+                object["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+                    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+            }
+        }
+        let mut scene = Self::of(objects, Rbac::AllowAll, &[]);
+        scene.start().await;
+        scene
+    }
+
     pub(crate) fn without_controller(rbac: Rbac, flags: &[&str]) -> Self {
+        Self::of(objects(), rbac, flags)
+    }
+
+    fn of(objects: Vec<Value>, rbac: Rbac, flags: &[&str]) -> Self {
         let clock = TokioClock::starting_at(Timestamp::from_second(1_767_225_600).unwrap());
         let now = Arc::new(move || clock.now());
-        let cluster = MemoryCluster::new(MemoryOptions { now, rbac, ..MemoryOptions::default() });
-        cluster.load(objects()).unwrap();
+        let cluster = MemoryCluster::new(MemoryOptions {
+            now,
+            rbac,
+            ..MemoryOptions::default()
+        });
+        cluster.load(objects).unwrap();
         Self {
             client: cluster.client(User::admin()),
             cluster,
@@ -82,7 +104,11 @@ impl Scene {
         let arguments = std::iter::once("kubernaut".to_owned()).chain(self.flags.iter().cloned());
         let options = Flags::try_parse_from(arguments).unwrap().run;
         let readiness = Readiness::default();
-        let mut world = World::new(Arc::new(self.clock), Arc::clone(&self.telemetry), readiness.clone());
+        let mut world = World::new(
+            Arc::new(self.clock),
+            Arc::clone(&self.telemetry),
+            readiness.clone(),
+        );
         world.fault = Some(self.fault_hook());
         let client = self.cluster.client(User::admin());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -114,11 +140,20 @@ impl Scene {
         Arc::new(move |actor| {
             let planned = {
                 let mut faults = faults.lock().unwrap();
-                let found = faults.iter_mut().find(|(name, left)| *left > 0 && actor.starts_with(name.as_str()));
+                let found = faults
+                    .iter_mut()
+                    .find(|(name, left)| *left > 0 && actor.starts_with(name.as_str()));
                 found.map(|(_, left)| *left -= 1).is_some()
             };
             assert!(!planned, "planned panic of {actor}");
         })
+    }
+
+    /// From now on the executor's pods run until they are stopped.
+    pub(crate) fn hang_pods(&self) {
+        self.cluster.script_pods(Arc::new(|pod| {
+            (pod["metadata"]["namespace"] == "kubernaut-executor").then_some(PodScript::Hang)
+        }));
     }
 
     pub(crate) fn workflows(&self) -> Api<WorkflowExecution> {
@@ -135,26 +170,36 @@ impl Scene {
 
     pub(crate) async fn submit(&self, workflow: Value) -> WorkflowExecution {
         let workflow = serde_json::from_value(workflow).unwrap();
-        self.workflows().create(&PostParams::default(), &workflow).await.unwrap()
+        self.workflows()
+            .create(&PostParams::default(), &workflow)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn submit_execution(&self, execution: Value) -> KubernetesExecution {
         let execution = serde_json::from_value(execution).unwrap();
-        self.executions().create(&PostParams::default(), &execution).await.unwrap()
+        self.executions()
+            .create(&PostParams::default(), &execution)
+            .await
+            .unwrap()
     }
 
     /// The workflow once it is terminal.
     pub(crate) async fn finished(&self, name: &str) -> WorkflowExecution {
         let phase = async || self.workflow_phase(name).await;
-        eventually(&format!("{name} is terminal"), async || phase().await.is_some_and(WorkflowPhase::is_terminal))
-            .await;
+        eventually(&format!("{name} is terminal"), async || {
+            phase().await.is_some_and(WorkflowPhase::is_terminal)
+        })
+        .await;
         self.workflows().get(name).await.unwrap()
     }
 
     /// The execution once it is terminal.
     pub(crate) async fn finished_execution(&self, name: &str) -> KubernetesExecution {
         eventually(&format!("{name} is terminal"), async || {
-            self.execution_phase(name).await.is_some_and(ExecutionPhase::is_terminal)
+            self.execution_phase(name)
+                .await
+                .is_some_and(ExecutionPhase::is_terminal)
         })
         .await;
         self.executions().get(name).await.unwrap()
@@ -168,33 +213,78 @@ impl Scene {
         self.executions().get_opt(name).await.unwrap()?.status?.phase
     }
 
-    pub(crate) async fn patch_workflow(&self, name: &str, patch: Value) {
-        self.workflows().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    pub(crate) async fn label_execution(&self, name: &str, labels: Value) {
+        let patch = json!({"metadata": {"labels": labels}});
+        self.executions()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn delete_workflow(&self, name: &str) {
-        self.workflows().delete(name, &DeleteParams::default()).await.unwrap();
+        self.workflows()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn delete_execution(&self, name: &str) {
-        self.executions().delete(name, &DeleteParams::default()).await.unwrap();
+        self.executions()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
     }
 
     /// Waits until nothing that kubernaut made is left: executions, Jobs, pods, payloads.
     pub(crate) async fn is_clean(&self) {
-        eventually("nothing of ours is left", async || self.remains().await.is_empty()).await;
+        eventually("nothing of ours is left", async || {
+            self.remains().await.is_empty()
+        })
+        .await;
     }
 
     pub(crate) async fn remains(&self) -> Vec<String> {
         let all = ListParams::default();
         let mut names = Vec::new();
         let executions: Api<KubernetesExecution> = Api::all(self.client.clone());
-        names.extend(executions.list(&all).await.unwrap().items.iter().map(|found| format!("execution {}", found.name_any())));
-        names.extend(self.jobs().list(&all).await.unwrap().items.iter().map(|found| format!("job {}", found.name_any())));
-        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), "kubernaut-executor");
-        names.extend(pods.list(&all).await.unwrap().items.iter().map(|found| format!("pod {}", found.name_any())));
+        names.extend(
+            executions
+                .list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("execution {}", found.name_any())),
+        );
+        names.extend(
+            self.jobs()
+                .list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("job {}", found.name_any())),
+        );
+        let pods: Api<k8s_openapi::api::core::v1::Pod> =
+            Api::namespaced(self.client.clone(), "kubernaut-executor");
+        names.extend(
+            pods.list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("pod {}", found.name_any())),
+        );
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), "kubernaut-executor");
-        names.extend(secrets.list(&all).await.unwrap().items.iter().map(|found| format!("secret {}", found.name_any())));
+        names.extend(
+            secrets
+                .list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("secret {}", found.name_any())),
+        );
         names
     }
 
@@ -211,8 +301,11 @@ impl Scene {
     /// The value of a line of /metrics; 0 when there is none.
     pub(crate) fn metric(&self, name: &str) -> i64 {
         let text = self.telemetry.encode();
-        let line = text.lines().find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name));
-        line.and_then(|line| line.rsplit_once(' ')).map_or(0, |(_, value)| value.parse().unwrap())
+        let line = text
+            .lines()
+            .find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name));
+        line.and_then(|line| line.rsplit_once(' '))
+            .map_or(0, |(_, value)| value.parse().unwrap())
     }
 }
 
@@ -278,9 +371,15 @@ fn objects() -> Vec<Value> {
             },
         }));
     }
-    let accounts: std::collections::BTreeSet<&str> =
-        ActionKind::ALL.iter().map(|kind| kind.service_account()).collect();
-    objects.extend(accounts.into_iter().map(|name| account("kubernaut-executor", name)));
+    let accounts: std::collections::BTreeSet<&str> = ActionKind::ALL
+        .iter()
+        .map(|kind| kind.service_account())
+        .collect();
+    objects.extend(
+        accounts
+            .into_iter()
+            .map(|name| account("kubernaut-executor", name)),
+    );
     objects
 }
 
