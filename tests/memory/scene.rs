@@ -25,7 +25,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Longest time, in the cluster's clock, that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// User of the controller's requests.
+pub(crate) const CONTROLLER: &str = "controller";
 
 #[derive(Parser)]
 struct Flags {
@@ -110,7 +113,7 @@ impl Scene {
             readiness.clone(),
         );
         world.fault = Some(self.fault_hook());
-        let client = self.cluster.client(User::admin());
+        let client = self.cluster.client(controller());
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(async move {
             let shutdown = async move {
@@ -347,6 +350,14 @@ pub(crate) fn execution(name: &str, deployment: &str) -> Value {
             "parameters": {"scaleDeployment": {"namespace": "shop", "deployment": deployment, "replicas": 2}},
         },
     })
+}
+
+/// Its own name, so that its requests can be told from the test's.
+fn controller() -> User {
+    User {
+        name: CONTROLLER.to_owned(),
+        ..User::admin()
+    }
 }
 
 fn objects() -> Vec<Value> {

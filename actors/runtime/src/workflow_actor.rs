@@ -216,7 +216,11 @@ impl WorkflowState {
         let mut events = VecDeque::new();
         match message {
             WorkflowMessage::Started => {
-                events.extend(self.give_up.clone().map(|reason| WorkflowEvent::GiveUp { reason }));
+                events.extend(
+                    self.give_up
+                        .clone()
+                        .map(|reason| WorkflowEvent::GiveUp { reason }),
+                );
                 self.look(&mut events);
             }
             WorkflowMessage::Poke => {
