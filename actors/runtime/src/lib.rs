@@ -1,25 +1,29 @@
 //! The actors of kubernaut: shells around the pure machines, and the ports through which they reach the world.
 //!
 //! The way of an event: a watch pokes the supervisor, the supervisor pokes the actor of that uid, the actor reads
-//! the store and feeds its machine, the machine's commands go to [`effects`], their outcome comes back as an event.
+//! the store and feeds its machine, the machine's commands go to the effects, their outcome comes back as an event.
 //! Nothing here decides about phases, and nothing here knows an API client.
 
-mod clock;
 pub mod ports;
 
-mod step_actor;
 mod supervisor;
+
 mod workflow_actor;
 
-mod changes;
-mod claims;
-mod context;
+mod step_actor;
+
 mod effects;
-mod locks;
 mod publisher;
-mod restarts;
 mod rights;
+
+mod claims;
+mod locks;
 mod slots;
+
+mod changes;
+mod clock;
+mod context;
+mod restarts;
 mod timer;
 
 pub use changes::{Change, Changes};

@@ -215,10 +215,14 @@ impl WorkflowState {
         let ticked = matches!(message, WorkflowMessage::Tick(_));
         let mut events = VecDeque::new();
         match message {
-            WorkflowMessage::Started => match self.give_up.clone() {
-                Some(reason) => events.push_back(WorkflowEvent::GiveUp { reason }),
-                None => self.look(&mut events),
-            },
+            WorkflowMessage::Started => {
+                events.extend(
+                    self.give_up
+                        .clone()
+                        .map(|reason| WorkflowEvent::GiveUp { reason }),
+                );
+                self.look(&mut events);
+            }
             WorkflowMessage::Poke => {
                 self.dirty.clear();
                 self.look(&mut events);

@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use kubernaut_crds::WorkflowPhase;
+use serde_json::json;
+
+use crate::scene::{Scene, eventually, execution, step, workflow};
+
+/// Moments, in milliseconds after the start, from before the first write to after the end.
+const MOMENTS: [u64; 12] = [0, 1, 5, 10, 20, 40, 80, 200, 700, 1100, 2500, 6000];
+
+async fn no_actors(scene: &Scene) {
+    eventually("no actor is left", async || {
+        scene.actors("workflow") == 0 && scene.actors("step") == 0
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_is_deleted_at_any_moment_leaves_nothing_behind() {
+    for moment in MOMENTS {
+        let scene = Scene::new().await;
+        scene
+            .submit(workflow("w", &[step(1, &[]), step(2, &[]), step(3, &[1, 2])]))
+            .await;
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        scene.delete_workflow("w").await;
+        scene.is_clean().await;
+        no_actors(&scene).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_deleted_at_any_moment_ends_its_workflow_and_leaves_nothing_behind() {
+    for moment in MOMENTS {
+        let scene = Scene::new().await;
+        scene.submit(workflow("w", &[step(1, &[]), step(2, &[1])])).await;
+        eventually("the step exists", async || {
+            scene.executions().get_opt("w-step-1").await.unwrap().is_some()
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        scene.delete_execution("w-step-1").await;
+        let status = scene.finished("w").await.status.unwrap();
+        assert!(matches!(
+            status.phase,
+            Some(WorkflowPhase::Completed | WorkflowPhase::Failed)
+        ));
+        eventually("the step is gone", async || {
+            scene.executions().get_opt("w-step-1").await.unwrap().is_none()
+        })
+        .await;
+        scene.delete_workflow("w").await;
+        scene.is_clean().await;
+        no_actors(&scene).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_made_by_hand_and_deleted_at_any_moment_leaves_nothing_behind() {
+    for moment in MOMENTS {
+        let scene = Scene::new().await;
+        scene.submit_execution(execution("by-hand", "web-1")).await;
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        scene.delete_execution("by-hand").await;
+        scene.is_clean().await;
+        no_actors(&scene).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_outlive_a_workflow_whose_actor_is_gone_until_their_jobs_have_stopped() {
+    let scene = Scene::new().await;
+    scene.hang_pods();
+    scene.submit(workflow("w", &[step(1, &[])])).await;
+    eventually("its Job runs", async || {
+        scene.remains().await.iter().any(|name| name.starts_with("pod"))
+    })
+    .await;
+    scene.delete_workflow("w").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.actors("workflow"), 0);
+    assert_eq!(scene.actors("step"), 1, "{:?}", scene.remains().await);
+    scene.is_clean().await;
+    no_actors(&scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_workflow_is_deleted_when_its_time_to_live_is_over() {
+    let scene = Scene::new().await;
+    for (name, ttl) in [("short", 60), ("kept", 0)] {
+        let mut object = workflow(name, &[step(1, &[])]);
+        object["spec"]["ttlSecondsAfterFinished"] = json!(ttl);
+        scene.submit(object).await;
+        scene.finished(name).await;
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(scene.workflow_phase("short").await.is_some());
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(scene.workflow_phase("short").await.is_none());
+    assert!(scene.workflow_phase("kept").await.is_some());
+}

@@ -1,0 +1,12 @@
+//! The actors and adapters on the cluster in memory, on a paused clock: what happens when nothing goes wrong, when
+//! people intervene, and when an actor crashes.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+mod scene;
+
+mod cost;
+mod crashes;
+mod deletions;
+mod strangers;
+mod workflows;

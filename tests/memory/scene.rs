@@ -1,0 +1,399 @@
+//! A cluster in memory with one controller.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use kubernaut::config::RunOptions;
+use kubernaut::http::Readiness;
+use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
+use kubernaut::telemetry::Telemetry;
+use kubernaut::{RunError, World, run};
+use kubernaut_actors::ports::Clock;
+use kubernaut_actors::{FaultHook, TokioClock};
+use kubernaut_crds::{
+    ExecutionPhase, KubernetesExecution, WorkflowExecution, WorkflowPhase, execution_crd, workflow_crd,
+};
+use kubernaut_machines::actions::ActionKind;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Longest time, in the cluster's clock, that anything here may take.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// User of the controller's requests.
+pub(crate) const CONTROLLER: &str = "controller";
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// A running controller.
+struct Controller {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), RunError>>,
+}
+
+pub(crate) struct Scene {
+    pub(crate) cluster: MemoryCluster,
+    pub(crate) client: Client,
+    pub(crate) telemetry: Arc<Telemetry>,
+    clock: TokioClock,
+    flags: Vec<String>,
+    controller: Option<Controller>,
+    /// Actors that panic, by the start of their name, and how often they still do.
+    faults: Arc<Mutex<Vec<(String, u32)>>>,
+}
+
+impl Scene {
+    /// Deployments `web-1` .. `web-9` with one replica, a node, everyone may do everything.
+    pub(crate) async fn new() -> Self {
+        Self::with(Rbac::AllowAll, &[]).await
+    }
+
+    pub(crate) async fn with(rbac: Rbac, flags: &[&str]) -> Self {
+        let mut scene = Self::without_controller(rbac, flags);
+        scene.start().await;
+        scene
+    }
+
+    /// The CRDs accept anything, as those of another version might.
+    pub(crate) async fn with_open_schemas() -> Self {
+        let mut objects = objects();
+        for object in &mut objects {
+            if object["kind"] == "CustomResourceDefinition" {
+                object["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+                    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+            }
+        }
+        let mut scene = Self::of(objects, Rbac::AllowAll, &[]);
+        scene.start().await;
+        scene
+    }
+
+    pub(crate) fn without_controller(rbac: Rbac, flags: &[&str]) -> Self {
+        Self::of(objects(), rbac, flags)
+    }
+
+    fn of(objects: Vec<Value>, rbac: Rbac, flags: &[&str]) -> Self {
+        let clock = TokioClock::starting_at(Timestamp::from_second(1_767_225_600).unwrap());
+        let now = Arc::new(move || clock.now());
+        let cluster = MemoryCluster::new(MemoryOptions {
+            now,
+            rbac,
+            ..MemoryOptions::default()
+        });
+        cluster.load(objects).unwrap();
+        Self {
+            client: cluster.client(User::admin()),
+            cluster,
+            telemetry: Arc::new(Telemetry::default()),
+            clock,
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            controller: None,
+            faults: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn start(&mut self) {
+        let arguments = std::iter::once("kubernaut".to_owned()).chain(self.flags.iter().cloned());
+        let options = Flags::try_parse_from(arguments).unwrap().run;
+        let readiness = Readiness::default();
+        let mut world = World::new(
+            Arc::new(self.clock),
+            Arc::clone(&self.telemetry),
+            readiness.clone(),
+        );
+        world.fault = Some(self.fault_hook());
+        let client = self.cluster.client(controller());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let ended = tokio::spawn(async move {
+            let shutdown = async move {
+                // A scene that is dropped ends its controller, too.
+                let _ = stopped.await;
+            };
+            run(&options, client, world, shutdown).await
+        });
+        self.controller = Some(Controller { stop, ended });
+        eventually("the controller is ready", async || readiness.report().0).await;
+    }
+
+    /// An orderly end.
+    pub(crate) async fn stop(&mut self) {
+        let Controller { stop, ended } = self.controller.take().unwrap();
+        stop.send(()).unwrap();
+        ended.await.unwrap().unwrap();
+    }
+
+    /// The next `times` messages of actors whose name starts so make them panic.
+    pub(crate) fn crash(&self, actor: &str, times: u32) {
+        self.faults.lock().unwrap().push((actor.to_owned(), times));
+    }
+
+    fn fault_hook(&self) -> FaultHook {
+        let faults = Arc::clone(&self.faults);
+        Arc::new(move |actor| {
+            let planned = {
+                let mut faults = faults.lock().unwrap();
+                let found = faults
+                    .iter_mut()
+                    .find(|(name, left)| *left > 0 && actor.starts_with(name.as_str()));
+                found.map(|(_, left)| *left -= 1).is_some()
+            };
+            assert!(!planned, "planned panic of {actor}");
+        })
+    }
+
+    /// From now on the executor's pods run until they are stopped.
+    pub(crate) fn hang_pods(&self) {
+        self.cluster.script_pods(Arc::new(|pod| {
+            (pod["metadata"]["namespace"] == "kubernaut-executor").then_some(PodScript::Hang)
+        }));
+    }
+
+    pub(crate) fn workflows(&self) -> Api<WorkflowExecution> {
+        Api::namespaced(self.client.clone(), "shop")
+    }
+
+    pub(crate) fn executions(&self) -> Api<KubernetesExecution> {
+        Api::namespaced(self.client.clone(), "shop")
+    }
+
+    pub(crate) fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), "kubernaut-executor")
+    }
+
+    pub(crate) async fn submit(&self, workflow: Value) -> WorkflowExecution {
+        let workflow = serde_json::from_value(workflow).unwrap();
+        self.workflows()
+            .create(&PostParams::default(), &workflow)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn submit_execution(&self, execution: Value) -> KubernetesExecution {
+        let execution = serde_json::from_value(execution).unwrap();
+        self.executions()
+            .create(&PostParams::default(), &execution)
+            .await
+            .unwrap()
+    }
+
+    /// The workflow once it is terminal.
+    pub(crate) async fn finished(&self, name: &str) -> WorkflowExecution {
+        let phase = async || self.workflow_phase(name).await;
+        eventually(&format!("{name} is terminal"), async || {
+            phase().await.is_some_and(WorkflowPhase::is_terminal)
+        })
+        .await;
+        self.workflows().get(name).await.unwrap()
+    }
+
+    /// The execution once it is terminal.
+    pub(crate) async fn finished_execution(&self, name: &str) -> KubernetesExecution {
+        eventually(&format!("{name} is terminal"), async || {
+            self.execution_phase(name)
+                .await
+                .is_some_and(ExecutionPhase::is_terminal)
+        })
+        .await;
+        self.executions().get(name).await.unwrap()
+    }
+
+    pub(crate) async fn workflow_phase(&self, name: &str) -> Option<WorkflowPhase> {
+        self.workflows().get_opt(name).await.unwrap()?.status?.phase
+    }
+
+    pub(crate) async fn execution_phase(&self, name: &str) -> Option<ExecutionPhase> {
+        self.executions().get_opt(name).await.unwrap()?.status?.phase
+    }
+
+    pub(crate) async fn label_execution(&self, name: &str, labels: Value) {
+        let patch = json!({"metadata": {"labels": labels}});
+        self.executions()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn delete_workflow(&self, name: &str) {
+        self.workflows()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn delete_execution(&self, name: &str) {
+        self.executions()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    /// Waits until nothing that kubernaut made is left: executions, Jobs, pods, payloads.
+    pub(crate) async fn is_clean(&self) {
+        eventually("nothing of ours is left", async || {
+            self.remains().await.is_empty()
+        })
+        .await;
+    }
+
+    pub(crate) async fn remains(&self) -> Vec<String> {
+        let all = ListParams::default();
+        let mut names = Vec::new();
+        let executions: Api<KubernetesExecution> = Api::all(self.client.clone());
+        names.extend(
+            executions
+                .list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("execution {}", found.name_any())),
+        );
+        names.extend(
+            self.jobs()
+                .list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("job {}", found.name_any())),
+        );
+        let pods: Api<k8s_openapi::api::core::v1::Pod> =
+            Api::namespaced(self.client.clone(), "kubernaut-executor");
+        names.extend(
+            pods.list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("pod {}", found.name_any())),
+        );
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), "kubernaut-executor");
+        names.extend(
+            secrets
+                .list(&all)
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .map(|found| format!("secret {}", found.name_any())),
+        );
+        names
+    }
+
+    pub(crate) async fn replicas(&self, deployment: &str) -> i32 {
+        let api: Api<k8s_openapi::api::apps::v1::Deployment> = Api::namespaced(self.client.clone(), "shop");
+        api.get(deployment).await.unwrap().spec.unwrap().replicas.unwrap()
+    }
+
+    /// How many actors live, by the gauge.
+    pub(crate) fn actors(&self, kind: &str) -> i64 {
+        self.metric(&format!("kubernaut_actors{{kind=\"{kind}\"}}"))
+    }
+
+    /// The value of a line of /metrics; 0 when there is none.
+    pub(crate) fn metric(&self, name: &str) -> i64 {
+        let text = self.telemetry.encode();
+        let line = text
+            .lines()
+            .find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name));
+        line.and_then(|line| line.rsplit_once(' '))
+            .map_or(0, |(_, value)| value.parse().unwrap())
+    }
+}
+
+/// Looks every 50 ms of the cluster's time until it holds.
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let looks = PATIENCE.as_millis() / 50;
+    for _ in 0..looks {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{what}: not within {PATIENCE:?}");
+}
+
+/// A step that scales `web-<number>` to two replicas.
+pub(crate) fn step(number: u32, depends_on: &[u32]) -> Value {
+    json!({
+        "stepNumber": number, "name": format!("step-{number}"), "action": "scale-deployment", "dependsOn": depends_on,
+        "parameters": {"scaleDeployment": {"namespace": "shop", "deployment": format!("web-{number}"), "replicas": 2}},
+    })
+}
+
+pub(crate) fn workflow(name: &str, steps: &[Value]) -> Value {
+    json!({
+        "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"workflowDefinition": {"name": name, "version": "1", "steps": steps}},
+    })
+}
+
+/// An execution that a person makes.
+pub(crate) fn execution(name: &str, deployment: &str) -> Value {
+    json!({
+        "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "action": "scale-deployment", "approvalReceived": true,
+            "parameters": {"scaleDeployment": {"namespace": "shop", "deployment": deployment, "replicas": 2}},
+        },
+    })
+}
+
+/// Its own name, so that its requests can be told from the test's.
+fn controller() -> User {
+    User {
+        name: CONTROLLER.to_owned(),
+        ..User::admin()
+    }
+}
+
+fn objects() -> Vec<Value> {
+    let mut objects = vec![
+        serde_json::to_value(workflow_crd()).unwrap(),
+        serde_json::to_value(execution_crd()).unwrap(),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}),
+        account("shop", "default"),
+    ];
+    for number in 1..=9 {
+        let name = format!("web-{number}");
+        objects.push(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "shop", "labels": {"app": name}},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [{"name": "app", "image": "example/app:1"}]},
+                },
+            },
+        }));
+    }
+    let accounts: std::collections::BTreeSet<&str> = ActionKind::ALL
+        .iter()
+        .map(|kind| kind.service_account())
+        .collect();
+    objects.extend(
+        accounts
+            .into_iter()
+            .map(|name| account("kubernaut-executor", name)),
+    );
+    objects
+}
+
+fn account(namespace: &str, name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
+}

@@ -1,0 +1,130 @@
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, ResourceExt};
+use kubernaut::memory::Rbac;
+use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
+use kubernaut_machines::render::job_name;
+use serde_json::{Value, json};
+
+use crate::scene::{Scene, eventually, execution, step, workflow};
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_can_t_be_read_is_told_so_and_changes_nothing_for_others() {
+    let scene = Scene::with_open_schemas().await;
+    let kind = GroupVersionKind::gvk("workflow.kubernaut.io", "v1", "WorkflowExecution");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(scene.client.clone(), "shop", &ApiResource::from_gvk(&kind));
+    let mut broken = workflow("broken", &[]);
+    broken["spec"]["workflowDefinition"] = json!(7);
+    let broken: DynamicObject = serde_json::from_value(broken).unwrap();
+    api.create(&PostParams::default(), &broken).await.unwrap();
+    scene.submit(workflow("good", &[step(1, &[])])).await;
+    assert_eq!(
+        scene.finished("good").await.status.unwrap().phase,
+        Some(WorkflowPhase::Completed)
+    );
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), "shop");
+    let events = events.list(&ListParams::default()).await.unwrap().items;
+    let told: Vec<&Event> = events
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some("Unreadable"))
+        .collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        told[0].regarding.as_ref().unwrap().name.as_deref(),
+        Some("broken")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_execution_of_our_name_is_left_alone() {
+    let scene = Scene::new().await;
+    let foreign = scene.submit_execution(execution("w-step-1", "web-2")).await;
+    scene.submit(workflow("w", &[step(1, &[])])).await;
+    let status = scene.finished("w").await.status.unwrap();
+    assert_eq!(status.phase, Some(WorkflowPhase::Failed));
+    assert_eq!(
+        status.error_type,
+        Some(ErrorType::ResourceConflict),
+        "{:?}",
+        status.failure_reason
+    );
+    let found = scene.executions().get("w-step-1").await.unwrap();
+    assert_eq!(found.uid(), foreign.uid());
+    assert_eq!(found.spec, foreign.spec);
+    assert_eq!(scene.replicas("web-1").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_job_of_our_name_is_left_alone() {
+    let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
+    let by_hand = scene.submit_execution(execution("by-hand", "web-1")).await;
+    let name = job_name("by-hand", &by_hand.uid().unwrap(), 1);
+    let foreign: Job = serde_json::from_value(foreign_job(&name, &json!({}))).unwrap();
+    let foreign = scene
+        .jobs()
+        .create(&PostParams::default(), &foreign)
+        .await
+        .unwrap();
+    scene.start().await;
+    let status = scene.finished_execution("by-hand").await.status.unwrap();
+    assert_eq!(status.phase, Some(ExecutionPhase::Failed));
+    assert_eq!(
+        status.error_type,
+        Some(ErrorType::ResourceConflict),
+        "{:?}",
+        status.failure_reason
+    );
+    assert_eq!(scene.jobs().get(&name).await.unwrap().uid(), foreign.uid());
+    scene.delete_execution("by-hand").await;
+    eventually("it is gone", async || {
+        scene.executions().get_opt("by-hand").await.unwrap().is_none()
+    })
+    .await;
+    assert_eq!(scene.jobs().get(&name).await.unwrap().uid(), foreign.uid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_an_execution_that_is_gone_is_deleted() {
+    let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
+    let labels = json!({
+        "kubernaut.io/execution-uid": "gone", "kubernaut.io/execution-name": "gone", "kubernaut.io/execution-namespace": "shop",
+    });
+    let jobs = scene.jobs();
+    let make = async |name: &str| {
+        let stray: Job = serde_json::from_value(foreign_job(name, &labels)).unwrap();
+        jobs.create(&PostParams::default(), &stray).await.unwrap();
+    };
+    make("before").await;
+    scene.start().await;
+    make("after").await;
+    scene.is_clean().await;
+    assert_eq!(scene.metric("kubernaut_stray_jobs_deleted_total"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_without_rights_fails_and_names_them() {
+    let scene = Scene::with(Rbac::Evaluate, &[]).await;
+    scene.submit(workflow("w", &[step(1, &[])])).await;
+    let status = scene.finished("w").await.status.unwrap();
+    assert_eq!(status.phase, Some(WorkflowPhase::Failed));
+    assert_eq!(status.error_type, Some(ErrorType::InsufficientPermissions));
+    assert!(status.failure_reason.unwrap().contains("deployments"));
+    scene.submit_execution(execution("by-hand", "web-1")).await;
+    let status = scene.finished_execution("by-hand").await.status.unwrap();
+    assert_eq!(status.error_type, Some(ErrorType::InsufficientPermissions));
+    assert_eq!(scene.replicas("web-1").await, 1);
+}
+
+fn foreign_job(name: &str, labels: &Value) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": name, "namespace": "kubernaut-executor", "labels": labels},
+        "spec": {"template": {"metadata": {"labels": labels}, "spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "kubectl", "image": "registry.k8s.io/kubectl:v1.35.4", "args": ["version"]}],
+        }}},
+    })
+}
