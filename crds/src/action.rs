@@ -369,13 +369,8 @@ pub(crate) fn data_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema
     })
 }
 
-/// Strict base64: four characters a group, padded.
-pub(crate) fn base64_data_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object", "minProperties": 1, "maxProperties": 100,
-        "additionalProperties": {
-            "type": "string", "maxLength": 200_000,
-            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-        }
-    })
+/// Values in base64. That they are is checked in planning and by the executor: the API server would print a value that
+/// fails a pattern, and what is not base64 may well be the secret itself.
+pub(crate) fn base64_data_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    data_schema(generator)
 }

@@ -84,8 +84,6 @@ fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
     let member = |member: Value| set(PARAMETERS, member);
     let delete_pod =
         |grace: &str| json!({"deletePod": {"namespace": "shop", "podName": "web-1", "gracePeriod": grace}});
-    let secret =
-        |value: &str| json!({"updateSecret": {"namespace": "a", "name": "b", "dataUpdates": {"k": value}}});
     let restart = |extra: Value| {
         let mut object = json!({"namespace": "shop"});
         object
@@ -279,12 +277,6 @@ fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             member(delete_pod("30s")),
             member(delete_pod("soon")),
             "gracePeriod in body should match",
-        ),
-        (
-            "base64",
-            member(secret("aGVsbG8=")),
-            member(secret("hello!")),
-            "should match",
         ),
         (
             "restartPod by one way",

@@ -24,3 +24,27 @@ fn the_committed_crds_are_those_of_the_types() {
         );
     }
 }
+
+#[test]
+fn the_committed_manifests_are_those_of_the_code() {
+    for file in kubernaut::manifests::files(&kubernaut_machines::Settings::default()).expect("manifests") {
+        let path = format!("deploy/base/{}", file.name);
+        let made = kubernaut::manifests::text(&file).expect("text");
+        assert!(
+            committed(&path) == made,
+            "{path} is not what the code says: run ./dev fix"
+        );
+    }
+}
+
+#[test]
+fn every_made_manifest_is_part_of_the_base() {
+    let base = committed("deploy/base/kustomization.yaml");
+    for file in kubernaut::manifests::files(&kubernaut_machines::Settings::default()).expect("manifests") {
+        assert!(
+            base.contains(&format!("- {}\n", file.name)),
+            "{} is missing in kustomization.yaml",
+            file.name
+        );
+    }
+}

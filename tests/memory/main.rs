@@ -8,5 +8,6 @@ mod scene;
 mod cost;
 mod crashes;
 mod deletions;
+mod run;
 mod strangers;
 mod workflows;

@@ -1,0 +1,347 @@
+//! `kubernaut run` as a person meets it: the program, its words and its exit codes.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn run(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+        .arg("run")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    child
+        .stdin
+        .take()
+        .expect("standard input")
+        .write_all(input.as_bytes())
+        .expect("read by the program");
+    child.wait_with_output().expect("ended")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: web:1}]}
+---
+";
+
+const WORKFLOW: &str = "
+apiVersion: workflow.kubernaut.io/v1
+kind: WorkflowExecution
+metadata: {name: fix, namespace: shop}
+spec:
+  workflowDefinition:
+    name: fix
+    version: v1
+    steps:
+    - stepNumber: 1
+      name: scale
+      action: scale-deployment
+      timeout: 2m
+      parameters:
+        scaleDeployment: {namespace: shop, deployment: web, replicas: 3}
+    - stepNumber: 2
+      name: restart
+      action: restart-deployment
+      dependsOn: [1]
+      parameters:
+        restartDeployment: {namespace: shop, deployment: web}
+";
+
+/// Runs the workflow with one text replaced by another; it must be refused before anything runs, in these words.
+fn refused(from: &str, to: &str, words: &[&str]) {
+    assert!(WORKFLOW.contains(from), "nothing to replace: {from}");
+    refused_input(&WORKFLOW.replacen(from, to, 1), words);
+}
+
+fn refused_input(input: &str, words: &[&str]) {
+    let output = run(&["-"], input);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{}{errors}", text(&output.stdout));
+    assert_eq!(text(&output.stdout), "", "something ran");
+    for word in words {
+        assert!(errors.contains(word), "{word:?} is not in: {errors}");
+    }
+}
+
+#[test]
+fn the_sample_completes_in_an_instant_and_says_so() {
+    let output = run(&["deploy/samples/scale-and-restart.yaml"], "");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    assert!(said.contains("every account may do everything"), "{said}");
+    assert!(
+        said.contains("workflow shop/checkout-under-load: completed, success"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_workflow_that_fails_ends_with_one_and_a_reason() {
+    let output = run(&["-"], WORKFLOW);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
+    assert!(said.contains("deployment/shop/web does not exist"), "{said}");
+    assert!(said.contains("step 2    restart-deployment   skipped"), "{said}");
+}
+
+#[test]
+fn json_and_yaml_are_one_list_of_every_object_in_its_final_state() {
+    let input = format!("{DEPLOYMENT}{WORKFLOW}");
+    let output = run(&["-", "--output", "json"], &input);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    assert_eq!(list["kind"], "List");
+    let find = |kind: &str, name: &str| {
+        let items = list["items"].as_array().expect("items");
+        items
+            .iter()
+            .find(|item| item["kind"] == kind && item["metadata"]["name"] == name)
+            .cloned()
+            .expect(name)
+    };
+    assert_eq!(find("Deployment", "web")["spec"]["replicas"], 3);
+    assert_eq!(find("WorkflowExecution", "fix")["status"]["phase"], "completed");
+    assert_eq!(
+        find("KubernetesExecution", "fix-step-2")["status"]["phase"],
+        "completed"
+    );
+    let output = run(&["-", "--output", "yaml"], &input);
+    let yaml: Value = serde_saphyr::from_str(&text(&output.stdout)).expect("YAML and nothing else");
+    assert_eq!(yaml["kind"], "List");
+}
+
+#[test]
+fn values_of_secrets_are_not_printed() {
+    let input = "
+apiVersion: v1
+kind: Secret
+metadata: {name: db, namespace: shop}
+data: {password: b2xkLXNlY3JldA==}
+---
+apiVersion: workflow.kubernaut.io/v1
+kind: WorkflowExecution
+metadata: {name: rotate, namespace: shop}
+spec:
+  workflowDefinition:
+    name: rotate
+    version: v1
+    steps:
+    - stepNumber: 1
+      name: rotate
+      action: update-secret
+      parameters:
+        updateSecret: {namespace: shop, name: db, dataUpdates: {password: bmV3LXNlY3JldA==}}
+";
+    for form in ["text", "json", "yaml"] {
+        let output = run(&["-", "--log-level", "debug", "--output", form], input);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let all = text(&output.stdout) + &text(&output.stderr);
+        for secret in ["bmV3LXNlY3JldA==", "new-secret", "b2xkLXNlY3JldA=="] {
+            assert!(!all.contains(secret), "{form} shows {secret}");
+        }
+    }
+}
+
+#[test]
+fn rights_count_when_the_files_have_any() {
+    let rbac = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: nothing, namespace: shop}
+rules: []
+---
+";
+    let output = run(&["-"], &format!("{rbac}{DEPLOYMENT}{WORKFLOW}"));
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!said.contains("every account may do everything"), "{said}");
+    assert!(
+        said.contains("ServiceAccount shop/default may not get deployments in group apps named web"),
+        "{said}"
+    );
+
+    let grant = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: fixer, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}
+subjects: [{kind: ServiceAccount, name: default, namespace: shop}]
+---
+";
+    let output = run(&["-"], &format!("{grant}{DEPLOYMENT}{WORKFLOW}"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[test]
+fn an_execution_made_by_hand_runs_too() {
+    let execution = "
+apiVersion: kubernetesexecution.kubernaut.io/v1
+kind: KubernetesExecution
+metadata: {name: by-hand, namespace: shop}
+spec:
+  action: scale-deployment
+  approvalReceived: true
+  parameters: {scaleDeployment: {namespace: shop, deployment: web, replicas: 2}}
+";
+    let output = run(&["-"], &format!("{DEPLOYMENT}{execution}"));
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    assert!(said.contains("execution shop/by-hand: completed"), "{said}");
+}
+
+#[test]
+fn the_controllers_flags_count() {
+    let input = format!(
+        "{DEPLOYMENT}{}",
+        WORKFLOW.replacen("timeout: 2m", "targetCluster: elsewhere", 1)
+    );
+    let output = run(&["-", "--cluster-name", "here"], &input);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("\"elsewhere\" is not this cluster, \"here\""),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = run(&["-", "--cluster-name", "elsewhere"], &input);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[test]
+fn files_that_are_no_manifests_are_refused_with_file_and_line() {
+    refused_input("a: b\nc: [\n", &["-:", "is not YAML"]);
+    refused_input("just a text", &["not a Kubernetes object"]);
+    refused_input("kind: Pod\nmetadata: {name: a}\n", &["apiVersion", "is missing"]);
+    refused_input(
+        DEPLOYMENT,
+        &["neither a WorkflowExecution nor a KubernetesExecution"],
+    );
+    let output = run(&["no-such-file.yaml"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("no-such-file.yaml: can't be read"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_field_before_anything_runs() {
+    let steps = "spec.workflowDefinition.steps[0]";
+    refused(
+        "dependsOn: [1]",
+        "dependsOn: [7]",
+        &["WorkflowExecution shop/fix", "dependsOn"],
+    );
+    refused(
+        "stepNumber: 2",
+        "stepNumber: 1",
+        &["spec.workflowDefinition.steps"],
+    );
+    refused("    - stepNumber: 1\n      name", "    - name", &["stepNumber"]);
+    refused("      timeout: 2m\n", "      dependsOn: [2]\n", &["1 -> 2 -> 1"]);
+    refused(
+        "action: scale-deployment",
+        "action: drain-node",
+        &[steps, "\"drain-node\" does not fit parameters.scaleDeployment"],
+    );
+    for duration in ["5 minutes", "-5m", "99999999999999999999h"] {
+        refused(
+            "timeout: 2m",
+            &format!("timeout: \"{duration}\""),
+            &["steps[0].timeout"],
+        );
+    }
+    refused(
+        "timeout: 2m",
+        "timeout: 16m",
+        &["steps[0].timeout", "--max-step-timeout"],
+    );
+    refused(
+        "deployment: web, replicas: 3",
+        "deployment: \"-web\", replicas: 3",
+        &["deployment"],
+    );
+    refused(
+        "replicas: 3}",
+        "replicas: 3}\n        cordonNode: {nodeName: a}",
+        &["exactly one member"],
+    );
+    refused("replicas: 3", "replica: 3", &["replica"]);
+    refused(
+        "name: fix, namespace",
+        &format!("name: {}, namespace", "a".repeat(53)),
+        &["52"],
+    );
+    refused(
+        "namespace: shop}\nspec",
+        "namespace: kube-system}\nspec",
+        &["kube-system", "protected"],
+    );
+    refused(
+        "spec:\n",
+        "spec:\n  suspend: true\n",
+        &["spec.suspend", "not supported by this version"],
+    );
+    refused(
+        "spec:\n",
+        "spec:\n  shutdown: Cancel\n",
+        &["spec.shutdown", "not supported by this version"],
+    );
+    refused(
+        "spec:\n",
+        "spec:\n  executionStrategy: {approvalRequired: true, dryRunFirst: true}\n",
+        &[
+            "approvalRequired: not supported by this version",
+            "dryRunFirst: not supported by this version",
+        ],
+    );
+    refused(
+        "spec:\n",
+        "spec:\n  executionStrategy: {safetyChecks: [{type: capacity, required: true}]}\n",
+        &["safetyChecks[0]: not supported by this version"],
+    );
+}
+
+#[test]
+fn a_hundred_steps_are_enough() {
+    let step = |number: usize| {
+        format!(
+            "    - {{stepNumber: {number}, name: s{number}, action: cordon-node, parameters: {{cordonNode: {{nodeName: n}}}}}}\n"
+        )
+    };
+    let head = WORKFLOW.split("    - stepNumber: 1").next().expect("a head");
+    let steps: String = (1..=101).map(step).collect();
+    refused_input(&format!("{head}{steps}"), &["100"]);
+}
+
+#[test]
+fn bad_base64_is_refused_without_showing_the_value() {
+    let bad = WORKFLOW
+        .replacen("action: scale-deployment", "action: update-secret", 1)
+        .replacen(
+            "scaleDeployment: {namespace: shop, deployment: web, replicas: 3}",
+            "updateSecret: {namespace: shop, name: db, dataUpdates: {password: hunter2!}}",
+            1,
+        );
+    let output = run(&["-"], &bad);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("dataUpdates"), "{errors}");
+    assert!(!errors.contains("hunter2"), "the value is shown: {errors}");
+}
