@@ -116,8 +116,8 @@ pub struct RunOptions {
     )]
     pub authorization: Authorization,
 
-    /// How long a workflow is watched after its last step, such as 30s; 0s ends it at once
-    #[arg(long, env = "KUBERNAUT_MONITORING_WINDOW", default_value = "0s", value_parser = parse_go, value_name = "DURATION")]
+    /// How long a workflow is watched after its last step. This version supports 0s alone: a workflow ends at once
+    #[arg(long, env = "KUBERNAUT_MONITORING_WINDOW", default_value = "0s", value_parser = no_window, value_name = "DURATION")]
     pub monitoring_window: Duration,
 
     /// Most Jobs that run at the same time; further steps wait, fair by namespace. A Job's time runs while its pod waits
@@ -246,6 +246,15 @@ fn own_namespace() -> String {
     found.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
+/// A flag that can't be honoured yet is refused, never ignored.
+fn no_window(text: &str) -> Result<Duration, String> {
+    match parse_go(text) {
+        Ok(Duration::ZERO) => Ok(Duration::ZERO),
+        Ok(_) => Err("a monitoring window is not supported by this version: leave it at 0s".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
@@ -264,6 +273,12 @@ mod tests {
     struct Command {
         #[command(flatten)]
         options: ControllerOptions,
+    }
+
+    #[test]
+    fn a_monitoring_window_is_refused_until_it_is_supported() {
+        let error = parse(&["--monitoring-window=30s"]).expect_err("refused").to_string();
+        assert!(error.contains("not supported by this version"), "{error}");
     }
 
     fn parse(arguments: &[&str]) -> Result<ControllerOptions, clap::Error> {
@@ -294,7 +309,7 @@ mod tests {
             "--allow-gitops-managed",
             "--apply-manifest-kinds=ConfigMap,apps/Deployment",
             "--authorization=none",
-            "--monitoring-window=30s",
+            "--monitoring-window=0s",
             "--max-running-jobs=7",
         ])
         .unwrap();
@@ -310,7 +325,7 @@ mod tests {
             allow_gitops_managed: true,
             apply_manifest_kinds: vec!["ConfigMap".to_owned(), "apps/Deployment".to_owned()],
             authorization: false,
-            monitoring_window: Duration::from_secs(30),
+            monitoring_window: Duration::ZERO,
         };
         assert_eq!(options.run.settings(), expected);
         assert_eq!(options.run.limits().max_running_jobs, 7);
