@@ -8,5 +8,7 @@ mod scene;
 mod cost;
 mod crashes;
 mod deletions;
+mod faults;
 mod strangers;
+mod waiting;
 mod workflows;
