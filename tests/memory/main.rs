@@ -9,5 +9,7 @@ mod cost;
 mod crashes;
 mod deletions;
 mod run;
+mod faults;
 mod strangers;
+mod waiting;
 mod workflows;

@@ -134,7 +134,7 @@ pub fn view(name: &str, job: Option<&Job>, pods: &[Pod]) -> Option<JobView> {
         condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
     });
     // With a back-off limit of 0 a pod that ended is the last one.
-    let may_get_pod = !finished && !views.iter().any(|pod| pod.ended);
+    let may_get_pod = !views.iter().any(|pod| pod.ended);
     Some(JobView {
         name: name.to_owned(),
         uid: uid.unwrap_or_default(),
@@ -146,7 +146,9 @@ pub fn view(name: &str, job: Option<&Job>, pods: &[Pod]) -> Option<JobView> {
         execution_uid: label(job.metadata.labels.as_ref(), names::LABEL_EXECUTION_UID),
         created: job.metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: job.metadata.deletion_timestamp.is_some(),
-        live: pods_live || (may_get_pod && job.metadata.deletion_timestamp.is_none()),
+        // Complete and Failed come after the last pod has ended (since Kubernetes 1.31); a pod that seems to run then is
+        // one that the watch of pods has not caught up with.
+        live: !finished && (pods_live || (may_get_pod && job.metadata.deletion_timestamp.is_none())),
         end,
         pods: views,
     })
@@ -271,4 +273,33 @@ fn job_end(job: &Job) -> Option<JobEnd> {
             }
             _ => None,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn job(conditions: Value) -> Job {
+        let status = json!({"conditions": conditions});
+        serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}, "status": status})).unwrap()
+    }
+
+    fn running_pod() -> Pod {
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true});
+        let metadata = json!({"name": "j-1", "ownerReferences": [owner]});
+        serde_json::from_value(json!({"metadata": metadata, "status": {"phase": "Running"}})).unwrap()
+    }
+
+    #[test]
+    fn a_job_that_is_complete_does_not_live_although_the_watch_of_pods_lags() {
+        let pods = [running_pod()];
+        for condition in ["Complete", "Failed"] {
+            let done = job(json!([{"type": condition, "status": "True"}]));
+            assert!(!view("j", Some(&done), &pods).unwrap().live);
+        }
+        let ending = job(json!([{"type": "SuccessCriteriaMet", "status": "True"}]));
+        assert!(view("j", Some(&ending), &pods).unwrap().live);
+    }
 }

@@ -2,13 +2,22 @@ use ractor::ActorRef;
 
 use crate::supervisor::SupervisorMessage;
 
+/// What the last one who ran an execution knew: whoever comes next must not begin with less, and the store may lag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunEnd {
+    /// Version of the execution.
+    pub(crate) version: u64,
+    /// Nothing is left to do for this version.
+    pub(crate) finished: bool,
+}
+
 /// The right to run one execution. There is one at a time for each uid, made by the supervisor; whoever drops it has
 /// ended, or has never begun: the supervisor hears of it either way. It lives in the state of the step actor, so that no
 /// crash, stop or kill can lose it.
 pub(crate) struct Claim {
     uid: String,
     number: u64,
-    finished_at: Option<u64>,
+    end: RunEnd,
     supervisor: ActorRef<SupervisorMessage>,
 }
 
@@ -17,7 +26,7 @@ impl Claim {
         Self {
             uid,
             number,
-            finished_at: None,
+            end: RunEnd::default(),
             supervisor,
         }
     }
@@ -26,13 +35,18 @@ impl Claim {
         self.number
     }
 
-    pub(crate) fn finished_at(&self) -> Option<u64> {
-        self.finished_at
+    pub(crate) fn end(&self) -> RunEnd {
+        self.end
     }
 
-    /// The machine said that nothing is left to do for the object of this version.
-    pub(crate) fn finish(&mut self, version: u64) {
-        self.finished_at = Some(version);
+    /// The machine knows the object in this version.
+    pub(crate) fn seen(&mut self, version: u64) {
+        self.end.version = self.end.version.max(version);
+    }
+
+    /// The machine said that nothing is left to do for the object as it knows it.
+    pub(crate) fn finish(&mut self) {
+        self.end.finished = true;
     }
 }
 
@@ -41,7 +55,7 @@ impl Drop for Claim {
         let ended = SupervisorMessage::RunEnded {
             uid: std::mem::take(&mut self.uid),
             number: self.number,
-            finished_at: self.finished_at,
+            end: self.end,
         };
         // A supervisor that has ended has no use for it.
         let _ = self.supervisor.cast(ended);

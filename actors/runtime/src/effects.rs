@@ -123,7 +123,14 @@ impl Effects {
             .call(DEADLINE, self.api.execution(&key.namespace, &key.name))
             .await?;
         let found = found.filter(|execution| uid_of(&execution.metadata) == job.execution_uid);
-        let stray = is_stray(found.as_deref(), &job.view);
+        let mut stray = is_stray(found.as_deref(), &job.view);
+        if stray && found.is_some() {
+            // A Job of an execution that is there is only a stray while it lives, and the store may lag behind.
+            let view = self
+                .call(DEADLINE, self.api.job(&job.view.name, &job.execution_uid))
+                .await?;
+            stray = view.is_some_and(|view| view.uid == job.view.uid && is_stray(found.as_deref(), &view));
+        }
         if stray {
             self.write(DEADLINE, self.api.delete_job(&job.view.name, &job.view.uid))
                 .await?;

@@ -10,7 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
 
 use crate::changes::Dirty;
-use crate::claims::Claim;
+use crate::claims::{Claim, RunEnd};
 use crate::context::Context;
 use crate::locks::{Acquired, Wake};
 use crate::ports::{ActorKind, Subject, WaitKind, version_of};
@@ -180,9 +180,8 @@ impl Actor for StepActor {
 }
 
 impl StepState {
-    /// Version of the execution when its machine said that nothing is left to do.
-    pub(crate) fn finished_at(&self) -> Option<u64> {
-        self.claim.finished_at()
+    pub(crate) fn end(&self) -> RunEnd {
+        self.claim.end()
     }
 
     fn handle(&mut self, myself: &ActorRef<StepMessage>, message: StepMessage) {
@@ -219,6 +218,7 @@ impl StepState {
                 self.carry_out(myself, command, &mut events);
             }
         }
+        self.claim.seen(version_of(&self.machine.execution().metadata));
         let deadline = self.machine.next_deadline().map(|(at, _)| at);
         let actor = myself.clone();
         self.timer.arm(deadline, ticked, move |key| {
@@ -308,7 +308,7 @@ impl StepState {
             }
             StepCommand::Stop => {
                 self.context.release_all(uid);
-                self.claim.finish(version_of(&self.machine.execution().metadata));
+                self.claim.finish();
                 myself.stop(None);
             }
         }

@@ -9,7 +9,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::task::JoinSet;
 
 use crate::changes::Dirty;
-use crate::claims::Claim;
+use crate::claims::{Claim, RunEnd};
 use crate::context::Context;
 use crate::ports::{ActorKind, Subject, uid_of, version_of};
 use crate::restarts::Restarts;
@@ -187,10 +187,10 @@ impl Actor for WorkflowActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(cell, end, _) => {
-                let finished_at = end
+                let end = end
                     .and_then(|mut end| end.take::<StepState>().ok())
-                    .and_then(|step| step.finished_at());
-                state.step_ended(&myself, &cell, finished_at);
+                    .map(|step| step.end());
+                state.step_ended(&myself, &cell, end);
             }
             SupervisionEvent::ActorFailed(cell, error) => state.step_crashed(&myself, &cell, &error),
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
@@ -407,13 +407,13 @@ impl WorkflowState {
         }
     }
 
-    fn step_ended(&mut self, myself: &ActorRef<WorkflowMessage>, cell: &ActorCell, finished_at: Option<u64>) {
+    fn step_ended(&mut self, myself: &ActorRef<WorkflowMessage>, cell: &ActorCell, end: Option<RunEnd>) {
         let Some(uid) = self.by_actor.remove(&cell.get_id()) else {
             return;
         };
         self.steps.remove(&uid);
-        if let Some(version) = finished_at {
-            self.ended.insert(uid.clone(), version);
+        if let Some(end) = end.filter(|end| end.finished) {
+            self.ended.insert(uid.clone(), end.version);
         }
         if self.finished_at.is_some() {
             self.stop_when_alone(myself);

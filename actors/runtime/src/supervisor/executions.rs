@@ -4,9 +4,9 @@ use kubernaut_crds::{ExecutionPhase, KubernetesExecution, names};
 use kubernaut_machines::outcome::EventRecord;
 use ractor::{ActorProcessingErr, ActorRef};
 
-use super::{SupervisorState, is_finished};
+use super::SupervisorState;
 use crate::changes::Change;
-use crate::claims::Claim;
+use crate::claims::{Claim, RunEnd};
 use crate::ports::{ActorKind, Subject, controlling_workflow, uid_of, version_of};
 use crate::restarts::{MAX_RESTARTS, Restarts};
 use crate::step_actor::StepHandle;
@@ -82,6 +82,14 @@ impl SupervisorState {
             && let Some(workflow) = self.context.store.workflow(workflow)
             && self.is_workflow_alive(&workflow)
         {
+            if self
+                .ended_executions
+                .get(&uid)
+                .is_some_and(|end| version_of(&execution.metadata) >= end.version)
+            {
+                // The store has caught up; the workflow actor knows what has ended.
+                self.ended_executions.remove(&uid);
+            }
             self.look_at_workflow(uid_of(&workflow.metadata).to_owned()).await;
             return;
         }
@@ -121,14 +129,14 @@ impl SupervisorState {
         }
     }
 
-    pub(super) fn run_ended(&mut self, uid: String, number: u64, finished_at: Option<u64>) {
+    pub(super) fn run_ended(&mut self, uid: String, number: u64, end: RunEnd) {
         if self.runs.get(&uid).is_none_or(|run| run.number != number) {
             return;
         }
         self.runs.remove(&uid);
         self.context.withdraw(&uid);
-        if let Some(version) = finished_at {
-            self.finished_executions.insert(uid.clone(), version);
+        self.ended_executions.insert(uid.clone(), end);
+        if end.finished {
             self.troubles.remove(&uid);
         }
         match self.waiting_claims.remove(&uid) {
@@ -192,16 +200,21 @@ impl SupervisorState {
         let in_deletion = execution.metadata.deletion_timestamp.is_some()
             && finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER);
         let live = self.context.store.jobs_of(&uid).iter().any(|job| job.live);
-        if terminal && !in_deletion && !live {
-            self.finished_executions.remove(&uid);
+        let version = version_of(&execution.metadata);
+        let end = self.ended_executions.get(&uid).copied().unwrap_or_default();
+        if version < end.version {
+            // The store lags behind what was known: its next change is a poke.
             return;
         }
-        if is_finished(&self.finished_executions, &uid, &execution.metadata) {
-            // Its machine is done, the store lags behind; or a Job lives that the machine does not answer for.
+        if terminal && !in_deletion && !live {
+            self.ended_executions.remove(&uid);
+            return;
+        }
+        if end.finished && version == end.version {
+            // Its machine is done; a Job that lives on is none that it answers for.
             self.sweep_jobs_of(&uid);
             return;
         }
-        let version = version_of(&execution.metadata);
         if let Some(trouble) = self.troubles.get_mut(&uid) {
             if trouble.resting || trouble.given_up_at.is_some_and(|at| version <= at) {
                 return;
@@ -249,7 +262,7 @@ impl SupervisorState {
     }
 
     fn forget_execution(&mut self, uid: &str) {
-        self.finished_executions.remove(uid);
+        self.ended_executions.remove(uid);
         self.troubles.remove(uid);
         self.waiting_claims.remove(uid);
         self.context.release_all(uid);

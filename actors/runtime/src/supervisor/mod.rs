@@ -14,6 +14,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, Supervision
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::changes::{Change, Changes};
+use crate::claims::RunEnd;
 use crate::context::Context;
 use crate::ports::{uid_of, version_of};
 use crate::step_actor::StepHandle;
@@ -46,12 +47,8 @@ pub(crate) enum SupervisorMessage {
         number: u64,
         handle: StepHandle,
     },
-    /// A claim was given back. `finished_at`: the machine said that nothing is left to do for this version.
-    RunEnded {
-        uid: String,
-        number: u64,
-        finished_at: Option<u64>,
-    },
+    /// A claim was given back.
+    RunEnded { uid: String, number: u64, end: RunEnd },
     /// A pause is over: look at it again.
     Again(Change),
     /// A workflow's time to live is over and its deletion was tried.
@@ -115,7 +112,8 @@ pub(crate) struct SupervisorState {
     waiting_claims: HashMap<String, (String, ActorRef<WorkflowMessage>)>,
     /// Step actors that are the supervisor's own children.
     standalone_actors: HashMap<ActorId, String>,
-    finished_executions: HashMap<String, u64>,
+    /// What was known of executions when their actors ended: the store may lag behind.
+    ended_executions: HashMap<String, RunEnd>,
     troubles: HashMap<String, Trouble>,
 
     /// When terminal workflows are to be deleted.
@@ -153,7 +151,7 @@ impl Actor for Supervisor {
             next_claim: 0,
             waiting_claims: HashMap::new(),
             standalone_actors: HashMap::new(),
-            finished_executions: HashMap::new(),
+            ended_executions: HashMap::new(),
             troubles: HashMap::new(),
             expiries: BTreeSet::new(),
             expiry_of: HashMap::new(),
@@ -216,13 +214,7 @@ impl SupervisorState {
             SupervisorMessage::Again(change) => self.rested(change),
             SupervisorMessage::Claim { uid, workflow, actor } => self.claim(uid, workflow, actor),
             SupervisorMessage::Running { uid, number, handle } => self.running(&uid, number, handle),
-            SupervisorMessage::RunEnded {
-                uid,
-                number,
-                finished_at,
-            } => {
-                self.run_ended(uid, number, finished_at);
-            }
+            SupervisorMessage::RunEnded { uid, number, end } => self.run_ended(uid, number, end),
             SupervisorMessage::Expired { uid, deleted } => self.expired(&uid, deleted),
             SupervisorMessage::Swept { job, execution, done } => self.swept(&job, execution, done),
             SupervisorMessage::Tick(key) => {
