@@ -1,7 +1,26 @@
-//! One control plane for the tests that don't disturb each other: each works in namespaces of its own.
+//! A control plane with kubernaut installed as its manifests say, and the real binary running beside it with the
+//! rights of its own service account.
 
-use kubernaut_testbed::{ControlPlane, ControlPlaneOptions};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, ResourceExt};
+use kubernaut_crds::names;
+use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, PodScript};
 use tokio::sync::OnceCell;
+
+/// Who the controller is in the audit log.
+pub(crate) const CONTROLLER: &str = "system:serviceaccount:kubernaut-system:kubernaut-controller";
+
+/// From start to ready it takes a moment; a compiler next door can stretch it.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A control plane with the custom resources installed, and no controller.
 pub(crate) async fn api_server() -> &'static ControlPlane {
@@ -10,28 +29,302 @@ pub(crate) async fn api_server() -> &'static ControlPlane {
         let control_plane = ControlPlane::start(ControlPlaneOptions::default())
             .await
             .expect("a control plane");
-        install_crds(&control_plane).await;
+        install(&control_plane, &[]).await;
         control_plane
     })
     .await
 }
 
-/// Installs the custom resources and waits until they are served.
-pub(crate) async fn install_crds(control_plane: &ControlPlane) {
-    for crd in [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()] {
-        let name = crd.metadata.name.clone().expect("a name");
-        control_plane
-            .apply_yaml(&kubernaut_crds::manifest_yaml(&crd).expect("a manifest"))
-            .await
-            .expect("applied");
-        control_plane
-            .run_kubectl(&[
-                "wait",
-                "--for=condition=Established",
-                "--timeout=30s",
-                &format!("crd/{name}"),
-            ])
-            .await
-            .expect("established");
+/// The bed of the tests that don't disturb each other: each works in namespaces of its own, or on a node of its own.
+pub(crate) async fn bed() -> &'static Bed {
+    static BED: OnceCell<Bed> = OnceCell::const_new();
+    let options = BedOptions {
+        nodes: 5,
+        run_flags: &["--apply-manifest-kinds=ConfigMap"],
+        controller_flags: &["--cluster-name=production-cluster"],
+        ..BedOptions::default()
+    };
+    BED.get_or_init(async || Bed::start(options).await).await
+}
+
+/// How a [`Bed`] differs from the usual one.
+#[derive(Clone, Copy)]
+pub(crate) struct BedOptions {
+    pub(crate) nodes: usize,
+    /// Said to `kubernaut manifests` and to `kubernaut controller`.
+    pub(crate) run_flags: &'static [&'static str],
+    /// Said to `kubernaut controller` alone.
+    pub(crate) controller_flags: &'static [&'static str],
+    /// What becomes of pods.
+    pub(crate) script: fn(&Pod) -> Option<PodScript>,
+}
+
+impl Default for BedOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            run_flags: &[],
+            controller_flags: &[],
+            script: script_by_name,
+        }
     }
+}
+
+/// A step whose execution's name begins with one of these words has its pods treated so.
+fn script_by_name(pod: &Pod) -> Option<PodScript> {
+    let execution = pod.labels().get(names::LABEL_EXECUTION_NAME)?;
+    let exit = |message: &str| PodScript::Exit {
+        code: 1,
+        message: message.to_owned(),
+    };
+    match execution.split('-').next()? {
+        "hang" => Some(PodScript::Hang),
+        "fails" => Some(exit("error: told to fail")),
+        "invalid" => Some(exit("Error from server (BadRequest): told to fail")),
+        "slow" => Some(PodScript::RunAfter(Duration::from_secs(3))),
+        _ => None,
+    }
+}
+
+/// A control plane, fake nodes and a running controller. Dropped, all of it ends.
+pub(crate) struct Bed {
+    // Ends first, then the kubelet, then what they talk to.
+    controller: Mutex<Option<Controller>>,
+    pub(crate) kubelet: FakeKubelet,
+    pub(crate) control_plane: ControlPlane,
+    kubeconfig: PathBuf,
+    flags: Vec<&'static str>,
+}
+
+impl Bed {
+    pub(crate) async fn start(options: BedOptions) -> Self {
+        let control_plane = ControlPlane::start(ControlPlaneOptions {
+            audit_log: true,
+            ..ControlPlaneOptions::default()
+        })
+        .await
+        .expect("a control plane");
+        let kubelet_options = FakeKubeletOptions {
+            nodes: options.nodes,
+            ..FakeKubeletOptions::default()
+        };
+        let kubelet = FakeKubelet::start(&control_plane, kubelet_options.with_script(options.script))
+            .await
+            .expect("a fake kubelet");
+        install(&control_plane, options.run_flags).await;
+        let kubeconfig = control_plane
+            .kubeconfig_for_service_account("kubernaut-system", "kubernaut-controller", None)
+            .await
+            .expect("a token for the controller");
+        let bed = Self {
+            controller: Mutex::default(),
+            kubelet,
+            control_plane,
+            kubeconfig,
+            flags: [options.run_flags, options.controller_flags].concat(),
+        };
+        bed.start_controller().await;
+        bed
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.control_plane.admin_client().await.expect("a client")
+    }
+
+    /// Starts the controller, and returns when it says that it is ready.
+    pub(crate) async fn start_controller(&self) {
+        let port = self.spawn_controller();
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while !is_ready(port).await {
+            assert!(
+                Instant::now() < deadline,
+                "the controller is not ready:\n{}",
+                self.log_about("")
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts the controller, and waits for nothing. Returns the port of its probes.
+    pub(crate) fn spawn_controller(&self) -> u16 {
+        let port = unused_port();
+        let mut controller = self.controller.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(controller.is_none(), "one controller at a time");
+        *controller = Some(Controller::start(
+            &self.kubeconfig,
+            port,
+            &self.flags,
+            &self.log_file(),
+        ));
+        port
+    }
+
+    /// Kills the controller with SIGKILL, and returns when it is gone.
+    pub(crate) fn kill_controller(&self) {
+        drop(
+            self.controller
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+
+    pub(crate) fn controller_pid(&self) -> u32 {
+        let controller = self.controller.lock().unwrap_or_else(PoisonError::into_inner);
+        controller.as_ref().expect("a controller").pid
+    }
+
+    /// The last lines of the controller's log that speak of something, for the message of a failed test.
+    pub(crate) fn log_about(&self, what: &str) -> String {
+        let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        let mut lines: Vec<_> = log
+            .lines()
+            .rev()
+            .filter(|line| line.contains(what))
+            .take(40)
+            .collect();
+        lines.reverse();
+        lines.join("\n")
+    }
+
+    /// Every answered request so far.
+    pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(self.control_plane.audit_log()).expect("an audit log");
+        // The last line may be half written.
+        log.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.control_plane.state_dir().join("controller.log")
+    }
+}
+
+/// Installs what `kubernaut manifests` prints, and waits until the custom resources are served.
+async fn install(control_plane: &ControlPlane, flags: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+        .arg("manifests")
+        .args(flags)
+        .output()
+        .expect("kubernaut runs");
+    assert!(output.status.success(), "{output:?}");
+    let manifests = String::from_utf8(output.stdout).expect("text");
+    control_plane
+        .apply_yaml(&manifests)
+        .await
+        .expect("the manifests are accepted");
+    for name in [
+        "workflowexecutions.workflow.kubernaut.io",
+        "kubernetesexecutions.kubernetesexecution.kubernaut.io",
+    ] {
+        established(control_plane, name).await;
+    }
+}
+
+/// Waits until a custom resource is served.
+pub(crate) async fn established(control_plane: &ControlPlane, crd: &str) {
+    control_plane
+        .run_kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            &format!("crd/{crd}"),
+        ])
+        .await
+        .expect("established");
+}
+
+/// The binary as a process, which ends when this value or the test's process does, however hard.
+struct Controller {
+    pid: u32,
+    stop: Option<mpsc::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Controller {
+    fn start(kubeconfig: &Path, port: u16, flags: &[&str], log: &Path) -> Self {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
+        let mut command = controller_command(kubeconfig, port, flags, log);
+        let (started, pid) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel::<()>();
+        // The kernel ends it with the thread that started it: a thread of its own, not one of a test.
+        let keeper = std::thread::spawn(move || {
+            let mut child: Child = command.spawn().expect("kubernaut runs");
+            let _ = started.send(child.id());
+            // Nothing is ever sent: the other end is dropped.
+            let _ = stopped.recv();
+            let _ = child.kill();
+            let _ = child.wait();
+        });
+        Self {
+            pid: pid.recv().expect("a process"),
+            stop: Some(stop),
+            keeper: Some(keeper),
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
+fn controller_command(kubeconfig: &Path, port: u16, flags: &[&str], log: File) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "--",
+        env!("CARGO_BIN_EXE_kubernaut"),
+        "controller",
+    ]);
+    command.arg("--kubeconfig").arg(kubeconfig);
+    command.args([format!("--http-address=127.0.0.1:{port}")]);
+    command.args(["--log-format=json"]).args(flags);
+    // Settings come from here alone.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KUBERNAUT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("KUBECONFIG")
+        .env("RUST_BACKTRACE", "1")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log file"))
+        .stderr(log);
+    command
+}
+
+fn unused_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+async fn is_ready(port: u16) -> bool {
+    let ask = move || get(port, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"));
+    tokio::task::spawn_blocking(ask).await.unwrap_or(false)
+}
+
+/// What the controller's probes and metrics answer.
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: controller\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
 }

@@ -1,4 +1,7 @@
 //! What only a real kube-apiserver, controller manager and kubectl can show.
 
 mod bed;
+mod scene;
+
 mod crds;
+mod dataflow;

@@ -1,0 +1,8 @@
+//! WorkflowExecution -> KubernetesExecution -> Job, as the design document draws it.
+
+mod actions;
+mod deletion;
+mod design;
+mod nodes;
+mod outcomes;
+mod refusals;
