@@ -277,7 +277,9 @@ mod tests {
 
     #[test]
     fn a_monitoring_window_is_refused_until_it_is_supported() {
-        let error = parse(&["--monitoring-window=30s"]).expect_err("refused").to_string();
+        let error = parse(&["--monitoring-window=30s"])
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("not supported by this version"), "{error}");
     }
 

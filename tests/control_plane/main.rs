@@ -3,5 +3,8 @@
 mod bed;
 mod scene;
 
+mod crash;
 mod crds;
 mod dataflow;
+mod load;
+mod rights;

@@ -17,7 +17,8 @@ fn at_write(number: usize, fault: Fault) -> FaultFunction {
     Arc::new(move |request| {
         let ours = request.user.name == CONTROLLER;
         let writes = matches!(request.verb.as_str(), "create" | "update" | "patch" | "delete");
-        let counted = ours && writes && !["events", "subjectaccessreviews"].contains(&request.resource.as_str());
+        let counted =
+            ours && writes && !["events", "subjectaccessreviews"].contains(&request.resource.as_str());
         (counted && seen.fetch_add(1, Ordering::Relaxed) == number).then(|| fault.clone())
     })
 }
@@ -33,7 +34,11 @@ async fn survives(name: &str, fault: Fault) {
         assert_eq!(outcome, Some(Outcome::Success), "{what}");
         let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
         assert_eq!(jobs.len(), 2, "{what}");
-        assert_eq!(scene.metric("kubernaut_actor_restarts_total{kind=\"step\"}"), 0, "{what}");
+        assert_eq!(
+            scene.metric("kubernaut_actor_restarts_total{kind=\"step\"}"),
+            0,
+            "{what}"
+        );
     }
 }
 
@@ -62,7 +67,12 @@ async fn lost_watches_and_a_compacted_history_change_nothing() {
         scene.cluster.drop_watches();
         let status = scene.finished("w").await.status.unwrap();
         let outcome = status.workflow_result.map(|result| result.outcome);
-        assert_eq!(outcome, Some(Outcome::Success), "{moment} ms: {:?}", status.step_statuses);
+        assert_eq!(
+            outcome,
+            Some(Outcome::Success),
+            "{moment} ms: {:?}",
+            status.step_statuses
+        );
         let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
         assert_eq!(jobs.len(), 2);
     }

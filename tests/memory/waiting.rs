@@ -13,7 +13,10 @@ async fn jobs_in_time(scene: &Scene) -> Vec<(Timestamp, Timestamp)> {
     let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
     let span = |job: &k8s_openapi::api::batch::v1::Job| {
         let status = job.status.as_ref()?;
-        Some((job.metadata.creation_timestamp.as_ref()?.0, status.completion_time.as_ref()?.0))
+        Some((
+            job.metadata.creation_timestamp.as_ref()?.0,
+            status.completion_time.as_ref()?.0,
+        ))
     };
     let mut spans: Vec<_> = jobs.iter().filter_map(span).collect();
     spans.sort();
@@ -23,7 +26,9 @@ async fn jobs_in_time(scene: &Scene) -> Vec<(Timestamp, Timestamp)> {
 fn slow_pods(scene: &Scene) {
     scene.cluster.script_pods(Arc::new(|pod| {
         let ours = pod["metadata"]["namespace"] == "kubernaut-executor";
-        ours.then(|| PodScript::Run { after: Duration::from_secs(10) })
+        ours.then(|| PodScript::Run {
+            after: Duration::from_secs(10),
+        })
     }));
 }
 
@@ -40,7 +45,10 @@ async fn two_steps_on_one_target_run_one_after_the_other() {
     })
     .await;
     for name in ["a", "b", "c"] {
-        assert_eq!(scene.finished(name).await.status.unwrap().phase, Some(WorkflowPhase::Completed));
+        assert_eq!(
+            scene.finished(name).await.status.unwrap().phase,
+            Some(WorkflowPhase::Completed)
+        );
     }
     let spans = jobs_in_time(&scene).await;
     assert_eq!(spans.len(), 3);
@@ -53,12 +61,24 @@ async fn a_waiting_step_is_not_overtaken_after_a_restart() {
     let mut scene = Scene::new().await;
     slow_pods(&scene);
     scene.submit_execution(execution("first", "web-1")).await;
-    eventually("it runs", async || scene.remains().await.iter().any(|name| name.starts_with("pod"))).await;
+    eventually("it runs", async || {
+        scene.remains().await.iter().any(|name| name.starts_with("pod"))
+    })
+    .await;
     scene.submit_execution(execution("second", "web-1")).await;
     scene.stop().await;
     scene.start().await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(scene.jobs().list(&ListParams::default()).await.unwrap().items.len(), 1);
+    assert_eq!(
+        scene
+            .jobs()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
     scene.finished_execution("first").await;
     scene.finished_execution("second").await;
     let spans = jobs_in_time(&scene).await;
@@ -74,9 +94,15 @@ async fn no_more_jobs_run_than_there_are_places() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(scene.metric("kubernaut_job_slots{state=\"used\"}"), 2);
     assert_eq!(scene.metric("kubernaut_job_slots{state=\"waiting\"}"), 3);
-    assert_eq!(scene.finished("w").await.status.unwrap().phase, Some(WorkflowPhase::Completed));
+    assert_eq!(
+        scene.finished("w").await.status.unwrap().phase,
+        Some(WorkflowPhase::Completed)
+    );
     let spans = jobs_in_time(&scene).await;
     assert_eq!(spans.len(), 5);
-    assert!(spans.windows(3).all(|three| three[0].1 <= three[2].0), "{spans:?}");
+    assert!(
+        spans.windows(3).all(|three| three[0].1 <= three[2].0),
+        "{spans:?}"
+    );
     assert_eq!(scene.metric("kubernaut_job_slots{state=\"used\"}"), 0);
 }

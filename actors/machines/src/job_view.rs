@@ -287,7 +287,8 @@ mod tests {
     }
 
     fn running_pod() -> Pod {
-        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true});
+        let owner =
+            json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true});
         let metadata = json!({"name": "j-1", "ownerReferences": [owner]});
         serde_json::from_value(json!({"metadata": metadata, "status": {"phase": "Running"}})).unwrap()
     }

@@ -1,0 +1,116 @@
+//! A controller that is killed at any moment loses nothing and repeats nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kubernaut_testbed::PodScript;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, BedOptions, CONTROLLER};
+use crate::scene::{CONFIG_MAP, Scene, step};
+
+const WORKFLOWS: usize = 10;
+const STEPS: i64 = 4;
+const KILLS: usize = 20;
+
+/// Slow enough that the kills meet work under way.
+fn slowly(_: &Pod) -> Option<PodScript> {
+    Some(PodScript::RunAfter(Duration::from_millis(1500)))
+}
+
+/// A chain of steps, each of which sets a key of one ConfigMap.
+pub(crate) fn chain(namespace: &str, name: &str, steps: i64) -> Value {
+    let step = |number: i64| {
+        let update = json!({"updateConfigMap": {"namespace": namespace, "name": name,
+                            "dataUpdates": {format!("key-{number}"): format!("value-{number}")}}});
+        let before: Vec<i64> = (1..number).next_back().into_iter().collect();
+        step(number, "update-configmap", update, json!({"dependsOn": before}))
+    };
+    (1..=steps).map(step).collect()
+}
+
+/// Names of the Jobs that the API server let the controller make, in order.
+pub(crate) fn jobs_made(audit: &[Value]) -> Vec<String> {
+    audit
+        .iter()
+        .filter(|entry| entry["user"]["username"] == CONTROLLER && entry["verb"] == "create")
+        .filter(|entry| entry["objectRef"]["resource"] == "jobs" && entry["responseStatus"]["code"] == 201)
+        .filter_map(|entry| entry["objectRef"]["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Answers of 403: rights that the controller's role lacks.
+pub(crate) fn forbidden(audit: &[Value]) -> Vec<String> {
+    audit
+        .iter()
+        .filter(|entry| entry["user"]["username"] == CONTROLLER && entry["responseStatus"]["code"] == 403)
+        .map(|entry| format!("{} {}", entry["verb"], entry["requestURI"]))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_controller_killed_at_twenty_random_moments_loses_nothing_and_repeats_nothing() {
+    let options = BedOptions {
+        script: slowly,
+        ..BedOptions::default()
+    };
+    let bed = Bed::start(options).await;
+    let scene = Scene::new(&bed, "crash").await;
+    let names: Vec<String> = (0..WORKFLOWS).map(|n| format!("flow-{n}")).collect();
+    for name in &names {
+        scene.config_map(name, json!({})).await;
+    }
+    for name in &names {
+        scene.start(name, chain("crash", name, STEPS), json!({})).await;
+    }
+
+    let seed = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .expect("a time")
+        .subsec_nanos();
+    println!("seed {seed}");
+    let mut random = u64::from(seed);
+    let mut unfinished = 0;
+    for _ in 0..KILLS {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        tokio::time::sleep(Duration::from_millis(50 + (random >> 33) % 900)).await;
+        bed.kill_controller();
+        let last = scene.workflow(names.last().expect("a name")).await;
+        unfinished += usize::from(last["status"]["phase"] != "completed");
+        bed.spawn_controller();
+    }
+    for name in &names {
+        scene.succeeded(name).await;
+        let data = &scene.get(CONFIG_MAP, name).await["data"];
+        for number in 1..=STEPS {
+            assert_eq!(data[format!("key-{number}")], format!("value-{number}"), "{name}");
+            let execution = scene.execution(&format!("{name}-step-{number}")).await;
+            assert_eq!(
+                execution["status"]["attempts"].as_array().map(Vec::len),
+                Some(1),
+                "{execution}"
+            );
+        }
+    }
+    assert!(
+        unfinished >= KILLS / 2,
+        "only {unfinished} of the kills met work under way"
+    );
+
+    let audit = bed.audit();
+    let made = jobs_made(&audit);
+    let distinct: BTreeSet<&String> = made.iter().collect();
+    assert_eq!(distinct.len(), made.len(), "a Job was made twice: {made:?}");
+    assert_eq!(made.len(), WORKFLOWS * usize::try_from(STEPS).expect("few"));
+    let runs = bed.kubelet.runs();
+    let pods: BTreeSet<&String> = runs.iter().map(|run| &run.pod_uid).collect();
+    assert_eq!(
+        (runs.len(), pods.len()),
+        (made.len(), made.len()),
+        "kubectl ran once for each Job"
+    );
+    assert_eq!(forbidden(&audit), Vec::<String>::new());
+}
