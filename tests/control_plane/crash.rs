@@ -15,6 +15,7 @@ const STEPS: i64 = 4;
 const KILLS: usize = 20;
 
 /// Slow enough that the kills meet work under way.
+#[expect(clippy::unnecessary_wraps, reason = "the form that a bed takes")]
 fn slowly(_: &Pod) -> Option<PodScript> {
     Some(PodScript::RunAfter(Duration::from_millis(1500)))
 }

@@ -1,5 +1,8 @@
 //! What only a real kube-apiserver, controller manager and kubectl can show.
 
+// Objects are made in place, and what is not expected here is a failed test.
+#![allow(clippy::needless_pass_by_value, clippy::wildcard_enum_match_arm)]
+
 mod bed;
 mod scene;
 

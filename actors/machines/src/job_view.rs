@@ -281,6 +281,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "objects are made in place")]
     fn job(conditions: Value) -> Job {
         let status = json!({"conditions": conditions});
         serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}, "status": status})).unwrap()
