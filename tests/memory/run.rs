@@ -345,3 +345,102 @@ fn bad_base64_is_refused_without_showing_the_value() {
     assert!(errors.contains("dataUpdates"), "{errors}");
     assert!(!errors.contains("hunter2"), "the value is shown: {errors}");
 }
+
+/// The design document's own example, step 2 of payment-api-workflow, in the embedded cluster. The same is shown on a
+/// real control plane.
+#[test]
+fn the_example_of_the_design_gives_the_execution_that_the_design_shows() {
+    let input = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: payment-api, namespace: production}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: payment-api}}
+  template:
+    metadata: {labels: {app: payment-api}}
+    spec: {containers: [{name: api, image: payment-api:1}]}
+---
+apiVersion: workflow.kubernaut.io/v1
+kind: WorkflowExecution
+metadata: {name: payment-api-workflow, namespace: production}
+spec:
+  workflowDefinition:
+    name: payment-api
+    version: v1
+    steps:
+    - stepNumber: 1
+      name: restart
+      action: restart-deployment
+      parameters:
+        restartDeployment: {deployment: payment-api, namespace: production}
+    - stepNumber: 2
+      name: scale-deployment
+      action: scale-deployment
+      targetCluster: production-cluster
+      parameters:
+        scaleDeployment: {deployment: payment-api, namespace: production, replicas: 5}
+      criticalStep: false
+      maxRetries: 3
+      timeout: 5m
+      dependsOn: [1]
+";
+    let output = run(
+        &["-", "--cluster-name", "production-cluster", "--output", "json"],
+        input,
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let items = list["items"].as_array().expect("items");
+    let find = |kind: &str, name: &str| {
+        items
+            .iter()
+            .find(|item| item["kind"] == kind && item["metadata"]["name"] == name)
+            .expect(name)
+    };
+    let workflow = find("WorkflowExecution", "payment-api-workflow");
+    let uid = &workflow["metadata"]["uid"];
+    let execution = find("KubernetesExecution", "payment-api-workflow-step-2");
+    assert_eq!(execution["apiVersion"], "kubernetesexecution.kubernaut.io/v1");
+    assert_eq!(execution["metadata"]["namespace"], "production");
+    let mut owner = execution["metadata"]["ownerReferences"][0].clone();
+    // Not in the design's YAML: an addition.
+    owner
+        .as_object_mut()
+        .expect("an owner")
+        .remove("blockOwnerDeletion");
+    let wanted = serde_json::json!({"apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
+        "name": "payment-api-workflow", "uid": uid, "controller": true});
+    assert_eq!(owner, wanted);
+    let mut spec = execution["spec"].clone();
+    spec.as_object_mut().expect("a spec").remove("serviceAccountName");
+    let wanted = serde_json::json!({
+        "workflowExecutionRef": {"name": "payment-api-workflow", "namespace": "production", "uid": uid},
+        "stepNumber": 2,
+        "action": "scale-deployment",
+        "parameters": {"scaleDeployment": {"deployment": "payment-api", "namespace": "production", "replicas": 5}},
+        "targetCluster": "production-cluster",
+        "maxRetries": 3,
+        "timeout": "5m",
+        "approvalReceived": true,
+    });
+    assert_eq!(spec, wanted);
+    let transitions = execution["status"]["phaseTransitions"]
+        .as_array()
+        .expect("transitions");
+    let phases: Vec<&str> = transitions
+        .iter()
+        .filter_map(|transition| transition["phase"].as_str())
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            "validating",
+            "validated",
+            "executing",
+            "rollback_ready",
+            "completed"
+        ]
+    );
+    assert_eq!(find("Deployment", "payment-api")["spec"]["replicas"], 5);
+}

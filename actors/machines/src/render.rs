@@ -482,3 +482,6 @@ fn undo_call(undo: &kubernaut_crds::Undo, files: &mut Vec<(String, String)>) -> 
         "--filename=/payload/options.json".to_owned(),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+use kubernaut_crds::{KubernetesExecution, MicroTime};
+
+use super::*;
+
+fn rendered(parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
+    let execution: KubernetesExecution = serde_json::from_value(json!({
+        "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
+        "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1",
+                     "labels": {"kubernaut.io/workflow": "fix"},
+                     "annotations": {"kubernaut.io/correlation-id": "alert-7"}},
+        "spec": {"action": "any", "parameters": parameters}
+    }))
+    .expect("an execution");
+    let start = Timestamp::from_second(1_800_000_000).expect("a time");
+    let mut record = Attempt {
+        attempt: 1,
+        job_name: job_name("fix-step-1", "uid-1", 1),
+        job_hash: String::new(),
+        target_generation: None,
+        start_time: MicroTime(start),
+        deadline: MicroTime(start + jiff::SignedDuration::from_millis(59_500)),
+        pods: Vec::new(),
+        restarted_at: None,
+        end_time: None,
+        outcome: None,
+        error_type: None,
+        message: None,
+    };
+    attempt(&mut record);
+    let action = Action::try_from(execution.spec.parameters.clone()).expect("one member");
+    render(&execution, &action, &record, &Settings::default()).expect("a Job")
+}
+
+/// The account, the arguments of the last container, and the payloads by annotation.
+fn essence(parameters: &Value) -> (String, Vec<String>, Vec<String>) {
+    let pods = vec![
+        kubernaut_crds::PodRef {
+            name: "web-1".into(),
+            uid: "u1".into(),
+            controller: None,
+        },
+        kubernaut_crds::PodRef {
+            name: "web-2".into(),
+            uid: "u2".into(),
+            controller: None,
+        },
+    ];
+    let rendered = rendered(parameters, |attempt| attempt.pods = pods);
+    let template = rendered.job.spec.expect("a spec").template;
+    let pod = template.spec.expect("a pod");
+    let annotations = template
+        .metadata
+        .and_then(|metadata| metadata.annotations)
+        .unwrap_or_default();
+    let payloads = annotations
+        .into_iter()
+        .filter(|(key, _)| key.starts_with(names::ANNOTATION_PAYLOAD));
+    let arguments = pod.containers[0].args.clone().expect("arguments");
+    (
+        pod.service_account_name.expect("an account"),
+        arguments,
+        payloads.map(|(_, payload)| payload).collect(),
+    )
+}
+
+#[test]
+fn each_action_has_the_accounts_and_arguments_of_the_table() {
+    let cases = [
+        (
+            json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 3}}),
+            "scale-deployment-sa",
+            "scale deployment/b --namespace=a --replicas=3",
+        ),
+        (
+            json!({"deletePod": {"namespace": "a", "pod": "web-1", "gracePeriodSeconds": 5}}),
+            "delete-pod-sa",
+            "delete --raw=/api/v1/namespaces/a/pods/web-1 --filename=/payload/options.json",
+        ),
+        (
+            json!({"deletePod": {"namespace": "a", "labelSelector": "app=web"}}),
+            "delete-pod-sa",
+            "create --raw=/api/v1/namespaces/a/pods/web-2/eviction --filename=/payload/eviction-1.json",
+        ),
+        (
+            json!({"patchDeployment": {"namespace": "a", "deployment": "b", "patchType": "merge", "patch": "{}"}}),
+            "patch-deployment-sa",
+            "patch deployment/b --namespace=a --type=merge --patch-file=/payload/patch.json",
+        ),
+        (json!({"cordonNode": {"node": "n"}}), "cordon-node-sa", "cordon n"),
+        (
+            json!({"uncordonNode": {"node": "n"}}),
+            "uncordon-node-sa",
+            "uncordon n",
+        ),
+        (
+            json!({"drainNode": {"node": "n", "gracePeriodSeconds": 30, "ignoreDaemonSets": true}}),
+            "drain-node-sa",
+            "drain n --grace-period=30 --ignore-daemonsets=true --delete-emptydir-data=false --force=false \
+             --timeout=45s --pod-selector=!kubernaut.io/execution-uid",
+        ),
+        (
+            json!({"updateConfigMap": {"namespace": "a", "configMap": "b", "data": {"k": "v"}}}),
+            "update-configmap-sa",
+            "patch configmap/b --namespace=a --type=merge --patch-file=/payload/patch.json",
+        ),
+        (
+            json!({"updateSecret": {"namespace": "a", "secret": "b", "data": {"k": "dg=="}}}),
+            "update-secret-sa",
+            "patch secret/b --namespace=a --type=merge --patch-file=/payload/patch.json",
+        ),
+        (
+            json!({"applyManifest": {"manifest": "kind: X"}}),
+            "apply-manifest-sa",
+            "apply --server-side --field-manager=kubernaut --filename=/payload/manifest.yaml",
+        ),
+    ];
+    for (parameters, account, arguments) in cases {
+        let (found, argv, _) = essence(&parameters);
+        // 60 s are left: kubectl gives up 15 s before the Job controller would delete its pod and its message.
+        assert_eq!(
+            (found.as_str(), argv.join(" ")),
+            (account, format!("{arguments} --request-timeout=45s"))
+        );
+    }
+}
+
+#[test]
+fn a_restart_writes_who_restarted_and_when() {
+    let parameters = json!({"rolloutRestart": {"namespace": "a", "deployment": "b"}});
+    let rendered = rendered(&parameters, |attempt| {
+        attempt.restarted_at = Some("2026-01-01T00:00:00Z".into())
+    });
+    let job = serde_json::to_string(&rendered.job).expect("JSON");
+    assert!(
+        job.contains(r#"\"kubernaut.io/restarted-by\":\"uid-1\""#),
+        "{job}"
+    );
+    assert!(
+        job.contains(r#"\"kubectl.kubernetes.io/restartedAt\":\"2026-01-01T00:00:00Z\""#),
+        "{job}"
+    );
+}
+
+#[test]
+fn pods_are_deleted_by_uid_so_that_a_replacement_of_the_same_name_is_never_hit() {
+    let (_, _, payloads) = essence(&json!({"deletePod": {"namespace": "a", "labelSelector": "app=web"}}));
+    assert!(
+        payloads.len() == 2 && payloads[0].contains(r#""uid":"u1""#) && payloads[1].contains(r#""uid":"u2""#)
+    );
+    let (_, _, payloads) = essence(&json!({"deletePod": {"namespace": "a", "pod": "web-1"}}));
+    assert!(
+        payloads.len() == 1 && payloads[0].contains(r#""preconditions":{"uid":"u1"}"#),
+        "{payloads:?}"
+    );
+}
+
+#[test]
+fn a_json_patch_first_tests_the_generation_that_was_read() {
+    let parameters =
+        json!({"patchDeployment": {"namespace": "a", "deployment": "b", "patchType": "json", "patch": "[]"}});
+    let rendered = rendered(&parameters, |attempt| attempt.target_generation = Some(7));
+    let job = serde_json::to_string(&rendered.job).expect("JSON");
+    assert!(
+        job.contains(r#"\"path\":\"/metadata/generation\""#) && job.contains(r#"\"value\":7"#),
+        "{job}"
+    );
+}
+
+#[test]
+fn values_of_a_secret_stand_in_a_secret_alone() {
+    let parameters =
+        json!({"updateSecret": {"namespace": "a", "secret": "b", "data": {"k": "aHVudGVyMg=="}}});
+    let rendered = rendered(&parameters, |_| {});
+    assert!(
+        !serde_json::to_string(&rendered.job)
+            .expect("JSON")
+            .contains("aHVudGVyMg")
+    );
+    let secret = rendered.secret.expect("a Secret");
+    assert_eq!(secret.metadata.name, rendered.job.metadata.name);
+    assert_eq!(secret.metadata.labels, rendered.job.metadata.labels);
+}
+
+#[test]
+fn the_hash_is_that_of_the_record_and_of_nothing_else() {
+    let parameters = json!({"cordonNode": {"node": "n"}});
+    let first = rendered(&parameters, |_| {});
+    assert_eq!(
+        first,
+        rendered(&parameters, |attempt| attempt.job_hash = first.hash.clone())
+    );
+    let other = rendered(&parameters, |attempt| attempt.attempt = 2);
+    assert_ne!(first.hash, other.hash);
+    let annotations = first.job.metadata.annotations.expect("annotations");
+    assert_eq!(annotations[names::ANNOTATION_JOB_HASH], first.hash);
+}
+
+#[test]
+fn a_payload_that_can_not_travel_is_refused() {
+    let execution = KubernetesExecution::new(
+        "x",
+        serde_json::from_value(json!({
+        "action": "apply-manifest", "parameters": {"cordonNode": {"node": "n"}}}))
+        .expect("a spec"),
+    );
+    let action = Action::ApplyManifest(kubernaut_crds::ApplyManifest {
+        manifest: "x".repeat(PAYLOAD_MAX + 1),
+    });
+    let start = MicroTime(Timestamp::UNIX_EPOCH);
+    let record = serde_json::from_value(json!({"attempt": 1, "jobName": "j", "jobHash": "",
+        "startTime": start, "deadline": start}))
+    .expect("an attempt");
+    let refused = render(&execution, &action, &record, &Settings::default());
+    assert_eq!(refused, Err(RenderError::PayloadTooLarge(PAYLOAD_MAX + 1)));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_name_makes_a_valid_name_of_a_job(name in "[a-z0-9]([-a-z0-9.]{0,250}[a-z0-9])?", attempt in 0..20_i32) {
+        let job = job_name(&name, "uid", attempt);
+        proptest::prop_assert!(job.len() <= 63, "{job}");
+        proptest::prop_assert!(job.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+        proptest::prop_assert!(!job.starts_with('-') && !job.ends_with('-'));
+    }
+}
