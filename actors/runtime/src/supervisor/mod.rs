@@ -332,6 +332,3 @@ fn is_finished(
         .get(uid)
         .is_some_and(|version| version_of(metadata) <= *version)
 }
-
-#[cfg(test)]
-mod tests;
