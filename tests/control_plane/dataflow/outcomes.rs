@@ -118,7 +118,12 @@ async fn a_failed_critical_step_starts_nothing_more_and_lets_finish_what_runs() 
         let ended = scene.ended(name).await;
         let status = &ended["status"];
         assert_eq!(status["phase"], "failed", "{}", pretty(status));
-        assert_eq!(steps_of(&ended), ["completed", "failed", "skipped"]);
+        assert_eq!(
+            steps_of(&ended),
+            ["completed", "failed", "skipped"],
+            "{}",
+            pretty(&status["stepStatuses"])
+        );
         assert_eq!(
             (&status["failedStep"], &status["failedAction"]),
             (&json!(2), &json!("update-configmap"))

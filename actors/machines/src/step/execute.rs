@@ -201,7 +201,12 @@ impl StepMachine {
 
     /// The store's view; where the store has not caught up, what a create or a live read gave.
     pub(super) fn view_of(&self, attempt: &Attempt) -> Option<&JobView> {
-        self.jobs.get(&attempt.job_name).or(self
+        // Pods and Jobs come by two watches: a pod may be seen before its Job. That is no Job yet, nor a stranger.
+        let stored = self
+            .jobs
+            .get(&attempt.job_name)
+            .filter(|view| !view.uid.is_empty());
+        stored.or(self
             .job
             .found
             .as_ref()
@@ -228,6 +233,10 @@ impl StepMachine {
         }
         if !self.job.absent {
             return self.find_job(attempt, out);
+        }
+        if self.jobs.get(&attempt.job_name).is_some_and(|view| view.live) {
+            // The Job is gone, a pod of it is not: what it does is not over.
+            return self.wait_until(later(now, UNREACHABLE_AFTER), "a pod whose Job is gone");
         }
         if let Some(failure) = self.abandon.clone() {
             self.ended = Some(Ended::Failure(failure));

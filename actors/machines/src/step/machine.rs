@@ -272,7 +272,10 @@ impl StepMachine {
     fn observe_jobs(&mut self, views: Vec<JobView>) {
         self.jobs = views.into_iter().map(|view| (view.name.clone(), view)).collect();
         if let Some(attempt) = self.draft.attempts.last()
-            && self.jobs.contains_key(&attempt.job_name)
+            && self
+                .jobs
+                .get(&attempt.job_name)
+                .is_some_and(|view| !view.uid.is_empty())
         {
             self.job.store_had = true;
             self.job.found = None;

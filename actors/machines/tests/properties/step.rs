@@ -524,3 +524,46 @@ fn the_timeout_is_one_budget_for_all_attempts() {
     assert_eq!(status.error_type, Some(kubernaut_crds::ErrorType::Timeout));
     assert_eq!(world.made.len(), 2);
 }
+
+#[test]
+fn a_pod_that_is_seen_before_its_job_is_no_stranger() {
+    let mut world = World::new(0, vec![]);
+    let (mut machine, mut commands) = start(&world);
+    for _ in 0..200 {
+        let mut next = Vec::new();
+        for command in std::mem::take(&mut commands) {
+            match command {
+                StepCommand::Api { id, command } => {
+                    let result = world.call(command);
+                    // The watch of pods is ahead of the watch of Jobs.
+                    world.run_pods();
+                    let pods_alone = world.jobs.iter().filter_map(|(name, (_, pod))| {
+                        let mut pod = pod.clone()?;
+                        pod.status = None;
+                        view(name, None, &[pod])
+                    });
+                    let early = StepEvent::JobsObserved(pods_alone.collect());
+                    next.extend(machine.on_event(world.now, early));
+                    next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
+                }
+                StepCommand::AcquireLock { .. } => {
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted));
+                }
+                StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
+                _ => {}
+            }
+        }
+        if next.is_empty() {
+            next = machine.on_event(world.now, StepEvent::JobsObserved(world.views()));
+        }
+        commands = next;
+    }
+    let status = world.execution.status.expect("a status");
+    assert_eq!(
+        status.phase,
+        Some(ExecutionPhase::Completed),
+        "{:?}",
+        status.message
+    );
+    assert_eq!(world.made.len(), 1);
+}
