@@ -128,7 +128,7 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
 fn a_restart_writes_who_restarted_and_when() {
     let parameters = json!({"rolloutRestart": {"namespace": "a", "deployment": "b"}});
     let rendered = rendered(&parameters, |attempt| {
-        attempt.restarted_at = Some("2026-01-01T00:00:00Z".into())
+        attempt.restarted_at = Some("2026-01-01T00:00:00Z".into());
     });
     let job = serde_json::to_string(&rendered.job).expect("JSON");
     assert!(
