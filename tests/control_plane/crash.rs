@@ -105,12 +105,14 @@ async fn a_controller_killed_at_twenty_random_moments_loses_nothing_and_repeats_
     let made = jobs_made(&audit);
     let distinct: BTreeSet<&String> = made.iter().collect();
     assert_eq!(distinct.len(), made.len(), "a Job was made twice: {made:?}");
-    assert_eq!(made.len(), WORKFLOWS * usize::try_from(STEPS).expect("few"));
+    // A create that was cut off by a kill may be there without an answer of 201: the Jobs themselves are counted.
+    let total = WORKFLOWS * usize::try_from(STEPS).expect("few");
+    assert_eq!(scene.jobs().await.len(), total, "one Job for each step");
     let runs = bed.kubelet.runs();
     let pods: BTreeSet<&String> = runs.iter().map(|run| &run.pod_uid).collect();
     assert_eq!(
         (runs.len(), pods.len()),
-        (made.len(), made.len()),
+        (total, total),
         "kubectl ran once for each Job"
     );
     assert_eq!(forbidden(&audit), Vec::<String>::new());
