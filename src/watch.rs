@@ -1,6 +1,7 @@
 //! What the cluster looks like: four watches, one store, and a poke for each change. No decisions, no writes but a
 //! warning on an object that can't be read.
 
+mod guard;
 mod store;
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,7 +12,6 @@ use futures::TryStreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::http::Readiness;
 use crate::telemetry::Telemetry;
+use guard::Guard;
 use store::Kept;
 pub use store::Store;
 
@@ -93,7 +94,7 @@ pub fn start(
     (store, tasks)
 }
 
-fn in_namespace<K>(client: &Client, namespace: &str) -> Api<DeserializeGuard<K>>
+fn in_namespace<K>(client: &Client, namespace: &str) -> Api<Guard<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
@@ -101,7 +102,7 @@ where
 }
 
 /// Follows one kind for ever: lists, watches, and begins again when the watch is lost.
-async fn follow<K>(api: Api<DeserializeGuard<K>>, config: watcher::Config, scene: Scene)
+async fn follow<K>(api: Api<Guard<K>>, config: watcher::Config, scene: Scene)
 where
     K: Kept + Clone + Debug + DeserializeOwned,
 {
@@ -144,7 +145,7 @@ struct Follower<K> {
 }
 
 impl<K: Kept> Follower<K> {
-    fn take(&mut self, event: Event<DeserializeGuard<K>>) {
+    fn take(&mut self, event: Event<Guard<K>>) {
         match event {
             Event::Init => self.listed = Some((BTreeSet::new(), Vec::new())),
             Event::InitApply(object) => {
@@ -187,7 +188,7 @@ impl<K: Kept> Follower<K> {
     }
 
     /// The object, or a warning on it, once for each of its versions.
-    fn readable(&mut self, object: DeserializeGuard<K>) -> Option<K> {
+    fn readable(&mut self, object: Guard<K>) -> Option<K> {
         let invalid = match object.0 {
             Ok(mut object) => {
                 object.slim();

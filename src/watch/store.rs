@@ -260,11 +260,7 @@ impl<K> Table<K> {
 impl Tables {
     /// Jobs of an execution by name, and pods whose Job is gone.
     fn views(&self, execution_uid: &str) -> BTreeMap<String, JobView> {
-        let pods: Vec<Pod> = self
-            .pods
-            .of_owner(execution_uid)
-            .map(|pod| Pod::clone(pod))
-            .collect();
+        let pods: Vec<&Pod> = self.pods.of_owner(execution_uid).map(|pod| &**pod).collect();
         let jobs: BTreeMap<&str, &Job> = self
             .jobs
             .of_owner(execution_uid)
@@ -273,11 +269,11 @@ impl Tables {
         let job_names: BTreeSet<&str> = jobs
             .keys()
             .copied()
-            .chain(pods.iter().filter_map(|pod| job_of(pod)))
+            .chain(pods.iter().copied().filter_map(job_of))
             .collect();
         job_names
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), view(name, jobs.get(name).copied(), &pods)?)))
+            .filter_map(|name| Some((name.to_owned(), view(name, jobs.get(name).copied(), pods.iter().copied())?)))
             .collect()
     }
 

@@ -203,7 +203,7 @@ impl Bed {
 
 /// Installs what `kubernaut manifests` prints, and waits until the custom resources are served.
 async fn install(control_plane: &ControlPlane, flags: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+    let output = Command::new(kubernaut())
         .arg("manifests")
         .args(flags)
         .output()
@@ -278,15 +278,16 @@ impl Drop for Controller {
     }
 }
 
+/// The program under test: `KUBERNAUT_BINARY` names another build of it, a release build to be measured, say.
+fn kubernaut() -> PathBuf {
+    let other = std::env::var_os("KUBERNAUT_BINARY").map(PathBuf::from);
+    other.unwrap_or_else(|| env!("CARGO_BIN_EXE_kubernaut").into())
+}
+
 fn controller_command(kubeconfig: &Path, port: u16, flags: &[&str], log: File) -> Command {
     let mut command = Command::new("setpriv");
-    command.args([
-        "--pdeathsig",
-        "KILL",
-        "--",
-        env!("CARGO_BIN_EXE_kubernaut"),
-        "controller",
-    ]);
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command.arg(kubernaut()).arg("controller");
     command.arg("--kubeconfig").arg(kubeconfig);
     command.args([format!("--http-address=127.0.0.1:{port}")]);
     command.args(["--log-format=json"]).args(flags);

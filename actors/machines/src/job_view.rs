@@ -98,10 +98,14 @@ impl JobView {
 ///
 /// Pods count when the Job controls them by uid. Pods whose Job is gone make a view without a uid: they are live
 /// until they end.
-pub fn view(name: &str, job: Option<&Job>, pods: &[Pod]) -> Option<JobView> {
+pub fn view<'a>(
+    name: &str,
+    job: Option<&Job>,
+    pods: impl IntoIterator<Item = &'a Pod>,
+) -> Option<JobView> {
     let uid = job.and_then(|job| job.metadata.uid.clone());
     let own: Vec<&Pod> = pods
-        .iter()
+        .into_iter()
         .filter(|pod| {
             pod.metadata.owner_references.iter().flatten().any(|owner| {
                 owner.controller == Some(true)

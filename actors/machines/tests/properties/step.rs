@@ -98,7 +98,7 @@ impl World {
     fn views(&self) -> Vec<kubernaut_machines::job_view::JobView> {
         self.jobs
             .iter()
-            .filter_map(|(name, (job, pod))| view(name, Some(job), &pod.iter().cloned().collect::<Vec<_>>()))
+            .filter_map(|(name, (job, pod))| view(name, Some(job), pod))
             .collect()
     }
 
@@ -201,7 +201,7 @@ impl World {
                     self.jobs.insert(name.clone(), (job, None));
                 }
                 let (job, pod) = &self.jobs[&name];
-                let job = view(&name, Some(job), &pod.iter().cloned().collect::<Vec<_>>()).expect("a Job");
+                let job = view(&name, Some(job), pod).expect("a Job");
                 Ok(ApiOutcome::JobCreated {
                     job: Box::new(job),
                     fresh,
