@@ -473,3 +473,6 @@ fn previous(checked: &Checked, kind: &str, spec: &Value) -> RollbackInformation 
         },
     )
 }
+
+#[cfg(test)]
+mod tests;
