@@ -366,3 +366,6 @@ fn contains(object: &Value, applied: &Value) -> bool {
         (there, wanted) => there == wanted,
     }
 }
+
+#[cfg(test)]
+mod tests;
