@@ -152,8 +152,11 @@ pub fn postcondition(
             }
             let ready = object["status"]["readyReplicas"].as_i64().unwrap_or(0);
             let total = object["status"]["replicas"].as_i64().unwrap_or(0);
-            if !is_observed(object) || ready != wanted || total != wanted {
-                return not_yet(format!("{ready} of {wanted} replicas are ready"));
+            if !is_observed(object) {
+                return not_yet("the controller of the Deployment has not seen the change");
+            }
+            if ready != wanted || total != wanted {
+                return not_yet(format!("{ready} of {wanted} replicas are ready; {total} exist"));
             }
             holds(format!("replicas: {wanted}"))
         }
