@@ -281,6 +281,30 @@ fn what_gitops_manages_is_refused_for_every_action_unless_the_flag_allows_it() {
 }
 
 #[test]
+fn a_pod_that_gitops_manages_is_refused_among_those_of_a_selector() {
+    let managed = with(
+        pod("web-b"),
+        "/metadata/annotations",
+        json!({"argocd.argoproj.io/tracking-id": "shop:/Pod:shop/web-b"}),
+    );
+    let objects = [pod("web-a"), managed];
+    let words = "pod/shop/web-b is managed by GitOps (argocd.argoproj.io/tracking-id)";
+    refused(
+        "restart-pods",
+        &pods_by_selector(),
+        &objects,
+        ErrorType::GitopsManaged,
+        words,
+    );
+    let allowing = Settings {
+        allow_gitops_managed: true,
+        ..settings()
+    };
+    let allowed = examined_with("restart-pods", &pods_by_selector(), &objects, &allowing);
+    assert_eq!(allowed.expect("allowed").pods.len(), 2);
+}
+
+#[test]
 fn marks_of_other_tools_are_no_gitops() {
     let labelled = with(
         deployment(),
