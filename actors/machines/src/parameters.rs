@@ -253,3 +253,6 @@ fn bad_selector(text: &str) -> Option<String> {
     let fine = !text.trim().is_empty() && text.chars().all(allowed) && balanced && requirements.all(good);
     (!fine).then(|| format!("{text:?} is not a label selector, such as app=web,tier!=cache"))
 }
+
+#[cfg(test)]
+mod tests;
