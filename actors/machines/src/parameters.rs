@@ -221,6 +221,9 @@ fn bad_manifest(text: &str, settings: &Settings) -> Option<String> {
     if let Some(problem) = bad_name(&manifest.namespace, NAMESPACE_MAX) {
         return Some(format!("manifest: metadata.namespace: {problem}"));
     }
+    if let Some(problem) = bad_name(&manifest.name, NAME_MAX) {
+        return Some(format!("manifest: metadata.name: {problem}"));
+    }
     if allowed_kind(&manifest.group, &manifest.kind, settings).is_none() {
         return Some(format!(
             "manifest: kind {} of {} may not be applied: --apply-manifest-kinds does not name it, or it never may be",

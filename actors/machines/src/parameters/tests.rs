@@ -511,6 +511,26 @@ fn a_manifest_is_one_document_of_a_kind_that_may_be_applied() {
 }
 
 #[test]
+fn names_in_a_manifest_are_names_too() {
+    let apply = |namespace: &str, name: &str| {
+        let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap",
+                              "metadata": {"namespace": namespace, "name": name}});
+        with("applyManifest", "manifest", &json!(manifest.to_string()))
+    };
+    assert_eq!(apply("shop", "flags.v1"), [""; 0]);
+    for bad in ["-n", "a/status", "../../secrets/keys", "a?watch=true", "A", "a b"] {
+        one_problem(
+            &apply(bad, "flags"),
+            &format!("metadata.namespace: {bad:?} is not a name"),
+        );
+        one_problem(
+            &apply("shop", bad),
+            &format!("metadata.name: {bad:?} is not a name"),
+        );
+    }
+}
+
+#[test]
 fn what_gives_rights_is_never_applied_whatever_the_flag_says() {
     for (api_version, kind) in [
         ("v1", "Secret"),
