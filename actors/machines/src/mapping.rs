@@ -98,7 +98,9 @@ pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
             data: update.data_updates,
         }),
         StepAction::UpdateSecret(update) => {
-            check_base64(&update.data_updates)?;
+            if let Some(key) = not_base64(&update.data_updates) {
+                return Err(MappingError::NotBase64(key.clone()));
+            }
             Action::UpdateSecret(UpdateSecret {
                 namespace: update.namespace,
                 secret: update.name,
@@ -156,16 +158,13 @@ fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingError> {
     Ok(i64::try_from(seconds).ok())
 }
 
-/// Every value must be strict base64; the error names the key, never the value.
-pub(crate) fn check_base64(data: &BTreeMap<String, Sensitive>) -> Result<(), MappingError> {
+/// The first key whose value is not strict base64. The value may well be the secret itself: nobody gets to see it.
+pub(crate) fn not_base64(data: &BTreeMap<String, Sensitive>) -> Option<&String> {
     let engine = base64::engine::general_purpose::STANDARD;
-    match data
+    let (key, _) = data
         .iter()
-        .find(|(_, value)| engine.decode(value.expose()).is_err())
-    {
-        Some((key, _)) => Err(MappingError::NotBase64(key.clone())),
-        None => Ok(()),
-    }
+        .find(|(_, value)| engine.decode(value.expose()).is_err())?;
+    Some(key)
 }
 
 /// The execution of a step: everything it needs, copied (the API's specification, 2).

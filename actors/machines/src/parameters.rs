@@ -11,7 +11,7 @@ use crate::actions::{
 };
 use crate::duration::parse_go;
 use crate::manifest_kinds::parse_manifest;
-use crate::mapping::check_base64;
+use crate::mapping::not_base64;
 
 /// Shortest timeout of a step.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -163,7 +163,10 @@ pub(crate) fn check_action(action: &Action, settings: &Settings) -> Vec<String> 
         Action::UpdateConfigMap(update) => problems.extend(bad_keys(update.data.keys())),
         Action::UpdateSecret(update) => {
             problems.extend(bad_keys(update.data.keys()));
-            problems.extend(check_base64(&update.data).err().map(|error| error.to_string()));
+            problems.extend(
+                not_base64(&update.data)
+                    .map(|key| format!("data.{key}: is not base64 (standard alphabet, padded)")),
+            );
         }
         Action::ApplyManifest(apply) => problems.extend(bad_manifest(&apply.manifest, settings)),
         Action::ScaleDeployment(_)

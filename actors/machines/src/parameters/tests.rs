@@ -250,7 +250,7 @@ fn a_value_that_is_not_base64_is_refused_by_its_key_and_never_shown() {
         "=",
     ] {
         let found = with("updateSecret", "data", &json!({"good": "dg==", "password": bad}));
-        one_problem(&found, "password: is not base64");
+        one_problem(&found, "parameters.updateSecret: data.password: is not base64");
         assert!(!found[0].contains(bad), "{found:?} shows {bad:?}");
     }
     for good in ["aHVudGVyMg==", "", "+/+/"] {
