@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::Settings;
 use crate::actions::{
-    AccessRequest, ActionKind, allowed_kind, check_spelling, kind_of, rights_of, target_of,
+    AccessRequest, ActionKind, allowed_kind, check_spelling, container_rule, kind_of, rights_of, target_of,
 };
+use crate::before::patched_images;
 use crate::duration::parse_go;
 use crate::manifest_kinds::parse_manifest;
 use crate::mapping::not_base64;
@@ -64,6 +65,16 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
             .into_iter()
             .map(|problem| format!("parameters.{}: {problem}", action.member())),
     );
+    if let Action::PatchDeployment(patch) = &action
+        && container_rule(&spec.action)
+        && bad_patch(patch).is_none()
+        && patched_images(&patch.patch).is_empty()
+    {
+        problems.push(format!(
+            "action {:?} needs a patch that sets the image of a container by its name; others are for patch-deployment",
+            spec.action
+        ));
+    }
     match (&settings.cluster_name, spec.target_cluster.as_str()) {
         (_, "") => {}
         (Some(own), other) if own == other => {}
