@@ -379,3 +379,6 @@ fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests;
