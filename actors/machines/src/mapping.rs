@@ -219,10 +219,7 @@ pub fn execution_for(
             action: step.action.clone(),
             parameters: converted.parameters,
             target_cluster: step.target_cluster.clone(),
-            max_retries: step
-                .max_retries
-                .or(strategy.max_retries)
-                .unwrap_or(DEFAULT_MAX_RETRIES),
+            max_retries: retries_of(workflow, step),
             timeout: step.timeout.clone().unwrap_or_else(|| DEFAULT_TIMEOUT.to_owned()),
             approval_received: !strategy.approval_required,
             approved_by: None,
@@ -232,6 +229,13 @@ pub fn execution_for(
         },
         status: None,
     })
+}
+
+/// Retries of a step: its own, else the strategy's, else the default.
+pub(crate) fn retries_of(workflow: &WorkflowExecution, step: &WorkflowStep) -> i32 {
+    step.max_retries
+        .or(workflow.spec.execution_strategy.max_retries)
+        .unwrap_or(DEFAULT_MAX_RETRIES)
 }
 
 /// Whether an execution found in the cluster is the one that would be made: equal but for what may change.

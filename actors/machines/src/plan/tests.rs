@@ -482,6 +482,35 @@ fn errors_of_the_workflow_its_graph_and_several_steps_are_reported_at_once() {
 }
 
 #[test]
+fn a_step_whose_parameters_can_not_be_converted_tells_its_other_errors_too() {
+    let unconvertible = [
+        json!({}),
+        json!({"cordonNode": {"nodeName": "n"}, "uncordonNode": {"nodeName": "n"}}),
+        json!({"drainNode": {"nodeName": "n", "gracePeriod": "soon"}}),
+    ];
+    for parameters in unconvertible {
+        let mut workflow = doing("drain-node", parameters);
+        let step = &mut workflow["spec"]["workflowDefinition"]["steps"][0];
+        step["stepNumber"] = json!(0);
+        step["timeout"] = json!("29s");
+        step["maxRetries"] = json!(6);
+        step["rollbackSpec"] = json!({"action": "undo", "parameters": {}});
+        let is_drain = step["parameters"].get("drainNode").is_some();
+        let mut expected = vec!["stepNumber", "rollbackSpec", "parameters"];
+        if is_drain {
+            expected.push("timeout");
+        }
+        expected.push("maxRetries");
+        let errors = planned(&workflow).expect_err("errors");
+        let places: Vec<&str> = errors
+            .iter()
+            .filter_map(|error| error.place.strip_prefix("spec.workflowDefinition.steps[0]."))
+            .collect();
+        assert_eq!(places, expected);
+    }
+}
+
+#[test]
 fn batches_and_strategy_show_what_can_run_beside_what() {
     use PlanStrategy::{Parallel, Sequential, SequentialWithParallel};
     let cases = [
