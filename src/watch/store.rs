@@ -6,11 +6,9 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::Resource;
 use kubernaut_actors::Change;
 use kubernaut_actors::ports::{JobRef, Key, StoreReader, controlling_workflow, uid_of};
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_crds::names::{self, LAST_APPLIED};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use kubernaut_machines::job_view::{JobView, view};
-
-/// Where `kubectl apply` keeps what it applied.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What the watches have seen, each object once, and who belongs to whom.
 #[derive(Default)]
@@ -279,7 +277,12 @@ impl Tables {
             .collect();
         job_names
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), view(name, jobs.get(name).copied(), pods.iter().copied())?)))
+            .filter_map(|name| {
+                Some((
+                    name.to_owned(),
+                    view(name, jobs.get(name).copied(), pods.iter().copied())?,
+                ))
+            })
             .collect()
     }
 

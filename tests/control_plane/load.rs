@@ -120,7 +120,9 @@ async fn many_workflows_at_once_complete_beside_one_that_can_not_be_read() {
         let audit = bed.audit();
         audit
             .iter()
-            .filter(|entry| entry["user"]["username"] == CONTROLLER && entry["objectRef"]["resource"] == "events")
+            .filter(|entry| {
+                entry["user"]["username"] == CONTROLLER && entry["objectRef"]["resource"] == "events"
+            })
             .count()
     };
     let mut known = 0;

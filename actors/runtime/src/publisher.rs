@@ -54,8 +54,7 @@ impl Publisher {
             let (api, gate) = (Arc::clone(&api), Arc::clone(&gate));
             let (clock, observer) = (Arc::clone(&clock), Arc::clone(&observer));
             async move {
-                let published =
-                    gate.may_write() && publish(api.as_ref(), clock.as_ref(), &queued).await;
+                let published = gate.may_write() && publish(api.as_ref(), clock.as_ref(), &queued).await;
                 if !published {
                     observer.event_dropped();
                 }
