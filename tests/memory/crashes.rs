@@ -75,6 +75,8 @@ async fn a_workflow_actor_that_crashes_is_healed_and_its_steps_run_once() {
             bad.failure_reason
         );
         assert_eq!(scene.metric(WORKFLOW_RESTARTS), i64::from(crashes));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.holds(), (0, 0));
         let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
         assert_eq!(jobs.len(), 2, "one Job a step");
     }

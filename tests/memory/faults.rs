@@ -39,6 +39,8 @@ async fn survives(name: &str, fault: Fault) {
             0,
             "{what}"
         );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.holds(), (0, 0), "{what}");
     }
 }
 

@@ -301,6 +301,14 @@ impl Scene {
         self.metric(&format!("kubernaut_actors{{kind=\"{kind}\"}}"))
     }
 
+    /// How many executions hold their target, and how many a place for a Job.
+    pub(crate) fn holds(&self) -> (i64, i64) {
+        (
+            self.metric("kubernaut_lock_requests{state=\"held\"}"),
+            self.metric("kubernaut_job_slots{state=\"used\"}"),
+        )
+    }
+
     /// The value of a line of /metrics; 0 when there is none.
     pub(crate) fn metric(&self, name: &str) -> i64 {
         let text = self.telemetry.encode();

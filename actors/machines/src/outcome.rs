@@ -45,6 +45,18 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    /// It is certain that this call did nothing.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            FailureClass::Quota
+            | FailureClass::Forbidden
+            | FailureClass::Rejected
+            | FailureClass::Throttled
+            | FailureClass::NotFound => true,
+            FailureClass::Conflict | FailureClass::Unknown => false,
+        }
+    }
+
     /// The same call may succeed later.
     pub fn is_transient(self) -> bool {
         matches!(self, FailureClass::Throttled | FailureClass::Unknown)

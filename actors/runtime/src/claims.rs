@@ -1,14 +1,53 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_machines::job_view::JobView;
 use ractor::ActorRef;
 
 use crate::supervisor::SupervisorMessage;
+use crate::workflow_actor::later;
+
+/// A Job that was asked for shows up within this time or never: the API server's own request time-out.
+const CREATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// What the last one who ran an execution knew: whoever comes next must not begin with less, and the store may lag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunEnd {
     /// Version of the execution.
     pub(crate) version: u64,
     /// Nothing is left to do for this version.
     pub(crate) finished: bool,
+    /// A Job that was asked for and that the store had not shown.
+    pub(crate) unseen: Option<UnseenJob>,
+}
+
+/// A Job that may exist although the store does not show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnseenJob {
+    name: String,
+    until: Timestamp,
+}
+
+impl UnseenJob {
+    /// Asked for at `now`.
+    pub(crate) fn new(name: String, now: Timestamp) -> Self {
+        Self {
+            name,
+            until: later(now, CREATE_WINDOW),
+        }
+    }
+
+    /// Until when it may still come; `None` when it can't any more, or is among the Jobs in the store.
+    pub(crate) fn awaited_until(&self, jobs: &[JobView], now: Timestamp) -> Option<Timestamp> {
+        let awaited = now < self.until && !self.is_among(jobs);
+        awaited.then_some(self.until)
+    }
+
+    fn is_among(&self, jobs: &[JobView]) -> bool {
+        // A view without a uid is of pods whose Job was not seen.
+        jobs.iter()
+            .any(|job| job.name == self.name && !job.uid.is_empty())
+    }
 }
 
 /// The right to run one execution. There is one at a time for each uid, made by the supervisor; whoever drops it has
@@ -36,12 +75,29 @@ impl Claim {
     }
 
     pub(crate) fn end(&self) -> RunEnd {
-        self.end
+        self.end.clone()
     }
 
     /// The machine knows the object in this version.
     pub(crate) fn seen(&mut self, version: u64) {
         self.end.version = self.end.version.max(version);
+    }
+
+    /// A Job is asked for.
+    pub(crate) fn asked_for(&mut self, job: UnseenJob) {
+        self.end.unseen = Some(job);
+    }
+
+    /// The Job that was asked for was refused.
+    pub(crate) fn refused(&mut self) {
+        self.end.unseen = None;
+    }
+
+    /// The store shows these Jobs.
+    pub(crate) fn shown(&mut self, jobs: &[JobView]) {
+        if self.end.unseen.as_ref().is_some_and(|job| job.is_among(jobs)) {
+            self.end.unseen = None;
+        }
     }
 
     /// The machine said that nothing is left to do for the object as it knows it.
@@ -55,7 +111,7 @@ impl Drop for Claim {
         let ended = SupervisorMessage::RunEnded {
             uid: std::mem::take(&mut self.uid),
             number: self.number,
-            end: self.end,
+            end: std::mem::take(&mut self.end),
         };
         // A supervisor that has ended has no use for it.
         let _ = self.supervisor.cast(ended);

@@ -101,7 +101,7 @@ impl Context {
         }
     }
 
-    /// Gives back lock and place of an execution that is done or gone.
+    /// Gives back lock and place of an execution: the supervisor decides when.
     pub(crate) fn release_all(&self, uid: &str) {
         self.locks.release(uid);
         self.slots.release(uid);

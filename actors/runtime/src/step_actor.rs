@@ -4,13 +4,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubernaut_crds::KubernetesExecution;
 use kubernaut_machines::job_view::JobView;
-use kubernaut_machines::outcome::{ApiFailure, ApiOutcome, CommandId};
+use kubernaut_machines::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
 
 use crate::changes::Dirty;
-use crate::claims::{Claim, RunEnd};
+use crate::claims::{Claim, RunEnd, UnseenJob};
 use crate::context::Context;
 use crate::locks::{Acquired, Wake};
 use crate::ports::{ActorKind, Subject, WaitKind, version_of};
@@ -64,6 +64,8 @@ pub(crate) struct StepState {
     /// The store has shown the execution: only then does its absence mean anything.
     seen: bool,
     jobs: Vec<JobView>,
+    /// The last command that asked for a Job.
+    creating: Option<CommandId>,
     waits: u64,
     lock: Wait,
     slot: Wait,
@@ -149,6 +151,7 @@ impl Actor for StepActor {
             dirty,
             seen: false,
             jobs: Vec::new(),
+            creating: None,
             waits: 0,
             lock: Wait::default(),
             slot: Wait::default(),
@@ -203,7 +206,14 @@ impl StepState {
                 self.dirty.clear();
                 self.look(&mut events);
             }
-            StepMessage::Finished { id, result } => events.push_back(StepEvent::Finished { id, result }),
+            StepMessage::Finished { id, result } => {
+                if self.creating == Some(id)
+                    && result.as_ref().is_err_and(|failure| failure.class.is_refusal())
+                {
+                    self.claim.refused();
+                }
+                events.push_back(StepEvent::Finished { id, result });
+            }
             StepMessage::Granted { kind, wait } => events.extend(self.granted(kind, wait)),
             StepMessage::Released => events.push_back(StepEvent::Released),
             StepMessage::Tick(key) => {
@@ -231,6 +241,7 @@ impl StepState {
         let jobs = self.context.store.jobs_of(&self.subject.uid);
         if jobs != self.jobs {
             self.jobs.clone_from(&jobs);
+            self.claim.shown(&jobs);
             events.push_back(StepEvent::JobsObserved(jobs));
         }
         match self.context.store.execution(&self.subject.uid) {
@@ -252,6 +263,12 @@ impl StepState {
         let uid = &self.subject.uid;
         match command {
             StepCommand::Api { id, command } => {
+                if let ApiCommand::CreateJob { job, .. } = &command {
+                    let name = job.metadata.name.clone().unwrap_or_default();
+                    self.creating = Some(id);
+                    self.claim
+                        .asked_for(UnseenJob::new(name, self.context.clock.now()));
+                }
                 let actor = myself.clone();
                 self.context
                     .effects
@@ -271,11 +288,6 @@ impl StepState {
                         }
                     },
                 );
-                self.context.gauges();
-            }
-            StepCommand::ReleaseLock => {
-                self.lock = Wait::default();
-                self.context.locks.release(uid);
                 self.context.gauges();
             }
             StepCommand::AcquireSlot => {
@@ -307,7 +319,7 @@ impl StepState {
                 self.context.observer.announce(&self.subject, &announcement);
             }
             StepCommand::Stop => {
-                self.context.release_all(uid);
+                // Lock and place go back when the claim does.
                 self.claim.finish();
                 myself.stop(None);
             }

@@ -242,7 +242,12 @@ impl StepMachine {
         self.refetch = false;
         let status = execution.status.clone().unwrap_or_default();
         if self.dirty && status == self.draft {
-            // Our own write, whose answer is late or lost.
+            // Our own write, whose answer is late or lost: nothing waits for it any more.
+            if matches!(self.inflight, Some((_, Purpose::Write))) {
+                self.inflight = None;
+            }
+            self.transient_failures = 0;
+            self.pause_until = None;
             return self.written(execution, out);
         }
         self.execution = execution;
@@ -423,8 +428,6 @@ impl StepMachine {
     pub(super) fn stop(&mut self, out: &mut Vec<StepCommand>) -> Flow {
         self.stopped = true;
         self.next_check = None;
-        out.push(StepCommand::ReleaseSlot);
-        out.push(StepCommand::ReleaseLock);
         out.push(StepCommand::Stop);
         Flow::Wait
     }

@@ -64,18 +64,16 @@ pub enum StepCommand {
         /// What to do.
         command: ApiCommand,
     },
-    /// Ask for the lock on the target; answered with `LockGranted` or `LockBusy`.
+    /// Ask for the lock on the target; answered with `LockGranted` or `LockBusy`. It is kept until after `Stop`.
     AcquireLock {
         /// The target.
         target: TargetRef,
         /// Also the cluster-wide lock on nodes.
         nodes: bool,
     },
-    /// Give the lock back, or stop waiting for it.
-    ReleaseLock,
     /// Ask for a place among the running Jobs; answered with `SlotGranted` or `SlotBusy`.
     AcquireSlot,
-    /// Give the place back, or stop waiting for it.
+    /// Give the place back, or stop waiting for it: no Job of this execution lives.
     ReleaseSlot,
     /// Tell the parent what the execution now is.
     Report(Arc<KubernetesExecution>),
@@ -83,6 +81,6 @@ pub enum StepCommand {
     Publish(EventRecord),
     /// Log and count a transition.
     Announce(Announcement),
-    /// Nothing is left to do for this execution: the actor ends.
+    /// Nothing is left to do for this execution: the actor ends. Lock and place are given back when no Job of it lives.
     Stop,
 }

@@ -64,17 +64,17 @@ impl SupervisorState {
 
     pub(super) async fn look_at_execution(&mut self, uid: String) {
         let execution = self.context.store.execution(&uid);
-        if let Some(run) = self.runs.get(&uid) {
-            if let Some(handle) = &run.handle {
-                handle.poke();
-            }
-            if let Owner::Workflow(workflow) = &run.owner {
-                self.poke_workflow(workflow);
-            }
+        if self.runs.contains_key(&uid) {
+            self.poke_run(&uid, execution.as_deref());
             return;
         }
+        let settled = self.settle(&uid, execution.as_deref());
         let Some(execution) = execution else {
-            self.forget_execution(&uid);
+            self.troubles.remove(&uid);
+            self.waiting_claims.remove(&uid);
+            if settled {
+                self.ended_executions.remove(&uid);
+            }
             self.sweep_jobs_of(&uid);
             return;
         };
@@ -82,18 +82,69 @@ impl SupervisorState {
             && let Some(workflow) = self.context.store.workflow(workflow)
             && self.is_workflow_alive(&workflow)
         {
-            if self
-                .ended_executions
-                .get(&uid)
-                .is_some_and(|end| version_of(&execution.metadata) >= end.version)
-            {
-                // The store has caught up; the workflow actor knows what has ended.
-                self.ended_executions.remove(&uid);
-            }
             self.look_at_workflow(uid_of(&workflow.metadata).to_owned()).await;
-            return;
+            if settled || !is_terminal(&execution) {
+                if self
+                    .ended_executions
+                    .get(&uid)
+                    .is_some_and(|end| version_of(&execution.metadata) >= end.version)
+                {
+                    // The store has caught up; the workflow actor knows what has ended.
+                    self.ended_executions.remove(&uid);
+                }
+                return;
+            }
+            // The workflow has no use for an execution that has ended; a Job of it that lives has to be stopped.
         }
-        self.run_standalone(uid, execution).await;
+        self.run_standalone(uid, execution, settled).await;
+    }
+
+    fn poke_run(&self, uid: &str, execution: Option<&KubernetesExecution>) {
+        let Some(run) = self.runs.get(uid) else {
+            return;
+        };
+        match (&run.owner, &run.handle) {
+            (Owner::Standalone, Some(handle))
+                if execution.is_some_and(|found| self.is_left_behind(found)) =>
+            {
+                handle.actor.stop(None);
+            }
+            (_, Some(handle)) => handle.poke(),
+            (_, None) => {}
+        }
+        if let Owner::Workflow(workflow) = &run.owner {
+            self.poke_workflow(workflow);
+        }
+    }
+
+    /// The one place where lock and place of an execution are given back: nobody runs it, nothing is left to do for it, and
+    /// no Job of it lives, or a person has said that this one is no reason to wait. True when nothing is held any more.
+    ///
+    /// What happens later to the execution or its Jobs leads here again.
+    fn settle(&mut self, uid: &str, execution: Option<&KubernetesExecution>) -> bool {
+        let end = self.ended_executions.get(uid);
+        let done = execution.is_none_or(|execution| {
+            let finished =
+                end.is_some_and(|end| end.finished && version_of(&execution.metadata) <= end.version);
+            finished || is_terminal(execution)
+        });
+        if !done {
+            return false;
+        }
+        let jobs = self.context.store.jobs_of(uid);
+        if !execution.is_some_and(is_lock_released) {
+            if jobs.iter().any(|job| job.live) {
+                return false;
+            }
+            let now = self.context.clock.now();
+            let unseen = end.and_then(|end| end.unseen.as_ref());
+            if let Some(until) = unseen.and_then(|job| job.awaited_until(&jobs, now)) {
+                self.again_at(until, Change::Jobs(uid.to_owned()));
+                return false;
+            }
+        }
+        self.context.release_all(uid);
+        true
     }
 
     /// Jobs or pods of an execution changed.
@@ -135,10 +186,10 @@ impl SupervisorState {
         }
         self.runs.remove(&uid);
         self.context.withdraw(&uid);
-        self.ended_executions.insert(uid.clone(), end);
         if end.finished {
             self.troubles.remove(&uid);
         }
+        self.ended_executions.insert(uid.clone(), end);
         match self.waiting_claims.remove(&uid) {
             Some((workflow, actor))
                 if self
@@ -194,25 +245,28 @@ impl SupervisorState {
     }
 
     /// An execution that no workflow looks after: run it if something is left to do.
-    async fn run_standalone(&mut self, uid: String, execution: Arc<KubernetesExecution>) {
-        let terminal = phase_of(&execution).is_some_and(ExecutionPhase::is_terminal);
+    async fn run_standalone(&mut self, uid: String, execution: Arc<KubernetesExecution>, settled: bool) {
+        let terminal = is_terminal(&execution);
         let finalizers = execution.metadata.finalizers.as_deref().unwrap_or_default();
         let in_deletion = execution.metadata.deletion_timestamp.is_some()
             && finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER);
         let live = self.context.store.jobs_of(&uid).iter().any(|job| job.live);
         let version = version_of(&execution.metadata);
-        let end = self.ended_executions.get(&uid).copied().unwrap_or_default();
-        if version < end.version {
+        let end = self.ended_executions.get(&uid);
+        if end.is_some_and(|end| version < end.version) {
             // The store lags behind what was known: its next change is a poke.
             return;
         }
-        if terminal && !in_deletion && !live {
+        if terminal && !in_deletion && settled && !live {
             self.ended_executions.remove(&uid);
             return;
         }
-        if end.finished && version == end.version {
+        if end.is_some_and(|end| end.finished && version == end.version) {
             // Its machine is done; a Job that lives on is none that it answers for.
             self.sweep_jobs_of(&uid);
+            return;
+        }
+        if self.is_left_behind(&execution) {
             return;
         }
         if let Some(trouble) = self.troubles.get_mut(&uid) {
@@ -261,14 +315,31 @@ impl SupervisorState {
         Claim::new(uid, number, self.myself.clone())
     }
 
-    fn forget_execution(&mut self, uid: &str) {
-        self.ended_executions.remove(uid);
-        self.troubles.remove(uid);
-        self.waiting_claims.remove(uid);
-        self.context.release_all(uid);
+    /// Its workflow was deleted, and the garbage collector is to mark it or to take its owner reference away: either is a
+    /// poke. Nothing is begun for it until then; what it holds it keeps.
+    fn is_left_behind(&self, execution: &KubernetesExecution) -> bool {
+        let Some(workflow) = controlling_workflow(execution) else {
+            return false;
+        };
+        let deleted = self
+            .context
+            .store
+            .workflow(workflow)
+            .is_none_or(|workflow| workflow.metadata.deletion_timestamp.is_some());
+        deleted && execution.metadata.deletion_timestamp.is_none() && !is_terminal(execution)
     }
 }
 
 fn phase_of(execution: &KubernetesExecution) -> Option<ExecutionPhase> {
     execution.status.as_ref().and_then(|status| status.phase)
+}
+
+fn is_terminal(execution: &KubernetesExecution) -> bool {
+    phase_of(execution).is_some_and(ExecutionPhase::is_terminal)
+}
+
+/// A person knows that what holds the lock no longer does anything.
+fn is_lock_released(execution: &KubernetesExecution) -> bool {
+    let annotations = execution.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(names::ANNOTATION_RELEASE_LOCK))
 }

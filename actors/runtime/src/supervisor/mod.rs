@@ -284,10 +284,11 @@ impl SupervisorState {
     }
 
     fn again_after(&mut self, pause: Duration, change: Change) {
-        let sleep = self
-            .context
-            .clock
-            .sleep_until(later(self.context.clock.now(), pause));
+        self.again_at(later(self.context.clock.now(), pause), change);
+    }
+
+    fn again_at(&mut self, at: Timestamp, change: Change) {
+        let sleep = self.context.clock.sleep_until(at);
         let myself = self.myself.clone();
         self.tasks.spawn(async move {
             sleep.await;

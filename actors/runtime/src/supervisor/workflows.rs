@@ -34,6 +34,10 @@ impl SupervisorState {
             self.note_executions_of(&uid);
             return;
         };
+        if workflow.metadata.deletion_timestamp.is_some() {
+            // What runs without it has to wait for the garbage collector.
+            self.note_executions_of(&uid);
+        }
         if is_terminal(&workflow) {
             self.finished_workflows.remove(&uid);
             self.workflows.remove(&uid);

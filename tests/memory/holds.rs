@@ -1,0 +1,207 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use kubernaut::memory::{Fault, Rbac};
+use kubernaut_crds::{ExecutionPhase, WorkflowPhase};
+use serde_json::{Value, json};
+
+use crate::scene::{CONTROLLER, Scene, eventually, execution, step, workflow};
+
+/// The executions that have a pod that has not ended, each as often as it has one.
+async fn at_work(scene: &Scene) -> Vec<String> {
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), "kubernaut-executor");
+    let pods = pods.list(&ListParams::default()).await.unwrap().items;
+    let live = pods.iter().filter(|pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        !matches!(phase, Some("Succeeded" | "Failed"))
+    });
+    live.map(|pod| pod.labels()["kubernaut.io/execution-name"].clone())
+        .collect()
+}
+
+async fn works(scene: &Scene, name: &str) {
+    eventually(&format!("{name} is at work"), async || {
+        at_work(scene).await.iter().any(|found| found == name)
+    })
+    .await;
+}
+
+/// A person takes the finalizer away and deletes the execution: it is gone at once.
+async fn force_away(scene: &Scene, name: &str) {
+    let nothing = Patch::Merge(json!({"metadata": {"finalizers": []}}));
+    scene
+        .executions()
+        .patch(name, &PatchParams::default(), &nothing)
+        .await
+        .unwrap();
+    scene.delete_execution(name).await;
+}
+
+/// Never two pods, and the second execution gets its turn.
+async fn take_turns(scene: &Scene, second: &str) {
+    for _ in 0..6_000 {
+        let working = at_work(scene).await;
+        assert!(working.len() <= 1, "{working:?}");
+        if working == [second] {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{second} never got its turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_nobody_else_s_while_the_job_of_an_execution_that_is_gone_lives() {
+    let scene = Scene::new().await;
+    scene.hang_pods();
+    scene.submit_execution(execution("a", "web-1")).await;
+    works(&scene, "a").await;
+    scene.submit_execution(execution("b", "web-1")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    force_away(&scene, "a").await;
+    take_turns(&scene, "b").await;
+    assert_eq!(scene.holds(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_nobody_else_s_while_the_job_of_an_execution_that_is_gone_may_still_come() {
+    let scene = Scene::new().await;
+    scene.hang_pods();
+    scene.cluster.fault(Arc::new(|request| {
+        let slow = request.user.name == CONTROLLER && request.verb == "create" && request.resource == "jobs";
+        slow.then(|| Fault::delayed(Duration::from_secs(5)))
+    }));
+    scene.submit_execution(execution("a", "web-1")).await;
+    eventually("the first attempt is recorded", async || {
+        scene.execution_phase("a").await == Some(ExecutionPhase::Executing)
+    })
+    .await;
+    scene.submit_execution(execution("b", "web-1")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    force_away(&scene, "a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.holds().0, 1);
+    take_turns(&scene, "b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_never_came_holds_nothing_for_longer_than_a_minute() {
+    let scene = Scene::new().await;
+    scene.cluster.fault(Arc::new(|request| {
+        let lost = request.user.name == CONTROLLER && request.verb == "create" && request.resource == "jobs";
+        lost.then(|| Fault::dropped(false))
+    }));
+    scene.submit_execution(execution("a", "web-1")).await;
+    eventually("the first attempt is recorded", async || {
+        scene.execution_phase("a").await == Some(ExecutionPhase::Executing)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    force_away(&scene, "a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.holds(), (1, 1));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(scene.holds(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_outlives_the_end_of_its_step_is_stopped_while_the_workflow_goes_on() {
+    let mut scene = Scene::new().await;
+    scene.hang_pods();
+    scene.submit(workflow("w", &[step(1, &[]), step(2, &[])])).await;
+    works(&scene, "w-step-1").await;
+    works(&scene, "w-step-2").await;
+    scene.stop().await;
+    let failed =
+        json!({"status": {"phase": "failed", "failureReason": "by hand", "errorType": "unknown_error"}});
+    scene
+        .executions()
+        .patch_status("w-step-1", &PatchParams::default(), &Patch::Merge(failed))
+        .await
+        .unwrap();
+    scene.start().await;
+    eventually("its Job is gone", async || at_work(&scene).await == ["w-step-2"]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.workflow_phase("w").await, Some(WorkflowPhase::Executing));
+    assert_eq!(scene.holds(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_a_person_releases_is_free_although_the_job_lives() {
+    let mut scene = Scene::new().await;
+    scene.hang_pods();
+    // Its pod can't be confirmed stopped: nobody deletes the Job either.
+    scene.cluster.fault(Arc::new(|request| {
+        let deletes =
+            request.user.name == CONTROLLER && request.verb == "delete" && request.resource == "jobs";
+        deletes.then(|| Fault::refused(503))
+    }));
+    scene.submit_execution(execution("a", "web-1")).await;
+    works(&scene, "a").await;
+    scene.stop().await;
+    let failed = json!({"status": {"phase": "failed", "failureReason": "by hand", "errorType": "timeout"}});
+    scene
+        .executions()
+        .patch_status("a", &PatchParams::default(), &Patch::Merge(failed))
+        .await
+        .unwrap();
+    scene.start().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(scene.holds(), (1, 1));
+    let released = json!({"metadata": {"annotations": {"kubernaut.io/release-lock": "true"}}});
+    scene
+        .executions()
+        .patch("a", &PatchParams::default(), &Patch::Merge(released))
+        .await
+        .unwrap();
+    eventually("nothing is held", async || scene.holds() == (0, 0)).await;
+    assert_eq!(at_work(&scene).await, ["a"]);
+}
+
+/// A workflow that a finalizer of somebody else keeps in deletion, with a step that waits for its target.
+async fn deleted_while_a_step_waits(policy: DeleteParams) -> Scene {
+    let scene = Scene::with(Rbac::AllowAll, &[]).await;
+    scene.hang_pods();
+    scene.submit_execution(execution("first", "web-1")).await;
+    works(&scene, "first").await;
+    let mut object = workflow("w", &[step(1, &[])]);
+    object["metadata"]["finalizers"] = json!(["example.com/slow"]);
+    scene.submit(object).await;
+    eventually("the step waits", async || {
+        scene.metric("kubernaut_lock_requests{state=\"waiting\"}") == 1
+    })
+    .await;
+    scene.workflows().delete("w", &policy).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.delete_execution("first").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(at_work(&scene).await, Vec::<String>::new());
+    let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(jobs.len(), 0);
+    assert_eq!(
+        scene.execution_phase("w-step-1").await,
+        Some(ExecutionPhase::Validated)
+    );
+    scene
+}
+
+async fn let_go(scene: &Scene) {
+    let nothing: Value = json!({"metadata": {"finalizers": null}});
+    scene
+        .workflows()
+        .patch("w", &PatchParams::default(), &Patch::Merge(nothing))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_begins_nothing_after_its_workflow_was_deleted() {
+    let scene = deleted_while_a_step_waits(DeleteParams::background()).await;
+    let_go(&scene).await;
+    scene.is_clean().await;
+    assert_eq!(scene.holds(), (0, 0));
+    assert_eq!(scene.replicas("web-1").await, 1);
+}
