@@ -7,6 +7,7 @@ use kubernaut_crds::{Action, Attempt, KubernetesExecution, names};
 use serde_json::Value;
 
 use crate::actions::container_rule;
+use crate::applied::has_applied;
 use crate::before::{image_of, patched_images, target_read};
 use crate::manifest_kinds::parse_manifest;
 use crate::parameters::Checked;
@@ -152,8 +153,11 @@ pub fn postcondition(
             }
             let ready = object["status"]["readyReplicas"].as_i64().unwrap_or(0);
             let total = object["status"]["replicas"].as_i64().unwrap_or(0);
-            if !is_observed(object) || ready != wanted || total != wanted {
-                return not_yet(format!("{ready} of {wanted} replicas are ready"));
+            if !is_observed(object) {
+                return not_yet("the controller of the Deployment has not seen the change");
+            }
+            if ready != wanted || total != wanted {
+                return not_yet(format!("{ready} of {wanted} replicas are ready; {total} exist"));
             }
             holds(format!("replicas: {wanted}"))
         }
@@ -228,7 +232,9 @@ pub fn postcondition(
             }
         }
         Action::ApplyManifest(apply) => match parse_manifest(&apply.manifest) {
-            Ok(manifest) if contains(object, &manifest.object) => holds("applied"),
+            Ok(manifest) if has_applied(object, &manifest.object, what == AfterWhat::Success) => {
+                holds("applied")
+            }
             Ok(_) => not_yet("the object does not have all that was applied"),
             Err(why) => Postcondition::Never { why },
         },
@@ -352,17 +358,5 @@ fn is_evictable(pod: &Value) -> bool {
     !mirror && !finished && !executor && !daemon
 }
 
-/// Whether an object has everything that was applied: the server adds fields, also within the elements of lists.
-fn contains(object: &Value, applied: &Value) -> bool {
-    match (object, applied) {
-        (Value::Object(object), Value::Object(applied)) => applied.iter().all(|(key, value)| {
-            value.is_null() || object.get(key).is_some_and(|there| contains(there, value))
-        }),
-        (Value::Array(object), Value::Array(applied)) => applied
-            .iter()
-            .all(|wanted| object.iter().any(|there| contains(there, wanted))),
-        // Quantities come back in their canonical form.
-        (Value::String(_), Value::Number(_)) | (Value::Number(_), Value::String(_)) => true,
-        (there, wanted) => there == wanted,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -140,15 +140,7 @@ pub fn examine(
     }
     if let Some(object) = object {
         before.generation = object["metadata"]["generation"].as_i64();
-        if let Some(owner) = gitops_owner(object)
-            && !settings.allow_gitops_managed
-        {
-            let message = format!(
-                "{} is managed by GitOps ({owner}): change it there, or start the controller with --allow-gitops-managed",
-                target_name(&checked.target)
-            );
-            return refuse(ErrorType::GitopsManaged, message);
-        }
+        refuse_gitops(object, &target_name(&checked.target), settings)?;
     }
     let none = Value::Null;
     let object = object.unwrap_or(&none);
@@ -208,7 +200,7 @@ pub fn examine(
             );
         }
         Action::DeletePod(delete) => {
-            before.pods = pods_to_delete(delete, spelling, checked, facts, object)?;
+            before.pods = pods_to_delete(delete, spelling, checked, facts, object, settings)?;
             before.before = format!(
                 "pods: {}",
                 before
@@ -293,6 +285,18 @@ fn gitops_owner(object: &Value) -> Option<&'static str> {
         .find(|key| marked(&metadata["labels"], key) || marked(&metadata["annotations"], key))
 }
 
+fn refuse_gitops(object: &Value, name: &str, settings: &Settings) -> Result<(), Refusal> {
+    match gitops_owner(object).filter(|_| !settings.allow_gitops_managed) {
+        Some(owner) => refuse(
+            ErrorType::GitopsManaged,
+            format!(
+                "{name} is managed by GitOps ({owner}): change it there, or start the controller with --allow-gitops-managed"
+            ),
+        ),
+        None => Ok(()),
+    }
+}
+
 fn refuse_paused(deployment: &Value, checked: &Checked) -> Result<(), Refusal> {
     if deployment["spec"]["paused"] == true {
         let message = format!(
@@ -333,6 +337,7 @@ fn pods_to_delete(
     checked: &Checked,
     facts: &Facts,
     pod: &Value,
+    settings: &Settings,
 ) -> Result<Vec<PodRef>, Refusal> {
     let found: Vec<&Value> = if let Some(selector) = &delete.label_selector {
         let read = Read::list("v1", "Pod", Some(&delete.namespace), Some(selector));
@@ -369,6 +374,7 @@ fn pods_to_delete(
             .flatten()
             .find(|owner| owner["controller"] == true);
         let name = text(&pod["metadata"]["name"]);
+        refuse_gitops(pod, &format!("pod/{}/{name}", delete.namespace), settings)?;
         if controller.is_none() && owner_rule(spelling, delete) {
             let message = format!(
                 "pod {name} has no controller that would bring it back: use delete-pod with its name to delete it for good"
@@ -473,3 +479,6 @@ fn previous(checked: &Checked, kind: &str, spec: &Value) -> RollbackInformation 
         },
     )
 }
+
+#[cfg(test)]
+mod tests;
