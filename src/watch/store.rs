@@ -273,7 +273,12 @@ impl Tables {
             .collect();
         job_names
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), view(name, jobs.get(name).copied(), pods.iter().copied())?)))
+            .filter_map(|name| {
+                Some((
+                    name.to_owned(),
+                    view(name, jobs.get(name).copied(), pods.iter().copied())?,
+                ))
+            })
             .collect()
     }
 

@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::actions::container_rule;
 use crate::applied::has_applied;
 use crate::before::{image_of, patched_images, target_read};
-use crate::manifest_kinds::parse_manifest;
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
 
@@ -231,12 +230,11 @@ pub fn postcondition(
                 )),
             }
         }
-        Action::ApplyManifest(apply) => match parse_manifest(&apply.manifest) {
-            Ok(manifest) if has_applied(object, &manifest.object, what == AfterWhat::Success) => {
+        Action::ApplyManifest(_) => match &checked.manifest {
+            Some(manifest) if has_applied(object, &manifest.object, what == AfterWhat::Success) => {
                 holds("applied")
             }
-            Ok(_) => not_yet("the object does not have all that was applied"),
-            Err(why) => Postcondition::Never { why },
+            Some(_) | None => not_yet("the object does not have all that was applied"),
         },
         Action::Undo(_) if what == AfterWhat::Success => holds("kubectl's success is the proof"),
         Action::Undo(_) => Postcondition::Unprovable {

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::actions::{container_rule, owner_rule, target_name};
-use crate::manifest_kinds::parse_manifest;
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
 
@@ -107,7 +106,7 @@ pub(crate) fn target_read(checked: &Checked) -> Option<Read> {
         | Action::UncordonNode(_)
         | Action::DrainNode(_)
         | Action::UpdateConfigMap(_) => "v1".to_owned(),
-        Action::ApplyManifest(apply) => parse_manifest(&apply.manifest).ok()?.api_version,
+        Action::ApplyManifest(_) => checked.manifest.as_ref()?.api_version.clone(),
         Action::Undo(undo) => undo.target.api_version.clone(),
     };
     Some(Read::get(&api_version, &target.kind, namespace, &target.name))

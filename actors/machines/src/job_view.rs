@@ -98,11 +98,7 @@ impl JobView {
 ///
 /// Pods count when the Job controls them by uid. Pods whose Job is gone make a view without a uid: they are live
 /// until they end.
-pub fn view<'a>(
-    name: &str,
-    job: Option<&Job>,
-    pods: impl IntoIterator<Item = &'a Pod>,
-) -> Option<JobView> {
+pub fn view<'a>(name: &str, job: Option<&Job>, pods: impl IntoIterator<Item = &'a Pod>) -> Option<JobView> {
     let uid = job.and_then(|job| job.metadata.uid.clone());
     let own: Vec<&Pod> = pods
         .into_iter()

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Settings;
 use crate::actions::kind_of;
+use crate::manifest_kinds::parse_manifest;
 use crate::mapping::label_value;
 
 /// Longest payload, in bytes: an annotation may hold 256 KiB together with all others.
@@ -39,6 +40,9 @@ pub enum RenderError {
     /// A patch of type json is no list of operations.
     #[error("parameters.patchDeployment.patch must be a JSON array of operations: {0}")]
     BadPatch(String),
+    /// A manifest that is not one object.
+    #[error("parameters.applyManifest: {0}")]
+    BadManifest(String),
     /// An undo of nothing known.
     #[error("parameters.undo.of {0:?} is not an action")]
     UnknownUndo(String),
@@ -370,7 +374,9 @@ fn call(
             ]]
         }
         Action::ApplyManifest(apply) => {
-            files.push(("manifest.yaml".to_owned(), apply.manifest.clone()));
+            // What was checked is what is sent: two readers of one YAML text need not agree.
+            let manifest = parse_manifest(&apply.manifest).map_err(RenderError::BadManifest)?;
+            files.push(("manifest.yaml".to_owned(), manifest.object.to_string()));
             vec![vec![
                 "apply".to_owned(),
                 "--server-side".to_owned(),
