@@ -96,7 +96,7 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
             json!({"drainNode": {"node": "n", "gracePeriodSeconds": 30, "ignoreDaemonSets": true}}),
             "drain-node-sa",
             "drain n --grace-period=30 --ignore-daemonsets=true --delete-emptydir-data=false --force=false \
-             --timeout=45s --pod-selector=!kubernaut.io/execution-uid",
+             --timeout=44s --pod-selector=!kubernaut.io/execution-uid",
         ),
         (
             json!({"updateConfigMap": {"namespace": "a", "configMap": "b", "data": {"k": "v"}}}),
@@ -116,10 +116,10 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
     ];
     for (parameters, account, arguments) in cases {
         let (found, argv, _) = essence(&parameters);
-        // 60 s are left: kubectl gives up 15 s before the Job controller would delete its pod and its message.
+        // 59.5 s are left: kubectl gives up 15 s before the Job controller would delete its pod and its message.
         assert_eq!(
             (found.as_str(), argv.join(" ")),
-            (account, format!("{arguments} --request-timeout=45s"))
+            (account, format!("{arguments} --request-timeout=44s"))
         );
     }
 }

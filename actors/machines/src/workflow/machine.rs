@@ -220,7 +220,10 @@ impl WorkflowMachine {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed_call(now, purpose, &failure),
         };
-        self.transient_failures = 0;
+        // Looking again is no success of what failed before.
+        if !matches!(purpose, Purpose::Refetch | Purpose::Find(_)) {
+            self.transient_failures = 0;
+        }
         self.pause_until = None;
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => {

@@ -64,6 +64,8 @@ impl WorkflowMachine {
             if newer {
                 self.executions.insert(step, execution);
             }
+            // It may have been seen before its create was answered.
+            self.unsure.remove(&step);
             return;
         }
         // What was recorded once was compared then: a later version of this program might plan it differently.

@@ -6,6 +6,10 @@
 mod step_bed;
 mod workflow_bed;
 
+mod effects;
+mod jobs;
 mod manifests;
+mod pods;
 mod strangers;
+mod waits;
 mod workflow_steps;

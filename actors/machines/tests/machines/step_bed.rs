@@ -31,11 +31,10 @@ pub(crate) struct Ran {
     pub(crate) pod: Option<Pod>,
 }
 
-/// A Job that was made, when and how.
+/// A Job that was made, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Made {
     pub(crate) name: String,
-    pub(crate) at: Timestamp,
     pub(crate) job: Job,
 }
 
@@ -50,6 +49,8 @@ pub(crate) struct StepBed {
     pub(crate) objects: Vec<Value>,
     pub(crate) jobs: BTreeMap<String, Ran>,
     pub(crate) made: Vec<Made>,
+    /// When creates of Jobs were sent, whatever came of them.
+    pub(crate) creates: Vec<Timestamp>,
     pub(crate) lock: Grant,
     pub(crate) slot: Grant,
     /// A Job that is deleted stays, in deletion, until it is taken away.
@@ -87,6 +88,7 @@ impl StepBed {
             objects: Vec::new(),
             jobs: BTreeMap::new(),
             made: Vec::new(),
+            creates: Vec::new(),
             lock: Grant::AtOnce,
             slot: Grant::AtOnce,
             deletes_slowly: false,
@@ -118,6 +120,15 @@ impl StepBed {
         let settings = Arc::new(self.settings.clone());
         self.machine = Some(StepMachine::restore(settings, execution.clone(), false));
         self.see_jobs();
+        self.event(StepEvent::Observed(execution));
+    }
+
+    /// The same with watches that have shown no Job and no pod yet, although these are there.
+    pub(crate) fn start_unseen(&mut self, jobs: BTreeMap<String, Ran>) {
+        self.jobs = jobs;
+        let execution = Arc::new(self.execution.clone());
+        let settings = Arc::new(self.settings.clone());
+        self.machine = Some(StepMachine::restore(settings, execution.clone(), false));
         self.event(StepEvent::Observed(execution));
     }
 
@@ -265,7 +276,7 @@ impl StepBed {
         self.status().attempts
     }
 
-    /// Names of the Jobs that were made, each with the seconds since the first record.
+    /// Names of the Jobs that were made.
     pub(crate) fn made_names(&self) -> Vec<&str> {
         self.made.iter().map(|made| made.name.as_str()).collect()
     }
@@ -281,6 +292,9 @@ impl StepBed {
     /// Carries a call out, and counts it.
     fn call(&mut self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
         self.calls.push(word(&command));
+        if matches!(command, ApiCommand::CreateJob { .. }) {
+            self.creates.push(self.now);
+        }
         if let Some(failure) = (self.fault)(&command) {
             return Err(failure);
         }
@@ -344,7 +358,6 @@ impl StepBed {
     fn make(&mut self, name: &str, mut job: Job) {
         self.made.push(Made {
             name: name.to_owned(),
-            at: self.now,
             job: job.clone(),
         });
         job.metadata.uid = Some(format!("job-{}", self.made.len()));

@@ -109,11 +109,6 @@ impl WorkflowBed {
         }
     }
 
-    pub(crate) fn wait(&mut self, seconds: i64) {
-        self.now += SignedDuration::from_secs(seconds);
-        self.event(WorkflowEvent::Tick);
-    }
-
     /// Time goes on to the next timer; false when none is set.
     pub(crate) fn next(&mut self) -> bool {
         let Some((at, _)) = self.machine.as_ref().and_then(WorkflowMachine::next_deadline) else {
@@ -191,6 +186,11 @@ impl WorkflowBed {
         if let Some(failure) = (self.fault)(&command) {
             return Err(failure);
         }
+        self.act(command)
+    }
+
+    /// Carries a call out.
+    pub(crate) fn act(&mut self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
         Ok(match command {
             ApiCommand::CheckRights(_) => ApiOutcome::Rights(RightsAnswer::default()),
             ApiCommand::CreateExecution(execution) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use kubernaut_crds::{ErrorType, StepState, WorkflowPhase};
 use kubernaut_machines::outcome::{ApiCommand, FailureClass};
-use kubernaut_machines::workflow::WorkflowEvent;
+use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::json;
 
 use crate::step_bed::failure;
@@ -46,6 +46,49 @@ fn a_workflow_does_not_end_before_its_last_create_can_not_take_effect_any_more()
     );
     // And it takes no more than that.
     assert!(bed.now.duration_since(last) <= SignedDuration::from_secs(75));
+}
+
+#[test]
+fn an_execution_that_was_seen_before_its_create_failed_is_no_doubt() {
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    bed.settings.authorization = false;
+    let workflow = std::sync::Arc::new(bed.workflow.clone());
+    let settings = std::sync::Arc::new(bed.settings.clone());
+    let mut machine = WorkflowMachine::restore(settings, workflow.clone());
+    let mut pending = Vec::new();
+    for command in machine.on_event(bed.now, WorkflowEvent::Observed(workflow)) {
+        if let WorkflowCommand::Api { id, command } = command {
+            pending.push((id, command));
+        }
+    }
+    let execution = bed.planned(1);
+    let mut execution = (*bed.put(execution)).clone();
+    execution.status = serde_json::from_value(json!({"phase": "completed"})).expect("a status");
+    machine.on_event(
+        bed.now,
+        WorkflowEvent::StepObserved(std::sync::Arc::new(execution)),
+    );
+    let mut asked = 0;
+    while let Some((id, command)) = pending.pop() {
+        asked += 1;
+        assert!(asked < 10, "asked again and again: {command:?}");
+        let result = match &command {
+            ApiCommand::CreateExecution(_) => Err(failure(FailureClass::Unknown, "connection reset")),
+            _ => bed.act(command),
+        };
+        bed.now += SignedDuration::from_secs(30);
+        for command in machine.on_event(bed.now, WorkflowEvent::Finished { id, result }) {
+            if let WorkflowCommand::Api { id, command } = command {
+                pending.push((id, command));
+            }
+        }
+        for command in machine.on_event(bed.now + SignedDuration::from_secs(1), WorkflowEvent::Tick) {
+            if let WorkflowCommand::Api { id, command } = command {
+                pending.push((id, command));
+            }
+        }
+    }
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
 }
 
 #[test]
