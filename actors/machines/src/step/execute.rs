@@ -162,14 +162,47 @@ impl StepMachine {
             // The Job is gone, a pod of it is not: what it does is not over.
             return self.wait_for_the_end(attempt, &left, now, out);
         }
-        if let Some(failure) = self.abandon.clone() {
-            self.ended = Some(Ended::Failure(failure));
-        } else if self.job.seen {
-            self.ended = Some(Ended::Lost);
-        } else {
+        if !self.job.seen {
             return self.make_job(checked, attempt, now, out);
         }
+        if let Some(flow) = self.wait_for_creates(attempt, now, out) {
+            return flow;
+        }
+        let given_up = self.abandon.clone();
+        self.ended = Some(given_up.map_or(Ended::Lost, Ended::Failure));
         Flow::Again
+    }
+
+    /// When no create can take effect any more that was sent for this attempt; `None` when none can now.
+    pub(super) fn certain_at(&self, attempt: &Attempt) -> Option<Timestamp> {
+        match self.job.creates {
+            Creates::None => None,
+            Creates::Uncertain { until } => Some(until),
+            Creates::Unknown => {
+                // The controller before this one sent creates for as long as it might, and until it ended.
+                let (_, sending_ends) = window(attempt);
+                let since_record = later(sending_ends, CREATE_DEADLINE + CREATE_WINDOW);
+                let since_start = self.started.map(|started| later(started, CREATE_WINDOW));
+                Some(since_start.map_or(since_record, |at| at.min(since_record)))
+            }
+        }
+    }
+
+    /// Waits until no create can take effect any more, and then looks once more; `None` when that was done.
+    fn wait_for_creates(
+        &mut self,
+        attempt: &Attempt,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Option<Flow> {
+        let certain = self.certain_at(attempt)?;
+        if now < certain {
+            self.wait_until(certain, "a Job that may still be made");
+            let message = format!("waits until Job {} can't be made any more", attempt.job_name);
+            return Some(self.note_wait(Wait::Job, &message));
+        }
+        let looked = self.job.absent.is_some_and(|at| at >= certain);
+        (!looked).then(|| self.find_job(attempt, out))
     }
 
     pub(super) fn find_job(&mut self, attempt: &Attempt, out: &mut Vec<StepCommand>) -> Flow {
@@ -188,37 +221,14 @@ impl StepMachine {
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
-        let (start, deadline) = (attempt.start_time.0, attempt.deadline.0);
-        // One that is made in its last second would outlive its deadline. A timeout of one second is one second all the same.
-        let in_time = deadline
-            .checked_sub(MIN_LEFT)
-            .unwrap_or(deadline)
-            .max(later(start, Duration::from_secs(1)));
-        let sending_ends = in_time.min(later(start, CREATE_WINDOW));
+        let (too_late, sending_ends) = window(attempt);
         if now < sending_ends && self.quota_until.is_none() {
             return self.create_job(checked, attempt, now, out);
         }
-        let certain = match self.job.creates {
-            Creates::None => None,
-            Creates::Uncertain { until } => Some(until),
-            Creates::Unknown => {
-                // The controller before this one sent creates for as long as it might, and until it ended.
-                let since_record = later(sending_ends, CREATE_DEADLINE + CREATE_WINDOW);
-                let since_start = self.started.map(|started| later(started, CREATE_WINDOW));
-                Some(since_start.map_or(since_record, |at| at.min(since_record)))
-            }
-        };
-        if let Some(certain) = certain {
-            if now < certain {
-                self.wait_until(certain, "a Job that may still be made");
-                let message = format!("waits until Job {} can't be made any more", attempt.job_name);
-                return self.note_wait(Wait::Job, &message);
-            }
-            if self.job.absent.is_none_or(|seen| seen < certain) {
-                return self.find_job(attempt, out);
-            }
+        if let Some(flow) = self.wait_for_creates(attempt, now, out) {
+            return flow;
         }
-        if now >= in_time {
+        if now >= too_late {
             let words = self.job.refusal.as_deref().unwrap_or("it was never seen");
             self.ended = Some(Ended::Failure(Failure {
                 error_type: ErrorType::Timeout,
@@ -386,4 +396,15 @@ impl StepMachine {
         failure.message = classify::redact(&failure.message, &secrets);
         failure
     }
+}
+
+/// When it is too late to make the attempt's Job, and when no create is sent any more.
+fn window(attempt: &Attempt) -> (Timestamp, Timestamp) {
+    let (start, deadline) = (attempt.start_time.0, attempt.deadline.0);
+    // One that is made in its last second would outlive its deadline. A timeout of one second is one second all the same.
+    let too_late = deadline
+        .checked_sub(MIN_LEFT)
+        .unwrap_or(deadline)
+        .max(later(start, Duration::from_secs(1)));
+    (too_late, too_late.min(later(start, CREATE_WINDOW)))
 }

@@ -105,6 +105,10 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         if !view.deleting && !self.job.delete_sent {
+            // Its name is kept from a create that is still under way: that one would make it again.
+            if let Some(certain) = self.certain_at(attempt).filter(|certain| now < *certain) {
+                return self.wait_until(certain, "a Job that may still be made again");
+            }
             let command = ApiCommand::DeleteJob {
                 name: view.name.clone(),
                 uid: view.uid.clone(),
