@@ -10,6 +10,8 @@ use kubernaut_actors::Limits;
 use kubernaut_machines::Settings;
 use kubernaut_machines::duration::parse_go;
 
+/// More Jobs, or calls, than any cluster takes at the same time.
+const MOST: usize = 10_000;
 /// Where a pod finds the namespace it runs in.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// The namespace of the manifests, where the controller runs outside a cluster.
@@ -63,8 +65,8 @@ pub struct RunOptions {
     #[arg(long, env = "KUBERNAUT_MAX_STEP_TIMEOUT", default_value = "15m", value_parser = parse_go, value_name = "DURATION")]
     pub max_step_timeout: Duration,
 
-    /// How long a finished Job stays for people to look at, such as 1h
-    #[arg(long, env = "KUBERNAUT_JOB_TTL", default_value = "1h", value_parser = parse_go, value_name = "DURATION")]
+    /// How long a finished Job stays for people to look at, such as 1h; at least 1m, for the controller looks at it, too
+    #[arg(long, env = "KUBERNAUT_JOB_TTL", default_value = "1h", value_parser = at_least_a_minute, value_name = "DURATION")]
     pub job_ttl: Duration,
 
     /// Whether a step is completed only when its outcome was seen in the cluster. false trusts kubectl's exit code
@@ -199,7 +201,8 @@ pub struct ControllerOptions {
 impl RunOptions {
     /// What decisions depend on.
     pub fn settings(&self) -> Settings {
-        let controller = self.controller_namespace.clone().unwrap_or_else(own_namespace);
+        let named = self.controller_namespace.clone().filter(|name| !name.is_empty());
+        let controller = named.unwrap_or_else(own_namespace);
         let mut protected: BTreeSet<String> = self
             .protected_namespaces
             .iter()
@@ -258,8 +261,18 @@ fn no_window(text: &str) -> Result<Duration, String> {
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) if number > MOST => Err(format!("must be at most {MOST}")),
         Ok(number) => Ok(number),
         Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// A Job that is gone before its end was seen has vanished, and its step may fail.
+fn at_least_a_minute(text: &str) -> Result<Duration, String> {
+    match parse_go(text) {
+        Ok(ttl) if ttl < Duration::from_mins(1) => Err("must be at least 1m".to_owned()),
+        Ok(ttl) => Ok(ttl),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -338,6 +351,8 @@ mod tests {
         for (argument, text) in [
             ("--max-step-timeout=soon", "soon"),
             ("--max-running-jobs=0", "at least 1"),
+            ("--api-concurrency=9999999999999999999", "at most"),
+            ("--job-ttl=500ms", "at least 1m"),
             ("--authorization=maybe", "maybe"),
             ("--http-address=here", "here"),
         ] {

@@ -15,12 +15,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
-use kubernaut_actors::Changes;
-use kubernaut_actors::ports::{ClusterApi, Key, Subject, uid_of};
+use kubernaut_actors::ports::{Key, Subject, uid_of};
+use kubernaut_actors::{Changes, Publisher};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::outcome::EventRecord;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::http::Readiness;
@@ -29,9 +28,6 @@ use guard::Guard;
 use store::Kept;
 pub use store::Store;
 
-/// Objects that can't be read and wait to be told so; more of them are told at their next change.
-const UNREADABLE_QUEUE: usize = 64;
-
 /// What all watches share.
 #[derive(Clone)]
 struct Scene {
@@ -39,7 +35,7 @@ struct Scene {
     changes: Changes,
     readiness: Readiness,
     telemetry: Arc<Telemetry>,
-    unreadable: mpsc::Sender<(Subject, EventRecord)>,
+    publisher: Publisher,
 }
 
 /// Starts the watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. They end
@@ -47,27 +43,19 @@ struct Scene {
 pub fn start(
     client: &Client,
     executor_namespace: &str,
-    api: Arc<dyn ClusterApi>,
+    publisher: Publisher,
     changes: Changes,
     readiness: Readiness,
     telemetry: Arc<Telemetry>,
 ) -> (Arc<Store>, JoinSet<()>) {
     let store = Arc::new(Store::default());
     let mut tasks = JoinSet::new();
-    let (unreadable, mut subjects) = mpsc::channel::<(Subject, EventRecord)>(UNREADABLE_QUEUE);
-    tasks.spawn(async move {
-        while let Some((subject, event)) = subjects.recv().await {
-            if let Err(failure) = api.publish(&subject, &event).await {
-                tracing::debug!(object = %subject.key, failure = failure.message, "a warning was not published");
-            }
-        }
-    });
     let scene = Scene {
         store: Arc::clone(&store),
         changes,
         readiness,
         telemetry,
-        unreadable,
+        publisher,
     };
     let ours = watcher::Config::default().labels(names::LABEL_EXECUTION_UID);
     let all = watcher::Config::default;
@@ -220,12 +208,7 @@ impl<K: Kept> Follower<K> {
             action: "Read",
             note: format!("this object can't be read and is passed over: {}", invalid.error),
         };
-        if self.scene.unreadable.try_send((subject, event)).is_err() {
-            tracing::debug!(
-                kind = K::KIND,
-                "too many objects can't be read: a warning was not published"
-            );
-        }
+        self.scene.publisher.publish(&Arc::new(subject), event);
         None
     }
 }

@@ -52,3 +52,6 @@ pub const STEPS_MAX: usize = 100;
 pub const SPEC_MAX_BYTES: usize = 256 * 1024;
 /// Longest text in a status field, in characters; longer ones are cut, with a mark.
 pub const TEXT_MAX: usize = 4096;
+
+/// Annotation in which `kubectl apply` keeps a copy of what it applied.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -89,6 +89,8 @@ fn the_sample_completes_in_an_instant_and_says_so() {
         said.contains("workflow shop/checkout-under-load: completed, success"),
         "{said}"
     );
+    // The end of each step is told, the last one's too.
+    assert_eq!(said.matches("  completed  ").count(), 7, "{said}");
 }
 
 #[test]
@@ -128,10 +130,14 @@ fn json_and_yaml_are_one_list_of_every_object_in_its_final_state() {
 
 #[test]
 fn values_of_secrets_are_not_printed() {
-    let input = "
+    let input = r#"
 apiVersion: v1
 kind: Secret
-metadata: {name: db, namespace: shop}
+metadata:
+  name: db
+  namespace: shop
+  annotations:
+    kubectl.kubernetes.io/last-applied-configuration: '{"data":{"password":"b2xkLXNlY3JldA=="}}'
 data: {password: b2xkLXNlY3JldA==}
 ---
 apiVersion: workflow.kubernaut.io/v1
@@ -147,7 +153,7 @@ spec:
       action: update-secret
       parameters:
         updateSecret: {namespace: shop, name: db, dataUpdates: {password: bmV3LXNlY3JldA==}}
-";
+"#;
     for form in ["text", "json", "yaml"] {
         let output = run(&["-", "--log-level", "debug", "--output", form], input);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

@@ -30,13 +30,16 @@ use files::Manifest;
 /// A workflow that has not ended after this long on the cluster's own clock never will.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
+/// When nothing has changed for so long on the cluster's own clock after the last workflow's end, all is told.
+const REST: Duration = Duration::from_millis(100);
+
 /// Bad input: nothing was run.
 const BAD_INPUT: u8 = 2;
 
 /// Run workflows in a cluster inside this process, without touching any real one.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit codes: 0 all workflows completed with success, 1 one did not, 2 bad input (nothing was run)."
+    after_help = "Exit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
 )]
 pub(crate) struct RunArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
@@ -72,23 +75,37 @@ pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
         .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(rehearse(arguments)),
-        Err(error) => Err(vec![format!("the runtime does not start: {error}")]),
+        Err(error) => Err(Trouble::Here(format!("the runtime does not start: {error}"))),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(problems) => {
-            let mut errors = std::io::stderr().lock();
-            for problem in problems {
-                let _ = writeln!(errors, "error: {problem}");
-            }
-            ExitCode::from(BAD_INPUT)
-        }
+    let (problems, code) = match outcome {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::FAILURE,
+        Err(Trouble::Input(problems)) => (problems, ExitCode::from(BAD_INPUT)),
+        Err(Trouble::Here(problem)) => (vec![problem], ExitCode::FAILURE),
+    };
+    let mut errors = std::io::stderr().lock();
+    for problem in problems {
+        let _ = writeln!(errors, "error: {problem}");
+    }
+    code
+}
+
+/// Why there is no verdict.
+enum Trouble {
+    /// What is wrong with the input; nothing was run.
+    Input(Vec<String>),
+    /// What went wrong while it ran.
+    Here(String),
+}
+
+impl From<Vec<String>> for Trouble {
+    fn from(problems: Vec<String>) -> Self {
+        Self::Input(problems)
     }
 }
 
-/// True when everything completed with success; `Err` lists what is wrong with the input.
-async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
+/// True when everything completed with success.
+async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
     let settings = arguments.run.settings();
     let words = |problems: Vec<files::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let manifests = files::read(&arguments.files).map_err(words)?;
@@ -103,7 +120,7 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
     let cluster = world::installed(rbac, &settings, clock).map_err(|error| vec![error])?;
     let problems = files::check(&cluster, &manifests, &settings);
     if !problems.is_empty() {
-        return Err(words(problems));
+        return Err(words(problems).into());
     }
     let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) = manifests
         .iter()
@@ -145,12 +162,12 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
     let ended = controller.await;
     let verdicts = match (verdicts, ended) {
         (Ok(verdicts), Ok(Ok(()))) => verdicts,
-        (_, Ok(Err(error))) => return Err(vec![format!("the controller ended: {error}")]),
-        (_, Err(error)) => return Err(vec![format!("the controller ended: {error}")]),
+        (_, Ok(Err(error))) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
+        (_, Err(error)) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
         (Err(_), _) => {
-            return Err(vec![
+            return Err(Trouble::Here(
                 "a workflow had not ended after 24 hours of the cluster's clock".to_owned(),
-            ]);
+            ));
         }
     };
     match arguments.output {
@@ -209,8 +226,15 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
         .collect();
     let mut progress = report::Progress::default();
     let mut verdicts = Vec::new();
-    while !waiting.is_empty() {
-        let Some(seen) = changes.next().await else { break };
+    loop {
+        let next = changes.next();
+        let seen = if waiting.is_empty() {
+            // What the watches still bring is told as well: the last steps' own ends.
+            tokio::time::timeout(REST, next).await.unwrap_or_default()
+        } else {
+            next.await
+        };
+        let Some(seen) = seen else { break };
         let (what, transitions, message, verdict) = match &seen {
             Seen::Workflow(workflow) => {
                 let status = workflow.status.clone().unwrap_or_default();

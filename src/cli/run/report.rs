@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use kubernaut_crds::names::LAST_APPLIED;
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase};
 use serde_json::{Value, json};
 
@@ -151,6 +152,13 @@ pub(crate) fn mask(object: &mut Value) {
         {
             *value = json!(MASKED);
         }
+    }
+    // kubectl's copy of the object, secret values and all.
+    if let Some(annotations) = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
+        annotations.remove(LAST_APPLIED);
     }
     if object["kind"] == "Secret" {
         mask_values(object.get_mut("data"));

@@ -170,6 +170,8 @@ impl StepMachine {
 
     fn announce(&mut self, out: &mut Vec<StepCommand>) {
         let transitions = self.persisted.phase_transitions.clone();
+        // One event for the phases of one write.
+        let mut way: Vec<&'static str> = Vec::new();
         for index in self.announced..transitions.len() {
             let Some(phase) = phase_of(&transitions[index]) else {
                 continue;
@@ -197,11 +199,10 @@ impl StepMachine {
                     String::new()
                 },
             }));
-            let note = match before {
-                Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
-                None => phase.as_str().to_owned(),
-            };
-            out.push(publish("PhaseTransition", false, "Reconcile", &note));
+            if way.is_empty() {
+                way.extend(before.map(|(earlier, _)| earlier.as_str()));
+            }
+            way.push(phase.as_str());
             if failed && before.is_some_and(|(p, _)| matches!(p, ExecutionPhase::Validating)) {
                 out.push(publish("ValidationFailed", true, "Validate", &message));
             }
@@ -216,6 +217,9 @@ impl StepMachine {
                 | ExecutionPhase::Executing
                 | ExecutionPhase::RollbackReady => {}
             }
+        }
+        if !way.is_empty() {
+            out.push(publish("PhaseTransition", false, "Reconcile", &way.join(" -> ")));
         }
         self.announced = transitions.len();
     }

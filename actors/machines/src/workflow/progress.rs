@@ -390,6 +390,8 @@ impl WorkflowMachine {
         self.draft = self.persisted.clone();
         self.announce_steps(out);
         let transitions = self.persisted.phase_transitions.clone();
+        // One event for the phases of one write.
+        let mut way: Vec<&'static str> = Vec::new();
         for index in self.announced..transitions.len() {
             let Some(phase) = phase_of(&transitions[index].phase) else {
                 continue;
@@ -417,11 +419,10 @@ impl WorkflowMachine {
                     String::new()
                 },
             }));
-            let note = match before {
-                Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
-                None => phase.as_str().to_owned(),
-            };
-            out.push(publish("PhaseTransition", false, &note));
+            if way.is_empty() {
+                way.extend(before.map(|(earlier, _)| earlier.as_str()));
+            }
+            way.push(phase.as_str());
             match phase {
                 WorkflowPhase::Completed => out.push(publish("WorkflowCompleted", false, &message)),
                 WorkflowPhase::Failed if self.persisted.error_type == Some(ErrorType::Cancelled) => {
@@ -435,6 +436,9 @@ impl WorkflowMachine {
                 | WorkflowPhase::RollingBack
                 | WorkflowPhase::Monitoring => {}
             }
+        }
+        if !way.is_empty() {
+            out.push(publish("PhaseTransition", false, &way.join(" -> ")));
         }
         self.announced = transitions.len();
     }
