@@ -93,9 +93,10 @@ pub fn limit(
     (since, now): (Timestamp, Timestamp),
     patience: Duration,
 ) -> Timestamp {
-    let grace = match &checked.action {
-        Action::DeletePod(delete) => replaced::grace(delete, facts),
-        _ => Duration::ZERO,
+    let grace = if let Action::DeletePod(delete) = &checked.action {
+        replaced::grace(delete, facts)
+    } else {
+        Duration::ZERO
     };
     let by_patience = later(since, patience.saturating_add(grace));
     let deployment = facts

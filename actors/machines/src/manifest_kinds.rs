@@ -170,7 +170,7 @@ pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
         Value::String(text) if text.is_empty() => Err(format!("manifest has no {field}")),
         Value::String(text) => Ok(text.clone()),
         // `y` and `on` are booleans for some, `1` is a number for all.
-        other => Err(format!(
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(format!(
             "manifest: {field} is {other}, which is no text: write it in quotes"
         )),
     };

@@ -350,7 +350,7 @@ impl StepMachine {
             }
             (Purpose::Refetch, ApiOutcome::FoundExecution(None)) => self.gone = true,
             (Purpose::CreateJob, ApiOutcome::JobCreated { job, fresh }) => {
-                self.job_created(now, *job, fresh, out)
+                self.job_created(now, *job, fresh, out);
             }
             (Purpose::FindJob, ApiOutcome::FoundJob(found)) => self.job_found(now, found.map(|view| *view)),
             (Purpose::DeleteJob, ApiOutcome::Deleted) => self.job.delete_sent = true,

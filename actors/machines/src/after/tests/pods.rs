@@ -154,8 +154,8 @@ fn pods_get_their_grace_period_before_they_are_given_up() {
     let template =
         json!({"kind": "ReplicaSet", "spec": {"template": {"spec": {"terminationGracePeriodSeconds": 600}}}});
     let pod = json!({"kind": "Pod", "spec": {"terminationGracePeriodSeconds": 30}});
-    assert_eq!(seconds(Some(3600), &[template.clone()]), 3720);
-    assert_eq!(seconds(Some(0), &[template.clone()]), 120);
+    assert_eq!(seconds(Some(3600), std::slice::from_ref(&template)), 3720);
+    assert_eq!(seconds(Some(0), std::slice::from_ref(&template)), 120);
     assert_eq!(seconds(None, &[pod.clone(), template]), 720);
     assert_eq!(seconds(None, &[pod]), 150);
     assert_eq!(seconds(None, &[]), 120);
