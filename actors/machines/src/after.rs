@@ -14,7 +14,7 @@ use crate::applied::has_applied;
 use crate::before::{image_of, patched_images, target_read};
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
-use crate::step::later;
+use crate::step::{later, micros};
 
 /// What came before the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,8 @@ pub fn limit(
             .min(24 * 3600);
         let progress = progressing(deployment)
             .filter(|condition| condition["status"] == "True")
-            .and_then(|condition| condition["lastUpdateTime"].as_str()?.parse::<Timestamp>().ok());
+            .and_then(|condition| condition["lastUpdateTime"].as_str()?.parse::<Timestamp>().ok())
+            .map(micros);
         let begun = progress.map_or(since, |progress| progress.min(now).max(since));
         later(begun, Duration::from_secs(seconds + 30)).max(by_patience)
     })

@@ -516,11 +516,12 @@ pub(crate) fn micros(time: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }
 
-/// `time + duration`, at most the end of time.
+/// `time + duration`, at most the end of time. In whole microseconds, rounded up: now has no more, and would never quite
+/// reach what has.
 pub(crate) fn later(time: Timestamp, duration: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(duration)
+    i64::try_from(duration.as_nanos().div_ceil(1000))
         .ok()
-        .and_then(|d| time.checked_add(d).ok())
+        .and_then(|micros| time.checked_add(jiff::SignedDuration::from_micros(micros)).ok())
         .unwrap_or(Timestamp::MAX)
 }
 
