@@ -155,7 +155,7 @@ impl World {
                     });
                 }
                 let mut object = serde_json::to_value(&self.workflow).expect("JSON");
-                super::step::merge(&mut object["status"], &patch["status"]);
+                crate::step_world::merge(&mut object["status"], &patch["status"]);
                 self.workflow = serde_json::from_value(object).expect("a status of the type");
                 self.workflow.metadata.resource_version = Some(self.next_version());
                 Ok(ApiOutcome::Workflow(Arc::new(self.workflow.clone())))
