@@ -155,7 +155,7 @@ fn controller(settings: &Settings) -> Vec<Value> {
     );
     let executor = vec![
         rule("batch", &["jobs"], &["get", "list", "watch", "create", "delete"]),
-        rule("", &["pods"], &["get", "list", "watch"]),
+        rule("", &["pods"], &["list", "watch"]),
         rule("", &["secrets"], &["get", "create", "delete"]),
         rule("", &["events"], &["list"]),
     ];

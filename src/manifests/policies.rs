@@ -49,9 +49,9 @@ fn asked_by(controllers: &[&str]) -> String {
     format!("request.userInfo.username in {}", list(names))
 }
 
-/// Text for CEL. What is put in here are names of Kubernetes objects, keys and users: no quote and no backslash.
+/// Text for CEL.
 fn quoted(text: &str) -> String {
-    format!("'{text}'")
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
 fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> String {

@@ -99,6 +99,10 @@ fn script_by_name(pod: &Pod) -> Option<PodScript> {
         "hang" => Some(PodScript::Hang),
         "fails" => Some(exit("error: told to fail")),
         "invalid" => Some(exit("Error from server (BadRequest): told to fail")),
+        "stuck" => Some(PodScript::Waiting {
+            reason: "ContainerCreating".to_owned(),
+            message: String::new(),
+        }),
         "slow" => Some(PodScript::RunAfter(Duration::from_secs(3))),
         _ => None,
     }

@@ -79,12 +79,12 @@ fn fields() -> Policy {
         format!("the labels {} of an execution are set by the controller alone", labels.join(", ")),
     )
     .must(
-        "oldObject != null || !has(object.spec.parameters.undo)",
+        "oldObject != null || !object.?spec.?parameters.?undo.hasValue()",
         "parameters.undo is made by the controller alone, from what it recorded: use the action that sets the state that \
          you want",
     )
     .must(
-        "object.spec.?approvedBy == (oldObject == null ? optional.none() : oldObject.spec.?approvedBy)",
+        "object.?spec.?approvedBy == (oldObject == null ? optional.none() : oldObject.?spec.?approvedBy)",
         format!(
             "spec.approvedBy is set by the controller alone, from the approval of the workflow: approve by the annotations \
              {} and {}",
@@ -122,8 +122,8 @@ fn approval() -> Policy {
     // At creation approvalReceived says that no approval is asked for: that is for whoever creates it to say.
     .variable(
         "released",
-        "oldObject != null && object.spec.?approvalReceived.orValue(false) && \
-         !oldObject.spec.?approvalReceived.orValue(false)",
+        "oldObject != null && object.?spec.?approvalReceived.orValue(false) && \
+         !oldObject.?spec.?approvalReceived.orValue(false)",
     )
     .variable(
         "unlocked",

@@ -31,7 +31,7 @@ fn makers(executor: &str) -> Policy {
         requests("", &["secrets"], &["CREATE", "UPDATE"]),
     ];
     let controller = controller();
-    let label = quoted(names::LABEL_EXECUTION_UID);
+    let label = format!("metadata.?labels[{}]", quoted(names::LABEL_EXECUTION_UID));
     Policy::new(
         "kubernaut-executor-makers",
         format!(
@@ -56,12 +56,13 @@ fn makers(executor: &str) -> Policy {
     )
     // Credentials for a mirror of the image are an administrator's to bring; they can't be taken for a payload.
     // A token of an account (kubernetes.io/service-account-token) is what must not be had this way.
+    // Secrets are also written again as they are, when the key that encrypts them is changed.
     .must(
         format!(
-            "!({}) || request.userInfo.username == {controller} || (object.?type.orValue('') in \
-             ['kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg'] && \
-             !object.metadata.?labels[{label}].hasValue() && \
-             (oldObject == null || !oldObject.metadata.?labels[{label}].hasValue()))",
+            "!({}) || request.userInfo.username == {controller} || \
+             (oldObject != null && object.?data == oldObject.?data && object.{label} == oldObject.{label}) || \
+             (object.?type.orValue('') in ['kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg'] && \
+             !object.{label}.hasValue() && (oldObject == null || !oldObject.{label}.hasValue()))",
             is("secrets")
         ),
         format!(
@@ -103,7 +104,7 @@ fn kept(executor: &str) -> Policy {
         ),
         within(executor, &rules),
     )
-    .must("object.spec == oldObject.spec", words.as_str())
+    .must("object.?spec == oldObject.?spec", words.as_str())
     .must(unchanged("labels"), words.as_str())
     .must(unchanged("annotations"), words)
 }

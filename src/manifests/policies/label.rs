@@ -11,8 +11,8 @@ const WRITES: [&str; 2] = ["CREATE", "UPDATE"];
 
 pub(super) fn policies(settings: &Settings) -> Vec<Policy> {
     let executor = settings.executor_namespace.as_str();
-    let template = "object.spec.?template";
-    let job_template = "object.spec.?jobTemplate.?spec.?template";
+    let template = "object.?spec.?template";
+    let job_template = "object.?spec.?jobTemplate.?spec.?template";
     let workloads = [
         requests(
             "apps",
