@@ -106,6 +106,14 @@ impl ControlPlane {
         self.access()?.client().await
     }
 
+    /// A new client of the user of this name, in these groups besides those that every user is in. It never repeats a
+    /// request by itself.
+    ///
+    /// The admin impersonates the user: for the API server's authorization and admission it is the user who asks.
+    pub async fn client_as(&self, user: &str, groups: &[&str]) -> Result<Client, TestbedError> {
+        self.access()?.client_as(user, groups).await
+    }
+
     /// A new client that has nothing but this bearer token. It never repeats a request by itself.
     pub async fn client_for_token(&self, token: &str) -> Result<Client, TestbedError> {
         self.access()?.client_for_token(token).await
