@@ -44,7 +44,7 @@ const BAD_INPUT: u8 = 2;
 /// Run workflows in a cluster inside this process, without touching any real one.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
+    after_help = "Try it: kubernaut run deploy/samples/scale-and-restart.yaml\n\nExit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
 )]
 pub(crate) struct RunArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
