@@ -10,6 +10,7 @@ mod crashes;
 mod deletions;
 mod faults;
 mod run;
+mod samples;
 mod strangers;
 mod waiting;
 mod workflows;
