@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client};
-use tokio::io::AsyncWriteExt;
 
 use crate::access::{Access, write_service_account_kubeconfig};
 use crate::error::{IoContext, TestbedError};
+use crate::part::Part;
+use crate::process;
 
 /// Cold file caches and a compiler next door can stretch the usual four seconds a lot.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -31,30 +32,6 @@ pub struct ControlPlaneOptions {
     /// Where keys, data and logs live until the control plane stops; must not exist yet. By default a new
     /// directory in the system's temporary directory.
     pub state_dir: Option<PathBuf>,
-}
-
-/// A program of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The store.
-    Etcd,
-    /// The API server.
-    ApiServer,
-    /// The controllers: Jobs, Deployments, garbage collection and the rest.
-    ControllerManager,
-}
-
-impl Part {
-    /// Every part, in the order of starting.
-    pub const ALL: [Self; 3] = [Self::Etcd, Self::ApiServer, Self::ControllerManager];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Etcd => "etcd",
-            Self::ApiServer => "kube-apiserver",
-            Self::ControllerManager => "kube-controller-manager",
-        }
-    }
 }
 
 /// A running control plane of its own: free port, own keys, own data.
@@ -307,24 +284,11 @@ impl ControlPlane {
     /// still setpriv, or the shell.
     fn running(&self, part: Part) -> Option<u32> {
         let pid = self.recorded_pid(part)?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        let ours = field("PPid:") == Some(self.runner.id().to_string().as_str());
-        let ended = field("State:").is_some_and(|state| state.starts_with(['Z', 'X']));
-        (ours && !ended).then_some(pid)
+        process::runs_below(pid, self.runner.id()).then_some(pid)
     }
 
     async fn signal(&self, part: Part, signal: &str) -> Result<(), TestbedError> {
-        let pid = self.pid(part)?.to_string();
-        let args = ["-s", signal, pid.as_str()];
-        output(tokio::process::Command::new("kill").args(args), "")
-            .await
-            .map(drop)
+        process::signal(self.pid(part)?, signal).await
     }
 
     async fn pipe_to_kubectl(&self, args: &[&str], input: &str) -> Result<String, TestbedError> {
@@ -333,7 +297,7 @@ impl ControlPlane {
             .args(args)
             .env("KUBECONFIG", self.admin_kubeconfig())
             .env("KUBECACHEDIR", self.kubectl_cache_dir());
-        output(&mut command, input).await
+        process::output(&mut command, input.as_bytes()).await
     }
 
     fn part_error(&self, part: Part) -> TestbedError {
@@ -381,29 +345,6 @@ async fn is_ready(client: &Client) -> bool {
     tokio::time::timeout(REQUEST_TIMEOUT, checks)
         .await
         .unwrap_or(false)
-}
-
-async fn output(command: &mut tokio::process::Command, input: &str) -> Result<String, TestbedError> {
-    let program = format!("{:?}", command.as_std());
-    let context = || format!("running {program}");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn().context(context)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends without reading all is judged by its exit code.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
-    let result = child.wait_with_output().await.context(context)?;
-    if result.status.success() {
-        return Ok(String::from_utf8_lossy(&result.stdout).into_owned());
-    }
-    Err(TestbedError::Command {
-        program,
-        message: String::from_utf8_lossy(&result.stderr).into_owned(),
-    })
 }
 
 /// The directory of the programs, built first when they are missing.

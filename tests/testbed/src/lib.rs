@@ -22,7 +22,10 @@ mod access;
 mod control_plane;
 mod error;
 mod kubelet;
+mod part;
+mod process;
 
-pub use control_plane::{ControlPlane, ControlPlaneOptions, Part};
+pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::TestbedError;
 pub use kubelet::{FakeKubelet, FakeKubeletOptions, KubectlRun, PodScript, ScriptFn};
+pub use part::Part;
