@@ -56,13 +56,12 @@ impl ControlPlane {
     /// Builds the programs when they are missing (minutes, once per machine), starts them, and returns when the API
     /// server is ready and the controllers work.
     pub async fn start(options: ControlPlaneOptions) -> Result<Self, TestbedError> {
-        let bin_dir = tokio::task::spawn_blocking(binaries)
-            .await
-            .map_err(|e| start_error(&e))??;
+        let built = tokio::task::spawn_blocking(|| build(&[]));
+        let bin_dir = built.await.map_err(|e| start_error(&e))??.remove(0);
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let this = Self::launch(bin_dir.clone(), options.clone()).await?;
+            let this = Self::launch(bin_dir.clone(), options.clone(), &[]).await?;
             match this.wait_until_ready().await {
                 Ok(()) => return Ok(this),
                 // Somebody took the port between our look at it and the start.
@@ -180,13 +179,18 @@ impl ControlPlane {
         self.wait_until_ready().await
     }
 
-    async fn launch(bin_dir: PathBuf, options: ControlPlaneOptions) -> Result<Self, TestbedError> {
+    /// Starts the programs, and returns when they run. `args` are more arguments for the script.
+    pub(crate) async fn launch(
+        bin_dir: PathBuf,
+        options: ControlPlaneOptions,
+        args: &[String],
+    ) -> Result<Self, TestbedError> {
         let state_dir = match options.state_dir {
             Some(dir) => dir,
             None => unused_directory()?,
         };
         let mut command = Command::new(cluster_dir().join("control-plane"));
-        command.arg(&bin_dir).arg(&state_dir);
+        command.arg(&bin_dir).arg(&state_dir).args(args);
         command.args(options.audit_log.then_some("--audit-log"));
         command.args(
             options
@@ -231,7 +235,7 @@ impl ControlPlane {
         Ok(this)
     }
 
-    async fn wait_until_ready(&self) -> Result<(), TestbedError> {
+    pub(crate) async fn wait_until_ready(&self) -> Result<(), TestbedError> {
         let deadline = Instant::now() + START_TIMEOUT;
         let client = self.admin_client().await?;
         while !is_ready(&client).await {
@@ -258,7 +262,12 @@ impl ControlPlane {
         Access::read(&self.admin_kubeconfig())
     }
 
-    fn order_start(&self, part: Part) -> Result<(), TestbedError> {
+    /// The process whose end is the end of all parts. When there are nodes, it is in their network.
+    pub(crate) fn runner_pid(&self) -> u32 {
+        self.runner.id()
+    }
+
+    pub(crate) fn order_start(&self, part: Part) -> Result<(), TestbedError> {
         let before = self.recorded_pid(part);
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(orders) = orders.as_mut() {
@@ -282,7 +291,7 @@ impl ControlPlane {
 
     /// The recorded number, if the process that has it still is ours: numbers get reused. Just after the fork it is
     /// still setpriv, or the shell.
-    fn running(&self, part: Part) -> Option<u32> {
+    pub(crate) fn running(&self, part: Part) -> Option<u32> {
         let pid = self.recorded_pid(part)?;
         process::runs_below(pid, self.runner.id()).then_some(pid)
     }
@@ -307,7 +316,7 @@ impl ControlPlane {
         }
     }
 
-    fn log_tail(&self, part: Part) -> String {
+    pub(crate) fn log_tail(&self, part: Part) -> String {
         let file = self.state_dir.join("log").join(format!("{}.log", part.name()));
         let log = fs::read(file).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned()
@@ -347,20 +356,22 @@ async fn is_ready(client: &Client) -> bool {
         .unwrap_or(false)
 }
 
-/// The directory of the programs, built first when they are missing.
-fn binaries() -> Result<PathBuf, TestbedError> {
+/// The directories that `build` prints: that of the programs first. They are built when they are missing.
+pub(crate) fn build(args: &[&str]) -> Result<Vec<PathBuf>, TestbedError> {
     let script = cluster_dir().join("build");
     let mut command = Command::new(&script);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped());
     let run = command.spawn().and_then(Child::wait_with_output);
     let result = run.context(|| format!("running {}", script.display()))?;
-    if !result.status.success() {
+    let output = String::from_utf8_lossy(&result.stdout);
+    let directories: Vec<_> = output.lines().map(PathBuf::from).collect();
+    if !result.status.success() || directories.is_empty() {
         return Err(TestbedError::Build {
             script,
             status: result.status.to_string(),
         });
     }
-    Ok(PathBuf::from(String::from_utf8_lossy(&result.stdout).trim()))
+    Ok(directories)
 }
 
 fn cluster_dir() -> PathBuf {
@@ -385,6 +396,6 @@ fn first_line(output: Option<impl std::io::Read>) -> String {
     line
 }
 
-fn start_error(error: &tokio::task::JoinError) -> TestbedError {
+pub(crate) fn start_error(error: &tokio::task::JoinError) -> TestbedError {
     TestbedError::Start(error.to_string())
 }
