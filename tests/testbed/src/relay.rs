@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::error::{IoContext, TestbedError};
 
+const OWN_NETWORK: &str = "/proc/self/ns/net";
+
 /// Passes connections to a port of this machine's loopback on to an address in another network.
 ///
 /// It runs on a thread of its own, and that thread has joined the other network: the port was opened before, every
@@ -35,6 +37,12 @@ impl Relay {
     ) -> Result<Self, TestbedError> {
         let context = || format!("relaying to {target}");
         let address = listener.local_addr().context(context)?;
+        // An address of a cluster may be somebody's in the network outside.
+        if std::fs::read_link(network).context(context)?
+            == std::fs::read_link(OWN_NETWORK).context(context)?
+        {
+            return Err(io::ErrorKind::NetworkUnreachable.into()).context(context);
+        }
         let network = File::open(network).context(context)?;
         allow_many_files();
         let (stop, stopped) = oneshot::channel();
