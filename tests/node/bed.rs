@@ -252,6 +252,8 @@ async fn parts_can_be_stopped_killed_and_started_again() {
         Part::Containerd(2),
         Part::Kubelet(1),
         Part::Kubelet(2),
+        Part::Scheduler,
+        Part::ApiServer,
     ] {
         cluster.kill_part(part).await.expect("a signal");
         cluster.start_part(part).await.expect("a start");
