@@ -9,23 +9,40 @@ use crate::error::{IoContext, TestbedError};
 
 /// Whether a process runs (stopped or not) and has `ancestor` among its ancestors.
 pub(crate) fn runs_below(pid: u32, ancestor: u32) -> bool {
-    let Some((parent, state)) = parent_and_state(pid) else {
+    let Some(process) = Status::read(pid) else {
         return false;
     };
-    let mut above = parent;
+    let mut above = process.parent;
     while above > 1 && above != ancestor {
-        above = parent_and_state(above).map_or(0, |(parent, _)| parent);
+        above = Status::read(above).map_or(0, |process| process.parent);
     }
-    above == ancestor && !['Z', 'X'].contains(&state)
+    above == ancestor && !process.has_ended()
 }
 
-fn parent_and_state(pid: u32) -> Option<(u32, char)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let field = |name: &str| {
-        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(value.trim())
-    };
-    Some((field("PPid:")?.parse().ok()?, field("State:")?.chars().next()?))
+struct Status {
+    parent: u32,
+    state: char,
+    threads: u32,
+}
+
+impl Status {
+    fn read(pid: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(value.trim())
+        };
+        Some(Self {
+            parent: field("PPid:")?.parse().ok()?,
+            state: field("State:")?.chars().next()?,
+            threads: field("Threads:")?.parse().ok()?,
+        })
+    }
+
+    /// The first thread of a killed process may be dead while others still hold its files and its port.
+    fn has_ended(&self) -> bool {
+        ['Z', 'X'].contains(&self.state) && self.threads <= 1
+    }
 }
 
 /// Sends a signal, by its name without SIG.
