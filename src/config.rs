@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use kubernaut_actors::Limits;
 use kubernaut_machines::Settings;
 use kubernaut_machines::duration::parse_go;
+use kubernaut_machines::manifest_kinds::check_kind;
 
 /// More Jobs, or calls, than any cluster takes at the same time.
 const MOST: usize = 10_000;
@@ -76,6 +77,7 @@ pub struct RunOptions {
         default_value_t = true,
         action = clap::ArgAction::Set,
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "true",
         value_name = "BOOL"
     )]
@@ -93,6 +95,7 @@ pub struct RunOptions {
         default_value_t = false,
         action = clap::ArgAction::Set,
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "true",
         value_name = "BOOL"
     )]
@@ -104,6 +107,7 @@ pub struct RunOptions {
         long,
         env = "KUBERNAUT_APPLY_MANIFEST_KINDS",
         value_delimiter = ',',
+        value_parser = known_kind,
         value_name = "KINDS"
     )]
     pub apply_manifest_kinds: Vec<String>,
@@ -224,8 +228,8 @@ impl RunOptions {
             apply_manifest_kinds: self
                 .apply_manifest_kinds
                 .iter()
-                .map(|kind| kind.trim().to_owned())
                 .filter(|kind| !kind.is_empty())
+                .cloned()
                 .collect(),
             authorization: self.authorization == Authorization::Rights,
             monitoring_window: self.monitoring_window,
@@ -264,6 +268,15 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(number) if number > MOST => Err(format!("must be at most {MOST}")),
         Ok(number) => Ok(number),
         Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// A kind with a typo would allow nothing, and say so only when a step is refused.
+fn known_kind(text: &str) -> Result<String, String> {
+    let kind = text.trim();
+    match Some(kind).filter(|kind| !kind.is_empty()).and_then(check_kind) {
+        Some(problem) => Err(problem),
+        None => Ok(kind.to_owned()),
     }
 }
 
@@ -354,6 +367,8 @@ mod tests {
             ("--api-concurrency=9999999999999999999", "at most"),
             ("--job-ttl=500ms", "at least 1m"),
             ("--authorization=maybe", "maybe"),
+            ("--apply-manifest-kinds=ConfigMap,Deploymnt", "Deploymnt"),
+            ("--apply-manifest-kinds=Secret", "Secret"),
             ("--http-address=here", "here"),
         ] {
             let error = parse(&[argument]).err().unwrap().to_string();

@@ -83,10 +83,10 @@ mod tests {
 
     fn added(object: &str) -> Guard<ConfigMap> {
         let line = format!(r#"{{"type":"ADDED","object":{object}}}"#);
-        match serde_json::from_str(&line).expect("an event") {
-            WatchEvent::Added(object) => object,
-            other => panic!("{other:?}"),
-        }
+        let WatchEvent::Added(object) = serde_json::from_str(&line).expect("an event") else {
+            panic!("another event: {line}");
+        };
+        object
     }
 
     #[test]

@@ -10,10 +10,14 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Client, ResourceExt};
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
 use kubernaut_crds::names;
+use kubernaut_machines::Settings;
 use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, PodScript};
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 /// Who the controller is in the audit log.
@@ -22,14 +26,21 @@ pub(crate) const CONTROLLER: &str = "system:serviceaccount:kubernaut-system:kube
 /// From start to ready it takes a moment; a compiler next door can stretch it.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A control plane with the custom resources installed, and no controller.
+/// A control plane with the custom resources installed, and neither policies nor a controller.
 pub(crate) async fn api_server() -> &'static ControlPlane {
     static BED: OnceCell<ControlPlane> = OnceCell::const_new();
     BED.get_or_init(async || {
         let control_plane = ControlPlane::start(ControlPlaneOptions::default())
             .await
             .expect("a control plane");
-        install(&control_plane, &[]).await;
+        let files = kubernaut::manifests::files(&Settings::default()).expect("manifests");
+        let crds = files
+            .iter()
+            .find(|file| file.name == "crds.yaml")
+            .expect("the file");
+        let crds = kubernaut::manifests::text(crds).expect("text");
+        control_plane.apply_yaml(&crds).await.expect("accepted");
+        all_established(&control_plane).await;
         control_plane
     })
     .await
@@ -41,11 +52,15 @@ pub(crate) async fn bed() -> &'static Bed {
     let options = BedOptions {
         nodes: 5,
         run_flags: &["--apply-manifest-kinds=ConfigMap"],
-        controller_flags: &["--cluster-name=production-cluster"],
+        controller_flags: &["--cluster-name=production-cluster", PROTECTED],
         ..BedOptions::default()
     };
     BED.get_or_init(async || Bed::start(options).await).await
 }
+
+/// Said to the controller alone: no admission policy stands before this namespace.
+pub(crate) const UNGUARDED: &str = "ref-unguarded";
+const PROTECTED: &str = "--protected-namespaces=kube-system,kube-public,kube-node-lease,ref-unguarded";
 
 /// How a [`Bed`] differs from the usual one.
 #[derive(Clone, Copy)]
@@ -55,6 +70,8 @@ pub(crate) struct BedOptions {
     pub(crate) run_flags: &'static [&'static str],
     /// Said to `kubernaut controller` alone.
     pub(crate) controller_flags: &'static [&'static str],
+    /// Said to kube-apiserver.
+    pub(crate) apiserver_args: &'static [&'static str],
     /// What becomes of pods.
     pub(crate) script: fn(&Pod) -> Option<PodScript>,
 }
@@ -65,6 +82,7 @@ impl Default for BedOptions {
             nodes: 2,
             run_flags: &[],
             controller_flags: &[],
+            apiserver_args: &[],
             script: script_by_name,
         }
     }
@@ -81,6 +99,10 @@ fn script_by_name(pod: &Pod) -> Option<PodScript> {
         "hang" => Some(PodScript::Hang),
         "fails" => Some(exit("error: told to fail")),
         "invalid" => Some(exit("Error from server (BadRequest): told to fail")),
+        "stuck" => Some(PodScript::Waiting {
+            reason: "ContainerCreating".to_owned(),
+            message: String::new(),
+        }),
         "slow" => Some(PodScript::RunAfter(Duration::from_secs(3))),
         _ => None,
     }
@@ -100,6 +122,11 @@ impl Bed {
     pub(crate) async fn start(options: BedOptions) -> Self {
         let control_plane = ControlPlane::start(ControlPlaneOptions {
             audit_log: true,
+            apiserver_args: options
+                .apiserver_args
+                .iter()
+                .map(|arg| (*arg).to_owned())
+                .collect(),
             ..ControlPlaneOptions::default()
         })
         .await
@@ -201,7 +228,7 @@ impl Bed {
     }
 }
 
-/// Installs what `kubernaut manifests` prints, and waits until the custom resources are served.
+/// Installs what `kubernaut manifests` prints, and waits until the custom resources are served and the policies in force.
 async fn install(control_plane: &ControlPlane, flags: &[&str]) {
     let output = Command::new(kubernaut())
         .arg("manifests")
@@ -214,11 +241,39 @@ async fn install(control_plane: &ControlPlane, flags: &[&str]) {
         .apply_yaml(&manifests)
         .await
         .expect("the manifests are accepted");
+    all_established(control_plane).await;
+    in_force(control_plane).await;
+}
+
+async fn all_established(control_plane: &ControlPlane) {
     for name in [
         "workflowexecutions.workflow.kubernaut.io",
         "kubernetesexecutions.kubernetesexecution.kubernaut.io",
     ] {
         established(control_plane, name).await;
+    }
+}
+
+/// The API server takes up policies a moment after it stored them, in their order: the last one tells.
+async fn in_force(control_plane: &ControlPlane) {
+    let client = control_plane.admin_client().await.expect("a client");
+    let pods =
+        json!({"containers": [{"name": "a", "image": "registry.example/a"}], "restartPolicy": "Never"});
+    let template = json!({"metadata": {"labels": {"kubernaut.io/execution-uid": "none"}}, "spec": pods});
+    let marked: CronJob = serde_json::from_value(json!({
+        "metadata": {"name": "marked"},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}},
+    }))
+    .expect("an object");
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let deadline = Instant::now() + READY_TIMEOUT;
+    let api = Api::<CronJob>::namespaced(client, "default");
+    while api.create(&dry, &marked).await.is_ok() {
+        assert!(Instant::now() < deadline, "the policies are not in force");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -6,8 +6,10 @@
 mod bed;
 mod scene;
 
+mod admission;
 mod crash;
 mod crds;
 mod dataflow;
 mod load;
 mod rights;
+mod rights_used;

@@ -11,7 +11,7 @@ use crate::actions::{
 };
 use crate::before::patched_images;
 use crate::duration::parse_go;
-use crate::manifest_kinds::parse_manifest;
+use crate::manifest_kinds::{ParsedManifest, parse_manifest};
 use crate::mapping::not_base64;
 
 /// Shortest timeout of a step.
@@ -38,6 +38,8 @@ pub struct Checked {
     pub rights: Vec<AccessRequest>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// The manifest of an applyManifest, read once: each look at the target asks for it.
+    pub manifest: Option<ParsedManifest>,
 }
 
 /// Checks everything that needs no cluster (the executor's specification, 1.1), for objects of any shape: what the
@@ -85,6 +87,11 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
         return Err(problems);
     }
     let (target, rights) = (target_of(&action), rights_of(&action, settings));
+    let manifest = if let Action::ApplyManifest(apply) = &action {
+        parse_manifest(&apply.manifest).ok()
+    } else {
+        None
+    };
     Ok(Checked {
         action,
         kind,
@@ -92,6 +99,7 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
         timeout: frame.timeout,
         rights,
         warnings: frame.warnings,
+        manifest,
     })
 }
 

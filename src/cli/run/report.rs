@@ -55,18 +55,22 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
     let outcome = status.workflow_result.as_ref().map(|result| result.outcome);
     let success = phase == WorkflowPhase::Completed && outcome == Some(kubernaut_crds::Outcome::Success);
     let name = place(&workflow.metadata);
-    let mut text = format!(
-        "workflow {name}: {}{}\n",
-        phase.as_str(),
-        outcome.map_or(String::new(), |outcome| format!(", {}", word(&json!(outcome)))),
-    );
-    if let Some(message) = status.message.as_deref() {
+    let outcome = outcome.map(|outcome| word(&json!(outcome)));
+    let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
+    // A failed workflow is not told twice that it failed, but why.
+    let words = [Some(phase.as_str()), outcome.as_deref(), error_type.as_deref()];
+    let mut words: Vec<&str> = words.into_iter().flatten().collect();
+    words.dedup();
+    let mut text = format!("workflow {name}: {}\n", words.join(", "));
+    let message = status.message.as_deref().unwrap_or_default();
+    if !message.is_empty() {
         let _ = writeln!(text, "  {message}");
     }
     for error in status
         .validation_results
         .iter()
         .flat_map(|results| &results.validation_errors)
+        .filter(|error| !message.contains(error.as_str()))
     {
         let _ = writeln!(text, "  error: {error}");
     }
@@ -110,9 +114,11 @@ pub(crate) fn of_execution(execution: &KubernetesExecution) -> Option<Verdict> {
     let status = execution.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let name = place(&execution.metadata);
+    let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
     let text = format!(
-        "execution {name}: {} {} {}\n",
+        "execution {name}: {}{} {} {}\n",
         phase.as_str(),
+        error_type.map_or(String::new(), |error_type| format!(", {error_type}")),
         status.target_name.as_deref().unwrap_or_default(),
         status.message.as_deref().unwrap_or_default()
     );

@@ -11,7 +11,7 @@ fn an_applied_object_holds_when_it_has_all_that_was_applied() {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data, "immutable": false,
                "metadata": {"name": "flags", "namespace": "shop", "labels": labels, "uid": "u", "generation": 1}})
     };
-    let lacks = not_yet("the object does not have all that was applied");
+    let lacks = not_there("the object does not have all that was applied");
     apply(&manifest).expects([
         (
             seen(json!({"app": "web", "by": "server"}), json!({"a": "x", "b": "y"})),
@@ -30,7 +30,7 @@ fn elements_of_lists_may_have_more_than_was_applied_but_not_less() {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
                "spec": {"template": {"spec": {"containers": containers}}}})
     };
-    let lacks = not_yet("the object does not have all that was applied");
+    let lacks = not_there("the object does not have all that was applied");
     apply(&with(
         json!([{"name": "app", "image": "app:2", "env": [{"name": "A", "value": "1"}]}]),
     ))

@@ -11,16 +11,16 @@ fn a_scale_holds_when_the_wanted_number_is_ready_and_no_other_is_left() {
         (deployment(spec.clone(), counts(3, 0, 3)), holds("replicas: 3")),
         (
             deployment(spec.clone(), counts(3, 3, 2)),
-            not_yet("2 of 3 replicas are ready; 3 exist"),
+            in_progress("2 of 3 replicas are ready; 3 exist"),
         ),
         (
             deployment(json!({"replicas": 2}), counts(3, 3, 3)),
-            not_yet("spec.replicas is 2, not 3"),
+            not_there("spec.replicas is 2, not 3"),
         ),
         // Not said is one.
         (
             deployment(json!({}), counts(3, 3, 3)),
-            not_yet("spec.replicas is 1, not 3"),
+            not_there("spec.replicas is 1, not 3"),
         ),
     ]);
 }
@@ -28,14 +28,14 @@ fn a_scale_holds_when_the_wanted_number_is_ready_and_no_other_is_left() {
 #[test]
 fn a_scale_that_has_its_ready_replicas_says_what_else_it_waits_for() {
     let older = json!({"observedGeneration": 6, "replicas": 1, "readyReplicas": 1});
-    let unseen = not_yet("the controller of the Deployment has not seen the change");
+    let unseen = in_progress("the controller of the Deployment has not seen the change");
     let spec = || json!({"replicas": 1});
     scale(1).expects([
         (deployment(spec(), older), unseen.clone()),
         (deployment(spec(), Value::Null), unseen),
         (
             deployment(spec(), counts(3, 3, 1)),
-            not_yet("1 of 1 replicas are ready; 3 exist"),
+            in_progress("1 of 1 replicas are ready; 3 exist"),
         ),
     ]);
 }
@@ -49,38 +49,38 @@ fn absent_counts_are_zero() {
     )]);
     scale(2).expects([(
         deployment(json!({"replicas": 2}), none),
-        not_yet("0 of 2 replicas are ready; 0 exist"),
+        in_progress("0 of 2 replicas are ready; 0 exist"),
     )]);
 }
 
 #[test]
 fn a_restart_holds_when_our_mark_is_rolled_out() {
     let spec = |by: &str| json!({"replicas": 2, "template": {"metadata": {"annotations": {"kubernaut.io/restarted-by": by}}}});
-    let not_ours = not_yet("the pod template does not carry this restart");
+    let not_ours = not_there("the pod template does not carry this restart");
     restart().expects([
         (deployment(spec("uid-1"), counts(2, 2, 2)), holds("restarted")),
         (
             deployment(spec("uid-1"), counts(3, 1, 2)),
-            not_yet("of 2 replicas 1 are updated and 2 ready; 3 exist"),
+            in_progress("of 2 replicas 1 are updated and 2 ready; 3 exist"),
         ),
         (
             deployment(spec("uid-1"), counts(3, 2, 2)),
-            not_yet("of 2 replicas 2 are updated and 2 ready; 3 exist"),
+            in_progress("of 2 replicas 2 are updated and 2 ready; 3 exist"),
         ),
         (
             deployment(spec("uid-1"), counts(2, 2, 1)),
-            not_yet("of 2 replicas 2 are updated and 1 ready; 2 exist"),
+            in_progress("of 2 replicas 2 are updated and 1 ready; 2 exist"),
         ),
         (
             deployment(
                 spec("uid-1"),
                 json!({"observedGeneration": 6, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}),
             ),
-            not_yet("the rollout has not begun"),
+            in_progress("the rollout has not begun"),
         ),
         (
             deployment(spec("uid-1"), Value::Null),
-            not_yet("the rollout has not begun"),
+            in_progress("the rollout has not begun"),
         ),
         (deployment(spec("uid-2"), counts(2, 2, 2)), not_ours.clone()),
         (deployment(json!({"replicas": 2}), counts(2, 2, 2)), not_ours),
@@ -105,53 +105,37 @@ fn an_image_holds_when_the_container_has_it_and_is_rolled_out() {
             ),
             (
                 deployment(spec("app", "app:2"), counts(3, 1, 2)),
-                not_yet("of 2 replicas 1 are updated and 2 ready; 3 exist"),
+                in_progress("of 2 replicas 1 are updated and 2 ready; 3 exist"),
             ),
             (
                 deployment(spec("app", "app:1"), counts(2, 2, 2)),
-                not_yet("the image of app is app:1"),
+                not_there("the image of app is app:1"),
             ),
             (
                 deployment(spec("other", "app:2"), counts(2, 2, 2)),
-                not_yet("the image of app is (no such container)"),
+                not_there("the image of app is (no such container)"),
             ),
         ]);
     }
 }
 
 #[test]
-fn a_patch_holds_when_kubectl_changed_something_or_found_nothing_to_change() {
-    let generation = |generation: i64| {
-        let mut object = deployment(json!({"replicas": 1}), counts(1, 1, 1));
+fn a_patch_that_kubectl_made_holds_once_it_is_rolled_out_whatever_it_changed() {
+    let generation = |generation: i64, status: Value| {
+        let mut object = deployment(json!({"replicas": 1}), status);
         object["metadata"]["generation"] = json!(generation);
         object
     };
-    let unchanged = not_yet("the Deployment did not change");
-    let cases = [
-        (7, Some("something else"), holds("patched")),
+    // Labels and annotations of the Deployment, and what is there already, do not let the generation grow.
+    let look = patch("patch-deployment");
+    look.expects([
+        (generation(7, counts(1, 1, 1)), holds("patched")),
+        (generation(6, counts(1, 1, 1)), holds("patched")),
         (
-            6,
-            Some("deployment.apps/web patched (no change)"),
-            holds("patched"),
+            generation(7, counts(2, 1, 1)),
+            in_progress("of 1 replicas 1 are updated and 1 ready; 2 exist"),
         ),
-        // Labels and annotations do not let the generation grow.
-        (6, Some("deployment.apps/web patched"), holds("patched")),
-        // Its words are lost, its exit code is not.
-        (6, None, holds("patched")),
-        (6, Some("something else"), unchanged.clone()),
-        (5, Some("something else"), unchanged),
-    ];
-    for (number, said, expected) in cases {
-        let look = Look {
-            said,
-            ..patch("patch-deployment")
-        };
-        look.expects([(generation(number), expected)]);
-    }
-    patch("patch-deployment").expects([(
-        deployment(json!({"replicas": 2}), counts(3, 1, 2)),
-        not_yet("of 2 replicas 1 are updated and 2 ready; 3 exist"),
-    )]);
+    ]);
 }
 
 #[test]
@@ -177,12 +161,12 @@ fn a_rollout_that_passed_its_own_deadline_fails_at_once() {
                                  "conditions": [{"type": "Progressing", "status": "True"}]});
         look.expects([(
             deployment(spec.clone(), stuck(counts(3, 1, 1))),
-            never("the rollout does not progress: timed out"),
+            stuck_at("the rollout does not progress: timed out"),
         )]);
         // What is said of an older generation is not said of this rollout.
         for status in [older, progressing] {
             let seen = look.sees(&[deployment(spec.clone(), status)]);
-            assert!(matches!(seen, Postcondition::NotYet { .. }), "{seen:?}");
+            assert!(matches!(seen, Postcondition::InProgress { .. }), "{seen:?}");
         }
     }
 }
@@ -194,23 +178,54 @@ fn deployments_that_do_not_say_their_replicas_have_one() {
         let seen = look.sees(&[deployment(spec.clone(), counts(1, 1, 1))]);
         assert!(matches!(seen, Postcondition::Holds { .. }), "{seen:?}");
         let seen = look.sees(&[deployment(spec, counts(2, 2, 2))]);
-        assert!(matches!(seen, Postcondition::NotYet { .. }), "{seen:?}");
+        assert!(matches!(seen, Postcondition::InProgress { .. }), "{seen:?}");
     }
+}
+
+/// Seconds that the outcome of a scale may take which is looked at since second 0, and now again at this second.
+fn patience(spec: Value, status: Value, now: i64) -> i64 {
+    let read = Read::get("apps/v1", "Deployment", Some("shop"), "web");
+    let facts = Facts::from([(read, vec![deployment(spec, status)])]);
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    limit(
+        &scale(1).checked().1,
+        &facts,
+        (at(0), at(now)),
+        Duration::from_secs(120),
+    )
+    .as_second()
 }
 
 #[test]
 fn rollouts_get_their_own_deadline_and_half_a_minute() {
-    let patience = |spec: Value| {
-        let read = Read::get("apps/v1", "Deployment", Some("shop"), "web");
-        rollout_patience(&Facts::from([(read, vec![deployment(spec, Value::Null)])]))
-    };
-    let seconds = |seconds: u64| Some(Duration::from_secs(seconds));
-    assert_eq!(patience(json!({"progressDeadlineSeconds": 120})), seconds(150));
-    assert_eq!(patience(json!({})), seconds(630));
+    let spec = |seconds: i32| json!({"progressDeadlineSeconds": seconds});
+    assert_eq!(patience(spec(200), json!({}), 0), 230);
+    assert_eq!(patience(spec(10), json!({}), 0), 120);
+    assert_eq!(patience(json!({}), json!({}), 0), 630);
     // The largest number means no deadline; a day is the end of patience.
+    assert_eq!(patience(spec(i32::MAX), json!({}), 0), 86_430);
+}
+
+#[test]
+fn the_deadline_of_a_rollout_begins_anew_with_each_of_its_steps() {
+    let spec = || json!({"progressDeadlineSeconds": 200});
+    let condition = |status: &str, at: &str| json!({"conditions": [{"type": "Progressing", "status": status, "lastUpdateTime": at}]});
     assert_eq!(
-        patience(json!({"progressDeadlineSeconds": i32::MAX})),
-        seconds(86_430)
+        patience(spec(), condition("True", "1970-01-01T00:05:00Z"), 400),
+        530
     );
-    assert_eq!(rollout_patience(&Facts::new()), None);
+    assert_eq!(
+        patience(spec(), condition("False", "1970-01-01T00:05:00Z"), 400),
+        230
+    );
+    // Progress from before, and from a clock that is ahead.
+    assert_eq!(
+        patience(spec(), condition("True", "1969-12-31T00:00:00Z"), 400),
+        230
+    );
+    assert_eq!(
+        patience(spec(), condition("True", "1999-01-01T00:00:00Z"), 400),
+        630
+    );
+    assert_eq!(patience(spec(), condition("True", "yesterday"), 400), 230);
 }
