@@ -39,8 +39,10 @@ fn class_of(code: u16, message: &str) -> FailureClass {
         409 => FailureClass::Conflict,
         // ResourceQuota's own words; LimitRange says something else and stays.
         403 if message.contains("exceeded quota") => FailureClass::Quota,
-        401 | 403 => FailureClass::Forbidden,
-        429 => FailureClass::Throttled,
+        403 => FailureClass::Forbidden,
+        // Who we are was not recognized: a token that is being replaced, or an authenticator that is away. It says nothing
+        // about rights.
+        401 | 429 => FailureClass::Throttled,
         // The server gave up waiting for the body: nothing is certain.
         408 => FailureClass::Unknown,
         400..=499 => FailureClass::Rejected,
@@ -107,7 +109,7 @@ mod tests {
             class(403, "jobs.batch is forbidden: User can't create"),
             FailureClass::Forbidden
         );
-        assert_eq!(class(401, "Unauthorized"), FailureClass::Forbidden);
+        assert_eq!(class(401, "Unauthorized"), FailureClass::Throttled);
         assert_eq!(class(422, ""), FailureClass::Rejected);
         assert_eq!(class(400, ""), FailureClass::Rejected);
         assert_eq!(class(429, ""), FailureClass::Throttled);

@@ -34,17 +34,30 @@ pub enum FailureClass {
     Conflict,
     /// 403 because of a quota: it may pass later. Nothing was done.
     Quota,
-    /// 401 or 403: a right is missing. Nothing was done.
+    /// 403: a right is missing. Nothing was done.
     Forbidden,
     /// Any other 4xx: the request is wrong and stays wrong. Nothing was done.
     Rejected,
-    /// 429: nothing was done; try again.
+    /// 429, or 401 while a token is being replaced: nothing was done; try again.
     Throttled,
     /// 5xx, a broken connection or our own deadline: it may have been done.
     Unknown,
 }
 
 impl FailureClass {
+    /// As logs spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureClass::NotFound => "not_found",
+            FailureClass::Conflict => "conflict",
+            FailureClass::Quota => "quota",
+            FailureClass::Forbidden => "forbidden",
+            FailureClass::Rejected => "rejected",
+            FailureClass::Throttled => "throttled",
+            FailureClass::Unknown => "unknown",
+        }
+    }
+
     /// It is certain that this call did nothing.
     pub fn is_refusal(self) -> bool {
         match self {
@@ -141,6 +154,27 @@ pub enum ApiCommand {
         /// Name of the Job.
         name: String,
     },
+}
+
+impl ApiCommand {
+    /// As logs spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ApiCommand::CheckRights(_) => "check_rights",
+            ApiCommand::Read(_) => "read",
+            ApiCommand::WriteExecutionStatus { .. } => "write_execution_status",
+            ApiCommand::WriteWorkflowStatus { .. } => "write_workflow_status",
+            ApiCommand::WriteFinalizers { .. } => "write_finalizers",
+            ApiCommand::GetExecution { .. } => "get_execution",
+            ApiCommand::GetWorkflow { .. } => "get_workflow",
+            ApiCommand::CreateExecution(_) => "create_execution",
+            ApiCommand::CreateJob { .. } => "create_job",
+            ApiCommand::GetJob { .. } => "get_job",
+            ApiCommand::DeleteJob { .. } => "delete_job",
+            ApiCommand::DeleteSecret { .. } => "delete_secret",
+            ApiCommand::ExplainJob { .. } => "explain_job",
+        }
+    }
 }
 
 /// Whose rights, and which.

@@ -3,17 +3,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::future::{Either, select, try_join, try_join_all};
+use futures::future::{Either, select};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use kubernaut_machines::actions::AccessRequest;
 use kubernaut_machines::outcome::{
     ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer, RightsQuestion,
 };
 use kubernaut_machines::step::is_stray;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
-use crate::ports::{Account, Answer, Clock, ClusterApi, JobRef, Key, Observer, WriteGate, uid_of};
+use crate::ports::{Account, Answer, Clock, ClusterApi, JobRef, Key, Observer, Subject, WriteGate, uid_of};
 use crate::rights::{Question, RightsCache};
 
 /// Deadline of a call. A healthy API server answers within 1 s (its own objective); after 10 s a new try is worth
@@ -23,6 +23,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of making a Job: admission webhooks may take 10 s each, up to 30 s together. Below the 60 s after which the
 /// API server itself gives a request up, so that a Job that is not there a minute later never comes.
 const JOB_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Questions of one command about rights that are asked side by side: a workflow may have dozens, and each waits with
+/// its request in memory.
+const QUESTIONS_AT_ONCE: usize = 4;
 
 /// Carries out what the machines ask for: each command is a task of its actor, each call has a deadline and a place
 /// among the calls under way, each write passes the gate.
@@ -35,6 +39,9 @@ pub(crate) struct Effects {
     rights: RightsCache,
     /// Places for calls; a call has one request under way, rarely a few (reads of one command go side by side).
     places: Semaphore,
+    /// Questions about rights take no more than half of the places: they come in hundreds when many workflows begin, and
+    /// steps that run must not wait behind them.
+    questions: Semaphore,
     pending: AtomicUsize,
     idle: Notify,
     closed: AtomicBool,
@@ -57,24 +64,31 @@ impl Effects {
             executor_namespace,
             rights: RightsCache::default(),
             places: Semaphore::new(places.max(1)),
+            questions: Semaphore::new((places / 2).max(1)),
             pending: AtomicUsize::new(0),
             idle: Notify::new(),
             closed: AtomicBool::new(false),
         }
     }
 
-    /// Carries `command` out in a task of `tasks` and hands the result to `done`, exactly once, unless `tasks` is
-    /// dropped first (the actor has ended) or the controller is being drained.
+    /// Carries `command` out in a task of `tasks` for `subject` and hands the result to `done`, exactly once, unless `tasks`
+    /// is dropped first (the actor has ended) or the controller is being drained.
     pub(crate) fn start(
         self: &Arc<Self>,
         tasks: &mut JoinSet<()>,
+        subject: &Arc<Subject>,
         command: ApiCommand,
         done: impl FnOnce(Result<ApiOutcome, ApiFailure>) + Send + 'static,
     ) {
         let effects = Arc::clone(self);
+        let subject = Arc::clone(subject);
         self.spawn(tasks, async move {
             let mut reply = Reply(Some(done));
+            let name = command.name();
             let result = effects.execute(command).await;
+            if let Err(failure) = &result {
+                effects.log(&subject, name, failure);
+            }
             reply.send(result);
         });
     }
@@ -202,58 +216,54 @@ impl Effects {
             namespace: question.namespace,
             name: question.service_account,
         };
-        let executor_accounts = question.executor_accounts.into_iter().map(|name| Account {
-            namespace: self.executor_namespace.clone(),
-            name,
+        let existence = question.executor_accounts.into_iter().map(|name| {
+            Question::Exists(Account {
+                namespace: self.executor_namespace.clone(),
+                name,
+            })
         });
-        let existence = try_join_all(
-            std::iter::once(account.clone())
-                .chain(executor_accounts)
-                .map(|account| self.exists(account)),
-        );
-        let rights = try_join_all(
-            question
-                .requests
-                .into_iter()
-                .map(|request| self.may(&account, request)),
-        );
-        let (existence, rights) = try_join(existence, rights).await?;
-        let mut missing = existence.into_iter();
-        Ok(RightsAnswer {
-            account_missing: missing.next().flatten().is_some(),
-            executor_accounts_missing: missing.flatten().collect(),
-            denied: rights.into_iter().flatten().collect(),
-        })
+        let existence = std::iter::once(Question::Exists(account.clone())).chain(existence);
+        let rights = question
+            .requests
+            .into_iter()
+            .map(|request| Question::May(account.clone(), request));
+        // The answers in the order of the questions, so that a refusal names the same things in the same order each time.
+        let mut answers = stream::iter(existence.chain(rights).enumerate())
+            .map(async |(index, question)| Ok((index, self.is_yes(&question).await?, question)))
+            .buffered(QUESTIONS_AT_ONCE);
+        let mut answer = RightsAnswer::default();
+        while let Some((index, yes, question)) = answers.try_next().await? {
+            match question {
+                _ if yes => {}
+                Question::Exists(_) if index == 0 => answer.account_missing = true,
+                Question::Exists(account) => answer.executor_accounts_missing.push(account.name),
+                Question::May(_, request) => answer.denied.push(request),
+            }
+        }
+        Ok(answer)
     }
 
-    /// The account's name when it is missing.
-    async fn exists(&self, account: Account) -> Result<Option<String>, ApiFailure> {
-        let question = Question::Exists(account.clone());
-        if self.rights.is_yes(&question, self.clock.now()) {
-            return Ok(None);
+    async fn is_yes(&self, question: &Question) -> Result<bool, ApiFailure> {
+        if self.rights.is_yes(question, self.clock.now()) {
+            return Ok(true);
         }
-        if !self.call(DEADLINE, self.api.account_exists(&account)).await? {
-            return Ok(Some(account.name));
+        let Ok(_turn) = self.questions.acquire().await else {
+            return Err(shutting_down());
+        };
+        let _place = self.place(false).await?;
+        // Others may have asked the same while this one waited.
+        if self.rights.is_yes(question, self.clock.now()) {
+            return Ok(true);
         }
-        self.rights.note_yes(question, self.clock.now());
-        Ok(None)
-    }
-
-    /// The request when it is denied.
-    async fn may(
-        &self,
-        account: &Account,
-        request: AccessRequest,
-    ) -> Result<Option<AccessRequest>, ApiFailure> {
-        let question = Question::May(account.clone(), request.clone());
-        if self.rights.is_yes(&question, self.clock.now()) {
-            return Ok(None);
+        let answer = match question {
+            Question::Exists(account) => self.api.account_exists(account),
+            Question::May(account, request) => self.api.may(account, request),
+        };
+        let yes = self.within(DEADLINE, answer).await?;
+        if yes {
+            self.rights.note_yes(question.clone(), self.clock.now());
         }
-        if !self.call(DEADLINE, self.api.may(account, &request)).await? {
-            return Ok(Some(request));
-        }
-        self.rights.note_yes(question, self.clock.now());
-        Ok(None)
+        Ok(yes)
     }
 
     async fn write<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
@@ -264,22 +274,31 @@ impl Effects {
         self.limited(deadline, answer, false).await
     }
 
-    /// The deadline begins when the call has its place: a wait for a place is ours, not the server's.
     async fn limited<T>(
         &self,
         deadline: Duration,
         answer: Answer<'_, T>,
         writes: bool,
     ) -> Result<T, ApiFailure> {
-        let Ok(_place) = self.places.acquire().await else {
-            return Err(not_sent("the controller is shutting down"));
+        let _place = self.place(writes).await?;
+        self.within(deadline, answer).await
+    }
+
+    async fn place(&self, writes: bool) -> Result<SemaphorePermit<'_>, ApiFailure> {
+        let Ok(place) = self.places.acquire().await else {
+            return Err(shutting_down());
         };
         if self.closed.load(Ordering::Acquire) {
-            return Err(not_sent("the controller is shutting down"));
+            return Err(shutting_down());
         }
         if writes && !self.gate.may_write() {
             return Err(not_sent("this controller is not the leader"));
         }
+        Ok(place)
+    }
+
+    /// The deadline begins when the call has its place: a wait for a place is ours, not the server's.
+    async fn within<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
         let span = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
         let limit = self.clock.now().checked_add(span).unwrap_or(Timestamp::MAX);
         match select(answer, self.clock.sleep_until(limit)).await {
@@ -290,6 +309,36 @@ impl Effects {
             }),
         }
     }
+
+    /// What the machines do about a failure may be to try again for ever: the log says why.
+    fn log(&self, subject: &Subject, call: &'static str, failure: &ApiFailure) {
+        match failure.class {
+            // Part of the normal course; what follows from them is in a status.
+            FailureClass::NotFound | FailureClass::Conflict | FailureClass::Quota => return,
+            FailureClass::Forbidden
+            | FailureClass::Rejected
+            | FailureClass::Throttled
+            | FailureClass::Unknown => {}
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        tracing::warn!(
+            namespace = subject.key.namespace,
+            name = subject.key.name,
+            workflow = subject.workflow,
+            step = subject.step,
+            correlation_id = subject.correlation_id,
+            call,
+            class = failure.class.as_str(),
+            failure = failure.message,
+            "a call to the API server failed"
+        );
+    }
+}
+
+fn shutting_down() -> ApiFailure {
+    not_sent("the controller is shutting down")
 }
 
 /// Nothing was done, and it may be tried again.

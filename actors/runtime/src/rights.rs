@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_machines::actions::AccessRequest;
@@ -10,13 +10,29 @@ use crate::ports::Account;
 /// not live on for long (the figure of the executor's specification).
 const YES_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(30);
 
-/// From this size on, answers that no longer count are thrown out.
+/// From this size on, answers that no longer count are thrown out; the next time at twice what then was left, so that
+/// many answers that count don't make each new one a walk through all.
 const SWEEP_AT: usize = 4096;
 
 /// Answers that were yes. A no is asked again each time, so that a right that is given helps at once.
-#[derive(Default)]
 pub(crate) struct RightsCache {
-    until: Mutex<BTreeMap<Question, Timestamp>>,
+    answers: Mutex<Answers>,
+}
+
+struct Answers {
+    until: BTreeMap<Question, Timestamp>,
+    sweep_at: usize,
+}
+
+impl Default for RightsCache {
+    fn default() -> Self {
+        Self {
+            answers: Mutex::new(Answers {
+                until: BTreeMap::new(),
+                sweep_at: SWEEP_AT,
+            }),
+        }
+    }
 }
 
 /// What was asked.
@@ -28,18 +44,23 @@ pub(crate) enum Question {
 
 impl RightsCache {
     pub(crate) fn is_yes(&self, question: &Question, now: Timestamp) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.get(question).is_some_and(|until| now < *until)
+        self.lock().until.get(question).is_some_and(|until| now < *until)
     }
 
     pub(crate) fn note_yes(&self, question: Question, now: Timestamp) {
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.len() >= SWEEP_AT {
-            until.retain(|_, until| now < *until);
+        let mut answers = self.lock();
+        if answers.until.len() >= answers.sweep_at {
+            answers.until.retain(|_, until| now < *until);
+            answers.sweep_at = SWEEP_AT.max(2 * answers.until.len());
         }
         if let Ok(end) = now.checked_add(YES_COUNTS_FOR) {
-            until.insert(question, end);
+            answers.until.insert(question, end);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Answers> {
+        // Nothing in here panics between two changes that belong together.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,5 +81,24 @@ mod tests {
         cache.note_yes(question.clone(), now);
         assert!(cache.is_yes(&question, now + SignedDuration::from_secs(29)));
         assert!(!cache.is_yes(&question, now + SignedDuration::from_secs(30)));
+    }
+
+    #[test]
+    fn answers_that_still_count_are_walked_through_only_each_time_they_have_doubled() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let exists = |number: usize| {
+            Question::Exists(Account {
+                namespace: "shop".to_owned(),
+                name: number.to_string(),
+            })
+        };
+        let cache = RightsCache::default();
+        for number in 0..2 * SWEEP_AT {
+            cache.note_yes(exists(number), now);
+        }
+        assert_eq!(cache.lock().sweep_at, 2 * SWEEP_AT);
+        cache.note_yes(exists(0), now + YES_COUNTS_FOR);
+        assert_eq!(cache.lock().until.len(), 1);
+        assert_eq!(cache.lock().sweep_at, SWEEP_AT);
     }
 }

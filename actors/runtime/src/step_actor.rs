@@ -272,7 +272,7 @@ impl StepState {
                 let actor = myself.clone();
                 self.context
                     .effects
-                    .start(&mut self.tasks, command, move |result| {
+                    .start(&mut self.tasks, &self.subject, command, move |result| {
                         let _ = actor.cast(StepMessage::Finished { id, result });
                     });
             }

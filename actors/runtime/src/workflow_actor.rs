@@ -297,7 +297,7 @@ impl WorkflowState {
                 let actor = myself.clone();
                 self.context
                     .effects
-                    .start(&mut self.tasks, command, move |result| {
+                    .start(&mut self.tasks, &self.subject, command, move |result| {
                         let _ = actor.cast(WorkflowMessage::Finished { id, result });
                     });
             }

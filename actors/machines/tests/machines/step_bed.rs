@@ -156,8 +156,7 @@ impl StepBed {
                         Grant::Busy => StepEvent::SlotBusy,
                     }),
                     StepCommand::Stop => self.stopped = true,
-                    StepCommand::ReleaseLock
-                    | StepCommand::ReleaseSlot
+                    StepCommand::ReleaseSlot
                     | StepCommand::Report(_)
                     | StepCommand::Publish(_)
                     | StepCommand::Announce(_) => {}

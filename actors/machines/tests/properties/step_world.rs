@@ -392,8 +392,7 @@ pub(crate) fn live(timeout: &str, max_retries: i32, fates: Vec<Fate>, luck: &[Lu
                 }
                 StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
                 StepCommand::Stop => stopped = true,
-                StepCommand::ReleaseLock
-                | StepCommand::ReleaseSlot
+                StepCommand::ReleaseSlot
                 | StepCommand::Report(_)
                 | StepCommand::Publish(_)
                 | StepCommand::Announce(_) => {}
