@@ -43,7 +43,9 @@ pub struct WorkflowMachine {
     refetch: bool,
     transient_failures: u32,
     pause_until: Option<Timestamp>,
-    last_write: Option<Timestamp>,
+    pub(super) last_write: Option<Timestamp>,
+    /// The status that was sent last, until it is known to have arrived.
+    pub(super) sent: Option<WorkflowExecutionStatus>,
     next_check: Option<(Timestamp, &'static str)>,
 
     plan: Option<Result<Arc<Plan>, Vec<PlanError>>>,
@@ -126,6 +128,7 @@ impl WorkflowMachine {
             transient_failures: 0,
             pause_until: None,
             last_write: None,
+            sent: None,
             next_check: None,
             plan: None,
             rights: None,
@@ -149,7 +152,7 @@ impl WorkflowMachine {
         match event {
             WorkflowEvent::Observed(workflow) => {
                 self.fed = true;
-                self.observe(workflow);
+                self.observe(now, workflow, &mut out);
             }
             WorkflowEvent::Gone => {
                 self.fed = true;
@@ -190,7 +193,7 @@ impl WorkflowMachine {
         &self.workflow
     }
 
-    fn observe(&mut self, workflow: Arc<WorkflowExecution>) {
+    fn observe(&mut self, now: Timestamp, workflow: Arc<WorkflowExecution>, out: &mut Vec<WorkflowCommand>) {
         if workflow.metadata.uid != self.workflow.metadata.uid {
             self.gone = true;
             return;
@@ -203,6 +206,11 @@ impl WorkflowMachine {
             return;
         }
         self.refetch = false;
+        if self.sent.is_some() && self.sent == workflow.status {
+            // Our own write, whose answer is late or lost: nothing waits for it any more.
+            self.inflight.retain(|_, purpose| *purpose != Purpose::Write);
+            return self.written(now, workflow, out);
+        }
         self.persisted = workflow.status.clone().unwrap_or_default();
         self.workflow = workflow;
         self.draft = self.persisted.clone();
@@ -232,15 +240,12 @@ impl WorkflowMachine {
                     refusal_of(&answer, &account, &self.settings.executor_namespace).map_or(Ok(()), Err),
                 );
             }
-            (Purpose::Write, ApiOutcome::Workflow(workflow)) => {
-                self.last_write = Some(now);
-                self.written(workflow, out);
-            }
+            (Purpose::Write, ApiOutcome::Workflow(workflow)) => self.written(now, workflow, out),
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(Some(workflow))) => {
                 // The write did not arrive, or its answer: what to write is decided again.
                 self.refetch = false;
                 self.draft = self.persisted.clone();
-                self.observe(workflow);
+                self.observe(now, workflow, out);
             }
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(None)) => self.gone = true,
             (Purpose::Create(step), ApiOutcome::Created { execution, fresh: _ }) => {
@@ -502,6 +507,7 @@ impl WorkflowMachine {
     fn write(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         let Some(patch) = self.status_patch() else { return };
         self.last_write = Some(now);
+        self.sent = Some(self.draft.clone());
         self.call(
             Purpose::Write,
             ApiCommand::WriteWorkflowStatus {

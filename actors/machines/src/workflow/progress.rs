@@ -384,7 +384,15 @@ impl WorkflowMachine {
         )
     }
 
-    pub(super) fn written(&mut self, workflow: Arc<WorkflowExecution>, out: &mut Vec<WorkflowCommand>) {
+    /// The write was taken.
+    pub(super) fn written(
+        &mut self,
+        now: Timestamp,
+        workflow: Arc<WorkflowExecution>,
+        out: &mut Vec<WorkflowCommand>,
+    ) {
+        self.last_write = Some(now);
+        self.sent = None;
         self.persisted = workflow.status.clone().unwrap_or_default();
         self.workflow = workflow;
         self.draft = self.persisted.clone();
