@@ -1,10 +1,11 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kube::api::ListParams;
-use kubernaut::memory::{Fault, FaultFunction};
-use kubernaut_crds::Outcome;
+use kubernaut::memory::{Fault, FaultFunction, PodScript};
+use kubernaut_crds::{Outcome, WorkflowPhase};
+use serde_json::json;
 
 use crate::scene::{CONTROLLER, Scene, step, workflow};
 
@@ -39,6 +40,8 @@ async fn survives(name: &str, fault: Fault) {
             0,
             "{what}"
         );
+        let ends = scene.metric("kubernaut_workflow_phase_transitions_total{phase=\"completed\"}");
+        assert_eq!(ends, 1, "{what}");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(scene.holds(), (0, 0), "{what}");
     }
@@ -78,4 +81,36 @@ async fn lost_watches_and_a_compacted_history_change_nothing() {
         let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
         assert_eq!(jobs.len(), 2);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_succeeds_while_the_watches_of_jobs_and_pods_are_blind_has_succeeded() {
+    let scene = Scene::new().await;
+    let blind = Arc::new(AtomicBool::new(false));
+    let is_blind = Arc::clone(&blind);
+    scene.cluster.fault(Arc::new(move |request| {
+        let watched = ["jobs", "pods"].contains(&request.resource.as_str());
+        let follows = request.verb == "watch" || (request.resource == "jobs" && request.verb == "list");
+        let hit = is_blind.load(Ordering::Relaxed) && request.user.name == CONTROLLER && watched && follows;
+        hit.then(|| Fault::refused(503))
+    }));
+    scene.cluster.script_pods(Arc::new(|pod| {
+        let ours = pod["metadata"]["namespace"] == "kubernaut-executor";
+        ours.then(|| PodScript::Run {
+            after: Duration::from_secs(10),
+        })
+    }));
+    let mut slow = step(1, &[]);
+    slow["timeout"] = json!("30s");
+    scene.submit(workflow("w", &[slow])).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    blind.store(true, Ordering::Relaxed);
+    scene.cluster.drop_watches();
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(scene.workflow_phase("w").await, Some(WorkflowPhase::Completed));
+    blind.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(scene.holds(), (0, 0));
+    let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(jobs.len(), 1, "a Job that is done is left to its time to live");
 }

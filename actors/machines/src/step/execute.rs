@@ -205,7 +205,20 @@ impl StepMachine {
         (!looked).then(|| self.find_job(attempt, out))
     }
 
+    /// The watches may be blind for minutes: what is decided against a Job is decided on a live read that was made when it was
+    /// due. `None` once it was made.
+    pub(super) fn look_first(
+        &mut self,
+        attempt: &Attempt,
+        due: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Option<Flow> {
+        let looked = self.job.looked.is_some_and(|at| at >= due);
+        (!looked).then(|| self.find_job(attempt, out))
+    }
+
     pub(super) fn find_job(&mut self, attempt: &Attempt, out: &mut Vec<StepCommand>) -> Flow {
+        self.job.shown_since = false;
         let command = ApiCommand::GetJob {
             name: attempt.job_name.clone(),
             execution_uid: self.uid(),
@@ -303,6 +316,15 @@ impl StepMachine {
         self.job.seen |= found.is_some();
         let is_job = found.as_ref().is_some_and(|view| !view.uid.is_empty());
         self.job.absent = (!is_job).then_some(now);
+        self.job.looked = Some(now);
+        if let Some(name) = self.current_attempt().map(|attempt| attempt.job_name.clone())
+            && !self.job.shown_since
+            && self.jobs.contains_key(&name)
+        {
+            // It is newer than what the store has shown.
+            self.jobs.remove(&name);
+            self.jobs.extend(found.clone().map(|view| (name, view)));
+        }
         self.job.found = found;
     }
 

@@ -127,6 +127,10 @@ pub(super) struct JobKnowledge {
     pub(super) delete_sent: bool,
     /// When the API is asked again what the watch does not show.
     pub(super) ask_at: Option<Timestamp>,
+    /// When a live read, or a create, last told of it.
+    pub(super) looked: Option<Timestamp>,
+    /// The store has shown something new of it since the live read was sent.
+    pub(super) shown_since: bool,
 }
 
 /// Why a command was sent.
@@ -313,6 +317,7 @@ impl StepMachine {
         self.jobs = views.into_iter().map(|view| (view.name.clone(), view)).collect();
         let after = of(&self.jobs);
         self.job.seen |= after.is_some();
+        self.job.shown_since |= before != after;
         let is_job = |view: &Option<JobView>| view.as_ref().is_some_and(|view| !view.uid.is_empty());
         // A Job that a create gave is kept until the store has it. Anything else that was found is older than what is shown.
         if before != after && (is_job(&after) || !is_job(&self.job.found)) {

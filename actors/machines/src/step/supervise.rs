@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType};
 
 use super::StepCommand;
+use super::execute::Ended;
 use super::machine::{Flow, Purpose, StepMachine, later};
 use crate::classify::{self, Failure, Retry};
 use crate::job_view::JobView;
@@ -39,6 +40,9 @@ impl StepMachine {
         let overdue = later(attempt.deadline.0, DEADLINE_GRACE);
         if self.abandon.is_none() {
             if now >= overdue {
+                if let Some(flow) = self.look_first(attempt, overdue, out) {
+                    return flow;
+                }
                 self.abandon = Some(Failure {
                     error_type: ErrorType::Timeout,
                     message: format!(
@@ -50,6 +54,9 @@ impl StepMachine {
             } else if let Some((reason, since)) = view.stuck()
                 && now >= later(since, STUCK_AFTER)
             {
+                if let Some(flow) = self.look_first(attempt, later(since, STUCK_AFTER), out) {
+                    return flow;
+                }
                 self.abandon = Some(Failure {
                     error_type: ErrorType::JobFailed,
                     message: format!("its pod can't start: {reason}"),
@@ -128,6 +135,14 @@ impl StepMachine {
     ) -> Flow {
         let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
         if now >= give_up {
+            if let Some(flow) = self.look_first(attempt, give_up, out) {
+                return flow;
+            }
+            if let Some(failure) = self.abandon.clone().filter(|_| !view.live) {
+                // Its pods have ended: only the object does not go.
+                self.ended = Some(Ended::Failure(failure));
+                return Flow::Again;
+            }
             if self.has_payload() {
                 return self.delete_payload(attempt, out);
             }

@@ -57,8 +57,11 @@ fn an_overdue_job_that_was_deleted_is_not_made_again_by_the_next_controller() {
     bed.start();
     bed.pod_runs();
     // The Job is deleted for its deadline; the controller dies before it writes a word.
-    bed.fail(|command| {
-        matches!(command, ApiCommand::GetJob { .. }).then(|| failure(FailureClass::Unknown, "x"))
+    let mut deleted = false;
+    bed.fail(move |command| {
+        deleted |= matches!(command, ApiCommand::DeleteJob { .. });
+        let asks = matches!(command, ApiCommand::GetJob { .. });
+        (deleted && asks).then(|| failure(FailureClass::Unknown, "x"))
     });
     bed.wait(16);
     bed.heal();
@@ -341,4 +344,60 @@ fn a_payload_goes_also_when_its_attempt_is_given_up_at_once() {
     );
     assert!(bed.stopped);
     assert_eq!(bed.count("delete secret"), 1);
+}
+
+/// Its pod ends so, and the watches don't show it.
+fn ends_unseen(bed: &mut StepBed, phase: &str, exit: i32) {
+    let ran = bed.jobs.values_mut().next_back().expect("a Job");
+    let pod = ran.pod.as_mut().expect("a pod");
+    pod.status = serde_json::from_value(json!({"phase": phase, "containerStatuses": [{
+        "name": "kubectl", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": exit, "reason": "x", "message": "no such deployment"}}}]}))
+    .expect("a status");
+}
+
+#[test]
+fn a_job_that_ended_well_while_the_watches_were_blind_has_succeeded() {
+    let mut bed = bed("10s");
+    bed.start();
+    bed.pod_runs();
+    ends_unseen(&mut bed, "Succeeded", 0);
+    bed.set(deployment(
+        2,
+        json!({"replicas": 3}),
+        json!({"replicas": 3, "readyReplicas": 3, "updatedReplicas": 3}),
+    ));
+    bed.take_calls();
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed), "{}", bed.message());
+    assert_eq!((bed.count("get job"), bed.count("delete job")), (1, 0));
+}
+
+#[test]
+fn a_job_that_failed_while_the_watches_were_blind_failed_of_what_it_says() {
+    let mut bed = bed("10s");
+    bed.start();
+    bed.pod_runs();
+    ends_unseen(&mut bed, "Failed", 1);
+    bed.run_to_the_end();
+    assert!(bed.message().contains("no such deployment"), "{}", bed.message());
+}
+
+#[test]
+fn a_job_is_not_called_unreachable_before_one_more_look() {
+    let mut bed = bed("10s");
+    bed.deletes_slowly = true;
+    bed.start();
+    bed.pod_runs();
+    let deadline = bed.attempts()[0].deadline.0;
+    bed.run_until(|bed| bed.now > deadline);
+    bed.see_jobs();
+    ends_unseen(&mut bed, "Failed", 1);
+    bed.run_to_the_end();
+    assert_eq!(bed.status().error_type, Some(ErrorType::Timeout));
+    assert!(
+        bed.message().contains("did not end within the timeout"),
+        "{}",
+        bed.message()
+    );
 }
