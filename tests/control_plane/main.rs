@@ -9,5 +9,6 @@ mod scene;
 mod crash;
 mod crds;
 mod dataflow;
+mod lease;
 mod load;
 mod rights;

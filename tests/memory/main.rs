@@ -9,6 +9,7 @@ mod cost;
 mod crashes;
 mod deletions;
 mod faults;
+mod lease;
 mod run;
 mod strangers;
 mod waiting;

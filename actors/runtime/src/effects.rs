@@ -1,8 +1,10 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{Either, select, try_join, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_machines::actions::AccessRequest;
@@ -38,6 +40,7 @@ pub(crate) struct Effects {
     pending: AtomicUsize,
     idle: Notify,
     closed: AtomicBool,
+    cut_off: AtomicBool,
 }
 
 impl Effects {
@@ -60,6 +63,7 @@ impl Effects {
             pending: AtomicUsize::new(0),
             idle: Notify::new(),
             closed: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
         }
     }
 
@@ -108,7 +112,14 @@ impl Effects {
                 notified.await;
             }
         };
-        select(std::pin::pin!(idle), self.clock.sleep_until(deadline)).await;
+        if let Either::Right(_) = select(std::pin::pin!(idle), self.clock.sleep_until(deadline)).await {
+            self.cut_off.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether something was still under way when the drain was over: a write of ours may yet arrive.
+    pub(crate) fn was_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
     }
 
     /// Deletes a workflow that has been terminal long enough.
@@ -280,6 +291,11 @@ impl Effects {
         if writes && !self.gate.may_write() {
             return Err(not_sent("this controller is not the leader"));
         }
+        let answer = if writes {
+            while_open(&*self.gate, answer)
+        } else {
+            answer
+        };
         let span = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
         let limit = self.clock.now().checked_add(span).unwrap_or(Timestamp::MAX);
         match select(answer, self.clock.sleep_until(limit)).await {
@@ -290,6 +306,21 @@ impl Effects {
             }),
         }
     }
+}
+
+/// A call is several steps (a connection is opened, a Secret is made before its Job), and the process may be frozen
+/// between any two of them: the gate is asked before each.
+fn while_open<'a, T: 'a>(gate: &'a dyn WriteGate, mut answer: Answer<'a, T>) -> Answer<'a, T> {
+    let gated = poll_fn(move |context| {
+        if gate.may_write() {
+            return answer.poll_unpin(context);
+        }
+        Poll::Ready(Err(ApiFailure {
+            class: FailureClass::Unknown,
+            message: "given up: this controller is no longer the leader".to_owned(),
+        }))
+    });
+    gated.boxed()
 }
 
 /// Nothing was done, and it may be tried again.
@@ -338,5 +369,40 @@ impl<F: FnOnce(Result<ApiOutcome, ApiFailure>)> Drop for Reply<F> {
             class: FailureClass::Unknown,
             message: "the call was given up".to_owned(),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Gate(AtomicBool);
+
+    impl WriteGate for Gate {
+        fn may_write(&self) -> bool {
+            !self.0.load(Ordering::Acquire)
+        }
+    }
+
+    #[test]
+    fn a_write_that_was_frozen_between_two_requests_sends_no_other() {
+        let (gate, sent) = (Gate::default(), AtomicUsize::new(0));
+        let answer: Answer<'_, ()> = async {
+            sent.fetch_add(1, Ordering::AcqRel);
+            tokio::task::yield_now().await;
+            sent.fetch_add(1, Ordering::AcqRel);
+            Ok(())
+        }
+        .boxed();
+        let mut answer = while_open(&gate, answer);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(answer.poll_unpin(&mut context).is_pending());
+        gate.0.store(true, Ordering::Release);
+        let Poll::Ready(Err(failure)) = answer.poll_unpin(&mut context) else {
+            panic!("it went on");
+        };
+        assert_eq!(failure.class, FailureClass::Unknown);
+        assert_eq!(sent.load(Ordering::Acquire), 1);
     }
 }
