@@ -10,9 +10,12 @@ use clap::{Args, ValueEnum};
 use kubernaut_actors::Limits;
 use kubernaut_machines::Settings;
 use kubernaut_machines::duration::parse_go;
+use kubernaut_machines::manifest_kinds::check_kind;
 
 use crate::lease::LeaseTimes;
 
+/// More Jobs, or calls, than any cluster takes at the same time.
+const MOST: usize = 10_000;
 /// Where a pod finds the namespace it runs in.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Where Linux tells the name of the host.
@@ -68,8 +71,8 @@ pub struct RunOptions {
     #[arg(long, env = "KUBERNAUT_MAX_STEP_TIMEOUT", default_value = "15m", value_parser = parse_go, value_name = "DURATION")]
     pub max_step_timeout: Duration,
 
-    /// How long a finished Job stays for people to look at, such as 1h
-    #[arg(long, env = "KUBERNAUT_JOB_TTL", default_value = "1h", value_parser = parse_go, value_name = "DURATION")]
+    /// How long a finished Job stays for people to look at, such as 1h; at least 1m, for the controller looks at it, too
+    #[arg(long, env = "KUBERNAUT_JOB_TTL", default_value = "1h", value_parser = at_least_a_minute, value_name = "DURATION")]
     pub job_ttl: Duration,
 
     /// Whether a step is completed only when its outcome was seen in the cluster. false trusts kubectl's exit code
@@ -79,6 +82,7 @@ pub struct RunOptions {
         default_value_t = true,
         action = clap::ArgAction::Set,
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "true",
         value_name = "BOOL"
     )]
@@ -96,6 +100,7 @@ pub struct RunOptions {
         default_value_t = false,
         action = clap::ArgAction::Set,
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "true",
         value_name = "BOOL"
     )]
@@ -107,6 +112,7 @@ pub struct RunOptions {
         long,
         env = "KUBERNAUT_APPLY_MANIFEST_KINDS",
         value_delimiter = ',',
+        value_parser = known_kind,
         value_name = "KINDS"
     )]
     pub apply_manifest_kinds: Vec<String>,
@@ -289,8 +295,8 @@ impl RunOptions {
             apply_manifest_kinds: self
                 .apply_manifest_kinds
                 .iter()
-                .map(|kind| kind.trim().to_owned())
                 .filter(|kind| !kind.is_empty())
+                .cloned()
                 .collect(),
             authorization: self.authorization == Authorization::Rights,
             monitoring_window: self.monitoring_window,
@@ -299,7 +305,8 @@ impl RunOptions {
 
     /// Where the controller and its lease are.
     pub fn controller_namespace(&self) -> String {
-        self.controller_namespace.clone().unwrap_or_else(own_namespace)
+        let named = self.controller_namespace.clone().filter(|name| !name.is_empty());
+        named.unwrap_or_else(own_namespace)
     }
 
     /// How much at the same time.
@@ -331,8 +338,27 @@ fn no_window(text: &str) -> Result<Duration, String> {
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) if number > MOST => Err(format!("must be at most {MOST}")),
         Ok(number) => Ok(number),
         Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// A kind with a typo would allow nothing, and say so only when a step is refused.
+fn known_kind(text: &str) -> Result<String, String> {
+    let kind = text.trim();
+    match Some(kind).filter(|kind| !kind.is_empty()).and_then(check_kind) {
+        Some(problem) => Err(problem),
+        None => Ok(kind.to_owned()),
+    }
+}
+
+/// A Job that is gone before its end was seen has vanished, and its step may fail.
+fn at_least_a_minute(text: &str) -> Result<Duration, String> {
+    match parse_go(text) {
+        Ok(ttl) if ttl < Duration::from_mins(1) => Err("must be at least 1m".to_owned()),
+        Ok(ttl) => Ok(ttl),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -420,7 +446,11 @@ mod tests {
         for (argument, text) in [
             ("--max-step-timeout=soon", "soon"),
             ("--max-running-jobs=0", "at least 1"),
+            ("--api-concurrency=9999999999999999999", "at most"),
+            ("--job-ttl=500ms", "at least 1m"),
             ("--authorization=maybe", "maybe"),
+            ("--apply-manifest-kinds=ConfigMap,Deploymnt", "Deploymnt"),
+            ("--apply-manifest-kinds=Secret", "Secret"),
             ("--http-address=here", "here"),
         ] {
             let error = parse(&[argument]).err().unwrap().to_string();

@@ -18,7 +18,7 @@ use kube::api::{
     Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
 use kube::{Client, ResourceExt};
-use kubernaut_actors::ports::{Account, Answer, Clock, ClusterApi, Key, Subject};
+use kubernaut_actors::ports::{Account, Answer, ClusterApi, Key, Subject};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::actions::AccessRequest;
 use kubernaut_machines::job_view::{JobView, view};
@@ -42,26 +42,23 @@ pub struct KubeApi {
     client: Client,
     executor_namespace: String,
     telemetry: Arc<Telemetry>,
-    clock: Arc<dyn Clock>,
     /// Makes the names of events unique: the time of the start and a number.
     started: Timestamp,
     events: AtomicU64,
 }
 
 impl KubeApi {
-    /// Through this client; Jobs and payloads are in `executor_namespace`.
+    /// Through this client; Jobs and payloads are in `executor_namespace`; this controller started at `started`.
     pub fn new(
         client: Client,
         executor_namespace: String,
         telemetry: Arc<Telemetry>,
-        clock: Arc<dyn Clock>,
+        started: Timestamp,
     ) -> Self {
-        let started = clock.now();
         Self {
             client,
             executor_namespace,
             telemetry,
-            clock,
             started,
             events: AtomicU64::new(0),
         }
@@ -484,8 +481,8 @@ impl ClusterApi for KubeApi {
         .boxed()
     }
 
-    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord) -> Answer<'a, ()> {
-        self.post_event(subject, event).boxed()
+    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord, at: Timestamp) -> Answer<'a, ()> {
+        self.post_event(subject, event, at).boxed()
     }
 }
 

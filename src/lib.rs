@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kubernaut_actors::ports::{AlwaysOpen, Clock, ClusterApi, WriteGate};
-use kubernaut_actors::{Changes, Context, FaultHook, Ports, SupervisorHandle};
+use kubernaut_actors::ports::{AlwaysOpen, Clock, ClusterApi, Observer, WriteGate};
+use kubernaut_actors::{Changes, Context, FaultHook, Ports, Publisher, SupervisorHandle};
 
 use crate::config::RunOptions;
 use crate::http::Readiness;
@@ -119,14 +119,19 @@ pub async fn run(
         client.clone(),
         settings.executor_namespace.clone(),
         Arc::clone(&telemetry),
-        Arc::clone(&clock),
+        clock.now(),
     ));
+    let publisher = Publisher::start(
+        Arc::clone(&api),
+        Arc::clone(&gate),
+        Arc::clone(&clock),
+        Arc::clone(&telemetry) as Arc<dyn Observer>,
+    );
     let changes = Changes::default();
     let mut watches = Watches::start(
         &client,
         &settings.executor_namespace,
-        Arc::clone(&api),
-        Arc::clone(&gate),
+        publisher.clone(),
         changes.clone(),
         readiness.clone(),
         Arc::clone(&telemetry),
@@ -170,6 +175,7 @@ pub async fn run(
         clock,
         observer: telemetry,
         gate,
+        publisher,
     };
     let context = Context::new(settings, options.limits(), ports, fault);
     let (supervisor, mut ended) = SupervisorHandle::start(Arc::clone(&context), changes).await?;

@@ -1,7 +1,12 @@
 //! What an installation consists of, in the order it is applied: the custom resources, the namespaces, the accounts
-//! and roles of the actions (from the one table in code), and the controller's own account and rights.
+//! and roles of the actions (from the one table in code), the controller's own account and rights, the roles of people,
+//! and the admission policies that hold people to them.
 //!
 //! deploy/base is written from here and compared in a test; `run` loads the same objects.
+
+mod people;
+mod policies;
+mod policy;
 
 use kubernaut_machines::Settings;
 use kubernaut_machines::manifest_kinds::allowed_kinds;
@@ -46,6 +51,14 @@ pub fn files(settings: &Settings) -> Result<Vec<File>, serde_json::Error> {
         File {
             name: "controller-rbac.yaml",
             objects: controller(settings),
+        },
+        File {
+            name: "people-rbac.yaml",
+            objects: people::roles(),
+        },
+        File {
+            name: "admission-policies.yaml",
+            objects: policies::manifests(settings),
         },
     ])
 }
@@ -144,7 +157,7 @@ fn controller(settings: &Settings) -> Vec<Value> {
     );
     let executor = vec![
         rule("batch", &["jobs"], &["get", "list", "watch", "create", "delete"]),
-        rule("", &["pods"], &["get", "list", "watch"]),
+        rule("", &["pods"], &["list", "watch"]),
         rule("", &["secrets"], &["get", "create", "delete"]),
         rule("", &["events"], &["list"]),
     ];

@@ -255,7 +255,7 @@ impl Telemetry {
         );
         registry.register(
             "events_dropped",
-            "Kubernetes events that were not published because too many waited",
+            "Kubernetes events that were not published: too many waited, or the API server did not take them",
             self.events_dropped.clone(),
         );
         registry.register(

@@ -1,6 +1,7 @@
 //! What the cluster looks like: four watches, one store, and a poke for each change. No decisions, no writes but a
 //! warning on an object that can't be read.
 
+mod guard;
 mod store;
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,25 +12,21 @@ use futures::TryStreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
-use kubernaut_actors::Changes;
-use kubernaut_actors::ports::{ClusterApi, Key, Subject, WriteGate, uid_of};
+use kubernaut_actors::ports::{Key, Subject, uid_of};
+use kubernaut_actors::{Changes, Publisher};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::outcome::EventRecord;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::http::Readiness;
 use crate::telemetry::Telemetry;
+use guard::Guard;
 use store::Kept;
 pub use store::Store;
-
-/// Objects that can't be read and wait to be told so; more of them are told at their next change.
-const UNREADABLE_QUEUE: usize = 64;
 
 /// The watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. Dropped, they end.
 pub struct Watches {
@@ -37,7 +34,6 @@ pub struct Watches {
     executor_namespace: String,
     scene: Scene,
     tasks: JoinSet<()>,
-    _teller: JoinSet<()>,
 }
 
 /// What all watches share.
@@ -47,33 +43,19 @@ struct Scene {
     changes: Changes,
     readiness: Readiness,
     telemetry: Arc<Telemetry>,
-    unreadable: mpsc::Sender<(Subject, EventRecord)>,
+    publisher: Publisher,
 }
 
 impl Watches {
-    /// Starts them. `readiness` says which of them have not got their first list yet; `gate` is asked before people are
-    /// told of an object that can't be read.
+    /// Starts them. `readiness` says which of them have not got their first list yet.
     pub fn start(
         client: &Client,
         executor_namespace: &str,
-        api: Arc<dyn ClusterApi>,
-        gate: Arc<dyn WriteGate>,
+        publisher: Publisher,
         changes: Changes,
         readiness: Readiness,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        let mut teller = JoinSet::new();
-        let (unreadable, mut subjects) = mpsc::channel::<(Subject, EventRecord)>(UNREADABLE_QUEUE);
-        teller.spawn(async move {
-            while let Some((subject, event)) = subjects.recv().await {
-                if !gate.may_write() {
-                    continue;
-                }
-                if let Err(failure) = api.publish(&subject, &event).await {
-                    tracing::debug!(object = %subject.key, failure = failure.message, "a warning was not published");
-                }
-            }
-        });
         let mut watches = Self {
             client: client.clone(),
             executor_namespace: executor_namespace.to_owned(),
@@ -82,10 +64,9 @@ impl Watches {
                 changes,
                 readiness,
                 telemetry,
-                unreadable,
+                publisher,
             },
             tasks: JoinSet::new(),
-            _teller: teller,
         };
         watches.begin();
         watches
@@ -137,7 +118,7 @@ impl Watches {
     }
 }
 
-fn in_namespace<K>(client: &Client, namespace: &str) -> Api<DeserializeGuard<K>>
+fn in_namespace<K>(client: &Client, namespace: &str) -> Api<Guard<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
@@ -145,7 +126,7 @@ where
 }
 
 /// Follows one kind for ever: lists, watches, and begins again when the watch is lost.
-async fn follow<K>(api: Api<DeserializeGuard<K>>, config: watcher::Config, scene: Scene)
+async fn follow<K>(api: Api<Guard<K>>, config: watcher::Config, scene: Scene)
 where
     K: Kept + Clone + Debug + DeserializeOwned,
 {
@@ -188,7 +169,7 @@ struct Follower<K> {
 }
 
 impl<K: Kept> Follower<K> {
-    fn take(&mut self, event: Event<DeserializeGuard<K>>) {
+    fn take(&mut self, event: Event<Guard<K>>) {
         match event {
             Event::Init => self.listed = Some((BTreeSet::new(), Vec::new())),
             Event::InitApply(object) => {
@@ -231,7 +212,7 @@ impl<K: Kept> Follower<K> {
     }
 
     /// The object, or a warning on it, once for each of its versions.
-    fn readable(&mut self, object: DeserializeGuard<K>) -> Option<K> {
+    fn readable(&mut self, object: Guard<K>) -> Option<K> {
         let invalid = match object.0 {
             Ok(mut object) => {
                 object.slim();
@@ -263,12 +244,7 @@ impl<K: Kept> Follower<K> {
             action: "Read",
             note: format!("this object can't be read and is passed over: {}", invalid.error),
         };
-        if self.scene.unreadable.try_send((subject, event)).is_err() {
-            tracing::debug!(
-                kind = K::KIND,
-                "too many objects can't be read: a warning was not published"
-            );
-        }
+        self.scene.publisher.publish(&Arc::new(subject), event);
         None
     }
 }

@@ -30,7 +30,15 @@ pub const LABEL_EXECUTION_NAME: &str = "kubernaut.io/execution-name";
 pub const LABEL_EXECUTION_NAMESPACE: &str = "kubernaut.io/execution-namespace";
 /// Label of a Job: number of the attempt.
 pub const LABEL_ATTEMPT: &str = "kubernaut.io/attempt";
+/// Label of a `KubernetesExecution` that takes back what another one did.
+pub const LABEL_ROLLBACK: &str = "kubernaut.io/rollback";
 
+/// Annotation of a workflow or an execution: `approved` or `rejected`.
+pub const ANNOTATION_APPROVAL: &str = "kubernaut.io/approval";
+/// Annotation: who says so.
+pub const ANNOTATION_APPROVED_BY: &str = "kubernaut.io/approved-by";
+/// Annotation: why.
+pub const ANNOTATION_APPROVAL_REASON: &str = "kubernaut.io/approval-reason";
 /// Annotation that follows a remediation through workflow, step, Job and logs.
 pub const ANNOTATION_CORRELATION_ID: &str = "kubernaut.io/correlation-id";
 /// Annotation of a Job: hash of what was recorded before it was made.
@@ -52,3 +60,6 @@ pub const STEPS_MAX: usize = 100;
 pub const SPEC_MAX_BYTES: usize = 256 * 1024;
 /// Longest text in a status field, in characters; longer ones are cut, with a mark.
 pub const TEXT_MAX: usize = 4096;
+
+/// Annotation in which `kubectl apply` keeps a copy of what it applied.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -20,13 +20,20 @@ use crate::{World, run};
 /// dead.
 const READ_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// Threads, at most: the work is waiting for the API server, and each thread keeps memory of its own.
+const WORKERS: usize = 4;
+
 pub(super) fn controller(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
     // clap checks one flag at a time.
     if let Err(problem) = options.lease.times() {
         Cli::command().error(ErrorKind::ValueValidation, problem).exit();
     }
     start_logging(&options.telemetry)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS))
+        .enable_all()
+        .build()?;
     runtime.block_on(controlled(options))
 }
 

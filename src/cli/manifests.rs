@@ -21,6 +21,8 @@ pub(super) fn manifests(options: &ManifestsOptions) -> Result<(), Box<dyn Error>
         let text = manifests::text(&file)?;
         match &options.directory {
             Some(directory) => {
+                std::fs::create_dir_all(directory)
+                    .map_err(|error| format!("{}: {error}", directory.display()))?;
                 let path = directory.join(file.name);
                 std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
             }

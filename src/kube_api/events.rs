@@ -14,6 +14,8 @@ use kubernaut_machines::outcome::{ApiFailure, EventRecord};
 use super::failure::failure_of;
 use super::{KubeApi, MANAGER, post};
 
+/// Longest name of an object.
+const NAME_MAX: usize = 253;
 /// Longest note of an event (events.k8s.io/v1).
 const NOTE_MAX: usize = 1024;
 
@@ -49,21 +51,26 @@ impl KubeApi {
         Ok(messages)
     }
 
-    pub(super) async fn post_event(&self, subject: &Subject, record: &EventRecord) -> Result<(), ApiFailure> {
+    pub(super) async fn post_event(
+        &self,
+        subject: &Subject,
+        record: &EventRecord,
+        at: Timestamp,
+    ) -> Result<(), ApiFailure> {
         let number = self.events.fetch_add(1, Ordering::Relaxed);
         let events: Api<Event> = Api::namespaced(self.client.clone(), &subject.key.namespace);
+        // Unique by what follows the object's name, which may be as long as a whole name may be.
+        let suffix = format!(".{:x}.{number:x}", self.started.as_microsecond());
+        let stem: String = subject.key.name.chars().take(NAME_MAX - suffix.len()).collect();
+        let stem = stem.trim_end_matches(['.', '-']);
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!(
-                    "{}.{:x}.{number:x}",
-                    subject.key.name,
-                    self.started.as_microsecond()
-                )),
+                name: Some(format!("{stem}{suffix}")),
                 namespace: Some(subject.key.namespace.clone()),
                 ..ObjectMeta::default()
             },
             action: Some(record.action.to_owned()),
-            event_time: Some(MicroTime(self.clock.now())),
+            event_time: Some(MicroTime(at)),
             note: Some(cut(&record.note)),
             reason: Some(record.reason.to_owned()),
             regarding: Some(ObjectReference {

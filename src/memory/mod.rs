@@ -13,7 +13,8 @@
 //!
 //! # Caveats: what it does not do
 //!
-//! - Admission webhooks and policies are stored, not evaluated. Quotas, limit ranges and priorities neither.
+//! - Admission webhooks and policies are stored, not evaluated: whoever may write an object may write all of it, also
+//!   what kubernaut's own policies keep to the controller or to approvers. Quotas, limit ranges and priorities neither.
 //! - Built-in kinds are checked by type and by the rules this project can meet, not by all of the real ones.
 //! - Server-side apply knows the owners of fields, but shows no managedFields.
 //! - Rollouts and workload pods are ready at once; Services, HPAs, volumes and the network do nothing.

@@ -335,19 +335,16 @@ fn check_number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Fiel
     };
     if let Some(max) = schema["maximum"].as_f64() {
         if schema["exclusiveMaximum"] == true && number >= max {
-            fail(format!("should be less than {}", schema["maximum"]));
+            fail(format!("should be less than {max}"));
         } else if schema["exclusiveMaximum"] != true && number > max {
-            fail(format!("should be less than or equal to {}", schema["maximum"]));
+            fail(format!("should be less than or equal to {max}"));
         }
     }
     if let Some(min) = schema["minimum"].as_f64() {
         if schema["exclusiveMinimum"] == true && number <= min {
-            fail(format!("should be greater than {}", schema["minimum"]));
+            fail(format!("should be greater than {min}"));
         } else if schema["exclusiveMinimum"] != true && number < min {
-            fail(format!(
-                "should be greater than or equal to {}",
-                schema["minimum"]
-            ));
+            fail(format!("should be greater than or equal to {min}"));
         }
     }
     if schema["format"] == "int32" && value.as_i64().is_some_and(|n| i32::try_from(n).is_err()) {

@@ -2,11 +2,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::Resource;
 use kubernaut_actors::Change;
 use kubernaut_actors::ports::{JobRef, Key, StoreReader, controlling_workflow, uid_of};
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_crds::names::{self, LAST_APPLIED};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use kubernaut_machines::job_view::{JobView, view};
 
 /// What the watches have seen, each object once, and who belongs to whom.
@@ -58,9 +59,13 @@ pub(super) trait Kept: Resource<DynamicType = ()> + Send + Sync + 'static {
     fn gone(_owner: Option<&str>) -> Option<Change> {
         None
     }
-    /// Drops what nobody reads.
+    /// Drops what nobody reads, and what kubectl keeps for itself: a copy of the object.
     fn slim(&mut self) {
-        self.meta_mut().managed_fields = None;
+        let metadata = self.meta_mut();
+        metadata.managed_fields = None;
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.remove(LAST_APPLIED);
+        }
     }
 }
 
@@ -125,9 +130,7 @@ impl Kept for Job {
     /// How it was rendered is recorded elsewhere; here its conditions count.
     fn slim(&mut self) {
         self.metadata.managed_fields = None;
-        if let Some(spec) = &mut self.spec {
-            spec.template = PodTemplateSpec::default();
-        }
+        self.spec = None;
     }
 }
 
@@ -148,9 +151,10 @@ impl Kept for Pod {
         owner.map(|execution| Change::Jobs(execution.to_owned()))
     }
 
-    /// Its containers' state counts, not what they are made of.
+    /// Its containers' state counts, not what they are made of; its annotations hold the payload.
     fn slim(&mut self) {
         self.metadata.managed_fields = None;
+        self.metadata.annotations = None;
         if let Some(spec) = self.spec.take() {
             self.spec = Some(PodSpec {
                 node_name: spec.node_name,
@@ -274,11 +278,7 @@ impl<K> Table<K> {
 impl Tables {
     /// Jobs of an execution by name, and pods whose Job is gone.
     fn views(&self, execution_uid: &str) -> BTreeMap<String, JobView> {
-        let pods: Vec<Pod> = self
-            .pods
-            .of_owner(execution_uid)
-            .map(|pod| Pod::clone(pod))
-            .collect();
+        let pods: Vec<&Pod> = self.pods.of_owner(execution_uid).map(|pod| &**pod).collect();
         let jobs: BTreeMap<&str, &Job> = self
             .jobs
             .of_owner(execution_uid)
@@ -287,11 +287,16 @@ impl Tables {
         let job_names: BTreeSet<&str> = jobs
             .keys()
             .copied()
-            .chain(pods.iter().filter_map(|pod| job_of(pod)))
+            .chain(pods.iter().copied().filter_map(job_of))
             .collect();
         job_names
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), view(name, jobs.get(name).copied(), &pods)?)))
+            .filter_map(|name| {
+                Some((
+                    name.to_owned(),
+                    view(name, jobs.get(name).copied(), pods.iter().copied())?,
+                ))
+            })
             .collect()
     }
 

@@ -12,10 +12,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Client, ResourceExt};
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
 use kubernaut_crds::names;
+use kubernaut_machines::Settings;
 use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, PodScript};
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 /// Who the controller is in the audit log.
@@ -24,14 +28,21 @@ pub(crate) const CONTROLLER: &str = "system:serviceaccount:kubernaut-system:kube
 /// From start to ready it takes a moment; a compiler next door can stretch it.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A control plane with the custom resources installed, and no controller.
+/// A control plane with the custom resources installed, and neither policies nor a controller.
 pub(crate) async fn api_server() -> &'static ControlPlane {
     static BED: OnceCell<ControlPlane> = OnceCell::const_new();
     BED.get_or_init(async || {
         let control_plane = ControlPlane::start(ControlPlaneOptions::default())
             .await
             .expect("a control plane");
-        install(&control_plane, &[]).await;
+        let files = kubernaut::manifests::files(&Settings::default()).expect("manifests");
+        let crds = files
+            .iter()
+            .find(|file| file.name == "crds.yaml")
+            .expect("the file");
+        let crds = kubernaut::manifests::text(crds).expect("text");
+        control_plane.apply_yaml(&crds).await.expect("accepted");
+        all_established(&control_plane).await;
         control_plane
     })
     .await
@@ -43,11 +54,15 @@ pub(crate) async fn bed() -> &'static Bed {
     let options = BedOptions {
         nodes: 5,
         run_flags: &["--apply-manifest-kinds=ConfigMap"],
-        controller_flags: &["--cluster-name=production-cluster"],
+        controller_flags: &["--cluster-name=production-cluster", PROTECTED],
         ..BedOptions::default()
     };
     BED.get_or_init(async || Bed::start(options).await).await
 }
+
+/// Said to the controller alone: no admission policy stands before this namespace.
+pub(crate) const UNGUARDED: &str = "ref-unguarded";
+const PROTECTED: &str = "--protected-namespaces=kube-system,kube-public,kube-node-lease,ref-unguarded";
 
 /// How a [`Bed`] differs from the usual one.
 #[derive(Clone, Copy)]
@@ -57,6 +72,8 @@ pub(crate) struct BedOptions {
     pub(crate) run_flags: &'static [&'static str],
     /// Said to `kubernaut controller` alone.
     pub(crate) controller_flags: &'static [&'static str],
+    /// Said to kube-apiserver.
+    pub(crate) apiserver_args: &'static [&'static str],
     /// What becomes of pods.
     pub(crate) script: fn(&Pod) -> Option<PodScript>,
 }
@@ -67,6 +84,7 @@ impl Default for BedOptions {
             nodes: 2,
             run_flags: &[],
             controller_flags: &[],
+            apiserver_args: &[],
             script: script_by_name,
         }
     }
@@ -83,6 +101,10 @@ fn script_by_name(pod: &Pod) -> Option<PodScript> {
         "hang" => Some(PodScript::Hang),
         "fails" => Some(exit("error: told to fail")),
         "invalid" => Some(exit("Error from server (BadRequest): told to fail")),
+        "stuck" => Some(PodScript::Waiting {
+            reason: "ContainerCreating".to_owned(),
+            message: String::new(),
+        }),
         "slow" => Some(PodScript::RunAfter(Duration::from_secs(3))),
         _ => None,
     }
@@ -108,6 +130,11 @@ impl Bed {
     pub(crate) async fn without_controller(options: BedOptions) -> Self {
         let control_plane = ControlPlane::start(ControlPlaneOptions {
             audit_log: true,
+            apiserver_args: options
+                .apiserver_args
+                .iter()
+                .map(|arg| (*arg).to_owned())
+                .collect(),
             ..ControlPlaneOptions::default()
         })
         .await
@@ -229,9 +256,9 @@ impl Bed {
     }
 }
 
-/// Installs what `kubernaut manifests` prints, and waits until the custom resources are served.
+/// Installs what `kubernaut manifests` prints, and waits until the custom resources are served and the policies in force.
 async fn install(control_plane: &ControlPlane, flags: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+    let output = Command::new(kubernaut())
         .arg("manifests")
         .args(flags)
         .output()
@@ -242,11 +269,39 @@ async fn install(control_plane: &ControlPlane, flags: &[&str]) {
         .apply_yaml(&manifests)
         .await
         .expect("the manifests are accepted");
+    all_established(control_plane).await;
+    in_force(control_plane).await;
+}
+
+async fn all_established(control_plane: &ControlPlane) {
     for name in [
         "workflowexecutions.workflow.kubernaut.io",
         "kubernetesexecutions.kubernetesexecution.kubernaut.io",
     ] {
         established(control_plane, name).await;
+    }
+}
+
+/// The API server takes up policies a moment after it stored them, in their order: the last one tells.
+async fn in_force(control_plane: &ControlPlane) {
+    let client = control_plane.admin_client().await.expect("a client");
+    let pods =
+        json!({"containers": [{"name": "a", "image": "registry.example/a"}], "restartPolicy": "Never"});
+    let template = json!({"metadata": {"labels": {"kubernaut.io/execution-uid": "none"}}, "spec": pods});
+    let marked: CronJob = serde_json::from_value(json!({
+        "metadata": {"name": "marked"},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}},
+    }))
+    .expect("an object");
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let deadline = Instant::now() + READY_TIMEOUT;
+    let api = Api::<CronJob>::namespaced(client, "default");
+    while api.create(&dry, &marked).await.is_ok() {
+        assert!(Instant::now() < deadline, "the policies are not in force");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -345,15 +400,16 @@ impl Drop for Controller {
     }
 }
 
+/// The program under test: `KUBERNAUT_BINARY` names another build of it, a release build to be measured, say.
+fn kubernaut() -> PathBuf {
+    let other = std::env::var_os("KUBERNAUT_BINARY").map(PathBuf::from);
+    other.unwrap_or_else(|| env!("CARGO_BIN_EXE_kubernaut").into())
+}
+
 fn controller_command(kubeconfig: &Path, port: u16, flags: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args([
-        "--pdeathsig",
-        "KILL",
-        "--",
-        env!("CARGO_BIN_EXE_kubernaut"),
-        "controller",
-    ]);
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command.arg(kubernaut()).arg("controller");
     command.arg("--kubeconfig").arg(kubeconfig);
     command.args([format!("--http-address=127.0.0.1:{port}")]);
     command.args(["--log-format=json"]).args(flags);

@@ -115,6 +115,21 @@ async fn many_workflows_at_once_complete_beside_one_that_can_not_be_read() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let took = begun.elapsed();
+    // Events come after the steps, when there is time for them.
+    let published = || {
+        let audit = bed.audit();
+        audit
+            .iter()
+            .filter(|entry| {
+                entry["user"]["username"] == CONTROLLER && entry["objectRef"]["resource"] == "events"
+            })
+            .count()
+    };
+    let mut known = 0;
+    while known < published() {
+        known = published();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
     let (cpu, memory) = cost_of(bed.controller_pid());
 
     let audit = bed.audit();

@@ -6,9 +6,11 @@
 mod bed;
 mod scene;
 
+mod admission;
 mod crash;
 mod crds;
 mod dataflow;
 mod lease;
 mod load;
 mod rights;
+mod rights_used;

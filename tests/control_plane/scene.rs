@@ -12,8 +12,8 @@ use crate::bed::Bed;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-const WORKFLOW: &str = "workflow.kubernaut.io/v1/WorkflowExecution";
-const EXECUTION: &str = "kubernetesexecution.kubernaut.io/v1/KubernetesExecution";
+pub(crate) const WORKFLOW: &str = "workflow.kubernaut.io/v1/WorkflowExecution";
+pub(crate) const EXECUTION: &str = "kubernetesexecution.kubernaut.io/v1/KubernetesExecution";
 
 /// A namespace in a bed, and a client of the test's own runtime that may do everything.
 pub(crate) struct Scene<'a> {
@@ -253,11 +253,13 @@ pub(crate) const NODE: &str = "v1/Node";
 pub(crate) const JOB: &str = "batch/v1/Job";
 
 /// Kinds of objects that belong to no namespace and are used here.
-const CLUSTER_WIDE: [&str; 4] = [
+const CLUSTER_WIDE: [&str; 6] = [
     "Namespace",
     "Node",
     "ClusterRoleBinding",
     "CustomResourceDefinition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 ];
 
 /// `kind` is apiVersion/kind.

@@ -11,6 +11,7 @@ mod deletions;
 mod faults;
 mod lease;
 mod run;
+mod samples;
 mod strangers;
 mod waiting;
 mod workflows;

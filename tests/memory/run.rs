@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-fn run(arguments: &[&str], input: &str) -> Output {
+pub(crate) fn run(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
         .arg("run")
         .args(arguments)
@@ -14,16 +14,14 @@ fn run(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program");
-    child
-        .stdin
-        .take()
-        .expect("standard input")
-        .write_all(input.as_bytes())
-        .expect("read by the program");
+    let mut stdin = child.stdin.take().expect("standard input");
+    // A program that refuses its flags ends without having read.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
     child.wait_with_output().expect("ended")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -89,6 +87,14 @@ fn the_sample_completes_in_an_instant_and_says_so() {
         said.contains("workflow shop/checkout-under-load: completed, success"),
         "{said}"
     );
+    // The end of each step is told, the last one's too, and then that of the workflow.
+    assert_eq!(said.matches("  completed  ").count(), 7, "{said}");
+    let (told, _) = said.split_once("\n\n").expect("an empty line before the verdict");
+    let last = told.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("workflow shop/checkout-under-load  completed"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -128,10 +134,14 @@ fn json_and_yaml_are_one_list_of_every_object_in_its_final_state() {
 
 #[test]
 fn values_of_secrets_are_not_printed() {
-    let input = "
+    let input = r#"
 apiVersion: v1
 kind: Secret
-metadata: {name: db, namespace: shop}
+metadata:
+  name: db
+  namespace: shop
+  annotations:
+    kubectl.kubernetes.io/last-applied-configuration: '{"data":{"password":"b2xkLXNlY3JldA=="}}'
 data: {password: b2xkLXNlY3JldA==}
 ---
 apiVersion: workflow.kubernaut.io/v1
@@ -147,7 +157,7 @@ spec:
       action: update-secret
       parameters:
         updateSecret: {namespace: shop, name: db, dataUpdates: {password: bmV3LXNlY3JldA==}}
-";
+"#;
     for form in ["text", "json", "yaml"] {
         let output = run(&["-", "--log-level", "debug", "--output", form], input);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -175,6 +185,13 @@ rules: []
         said.contains("ServiceAccount shop/default may not get deployments in group apps named web"),
         "{said}"
     );
+
+    assert!(
+        said.contains("workflow shop/fix: failed, insufficient_permissions\n"),
+        "{said}"
+    );
+    // Once as it happens, and once in the verdict.
+    assert_eq!(said.matches("ServiceAccount shop/default").count(), 2, "{said}");
 
     let grant = "
 apiVersion: rbac.authorization.k8s.io/v1
@@ -319,6 +336,195 @@ fn what_is_wrong_is_named_with_its_field_before_anything_runs() {
 }
 
 #[test]
+fn what_is_wrong_is_named_with_its_own_line() {
+    refused("replicas: 3", "replica: 3", &["-:15: WorkflowExecution shop/fix"]);
+    refused("name: restart", "name: true", &["-:17: ", "put it in quotes"]);
+    refused(
+        "dependsOn: [1]",
+        "dependsOn: one",
+        &["-:19: ", "must be of type array, not string"],
+    );
+    refused("timeout: 2m", "timeout: 16m", &["-:13: "]);
+    // What is missing is missing in the step that begins here.
+    refused(
+        "      name: restart\n",
+        "",
+        &["-:16: ", "steps[1].name: Required value"],
+    );
+    refused(
+        "      timeout: 2m\n",
+        "      timeout: 2m\n      timeout: 3m\n",
+        &["-:14: is not YAML: duplicate"],
+    );
+    let list = WORKFLOW.replace('\n', "\n  ");
+    let list = list.trim_start().replacen("timeout: 2m", "timeout: 2", 1);
+    refused_input(
+        &format!("apiVersion: v1\nkind: List\nitems:\n- {list}"),
+        &["-:15: "],
+    );
+}
+
+#[test]
+fn problems_are_told_in_a_reader_s_words() {
+    for (from, to) in [
+        ("replicas: 3", "replicas: three"),
+        ("replicas: 3", "replicas: 1001"),
+        ("stepNumber: 2", "stepNumbr: 2"),
+        (
+            "name: fix, namespace",
+            "name: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, namespace",
+        ),
+        ("timeout: 2m", "timeout: 2m\n      timeout: 3m"),
+        ("spec:\n", "...\nspec:\n"),
+        (
+            "timeout: 2m",
+            "timeout: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+        ),
+    ] {
+        let output = run(&["-"], &WORKFLOW.replacen(from, to, 1));
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{to}: {errors}");
+        for word in [
+            "<nil>",
+            " in body ",
+            "some validation rules",
+            "Options",
+            "from_str",
+            "budget",
+            "error: line",
+            ".0",
+        ] {
+            assert!(!errors.contains(word), "{word:?} is in: {errors}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_no_text_is_not_called_missing() {
+    refused(
+        "name: fix, namespace",
+        "name: 123, namespace",
+        &["metadata.name: must be of type string"],
+    );
+    refused(
+        "namespace: shop}\nspec",
+        "namespace: 1}\nspec",
+        &["metadata.namespace: must be of type string"],
+    );
+    refused(
+        "namespace: shop}\nspec",
+        "namespace: -shop}\nspec",
+        &["metadata.namespace: is not the name of"],
+    );
+}
+
+#[test]
+fn a_typo_in_a_kind_is_not_taken_for_nothing_to_run() {
+    refused(
+        "kind: WorkflowExecution",
+        "kind: WorkflowExecutoin",
+        &["-:3: ", "kind", "no kind of this name"],
+    );
+    let output = run(&["/dev/null", "-"], "");
+    assert!(
+        text(&output.stderr).contains("/dev/null, -: hold neither"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn the_same_workflow_twice_is_refused_with_both_places() {
+    let input = format!("{WORKFLOW}---\n{WORKFLOW}");
+    refused_input(
+        &input,
+        &[
+            "-:26: WorkflowExecution shop/fix: metadata.name: is here a second time",
+            "is -:2",
+        ],
+    );
+}
+
+#[test]
+fn kinds_that_the_files_define_are_known() {
+    let widget = "
+apiVersion: example.com/v1
+kind: Widget
+metadata: {name: w, namespace: shop}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, singular: widget, kind: Widget, listKind: WidgetList}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+";
+    let output = run(&["-"], &format!("{widget}{DEPLOYMENT}{WORKFLOW}"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn flags_that_nothing_can_honour_are_refused() {
+    let input = format!("{DEPLOYMENT}{WORKFLOW}");
+    for (flag, word) in [
+        ("--apply-manifest-kinds=Deploymnt", "Deploymnt"),
+        (
+            "--kubectl-image=mirror/tools:1",
+            "images that have kubectl in their name",
+        ),
+    ] {
+        let output = run(&[flag, "-"], &input);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flag}: {errors}");
+        assert!(errors.contains(word), "{errors}");
+    }
+    // A switch does not take the file for its value.
+    let output = run(&["--allow-gitops-managed", "-"], &input);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    for form in ["text", "json", "yaml"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+            .args(["run", "deploy/samples/scale-and-restart.yaml", "--output", form])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("ended");
+        assert_eq!(output.status.code(), Some(0), "{form}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "", "{form}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_result_that_can_t_be_written_is_a_failure() {
+    for form in ["text", "json", "yaml"] {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("/dev/full");
+        let output = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+            .args(["run", "deploy/samples/scale-and-restart.yaml", "--output", form])
+            .stdout(full)
+            .output()
+            .expect("the program");
+        assert_eq!(output.status.code(), Some(1), "{form}");
+        assert!(text(&output.stderr).contains("can't be written"), "{form}");
+    }
+}
+
+#[test]
 fn a_hundred_steps_are_enough() {
     let step = |number: usize| {
         format!(
@@ -343,6 +549,20 @@ fn bad_base64_is_refused_without_showing_the_value() {
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("dataUpdates"), "{errors}");
+    assert!(!errors.contains("hunter2"), "the value is shown: {errors}");
+}
+
+#[test]
+fn bad_base64_of_a_secret_is_named_with_its_key_and_not_shown() {
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\ndata:\n  user: YQ==\n  password: hunter2!\n---";
+    let output = run(&["-"], &format!("{secret}{WORKFLOW}"));
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(
+        errors.contains("-:6: Secret db: data.password: is not base64"),
+        "{errors}"
+    );
     assert!(!errors.contains("hunter2"), "the value is shown: {errors}");
 }
 

@@ -11,6 +11,7 @@ mod crd;
 mod crud;
 mod delete;
 mod faults;
+mod installation;
 mod jobs;
 mod nodes;
 mod patch;

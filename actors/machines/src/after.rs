@@ -1,16 +1,20 @@
 //! The outcome: is it what was wanted?
 
+mod replaced;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kubernaut_crds::{Action, Attempt, KubernetesExecution, names};
 use serde_json::Value;
 
 use crate::actions::container_rule;
+use crate::applied::has_applied;
 use crate::before::{image_of, patched_images, target_read};
-use crate::manifest_kinds::parse_manifest;
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
+use crate::step::{later, micros};
 
 /// What came before the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +35,22 @@ pub enum Postcondition {
         /// The part that changed, in words.
         after: String,
     },
-    /// It is not, and may become so.
-    NotYet {
+    /// The change is made, and what follows from it is under way.
+    InProgress {
         /// What is missing.
         why: String,
     },
-    /// It is not, and will not become so.
+    /// The change is not made, or not all of it.
+    NotThere {
+        /// What is missing.
+        why: String,
+    },
+    /// The change is made, and what should follow from it will not.
+    Stuck {
+        /// What went wrong.
+        why: String,
+    },
+    /// The change can't be made any more.
     Never {
         /// What went wrong.
         why: String,
@@ -51,14 +65,7 @@ pub enum Postcondition {
 /// What still has to be read for [`postcondition`], given what was read; empty when nothing.
 pub fn reads_after(checked: &Checked, attempt: &Attempt, facts: &Facts) -> Vec<Read> {
     let mut reads: BTreeSet<Read> = match &checked.action {
-        Action::DeletePod(delete) => {
-            let pods = attempt
-                .pods
-                .iter()
-                .map(|pod| Read::get("v1", "Pod", Some(&delete.namespace), &pod.name));
-            let controllers = attempt.pods.iter().filter_map(controller_read);
-            pods.chain(controllers).collect()
-        }
+        Action::DeletePod(delete) => replaced::reads(&delete.namespace, attempt, facts),
         Action::DrainNode(drain) => target_read(checked)
             .into_iter()
             .chain([Read::pods_on(&drain.node)])
@@ -77,53 +84,58 @@ pub fn reads_after(checked: &Checked, attempt: &Attempt, facts: &Facts) -> Vec<R
     reads.into_iter().collect()
 }
 
-fn controller_read(pod: &kubernaut_crds::PodRef) -> Option<Read> {
-    let controller = pod.controller.as_ref()?;
-    let (api_version, kind) = (controller.api_version.as_deref()?, controller.kind.as_deref()?);
-    // Other controllers say nothing of a wanted count.
-    matches!(
-        kind,
-        "ReplicaSet" | "StatefulSet" | "DaemonSet" | "ReplicationController"
-    )
-    .then(|| {
-        Read::get(
-            api_version,
-            kind,
-            controller.namespace.as_deref(),
-            &controller.name,
-        )
-    })
-}
-
-/// How long a rollout may take by its own deadline, where a Deployment was read: progressDeadlineSeconds + 30 s.
-pub fn rollout_patience(facts: &Facts) -> Option<Duration> {
+/// Until when an outcome is waited for that is looked at `since` then, and `now` again: `patience`, or longer where what was
+/// read says so. A rollout gets its own deadline, which begins anew with each of its steps, and 30 s; pods get their grace
+/// period.
+pub fn limit(
+    checked: &Checked,
+    facts: &Facts,
+    (since, now): (Timestamp, Timestamp),
+    patience: Duration,
+) -> Timestamp {
+    let grace = if let Action::DeletePod(delete) = &checked.action {
+        replaced::grace(delete, facts)
+    } else {
+        Duration::ZERO
+    };
+    let by_patience = later(since, patience.saturating_add(grace));
     let deployment = facts
         .iter()
         .find(|(read, _)| matches!(read, Read::Get { kind, .. } if kind == "Deployment"))
-        .and_then(|(_, found)| found.first())?;
-    let seconds = deployment["spec"]["progressDeadlineSeconds"]
-        .as_u64()
-        .unwrap_or(600)
-        .min(24 * 3600);
-    Some(Duration::from_secs(seconds + 30))
+        .and_then(|(_, found)| found.first());
+    deployment.map_or(by_patience, |deployment| {
+        let seconds = deployment["spec"]["progressDeadlineSeconds"]
+            .as_u64()
+            .unwrap_or(600)
+            .min(24 * 3600);
+        let progress = progressing(deployment)
+            .filter(|condition| condition["status"] == "True")
+            .and_then(|condition| condition["lastUpdateTime"].as_str()?.parse::<Timestamp>().ok())
+            .map(micros);
+        let begun = progress.map_or(since, |progress| progress.min(now).max(since));
+        later(begun, Duration::from_secs(seconds + 30)).max(by_patience)
+    })
 }
 
 fn holds(after: impl Into<String>) -> Postcondition {
     Postcondition::Holds { after: after.into() }
 }
 
-fn not_yet(why: impl Into<String>) -> Postcondition {
-    Postcondition::NotYet { why: why.into() }
+fn in_progress(why: impl Into<String>) -> Postcondition {
+    Postcondition::InProgress { why: why.into() }
 }
 
-/// Compares what was read with what was wanted. `said` are kubectl's words, where they are known.
+fn not_there(why: impl Into<String>) -> Postcondition {
+    Postcondition::NotThere { why: why.into() }
+}
+
+/// Compares what was read with what was wanted.
 pub fn postcondition(
     execution: &KubernetesExecution,
     checked: &Checked,
     attempt: &Attempt,
     facts: &Facts,
     what: AfterWhat,
-    said: Option<&str>,
 ) -> Postcondition {
     let none = Value::Null;
     let object = target_read(checked)
@@ -139,21 +151,24 @@ pub fn postcondition(
         Action::UpdateSecret(_) => Postcondition::Unprovable {
             why: "nobody here may read Secrets".to_owned(),
         },
-        Action::DeletePod(delete) => deleted(&delete.namespace, attempt, facts),
+        Action::DeletePod(delete) => replaced::outcome(&delete.namespace, attempt, facts),
         _ if missing => gone(),
         Action::ScaleDeployment(scale) => {
             let wanted = i64::from(scale.replicas);
             let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
             if replicas != wanted {
-                return not_yet(format!("spec.replicas is {replicas}, not {wanted}"));
+                return not_there(format!("spec.replicas is {replicas}, not {wanted}"));
             }
             if let Some(failed) = stuck_rollout(object) {
                 return failed;
             }
             let ready = object["status"]["readyReplicas"].as_i64().unwrap_or(0);
             let total = object["status"]["replicas"].as_i64().unwrap_or(0);
-            if !is_observed(object) || ready != wanted || total != wanted {
-                return not_yet(format!("{ready} of {wanted} replicas are ready"));
+            if !is_observed(object) {
+                return in_progress("the controller of the Deployment has not seen the change");
+            }
+            if ready != wanted || total != wanted {
+                return in_progress(format!("{ready} of {wanted} replicas are ready; {total} exist"));
             }
             holds(format!("replicas: {wanted}"))
         }
@@ -162,7 +177,7 @@ pub fn postcondition(
                 .pointer("/spec/template/metadata/annotations")
                 .map(|map| &map[names::ANNOTATION_RESTARTED_BY]);
             if by.and_then(Value::as_str) != execution.metadata.uid.as_deref() {
-                return not_yet("the pod template does not carry this restart");
+                return not_there("the pod template does not carry this restart");
             }
             rolled_out(object, "restarted")
         }
@@ -171,7 +186,7 @@ pub fn postcondition(
                 for (container, image) in patched_images(&patch.patch) {
                     let now = image_of(object, &container).unwrap_or("(no such container)");
                     if now != image {
-                        return not_yet(format!("the image of {container} is {now}"));
+                        return not_there(format!("the image of {container} is {now}"));
                     }
                 }
                 let images: Vec<String> = patched_images(&patch.patch)
@@ -185,20 +200,14 @@ pub fn postcondition(
                     why: "nothing shows that a patch took effect".to_owned(),
                 };
             }
-            let generation = object["metadata"]["generation"].as_i64();
-            let grew = generation > attempt.target_generation;
-            // Where kubectl's words are lost, its exit code is the proof.
-            let unchanged = said.is_none_or(|said| said.contains("(no change)") || said.contains("patched"));
-            if !grew && !unchanged {
-                return not_yet("the Deployment did not change");
-            }
+            // kubectl's exit code is the proof that it was taken.
             rolled_out(object, "patched")
         }
         Action::CordonNode(_) => unschedulable(object, true),
         Action::UncordonNode(_) => unschedulable(object, false),
         Action::DrainNode(drain) => {
             if object["spec"]["unschedulable"] != true {
-                return not_yet("the node is schedulable");
+                return not_there("the node is schedulable");
             }
             let pods = facts
                 .get(&Read::pods_on(&drain.node))
@@ -211,7 +220,7 @@ pub fn postcondition(
                 .collect();
             match left.first() {
                 None => holds("cordoned and empty"),
-                Some(first) => not_yet(format!("{} pods are left, such as {first}", left.len())),
+                Some(first) => not_there(format!("{} pods are left, such as {first}", left.len())),
             }
         }
         Action::UpdateConfigMap(update) => {
@@ -220,17 +229,18 @@ pub fn postcondition(
                 .iter()
                 .find(|(key, value)| object["data"][key.as_str()] != value.as_str())
             {
-                Some((key, _)) => not_yet(format!("key {key} has another value")),
+                Some((key, _)) => not_there(format!("key {key} has another value")),
                 None => holds(format!(
                     "keys set: {}",
                     update.data.keys().cloned().collect::<Vec<_>>().join(", ")
                 )),
             }
         }
-        Action::ApplyManifest(apply) => match parse_manifest(&apply.manifest) {
-            Ok(manifest) if contains(object, &manifest.object) => holds("applied"),
-            Ok(_) => not_yet("the object does not have all that was applied"),
-            Err(why) => Postcondition::Never { why },
+        Action::ApplyManifest(_) => match &checked.manifest {
+            Some(manifest) if has_applied(object, &manifest.object, what == AfterWhat::Success) => {
+                holds("applied")
+            }
+            Some(_) | None => not_there("the object does not have all that was applied"),
         },
         Action::Undo(_) if what == AfterWhat::Success => holds("kubectl's success is the proof"),
         Action::Undo(_) => Postcondition::Unprovable {
@@ -244,13 +254,17 @@ fn is_observed(object: &Value) -> bool {
         >= object["metadata"]["generation"].as_i64().unwrap_or(0)
 }
 
+fn progressing(deployment: &Value) -> Option<&Value> {
+    let conditions = deployment["status"]["conditions"].as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == "Progressing")
+}
+
 /// Progressing=False is final: the rollout passed its own deadline.
 fn stuck_rollout(deployment: &Value) -> Option<Postcondition> {
-    let conditions = deployment["status"]["conditions"].as_array()?;
-    let progressing = conditions
-        .iter()
-        .find(|condition| condition["type"] == "Progressing")?;
-    (is_observed(deployment) && progressing["status"] == "False").then(|| Postcondition::Never {
+    let progressing = progressing(deployment)?;
+    (is_observed(deployment) && progressing["status"] == "False").then(|| Postcondition::Stuck {
         why: format!(
             "the rollout does not progress: {}",
             progressing["message"].as_str().unwrap_or_default()
@@ -265,7 +279,7 @@ fn rolled_out(deployment: &Value, after: &str) -> Postcondition {
     let wanted = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
     let count = |field: &str| deployment["status"][field].as_i64().unwrap_or(0);
     if !is_observed(deployment) {
-        return not_yet("the rollout has not begun");
+        return in_progress("the rollout has not begun");
     }
     let (total, updated, ready) = (
         count("replicas"),
@@ -275,7 +289,7 @@ fn rolled_out(deployment: &Value, after: &str) -> Postcondition {
     if (total, updated, ready) == (wanted, wanted, wanted) {
         return holds(after);
     }
-    not_yet(format!(
+    in_progress(format!(
         "of {wanted} replicas {updated} are updated and {ready} ready; {total} exist"
     ))
 }
@@ -286,54 +300,8 @@ fn unschedulable(node: &Value, wanted: bool) -> Postcondition {
     if is == wanted {
         holds(words)
     } else {
-        not_yet(format!("the node is {words}"))
+        not_there(format!("the node is {words}"))
     }
-}
-
-fn deleted(namespace: &str, attempt: &Attempt, facts: &Facts) -> Postcondition {
-    for pod in &attempt.pods {
-        let found = facts
-            .get(&Read::get("v1", "Pod", Some(namespace), &pod.name))
-            .and_then(|found| found.first());
-        if found.is_some_and(|found| found["metadata"]["uid"] == pod.uid.as_str()) {
-            return not_yet(format!("pod {} is still there", pod.name));
-        }
-    }
-    for pod in &attempt.pods {
-        let Some(read) = controller_read(pod) else {
-            continue;
-        };
-        // A controller that is gone brings nothing back, and nobody waits for it.
-        let Some(controller) = facts.get(&read).and_then(|found| found.first()) else {
-            continue;
-        };
-        let status = &controller["status"];
-        let daemons = controller["kind"] == "DaemonSet";
-        let (wanted, ready) = if daemons {
-            (
-                status["desiredNumberScheduled"].as_i64().unwrap_or(0),
-                status["numberReady"].as_i64().unwrap_or(0),
-            )
-        } else {
-            (
-                controller["spec"]["replicas"].as_i64().unwrap_or(1),
-                status["readyReplicas"].as_i64().unwrap_or(0),
-            )
-        };
-        if ready < wanted {
-            let name = controller["metadata"]["name"].as_str().unwrap_or_default();
-            return not_yet(format!("{name} has {ready} of {wanted} pods ready"));
-        }
-    }
-    holds(format!(
-        "deleted: {}",
-        attempt
-            .pods
-            .iter()
-            .map(|pod| pod.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    ))
 }
 
 /// kubectl drain's own filter: not mirror pods, not finished ones, not those of a DaemonSet; and not the executor's.
@@ -352,17 +320,5 @@ fn is_evictable(pod: &Value) -> bool {
     !mirror && !finished && !executor && !daemon
 }
 
-/// Whether an object has everything that was applied: the server adds fields, also within the elements of lists.
-fn contains(object: &Value, applied: &Value) -> bool {
-    match (object, applied) {
-        (Value::Object(object), Value::Object(applied)) => applied.iter().all(|(key, value)| {
-            value.is_null() || object.get(key).is_some_and(|there| contains(there, value))
-        }),
-        (Value::Array(object), Value::Array(applied)) => applied
-            .iter()
-            .all(|wanted| object.iter().any(|there| contains(there, wanted))),
-        // Quantities come back in their canonical form.
-        (Value::String(_), Value::Number(_)) | (Value::Number(_), Value::String(_)) => true,
-        (there, wanted) => there == wanted,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::actions::{container_rule, owner_rule, target_name};
-use crate::manifest_kinds::parse_manifest;
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
 
@@ -107,7 +106,7 @@ pub(crate) fn target_read(checked: &Checked) -> Option<Read> {
         | Action::UncordonNode(_)
         | Action::DrainNode(_)
         | Action::UpdateConfigMap(_) => "v1".to_owned(),
-        Action::ApplyManifest(apply) => parse_manifest(&apply.manifest).ok()?.api_version,
+        Action::ApplyManifest(_) => checked.manifest.as_ref()?.api_version.clone(),
         Action::Undo(undo) => undo.target.api_version.clone(),
     };
     Some(Read::get(&api_version, &target.kind, namespace, &target.name))
@@ -131,7 +130,10 @@ pub fn examine(
     let object = target_read(checked)
         .and_then(|read| facts.get(&read))
         .and_then(|found| found.first());
-    let may_be_absent = matches!(checked.action, Action::ApplyManifest(_)) || target_read(checked).is_none();
+    let earlier = pods_before(execution, checked);
+    let may_be_absent = matches!(checked.action, Action::ApplyManifest(_))
+        || target_read(checked).is_none()
+        || earlier.is_some();
     if object.is_none() && !may_be_absent {
         return refuse(
             ErrorType::ResourceNotFound,
@@ -140,14 +142,9 @@ pub fn examine(
     }
     if let Some(object) = object {
         before.generation = object["metadata"]["generation"].as_i64();
-        if let Some(owner) = gitops_owner(object)
-            && !settings.allow_gitops_managed
-        {
-            let message = format!(
-                "{} is managed by GitOps ({owner}): change it there, or start the controller with --allow-gitops-managed",
-                target_name(&checked.target)
-            );
-            return refuse(ErrorType::GitopsManaged, message);
+        // A pod of that name may be another one by now.
+        if earlier.is_none() {
+            refuse_gitops(object, &target_name(&checked.target), settings)?;
         }
     }
     let none = Value::Null;
@@ -208,7 +205,10 @@ pub fn examine(
             );
         }
         Action::DeletePod(delete) => {
-            before.pods = pods_to_delete(delete, spelling, checked, facts, object)?;
+            before.pods = match earlier {
+                Some(earlier) => still_there(earlier, facts),
+                None => pods_to_delete(delete, spelling, checked, facts, object, settings)?,
+            };
             before.before = format!(
                 "pods: {}",
                 before
@@ -293,6 +293,18 @@ fn gitops_owner(object: &Value) -> Option<&'static str> {
         .find(|key| marked(&metadata["labels"], key) || marked(&metadata["annotations"], key))
 }
 
+fn refuse_gitops(object: &Value, name: &str, settings: &Settings) -> Result<(), Refusal> {
+    match gitops_owner(object).filter(|_| !settings.allow_gitops_managed) {
+        Some(owner) => refuse(
+            ErrorType::GitopsManaged,
+            format!(
+                "{name} is managed by GitOps ({owner}): change it there, or start the controller with --allow-gitops-managed"
+            ),
+        ),
+        None => Ok(()),
+    }
+}
+
 fn refuse_paused(deployment: &Value, checked: &Checked) -> Result<(), Refusal> {
     if deployment["spec"]["paused"] == true {
         let message = format!(
@@ -327,22 +339,41 @@ pub(crate) fn image_of<'a>(deployment: &'a Value, container: &str) -> Option<&'a
     containers.iter().find(|known| known["name"] == container)?["image"].as_str()
 }
 
+/// The pods of the first attempt, once it has ended: they were resolved for all attempts.
+fn pods_before<'a>(execution: &'a KubernetesExecution, checked: &Checked) -> Option<&'a [PodRef]> {
+    let first = execution.status.as_ref()?.attempts.first()?;
+    (matches!(checked.action, Action::DeletePod(_)) && first.outcome.is_some()).then_some(&first.pods)
+}
+
+/// Those of them that nobody has deleted yet. None may be left.
+fn still_there(pods: &[PodRef], facts: &Facts) -> Vec<PodRef> {
+    let there = |pod: &&PodRef| {
+        facts
+            .values()
+            .flatten()
+            .any(|found| found["metadata"]["uid"] == pod.uid.as_str() && is_running(found))
+    };
+    pods.iter().filter(there).cloned().collect()
+}
+
+/// Those on their way out, and those that ended, need no help.
+fn is_running(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_null()
+        && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
 fn pods_to_delete(
     delete: &DeletePod,
     spelling: &str,
     checked: &Checked,
     facts: &Facts,
     pod: &Value,
+    settings: &Settings,
 ) -> Result<Vec<PodRef>, Refusal> {
     let found: Vec<&Value> = if let Some(selector) = &delete.label_selector {
         let read = Read::list("v1", "Pod", Some(&delete.namespace), Some(selector));
         let found = facts.get(&read).map(Vec::as_slice).unwrap_or_default();
-        // Those on their way out, and those that ended, need no help.
-        found
-            .iter()
-            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-            .filter(|pod| !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")))
-            .collect()
+        found.iter().filter(|pod| is_running(pod)).collect()
     } else {
         vec![pod]
     };
@@ -369,6 +400,7 @@ fn pods_to_delete(
             .flatten()
             .find(|owner| owner["controller"] == true);
         let name = text(&pod["metadata"]["name"]);
+        refuse_gitops(pod, &format!("pod/{}/{name}", delete.namespace), settings)?;
         if controller.is_none() && owner_rule(spelling, delete) {
             let message = format!(
                 "pod {name} has no controller that would bring it back: use delete-pod with its name to delete it for good"
@@ -473,3 +505,6 @@ fn previous(checked: &Checked, kind: &str, spec: &Value) -> RollbackInformation 
         },
     )
 }
+
+#[cfg(test)]
+mod tests;

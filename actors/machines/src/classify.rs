@@ -80,18 +80,28 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
             failure(ErrorType::ResourceQuotaExceeded, Retry::Backoff)
         }
         Some("Forbidden" | "Unauthorized") => failure(ErrorType::InsufficientPermissions, Retry::Never),
-        Some("NotFound") => failure(ErrorType::ResourceNotFound, Retry::Never),
-        Some("Conflict") if kind == ActionKind::DeletePod => {
-            failure(ErrorType::ResourceConflict, Retry::Never)
+        // The pod, or its uid, is gone: whether that was all is seen by looking. One at a time they are evicted, so another
+        // attempt goes on with the others.
+        Some("NotFound") if kind == ActionKind::DeletePod => {
+            failure(ErrorType::ResourceNotFound, Retry::Backoff)
         }
+        Some("NotFound") => failure(ErrorType::ResourceNotFound, Retry::Never),
         Some("Conflict") => failure(ErrorType::ResourceConflict, Retry::Backoff),
         Some(
             "Invalid" | "BadRequest" | "UnsupportedMediaType" | "MethodNotAllowed" | "RequestEntityTooLarge",
         ) => failure(ErrorType::ValidationError, Retry::Never),
         Some(_) => failure(ErrorType::JobFailed, Retry::Backoff),
-        None if message.contains("The request is invalid") => {
-            failure(ErrorType::ResourceConflict, Retry::Never)
-        }
+        None if message.contains("The request is invalid") => Failure {
+            message: format!(
+                "the {} changed since it was read, or a path of the patch does not exist: {message}",
+                if kind == ActionKind::PatchDeployment {
+                    "Deployment"
+                } else {
+                    "object"
+                }
+            ),
+            ..failure(ErrorType::ResourceConflict, Retry::Never)
+        },
         None if message.contains(" is invalid:") => failure(ErrorType::ValidationError, Retry::Never),
         None => failure(ErrorType::JobFailed, Retry::Backoff),
     }

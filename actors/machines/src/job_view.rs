@@ -98,10 +98,10 @@ impl JobView {
 ///
 /// Pods count when the Job controls them by uid. Pods whose Job is gone make a view without a uid: they are live
 /// until they end.
-pub fn view(name: &str, job: Option<&Job>, pods: &[Pod]) -> Option<JobView> {
+pub fn view<'a>(name: &str, job: Option<&Job>, pods: impl IntoIterator<Item = &'a Pod>) -> Option<JobView> {
     let uid = job.and_then(|job| job.metadata.uid.clone());
     let own: Vec<&Pod> = pods
-        .iter()
+        .into_iter()
         .filter(|pod| {
             pod.metadata.owner_references.iter().flatten().any(|owner| {
                 owner.controller == Some(true)
@@ -128,7 +128,11 @@ pub fn view(name: &str, job: Option<&Job>, pods: &[Pod]) -> Option<JobView> {
             pods: views,
         });
     };
-    let end = own.iter().find_map(|pod| pod_end(pod)).or_else(|| job_end(job));
+    let end = own
+        .iter()
+        .find_map(|pod| pod_end(pod))
+        .map(|end| at_deadline(end, job))
+        .or_else(|| job_end(job));
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
     let finished = conditions.into_iter().flatten().any(|condition| {
         condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
@@ -246,6 +250,20 @@ fn pod_end(pod: &Pod) -> Option<JobEnd> {
         }
         _ => None,
     }
+}
+
+/// At the deadline the Job controller deletes the pod: that it failed then says nothing of what it did.
+fn at_deadline(mut end: JobEnd, job: &Job) -> JobEnd {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let passed = conditions.into_iter().flatten().any(|condition| {
+        condition.status == "True"
+            && matches!(condition.type_.as_str(), "FailureTarget" | "Failed")
+            && condition.reason.as_deref() == Some("DeadlineExceeded")
+    });
+    if let JobEnd::Failed { deadline, .. } = &mut end {
+        *deadline |= passed;
+    }
+    end
 }
 
 /// Never FailureTarget or SuccessCriteriaMet: those come before the pods have ended.

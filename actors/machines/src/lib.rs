@@ -3,6 +3,7 @@
 //! No clock, no I/O, no async: time is an argument, what happened comes as an event, what is to be done goes out as
 //! a command. The crate's dependencies keep it so.
 
+mod applied;
 mod settings;
 
 pub mod actions;

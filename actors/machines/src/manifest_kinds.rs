@@ -111,6 +111,11 @@ pub fn allowed_kinds(settings: &Settings) -> Vec<&'static ManifestKind> {
         .collect()
 }
 
+/// All that could be named in the flag.
+pub(crate) fn known_kinds() -> Vec<String> {
+    KINDS.iter().map(|known| known.kind.to_owned()).collect()
+}
+
 /// What is wrong with an entry of --apply-manifest-kinds; `None` when it is known.
 pub fn check_kind(text: &str) -> Option<String> {
     let settings = Settings {
@@ -156,18 +161,32 @@ pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
     let (Some(object), None) = (documents.next(), documents.next()) else {
         return Err("manifest must be exactly one document".to_owned());
     };
-    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let missing = |field: &str| format!("manifest has no {field}");
-    let api_version = text(&object["apiVersion"]).ok_or_else(|| missing("apiVersion"))?;
+    if !object["items"].is_null() {
+        // kubectl takes any object with items for a list, and applies the items, whatever its own kind and name say.
+        return Err("manifest must be one object, not a list: it has items".to_owned());
+    }
+    let text = |field: &str, value: &Value| match value {
+        Value::Null => Err(format!("manifest has no {field}")),
+        Value::String(text) if text.is_empty() => Err(format!("manifest has no {field}")),
+        Value::String(text) => Ok(text.clone()),
+        // `y` and `on` are booleans for some, `1` is a number for all.
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(format!(
+            "manifest: {field} is {other}, which is no text: write it in quotes"
+        )),
+    };
+    let api_version = text("apiVersion", &object["apiVersion"])?;
+    let kind = text("kind", &object["kind"])?;
+    if kind.ends_with("List") {
+        return Err(format!("manifest must be one object, not a {kind}"));
+    }
     Ok(ParsedManifest {
         group: api_version
             .split_once('/')
             .map_or("", |(group, _)| group)
             .to_owned(),
-        kind: text(&object["kind"]).ok_or_else(|| missing("kind"))?,
-        namespace: text(&object["metadata"]["namespace"])
-            .ok_or_else(|| missing("metadata.namespace: write it out"))?,
-        name: text(&object["metadata"]["name"]).ok_or_else(|| missing("metadata.name"))?,
+        kind,
+        namespace: text("metadata.namespace", &object["metadata"]["namespace"])?,
+        name: text("metadata.name", &object["metadata"]["name"])?,
         api_version,
         object,
     })

@@ -98,7 +98,9 @@ pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
             data: update.data_updates,
         }),
         StepAction::UpdateSecret(update) => {
-            check_base64(&update.data_updates)?;
+            if let Some(key) = not_base64(&update.data_updates) {
+                return Err(MappingError::NotBase64(key.clone()));
+            }
             Action::UpdateSecret(UpdateSecret {
                 namespace: update.namespace,
                 secret: update.name,
@@ -156,16 +158,13 @@ fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingError> {
     Ok(i64::try_from(seconds).ok())
 }
 
-/// Every value must be strict base64; the error names the key, never the value.
-pub(crate) fn check_base64(data: &BTreeMap<String, Sensitive>) -> Result<(), MappingError> {
+/// The first key whose value is not strict base64. The value may well be the secret itself: nobody gets to see it.
+pub(crate) fn not_base64(data: &BTreeMap<String, Sensitive>) -> Option<&String> {
     let engine = base64::engine::general_purpose::STANDARD;
-    match data
+    let (key, _) = data
         .iter()
-        .find(|(_, value)| engine.decode(value.expose()).is_err())
-    {
-        Some((key, _)) => Err(MappingError::NotBase64(key.clone())),
-        None => Ok(()),
-    }
+        .find(|(_, value)| engine.decode(value.expose()).is_err())?;
+    Some(key)
 }
 
 /// The execution of a step: everything it needs, copied (the API's specification, 2).
@@ -220,10 +219,7 @@ pub fn execution_for(
             action: step.action.clone(),
             parameters: converted.parameters,
             target_cluster: step.target_cluster.clone(),
-            max_retries: step
-                .max_retries
-                .or(strategy.max_retries)
-                .unwrap_or(DEFAULT_MAX_RETRIES),
+            max_retries: retries_of(workflow, step),
             timeout: step.timeout.clone().unwrap_or_else(|| DEFAULT_TIMEOUT.to_owned()),
             approval_received: !strategy.approval_required,
             approved_by: None,
@@ -233,6 +229,13 @@ pub fn execution_for(
         },
         status: None,
     })
+}
+
+/// Retries of a step: its own, else the strategy's, else the default.
+pub(crate) fn retries_of(workflow: &WorkflowExecution, step: &WorkflowStep) -> i32 {
+    step.max_retries
+        .or(workflow.spec.execution_strategy.max_retries)
+        .unwrap_or(DEFAULT_MAX_RETRIES)
 }
 
 /// Whether an execution found in the cluster is the one that would be made: equal but for what may change.

@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use crate::Settings;
 use crate::actions::{
-    AccessRequest, ActionKind, allowed_kind, check_spelling, kind_of, rights_of, target_of,
+    AccessRequest, ActionKind, allowed_kind, check_spelling, container_rule, kind_of, rights_of, target_of,
 };
+use crate::before::patched_images;
 use crate::duration::parse_go;
-use crate::manifest_kinds::parse_manifest;
-use crate::mapping::check_base64;
+use crate::manifest_kinds::{ParsedManifest, parse_manifest};
+use crate::mapping::not_base64;
 
 /// Shortest timeout of a step.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -37,6 +38,8 @@ pub struct Checked {
     pub rights: Vec<AccessRequest>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// The manifest of an applyManifest, read once: each look at the target asks for it.
+    pub manifest: Option<ParsedManifest>,
 }
 
 /// Checks everything that needs no cluster (the executor's specification, 1.1), for objects of any shape: what the
@@ -48,31 +51,33 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
     let spec = &execution.spec;
     let action = Action::try_from(spec.parameters.clone()).map_err(|error| vec![error.to_string()])?;
     let mut problems = Vec::new();
-    let mut warnings = Vec::new();
     if let Err(problem) = check_spelling(&spec.action, &action) {
         problems.push(problem);
     }
-    let timeout = check_timeout(&spec.timeout, &action, settings).unwrap_or_else(|problem| {
-        problems.push(format!("timeout: {problem}"));
-        Duration::ZERO
-    });
-    if !(0..=5).contains(&spec.max_retries) {
-        problems.push(format!("maxRetries: {} is not within 0 to 5", spec.max_retries));
-    }
+    let frame = check_frame(
+        &Frame {
+            timeout: &spec.timeout,
+            is_drain: matches!(action, Action::DrainNode(_)),
+            max_retries: spec.max_retries,
+            target_cluster: &spec.target_cluster,
+        },
+        settings,
+    );
+    problems.extend(frame.problems);
     problems.extend(
         check_action(&action, settings)
             .into_iter()
             .map(|problem| format!("parameters.{}: {problem}", action.member())),
     );
-    match (&settings.cluster_name, spec.target_cluster.as_str()) {
-        (_, "") => {}
-        (Some(own), other) if own == other => {}
-        (Some(own), other) => problems.push(format!(
-            "targetCluster: {other:?} is not this cluster, {own:?} (--cluster-name)"
-        )),
-        (None, other) => warnings.push(format!(
-            "targetCluster {other:?} is taken for this cluster: --cluster-name is not set"
-        )),
+    if let Action::PatchDeployment(patch) = &action
+        && container_rule(&spec.action)
+        && bad_patch(patch).is_none()
+        && patched_images(&patch.patch).is_empty()
+    {
+        problems.push(format!(
+            "action {:?} needs a patch that sets the image of a container by its name; others are for patch-deployment",
+            spec.action
+        ));
     }
     let Some(kind) = kind_of(&action) else {
         problems.push("parameters.undo.of is not an action".to_owned());
@@ -82,24 +87,71 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
         return Err(problems);
     }
     let (target, rights) = (target_of(&action), rights_of(&action, settings));
+    let manifest = if let Action::ApplyManifest(apply) = &action {
+        parse_manifest(&apply.manifest).ok()
+    } else {
+        None
+    };
     Ok(Checked {
         action,
         kind,
         target,
-        timeout,
+        timeout: frame.timeout,
         rights,
-        warnings,
+        warnings: frame.warnings,
+        manifest,
     })
 }
 
+/// What stands around the parameters of an action, and can be checked where they are wrong.
+pub(crate) struct Frame<'a> {
+    /// Go duration.
+    pub(crate) timeout: &'a str,
+    /// A drain needs a longer one.
+    pub(crate) is_drain: bool,
+    pub(crate) max_retries: i32,
+    pub(crate) target_cluster: &'a str,
+}
+
+pub(crate) struct CheckedFrame {
+    /// Zero where it is wrong.
+    timeout: Duration,
+    pub(crate) problems: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Checks timeout, retries and cluster.
+pub(crate) fn check_frame(frame: &Frame<'_>, settings: &Settings) -> CheckedFrame {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let timeout = check_timeout(frame.timeout, frame.is_drain, settings).unwrap_or_else(|problem| {
+        problems.push(format!("timeout: {problem}"));
+        Duration::ZERO
+    });
+    if !(0..=5).contains(&frame.max_retries) {
+        problems.push(format!("maxRetries: {} is not within 0 to 5", frame.max_retries));
+    }
+    match (&settings.cluster_name, frame.target_cluster) {
+        (_, "") => {}
+        (Some(own), other) if own == other => {}
+        (Some(own), other) => problems.push(format!(
+            "targetCluster: {other:?} is not this cluster, {own:?} (--cluster-name)"
+        )),
+        (None, other) => warnings.push(format!(
+            "targetCluster {other:?} is taken for this cluster: --cluster-name is not set"
+        )),
+    }
+    CheckedFrame {
+        timeout,
+        problems,
+        warnings,
+    }
+}
+
 /// A step's timeout, within its bounds.
-pub(crate) fn check_timeout(text: &str, action: &Action, settings: &Settings) -> Result<Duration, String> {
+fn check_timeout(text: &str, is_drain: bool, settings: &Settings) -> Result<Duration, String> {
     let timeout = parse_go(text).map_err(|error| error.to_string())?;
-    let least = if matches!(action, Action::DrainNode(_)) {
-        DRAIN_TIMEOUT_MIN
-    } else {
-        TIMEOUT_MIN
-    };
+    let least = if is_drain { DRAIN_TIMEOUT_MIN } else { TIMEOUT_MIN };
     if timeout < least {
         return Err(format!("{text} is too short: at least {} s", least.as_secs()));
     }
@@ -111,7 +163,7 @@ pub(crate) fn check_timeout(text: &str, action: &Action, settings: &Settings) ->
 }
 
 /// What is wrong with an action: names, ranges, namespaces, patches, manifests.
-pub(crate) fn check_action(action: &Action, settings: &Settings) -> Vec<String> {
+fn check_action(action: &Action, settings: &Settings) -> Vec<String> {
     let mut problems = Vec::new();
     let target = target_of(action);
     let mut name = |field: &str, text: &str, max: usize| {
@@ -163,7 +215,10 @@ pub(crate) fn check_action(action: &Action, settings: &Settings) -> Vec<String> 
         Action::UpdateConfigMap(update) => problems.extend(bad_keys(update.data.keys())),
         Action::UpdateSecret(update) => {
             problems.extend(bad_keys(update.data.keys()));
-            problems.extend(check_base64(&update.data).err().map(|error| error.to_string()));
+            problems.extend(
+                not_base64(&update.data)
+                    .map(|key| format!("data.{key}: is not base64 (standard alphabet, padded)")),
+            );
         }
         Action::ApplyManifest(apply) => problems.extend(bad_manifest(&apply.manifest, settings)),
         Action::ScaleDeployment(_)
@@ -221,6 +276,9 @@ fn bad_manifest(text: &str, settings: &Settings) -> Option<String> {
     if let Some(problem) = bad_name(&manifest.namespace, NAMESPACE_MAX) {
         return Some(format!("manifest: metadata.namespace: {problem}"));
     }
+    if let Some(problem) = bad_name(&manifest.name, NAME_MAX) {
+        return Some(format!("manifest: metadata.name: {problem}"));
+    }
     if allowed_kind(&manifest.group, &manifest.kind, settings).is_none() {
         return Some(format!(
             "manifest: kind {} of {} may not be applied: --apply-manifest-kinds does not name it, or it never may be",
@@ -253,3 +311,6 @@ fn bad_selector(text: &str) -> Option<String> {
     let fine = !text.trim().is_empty() && text.chars().all(allowed) && balanced && requirements.all(good);
     (!fine).then(|| format!("{text:?} is not a label selector, such as app=web,tier!=cache"))
 }
+
+#[cfg(test)]
+mod tests;

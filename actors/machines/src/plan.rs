@@ -5,16 +5,16 @@ use std::fmt;
 use std::time::Duration;
 
 use kubernaut_crds::{
-    Batch, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, RollbackAction, SafetyCheckType,
-    StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
+    Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, RollbackAction,
+    SafetyCheckType, StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
 };
 
 use crate::Settings;
 use crate::actions::{AccessRequest, ActionKind, check_step_spelling};
 use crate::duration::{format_go, parse_go};
 use crate::graph::Graph;
-use crate::mapping::{MappingError, execution_for};
-use crate::parameters;
+use crate::mapping::{MappingError, execution_for, retries_of};
+use crate::parameters::{self, Frame};
 
 /// A workflow that can be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -301,23 +301,38 @@ fn plan_step(
             format!("{} is not within 1 to 1000", step.step_number),
         ));
     }
-    match StepAction::try_from(step.parameters.clone()) {
-        Ok(action) => errors.extend(
-            check_step_spelling(&step.action, &action)
-                .err()
-                .map(|problem| at("action", problem)),
-        ),
-        Err(members) => return Err(vec![at("parameters", members.to_string())]),
+    // Not exactly one member is an error of the conversion.
+    if let Ok(action) = StepAction::try_from(step.parameters.clone())
+        && let Err(problem) = check_step_spelling(&step.action, &action)
+    {
+        errors.push(at("action", problem));
     }
     errors.extend(
         rollback_spec(step)
             .into_iter()
             .map(|problem| at("rollbackSpec", problem)),
     );
-    let execution = execution_for(workflow, step).map_err(|problem| {
-        errors.push(at("parameters", problem.to_string()));
-        errors.clone()
-    })?;
+    // What the executor says begins with the field it speaks of.
+    let located = |problem: &str| {
+        let (field, message) = problem.split_once(": ").unwrap_or(("parameters", problem));
+        let field = if field.contains(' ') { "parameters" } else { field };
+        at(field, message.to_owned())
+    };
+    let execution = match execution_for(workflow, step) {
+        Ok(execution) => execution,
+        Err(problem) => {
+            errors.push(at("parameters", problem.to_string()));
+            let frame = Frame {
+                timeout: step.timeout.as_deref().unwrap_or(DEFAULT_TIMEOUT),
+                is_drain: step.parameters.drain_node.is_some(),
+                max_retries: retries_of(workflow, step),
+                target_cluster: &step.target_cluster,
+            };
+            let problems = parameters::check_frame(&frame, settings).problems;
+            errors.extend(problems.iter().map(|problem| located(problem)));
+            return Err(errors);
+        }
+    };
     match parameters::check(&execution, settings) {
         Ok(checked) if errors.is_empty() => {
             let converted = crate::mapping::convert(&step.parameters)
@@ -338,14 +353,12 @@ fn plan_step(
         Err(problems) => {
             // The spelling was checked against the step's own member; what the executor says of it is the same.
             let known = errors.iter().any(|error| error.place.ends_with(".action"));
-            for problem in problems
-                .into_iter()
-                .filter(|problem| !known || !problem.starts_with("action "))
-            {
-                let (field, message) = problem.split_once(": ").unwrap_or(("parameters", &problem));
-                let field = if field.contains(' ') { "parameters" } else { field };
-                errors.push(at(field, message.to_owned()));
-            }
+            errors.extend(
+                problems
+                    .iter()
+                    .filter(|problem| !known || !problem.starts_with("action "))
+                    .map(|problem| located(problem)),
+            );
             Err(errors)
         }
     }
@@ -379,3 +392,6 @@ fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests;

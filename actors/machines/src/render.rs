@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Settings;
 use crate::actions::kind_of;
+use crate::manifest_kinds::parse_manifest;
 use crate::mapping::label_value;
 
 /// Longest payload, in bytes: an annotation may hold 256 KiB together with all others.
@@ -39,9 +40,15 @@ pub enum RenderError {
     /// A patch of type json is no list of operations.
     #[error("parameters.patchDeployment.patch must be a JSON array of operations: {0}")]
     BadPatch(String),
+    /// A manifest that is not one object.
+    #[error("parameters.applyManifest: {0}")]
+    BadManifest(String),
     /// An undo of nothing known.
     #[error("parameters.undo.of {0:?} is not an action")]
     UnknownUndo(String),
+    /// Without a pod the request would be for all of them.
+    #[error("there is no pod to delete")]
+    NoPods,
     /// What was put together is no Job.
     #[error("the Job could not be put together: {0}")]
     Malformed(String),
@@ -93,8 +100,10 @@ pub fn render(
     settings: &Settings,
 ) -> Result<Rendered, RenderError> {
     let kind = kind_of(action).ok_or_else(|| RenderError::UnknownUndo(undone(action)))?;
-    let left = seconds_left(attempt.start_time.0, attempt.deadline.0);
-    let patience = (left - (left / 3).min(15)).max(1);
+    if matches!(action, Action::DeletePod(_)) && attempt.pods.is_empty() {
+        return Err(RenderError::NoPods);
+    }
+    let (left, patience) = budget(attempt.start_time.0, attempt.deadline.0);
     let call = call(execution, action, attempt, patience)?;
     let size: usize = call.files.iter().map(|(_, content)| content.len()).sum();
     if size > PAYLOAD_MAX {
@@ -224,10 +233,13 @@ pub fn render(
     Ok(Rendered { job, secret, hash })
 }
 
-/// Whole seconds, rounded up, at least one.
-fn seconds_left(from: Timestamp, to: Timestamp) -> i64 {
-    let left = to.duration_since(from);
-    (left.as_secs() + i64::from(left.subsec_nanos() > 0)).max(1)
+/// Seconds that the Job gets, and those that kubectl gets: it gives up before the Job controller would delete its pod, and
+/// its message with it (the executor's specification, 4).
+fn budget(from: Timestamp, to: Timestamp) -> (i64, i64) {
+    let left = to.duration_since(from).as_millis();
+    let patience = left - (left / 3).min(15_000);
+    let seconds = |millis: i128| i64::try_from(millis / 1000).unwrap_or(i64::MAX).max(1);
+    (seconds(left + 999), seconds(patience))
 }
 
 fn payload_annotation(index: usize, count: usize) -> String {
@@ -370,7 +382,9 @@ fn call(
             ]]
         }
         Action::ApplyManifest(apply) => {
-            files.push(("manifest.yaml".to_owned(), apply.manifest.clone()));
+            // What was checked is what is sent: two readers of one YAML text need not agree.
+            let manifest = parse_manifest(&apply.manifest).map_err(RenderError::BadManifest)?;
+            files.push(("manifest.yaml".to_owned(), manifest.object.to_string()));
             vec![vec![
                 "apply".to_owned(),
                 "--server-side".to_owned(),

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::manifest_kinds::known_kinds;
+
 /// Every flag that a decision depends on. Read once at the start; the machines get it by reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -28,6 +30,19 @@ pub struct Settings {
     pub authorization: bool,
     /// How long a workflow stays in monitoring; zero skips it.
     pub monitoring_window: Duration,
+}
+
+impl Settings {
+    /// The same without what only refuses: for what was begun under laxer settings.
+    pub(crate) fn without_limits(&self) -> Self {
+        Self {
+            cluster_name: None,
+            protected_namespaces: BTreeSet::new(),
+            max_step_timeout: Duration::MAX,
+            apply_manifest_kinds: known_kinds(),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Settings {

@@ -25,6 +25,8 @@ pub struct Ports {
     pub observer: Arc<dyn Observer>,
     /// Asked before each write.
     pub gate: Arc<dyn WriteGate>,
+    /// Where events go.
+    pub publisher: Publisher,
 }
 
 /// How much at the same time.
@@ -61,7 +63,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Needs a tokio runtime: the publisher of events starts here.
+    /// Of these settings, limits and adapters; `fault` is for tests.
     pub fn new(settings: Settings, limits: Limits, ports: Ports, fault: Option<FaultHook>) -> Arc<Self> {
         let Ports {
             api,
@@ -69,13 +71,8 @@ impl Context {
             clock,
             observer,
             gate,
+            publisher,
         } = ports;
-        let publisher = Publisher::start(
-            Arc::clone(&api),
-            Arc::clone(&gate),
-            Arc::clone(&clock),
-            Arc::clone(&observer),
-        );
         let effects = Effects::new(
             api,
             gate,

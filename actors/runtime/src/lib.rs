@@ -29,5 +29,6 @@ mod timer;
 pub use changes::{Change, Changes};
 pub use clock::TokioClock;
 pub use context::{Context, FaultHook, Limits, Ports};
+pub use publisher::Publisher;
 pub use ractor::SpawnErr as StartError;
 pub use supervisor::SupervisorHandle;

@@ -77,8 +77,8 @@ pub trait ClusterApi: Send + Sync + 'static {
     fn explain_job<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>>;
     /// Deletes a workflow when it has this uid; absence is success.
     fn delete_workflow<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
-    /// Publishes an event on an object.
-    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord) -> Answer<'a, ()>;
+    /// Publishes an event on an object: of something that happened at `at`.
+    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord, at: Timestamp) -> Answer<'a, ()>;
 }
 
 /// What the watches have seen: at any time a state that the cluster was in, perhaps not the newest.
@@ -197,7 +197,7 @@ pub trait Observer: Send + Sync + 'static {
     fn waited(&self, _kind: WaitKind, _seconds: f64) {}
     /// How many effects are not finished.
     fn effects(&self, _pending: usize) {}
-    /// An event was dropped because the queue was full.
+    /// An event was not published: too many waited, or the API server did not take it.
     fn event_dropped(&self) {}
     /// A Job that belongs to nobody is deleted.
     fn stray(&self, _job: &JobRef) {}

@@ -57,7 +57,7 @@ pub(crate) struct StepState {
     timer: Timer,
     machine: StepMachine,
     context: Arc<Context>,
-    subject: Subject,
+    subject: Arc<Subject>,
     workflow: Option<ActorRef<WorkflowMessage>>,
     released: bool,
     dirty: Dirty,
@@ -142,7 +142,7 @@ impl Actor for StepActor {
         Ok(StepState {
             tasks: JoinSet::new(),
             timer: Timer::new(Arc::clone(&context.clock)),
-            subject: Subject::of_execution(&execution),
+            subject: Arc::new(Subject::of_execution(&execution)),
             machine: StepMachine::restore(Arc::clone(&context.settings), execution, workflow.is_some()),
             workflow,
             released,

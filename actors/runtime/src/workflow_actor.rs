@@ -57,7 +57,7 @@ pub(crate) struct WorkflowState {
     timer: Timer,
     machine: WorkflowMachine,
     context: Arc<Context>,
-    subject: Subject,
+    subject: Arc<Subject>,
     supervisor: ActorRef<SupervisorMessage>,
     give_up: Option<String>,
     dirty: Dirty,
@@ -152,7 +152,7 @@ impl Actor for WorkflowActor {
         Ok(WorkflowState {
             tasks: JoinSet::new(),
             timer: Timer::new(Arc::clone(&context.clock)),
-            subject: Subject::of_workflow(&workflow),
+            subject: Arc::new(Subject::of_workflow(&workflow)),
             machine: WorkflowMachine::restore(Arc::clone(&context.settings), workflow),
             supervisor,
             give_up,

@@ -2,7 +2,9 @@
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
 mod files;
+mod places;
 mod report;
+mod wording;
 mod world;
 
 use std::io::Write as _;
@@ -17,7 +19,7 @@ use jiff::Timestamp;
 use kube::Api;
 use kube::runtime::watcher;
 use kubernaut_actors::TokioClock;
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
+use kubernaut_crds::{KubernetesExecution, PhaseTransition, WorkflowExecution};
 use serde_json::{Value, json};
 
 use crate::config::{LogFormat, RunOptions, TelemetryOptions};
@@ -30,13 +32,19 @@ use files::Manifest;
 /// A workflow that has not ended after this long on the cluster's own clock never will.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
+/// When nothing has changed for so long on the cluster's own clock after the last workflow's end, all is told.
+const REST: Duration = Duration::from_millis(100);
+
+/// What happens within so long on the cluster's own clock happens at the same time, to a reader.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// Bad input: nothing was run.
 const BAD_INPUT: u8 = 2;
 
 /// Run workflows in a cluster inside this process, without touching any real one.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit codes: 0 all workflows completed with success, 1 one did not, 2 bad input (nothing was run)."
+    after_help = "Try it: kubernaut run deploy/samples/scale-and-restart.yaml\n\nExit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
 )]
 pub(crate) struct RunArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
@@ -72,24 +80,46 @@ pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
         .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(rehearse(arguments)),
-        Err(error) => Err(vec![format!("the runtime does not start: {error}")]),
+        Err(error) => Err(Trouble::Here(format!("the runtime does not start: {error}"))),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(problems) => {
-            let mut errors = std::io::stderr().lock();
-            for problem in problems {
-                let _ = writeln!(errors, "error: {problem}");
-            }
-            ExitCode::from(BAD_INPUT)
-        }
+    let (problems, code) = match outcome {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::FAILURE,
+        Err(Trouble::Input(problems)) => (problems, ExitCode::from(BAD_INPUT)),
+        Err(Trouble::Here(problem)) => (vec![problem], ExitCode::FAILURE),
+    };
+    let mut errors = std::io::stderr().lock();
+    for problem in problems {
+        let _ = writeln!(errors, "error: {problem}");
+    }
+    code
+}
+
+/// Why there is no verdict.
+enum Trouble {
+    /// What is wrong with the input; nothing was run.
+    Input(Vec<String>),
+    /// What went wrong while it ran.
+    Here(String),
+}
+
+impl From<Vec<String>> for Trouble {
+    fn from(problems: Vec<String>) -> Self {
+        Self::Input(problems)
     }
 }
 
-/// True when everything completed with success; `Err` lists what is wrong with the input.
-async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
+/// True when everything completed with success.
+async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
     let settings = arguments.run.settings();
+    // Its pods do nothing with other images, and each step would fail for a reason that is none.
+    if !settings.kubectl_image.contains("kubectl") {
+        let image = &settings.kubectl_image;
+        return Err(vec![format!(
+            "--kubectl-image={image}: the cluster inside this process runs only images that have kubectl in their name"
+        )]
+        .into());
+    }
     let words = |problems: Vec<files::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let manifests = files::read(&arguments.files).map_err(words)?;
     let log = TelemetryOptions {
@@ -101,13 +131,15 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
     // One clock for the cluster and the controller: tokio's, which is paused and jumps.
     let clock = TokioClock::starting_at(Timestamp::now());
     let cluster = world::installed(rbac, &settings, clock).map_err(|error| vec![error])?;
-    let problems = files::check(&cluster, &manifests, &settings);
+    let (definitions, others): (Vec<&Manifest>, Vec<&Manifest>) =
+        manifests.iter().partition(|manifest| manifest.is_definition());
+    load(&cluster, &definitions)?;
+    let problems = files::check(&cluster, &arguments.files, &manifests, &settings);
     if !problems.is_empty() {
-        return Err(words(problems));
+        return Err(words(problems).into());
     }
-    let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) = manifests
-        .iter()
-        .partition(|manifest| manifest.is_workflow() || manifest.is_execution());
+    let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) =
+        others.into_iter().partition(|manifest| manifest.runs());
     load(&cluster, &rest)?;
     if rbac == Rbac::AllowAll {
         cluster
@@ -115,7 +147,7 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     }
     if arguments.output == Output::Text && rbac == Rbac::AllowAll {
-        say("No RBAC objects in the files: every account may do everything.");
+        let _ = say("No RBAC objects in the files: every account may do everything.");
     }
     let controller = User::service_account(
         installation::CONTROLLER_NAMESPACE,
@@ -145,23 +177,21 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Vec<String>> {
     let ended = controller.await;
     let verdicts = match (verdicts, ended) {
         (Ok(verdicts), Ok(Ok(()))) => verdicts,
-        (_, Ok(Err(error))) => return Err(vec![format!("the controller ended: {error}")]),
-        (_, Err(error)) => return Err(vec![format!("the controller ended: {error}")]),
+        (_, Ok(Err(error))) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
+        (_, Err(error)) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
         (Err(_), _) => {
-            return Err(vec![
+            return Err(Trouble::Here(
                 "a workflow had not ended after 24 hours of the cluster's clock".to_owned(),
-            ]);
+            ));
         }
     };
-    match arguments.output {
-        Output::Text => {
-            say("");
-            for verdict in &verdicts {
-                say(verdict.text().trim_end());
-            }
-        }
-        Output::Json | Output::Yaml => print_list(&cluster, arguments.output)?,
-    }
+    let text = match arguments.output {
+        Output::Text => verdicts
+            .iter()
+            .fold(String::new(), |text, verdict| text + "\n" + verdict.text()),
+        Output::Json | Output::Yaml => list(&cluster, arguments.output).map_err(Trouble::Here)?,
+    };
+    say(text.trim_end()).map_err(|error| Trouble::Here(format!("the result can't be written: {error}")))?;
     Ok(verdicts.iter().all(|verdict| verdict.success))
 }
 
@@ -209,40 +239,35 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
         .collect();
     let mut progress = report::Progress::default();
     let mut verdicts = Vec::new();
-    while !waiting.is_empty() {
-        let Some(seen) = changes.next().await else { break };
-        let (what, transitions, message, verdict) = match &seen {
-            Seen::Workflow(workflow) => {
-                let status = workflow.status.clone().unwrap_or_default();
-                let what = key("WorkflowExecution", "", &report::place(&workflow.metadata));
-                (
-                    what,
-                    status.phase_transitions,
-                    status.message,
-                    report::of_workflow(workflow),
-                )
-            }
-            Seen::Execution(execution) => {
-                let status = execution.status.clone().unwrap_or_default();
-                let what = key("KubernetesExecution", "", &report::place(&execution.metadata));
-                (
-                    what,
-                    status.phase_transitions,
-                    status.message,
-                    report::of_execution(execution),
-                )
-            }
+    loop {
+        let next = changes.next();
+        let first = if waiting.is_empty() {
+            // What the watches still bring is told as well: the last steps' own ends.
+            tokio::time::timeout(REST, next).await.unwrap_or_default()
+        } else {
+            next.await
         };
-        for line in progress.lines(&what, &transitions, message.as_deref().unwrap_or_default()) {
-            if aloud {
-                say(&line);
-            }
+        let Some(first) = first else { break };
+        // Two watches bring what happened in one moment; it is told in the order in which it was written.
+        let mut moment = vec![first];
+        while let Ok(Some(seen)) = tokio::time::timeout(MOMENT, changes.next()).await {
+            moment.push(seen);
         }
-        if let Some(verdict) = verdict
-            && let Some(index) = waiting.iter().position(|other| *other == what)
-        {
-            waiting.remove(index);
-            verdicts.push(verdict);
+        moment.sort_by_key(Seen::revision);
+        for seen in moment {
+            let told = seen.told();
+            for line in progress.lines(&told.what, &told.transitions, &told.message) {
+                if aloud {
+                    // What can't be written now can't be written at the end, where it is told.
+                    let _ = say(&line);
+                }
+            }
+            if let Some(verdict) = told.verdict
+                && let Some(index) = waiting.iter().position(|other| *other == told.what)
+            {
+                waiting.remove(index);
+                verdicts.push(verdict);
+            }
         }
     }
     verdicts.sort_by(|a, b| a.name.cmp(&b.name));
@@ -252,6 +277,49 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
 enum Seen {
     Workflow(Box<WorkflowExecution>),
     Execution(Box<KubernetesExecution>),
+}
+
+/// What there is to tell of an object's state.
+struct Told {
+    what: String,
+    transitions: Vec<PhaseTransition>,
+    message: String,
+    verdict: Option<report::Verdict>,
+}
+
+impl Seen {
+    /// The embedded cluster counts all its writes with one counter.
+    fn revision(&self) -> u64 {
+        let metadata = match self {
+            Seen::Workflow(workflow) => &workflow.metadata,
+            Seen::Execution(execution) => &execution.metadata,
+        };
+        let revision = metadata.resource_version.as_deref().unwrap_or_default();
+        revision.parse().unwrap_or_default()
+    }
+
+    fn told(&self) -> Told {
+        match self {
+            Seen::Workflow(workflow) => {
+                let status = workflow.status.clone().unwrap_or_default();
+                Told {
+                    what: key("WorkflowExecution", "", &report::place(&workflow.metadata)),
+                    transitions: status.phase_transitions,
+                    message: status.message.unwrap_or_default(),
+                    verdict: report::of_workflow(workflow),
+                }
+            }
+            Seen::Execution(execution) => {
+                let status = execution.status.clone().unwrap_or_default();
+                Told {
+                    what: key("KubernetesExecution", "", &report::place(&execution.metadata)),
+                    transitions: status.phase_transitions,
+                    message: status.message.unwrap_or_default(),
+                    verdict: report::of_execution(execution),
+                }
+            }
+        }
+    }
 }
 
 fn key(kind: &str, namespace: &str, name: &str) -> String {
@@ -274,22 +342,23 @@ fn applied<K>(event: watcher::Event<K>) -> Option<K> {
     }
 }
 
-fn print_list(cluster: &MemoryCluster, output: Output) -> Result<(), Vec<String>> {
+/// Every object in its final state, as one List.
+fn list(cluster: &MemoryCluster, output: Output) -> Result<String, String> {
     let mut items = cluster.objects();
     items.iter_mut().for_each(report::mask);
     let list: Value =
         json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});
-    let text = match output {
-        Output::Yaml => serde_saphyr::to_string(&list).map_err(|error| vec![error.to_string()])?,
-        Output::Json | Output::Text => {
-            serde_json::to_string_pretty(&list).map_err(|error| vec![error.to_string()])?
-        }
-    };
-    say(text.trim_end());
-    Ok(())
+    match output {
+        Output::Yaml => serde_saphyr::to_string(&list).map_err(|error| error.to_string()),
+        Output::Json | Output::Text => serde_json::to_string_pretty(&list).map_err(|error| error.to_string()),
+    }
 }
 
-/// A reader that went away (`| head`) is no reason to fail.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+/// A reader that went away (`| head`) is no reason to fail; a full disk is.
+fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use kubernaut_crds::names::LAST_APPLIED;
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase};
 use serde_json::{Value, json};
 
@@ -54,18 +55,22 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
     let outcome = status.workflow_result.as_ref().map(|result| result.outcome);
     let success = phase == WorkflowPhase::Completed && outcome == Some(kubernaut_crds::Outcome::Success);
     let name = place(&workflow.metadata);
-    let mut text = format!(
-        "workflow {name}: {}{}\n",
-        phase.as_str(),
-        outcome.map_or(String::new(), |outcome| format!(", {}", word(&json!(outcome)))),
-    );
-    if let Some(message) = status.message.as_deref() {
+    let outcome = outcome.map(|outcome| word(&json!(outcome)));
+    let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
+    // A failed workflow is not told twice that it failed, but why.
+    let words = [Some(phase.as_str()), outcome.as_deref(), error_type.as_deref()];
+    let mut words: Vec<&str> = words.into_iter().flatten().collect();
+    words.dedup();
+    let mut text = format!("workflow {name}: {}\n", words.join(", "));
+    let message = status.message.as_deref().unwrap_or_default();
+    if !message.is_empty() {
         let _ = writeln!(text, "  {message}");
     }
     for error in status
         .validation_results
         .iter()
         .flat_map(|results| &results.validation_errors)
+        .filter(|error| !message.contains(error.as_str()))
     {
         let _ = writeln!(text, "  error: {error}");
     }
@@ -109,9 +114,11 @@ pub(crate) fn of_execution(execution: &KubernetesExecution) -> Option<Verdict> {
     let status = execution.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let name = place(&execution.metadata);
+    let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
     let text = format!(
-        "execution {name}: {} {} {}\n",
+        "execution {name}: {}{} {} {}\n",
         phase.as_str(),
+        error_type.map_or(String::new(), |error_type| format!(", {error_type}")),
         status.target_name.as_deref().unwrap_or_default(),
         status.message.as_deref().unwrap_or_default()
     );
@@ -151,6 +158,13 @@ pub(crate) fn mask(object: &mut Value) {
         {
             *value = json!(MASKED);
         }
+    }
+    // kubectl's copy of the object, secret values and all.
+    if let Some(annotations) = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
+        annotations.remove(LAST_APPLIED);
     }
     if object["kind"] == "Secret" {
         mask_values(object.get_mut("data"));

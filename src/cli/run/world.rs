@@ -23,7 +23,8 @@ pub(crate) fn rights_of(files: &[Manifest]) -> Rbac {
     if any { Rbac::Evaluate } else { Rbac::AllowAll }
 }
 
-/// A cluster with kubernaut installed, its controller not yet started.
+/// A cluster with kubernaut installed, its controller not yet started. Its admission policies are there to be seen; the
+/// embedded cluster does not evaluate them.
 pub(crate) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
     let cluster = MemoryCluster::new(MemoryOptions {
         rbac,

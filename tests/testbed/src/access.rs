@@ -34,6 +34,17 @@ impl Access {
         client(self.kubeconfig.clone()).await
     }
 
+    /// A client of another user, whom the user of the kubeconfig impersonates.
+    pub(crate) async fn client_as(&self, user: &str, groups: &[&str]) -> Result<Client, TestbedError> {
+        let mut kubeconfig = self.kubeconfig.clone();
+        for named in &mut kubeconfig.auth_infos {
+            let auth = named.auth_info.get_or_insert_default();
+            auth.impersonate = Some(user.to_owned());
+            auth.impersonate_groups = Some(groups.iter().map(|group| (*group).to_owned()).collect());
+        }
+        client(kubeconfig).await
+    }
+
     /// A client that has nothing but this bearer token.
     pub(crate) async fn client_for_token(&self, token: &str) -> Result<Client, TestbedError> {
         client(Kubeconfig::from_yaml(&self.token_kubeconfig(token, "default"))?).await

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client};
-use tokio::io::AsyncWriteExt;
 
 use crate::access::{Access, write_service_account_kubeconfig};
 use crate::error::{IoContext, TestbedError};
+use crate::part::Part;
+use crate::process;
 
 /// Cold file caches and a compiler next door can stretch the usual four seconds a lot.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -31,30 +32,6 @@ pub struct ControlPlaneOptions {
     /// Where keys, data and logs live until the control plane stops; must not exist yet. By default a new
     /// directory in the system's temporary directory.
     pub state_dir: Option<PathBuf>,
-}
-
-/// A program of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The store.
-    Etcd,
-    /// The API server.
-    ApiServer,
-    /// The controllers: Jobs, Deployments, garbage collection and the rest.
-    ControllerManager,
-}
-
-impl Part {
-    /// Every part, in the order of starting.
-    pub const ALL: [Self; 3] = [Self::Etcd, Self::ApiServer, Self::ControllerManager];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Etcd => "etcd",
-            Self::ApiServer => "kube-apiserver",
-            Self::ControllerManager => "kube-controller-manager",
-        }
-    }
 }
 
 /// A running control plane of its own: free port, own keys, own data.
@@ -79,13 +56,12 @@ impl ControlPlane {
     /// Builds the programs when they are missing (minutes, once per machine), starts them, and returns when the API
     /// server is ready and the controllers work.
     pub async fn start(options: ControlPlaneOptions) -> Result<Self, TestbedError> {
-        let bin_dir = tokio::task::spawn_blocking(binaries)
-            .await
-            .map_err(|e| start_error(&e))??;
+        let built = tokio::task::spawn_blocking(|| build(&[]));
+        let bin_dir = built.await.map_err(|e| start_error(&e))??.remove(0);
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let this = Self::launch(bin_dir.clone(), options.clone()).await?;
+            let this = Self::launch(bin_dir.clone(), options.clone(), &[]).await?;
             match this.wait_until_ready().await {
                 Ok(()) => return Ok(this),
                 // Somebody took the port between our look at it and the start.
@@ -104,6 +80,14 @@ impl ControlPlane {
     /// A new client that may do everything. It never repeats a request by itself.
     pub async fn admin_client(&self) -> Result<Client, TestbedError> {
         self.access()?.client().await
+    }
+
+    /// A new client of the user of this name, in these groups besides those that every user is in. It never repeats a
+    /// request by itself.
+    ///
+    /// The admin impersonates the user: for the API server's authorization and admission it is the user who asks.
+    pub async fn client_as(&self, user: &str, groups: &[&str]) -> Result<Client, TestbedError> {
+        self.access()?.client_as(user, groups).await
     }
 
     /// A new client that has nothing but this bearer token. It never repeats a request by itself.
@@ -203,13 +187,18 @@ impl ControlPlane {
         self.wait_until_ready().await
     }
 
-    async fn launch(bin_dir: PathBuf, options: ControlPlaneOptions) -> Result<Self, TestbedError> {
+    /// Starts the programs, and returns when they run. `args` are more arguments for the script.
+    pub(crate) async fn launch(
+        bin_dir: PathBuf,
+        options: ControlPlaneOptions,
+        args: &[String],
+    ) -> Result<Self, TestbedError> {
         let state_dir = match options.state_dir {
             Some(dir) => dir,
             None => unused_directory()?,
         };
         let mut command = Command::new(cluster_dir().join("control-plane"));
-        command.arg(&bin_dir).arg(&state_dir);
+        command.arg(&bin_dir).arg(&state_dir).args(args);
         command.args(options.audit_log.then_some("--audit-log"));
         command.args(
             options
@@ -254,7 +243,7 @@ impl ControlPlane {
         Ok(this)
     }
 
-    async fn wait_until_ready(&self) -> Result<(), TestbedError> {
+    pub(crate) async fn wait_until_ready(&self) -> Result<(), TestbedError> {
         let deadline = Instant::now() + START_TIMEOUT;
         let client = self.admin_client().await?;
         while !is_ready(&client).await {
@@ -281,7 +270,12 @@ impl ControlPlane {
         Access::read(&self.admin_kubeconfig())
     }
 
-    fn order_start(&self, part: Part) -> Result<(), TestbedError> {
+    /// The process whose end is the end of all parts. When there are nodes, it is in their network.
+    pub(crate) fn runner_pid(&self) -> u32 {
+        self.runner.id()
+    }
+
+    pub(crate) fn order_start(&self, part: Part) -> Result<(), TestbedError> {
         let before = self.recorded_pid(part);
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(orders) = orders.as_mut() {
@@ -305,26 +299,13 @@ impl ControlPlane {
 
     /// The recorded number, if the process that has it still is ours: numbers get reused. Just after the fork it is
     /// still setpriv, or the shell.
-    fn running(&self, part: Part) -> Option<u32> {
+    pub(crate) fn running(&self, part: Part) -> Option<u32> {
         let pid = self.recorded_pid(part)?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        let ours = field("PPid:") == Some(self.runner.id().to_string().as_str());
-        let ended = field("State:").is_some_and(|state| state.starts_with(['Z', 'X']));
-        (ours && !ended).then_some(pid)
+        process::runs_below(pid, self.runner.id()).then_some(pid)
     }
 
     async fn signal(&self, part: Part, signal: &str) -> Result<(), TestbedError> {
-        let pid = self.pid(part)?.to_string();
-        let args = ["-s", signal, pid.as_str()];
-        output(tokio::process::Command::new("kill").args(args), "")
-            .await
-            .map(drop)
+        process::signal(self.pid(part)?, signal).await
     }
 
     async fn pipe_to_kubectl(&self, args: &[&str], input: &str) -> Result<String, TestbedError> {
@@ -333,7 +314,7 @@ impl ControlPlane {
             .args(args)
             .env("KUBECONFIG", self.admin_kubeconfig())
             .env("KUBECACHEDIR", self.kubectl_cache_dir());
-        output(&mut command, input).await
+        process::output(&mut command, input.as_bytes()).await
     }
 
     fn part_error(&self, part: Part) -> TestbedError {
@@ -343,7 +324,7 @@ impl ControlPlane {
         }
     }
 
-    fn log_tail(&self, part: Part) -> String {
+    pub(crate) fn log_tail(&self, part: Part) -> String {
         let file = self.state_dir.join("log").join(format!("{}.log", part.name()));
         let log = fs::read(file).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned()
@@ -383,43 +364,22 @@ async fn is_ready(client: &Client) -> bool {
         .unwrap_or(false)
 }
 
-async fn output(command: &mut tokio::process::Command, input: &str) -> Result<String, TestbedError> {
-    let program = format!("{:?}", command.as_std());
-    let context = || format!("running {program}");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn().context(context)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends without reading all is judged by its exit code.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
-    let result = child.wait_with_output().await.context(context)?;
-    if result.status.success() {
-        return Ok(String::from_utf8_lossy(&result.stdout).into_owned());
-    }
-    Err(TestbedError::Command {
-        program,
-        message: String::from_utf8_lossy(&result.stderr).into_owned(),
-    })
-}
-
-/// The directory of the programs, built first when they are missing.
-fn binaries() -> Result<PathBuf, TestbedError> {
+/// The directories that `build` prints: that of the programs first. They are built when they are missing.
+pub(crate) fn build(args: &[&str]) -> Result<Vec<PathBuf>, TestbedError> {
     let script = cluster_dir().join("build");
     let mut command = Command::new(&script);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped());
     let run = command.spawn().and_then(Child::wait_with_output);
     let result = run.context(|| format!("running {}", script.display()))?;
-    if !result.status.success() {
+    let output = String::from_utf8_lossy(&result.stdout);
+    let directories: Vec<_> = output.lines().map(PathBuf::from).collect();
+    if !result.status.success() || directories.is_empty() {
         return Err(TestbedError::Build {
             script,
             status: result.status.to_string(),
         });
     }
-    Ok(PathBuf::from(String::from_utf8_lossy(&result.stdout).trim()))
+    Ok(directories)
 }
 
 fn cluster_dir() -> PathBuf {
@@ -444,6 +404,6 @@ fn first_line(output: Option<impl std::io::Read>) -> String {
     line
 }
 
-fn start_error(error: &tokio::task::JoinError) -> TestbedError {
+pub(crate) fn start_error(error: &tokio::task::JoinError) -> TestbedError {
     TestbedError::Start(error.to_string())
 }

@@ -21,7 +21,7 @@ pub enum TestbedError {
     #[error("{part} does not run: {message}")]
     Part {
         /// Its program's name.
-        part: &'static str,
+        part: String,
         /// What was seen.
         message: String,
     },

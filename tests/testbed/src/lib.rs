@@ -19,10 +19,17 @@
 //! ends within a second and removes its files.
 
 mod access;
+mod cluster;
 mod control_plane;
 mod error;
 mod kubelet;
+mod part;
+mod process;
+mod relay;
 
-pub use control_plane::{ControlPlane, ControlPlaneOptions, Part};
+pub use cluster::{Cluster, ClusterOptions, ContainerProcess};
+pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::TestbedError;
 pub use kubelet::{FakeKubelet, FakeKubeletOptions, KubectlRun, PodScript, ScriptFn};
+pub use part::Part;
+pub use relay::Relay;

@@ -1,12 +1,14 @@
-//! A control plane with fake nodes, for playing: `./dev cluster up` runs this.
+//! A control plane with fake or real nodes, for playing: `./dev cluster up` runs this.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, TestbedError};
+use kubernaut_testbed::{
+    Cluster, ClusterOptions, ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, TestbedError,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A Kubernetes control plane with fake nodes
+/// A Kubernetes control plane with fake or real nodes
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -16,7 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a control plane and a fake kubelet until SIGTERM or SIGINT
+    /// Run a control plane and its nodes until SIGTERM or SIGINT
     ///
     /// Prints the path of the admin's kubeconfig when ready, and makes a file `ready` in the state directory.
     Up {
@@ -26,6 +28,9 @@ enum Command {
         /// Record requests in audit.log of the state directory
         #[arg(long)]
         audit_log: bool,
+        /// How many real nodes there are, instead of fake ones; needs root
+        #[arg(long, conflicts_with = "fake_nodes")]
+        nodes: Option<usize>,
         #[command(flatten)]
         kubelet: KubeletArgs,
     },
@@ -47,15 +52,15 @@ enum Command {
 
 #[derive(Args)]
 struct KubeletArgs {
-    /// How many nodes there are
+    /// How many fake nodes there are
     #[arg(long, default_value_t = 2)]
-    nodes: usize,
+    fake_nodes: usize,
 }
 
 impl KubeletArgs {
     fn options(&self) -> FakeKubeletOptions {
         FakeKubeletOptions {
-            nodes: self.nodes,
+            nodes: self.fake_nodes,
             ..FakeKubeletOptions::default()
         }
     }
@@ -100,6 +105,7 @@ async fn serve(command: Command) -> Result<(), TestbedError> {
         Command::Up {
             state,
             audit_log,
+            nodes,
             kubelet,
         } => {
             let options = ControlPlaneOptions {
@@ -107,11 +113,15 @@ async fn serve(command: Command) -> Result<(), TestbedError> {
                 state_dir: state,
                 ..ControlPlaneOptions::default()
             };
+            if let Some(nodes) = nodes {
+                let control_plane = options;
+                let cluster = Cluster::start(ClusterOptions { nodes, control_plane }).await?;
+                tell_ready(&cluster)?;
+                return std::future::pending().await;
+            }
             let control_plane = ControlPlane::start(options).await?;
             let _kubelet = FakeKubelet::start(&control_plane, kubelet.options()).await?;
-            let ready = control_plane.state_dir().join("ready");
-            std::fs::write(ready, "").map_err(|e| io("telling that all is ready", e))?;
-            println!("{}", control_plane.admin_kubeconfig().display());
+            tell_ready(&control_plane)?;
             std::future::pending().await
         }
         Command::FakeKubelet {
@@ -124,6 +134,13 @@ async fn serve(command: Command) -> Result<(), TestbedError> {
             std::future::pending().await
         }
     }
+}
+
+fn tell_ready(control_plane: &ControlPlane) -> Result<(), TestbedError> {
+    let ready = control_plane.state_dir().join("ready");
+    std::fs::write(ready, "").map_err(|e| io("telling that all is ready", e))?;
+    println!("{}", control_plane.admin_kubeconfig().display());
+    Ok(())
 }
 
 fn io(what: &str, source: std::io::Error) -> TestbedError {

@@ -96,7 +96,7 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
             json!({"drainNode": {"node": "n", "gracePeriodSeconds": 30, "ignoreDaemonSets": true}}),
             "drain-node-sa",
             "drain n --grace-period=30 --ignore-daemonsets=true --delete-emptydir-data=false --force=false \
-             --timeout=45s --pod-selector=!kubernaut.io/execution-uid",
+             --timeout=44s --pod-selector=!kubernaut.io/execution-uid",
         ),
         (
             json!({"updateConfigMap": {"namespace": "a", "configMap": "b", "data": {"k": "v"}}}),
@@ -109,17 +109,17 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
             "patch secret/b --namespace=a --type=merge --patch-file=/payload/patch.json",
         ),
         (
-            json!({"applyManifest": {"manifest": "kind: X"}}),
+            json!({"applyManifest": {"manifest": "{apiVersion: v1, kind: X, metadata: {name: x, namespace: a}}"}}),
             "apply-manifest-sa",
             "apply --server-side --field-manager=kubernaut --filename=/payload/manifest.yaml",
         ),
     ];
     for (parameters, account, arguments) in cases {
         let (found, argv, _) = essence(&parameters);
-        // 60 s are left: kubectl gives up 15 s before the Job controller would delete its pod and its message.
+        // 59.5 s are left: kubectl gives up 15 s before the Job controller would delete its pod and its message.
         assert_eq!(
             (found.as_str(), argv.join(" ")),
-            (account, format!("{arguments} --request-timeout=45s"))
+            (account, format!("{arguments} --request-timeout=44s"))
         );
     }
 }
@@ -167,6 +167,18 @@ fn a_json_patch_first_tests_the_generation_that_was_read() {
 }
 
 #[test]
+fn a_manifest_is_sent_as_it_was_read_and_not_as_it_was_written() {
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: a}\ndata: &d {k: v} # words\nbinaryData: *d\n";
+    let (_, _, payloads) = essence(&json!({"applyManifest": {"manifest": manifest}}));
+    let sent: Value = serde_json::from_str(&payloads[0]).expect("JSON");
+    assert_eq!(
+        sent,
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "a"},
+               "data": {"k": "v"}, "binaryData": {"k": "v"}})
+    );
+}
+
+#[test]
 fn values_of_a_secret_stand_in_a_secret_alone() {
     let parameters =
         json!({"updateSecret": {"namespace": "a", "secret": "b", "data": {"k": "aHVudGVyMg=="}}});
@@ -203,9 +215,12 @@ fn a_payload_that_can_not_travel_is_refused() {
         "action": "apply-manifest", "parameters": {"cordonNode": {"node": "n"}}}))
         .expect("a spec"),
     );
-    let action = Action::ApplyManifest(kubernaut_crds::ApplyManifest {
-        manifest: "x".repeat(PAYLOAD_MAX + 1),
-    });
+    let bare = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "a"}, "data": {"k": ""}});
+    let fill = PAYLOAD_MAX + 1 - bare.to_string().len();
+    let manifest = bare
+        .to_string()
+        .replace(r#""k":"""#, &format!(r#""k":"{}""#, "x".repeat(fill)));
+    let action = Action::ApplyManifest(kubernaut_crds::ApplyManifest { manifest });
     let start = MicroTime(Timestamp::UNIX_EPOCH);
     let record = serde_json::from_value(json!({"attempt": 1, "jobName": "j", "jobHash": "",
         "startTime": start, "deadline": start}))

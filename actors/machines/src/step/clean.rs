@@ -103,7 +103,8 @@ impl StepMachine {
     }
 }
 
-/// Whether a Job has nobody who looks after it: its execution is gone, or terminal, or never recorded it.
+/// Whether a Job has nobody who looks after it: its execution is gone, or terminal, or never recorded it, or is done with
+/// its attempt.
 ///
 /// `execution` is a fresh read; a Job that ended is left to its time to live.
 pub fn is_stray(execution: Option<&KubernetesExecution>, job: &JobView) -> bool {
@@ -117,7 +118,12 @@ pub fn is_stray(execution: Option<&KubernetesExecution>, job: &JobView) -> bool 
     let terminal = status
         .and_then(|status| status.phase)
         .is_some_and(kubernaut_crds::ExecutionPhase::is_terminal);
-    let recorded =
-        status.is_some_and(|status| status.attempts.iter().any(|attempt| attempt.job_name == job.name));
-    terminal || !recorded
+    // One of an attempt that has ended came too late.
+    let at_work = status.is_some_and(|status| {
+        status
+            .attempts
+            .iter()
+            .any(|attempt| attempt.job_name == job.name && attempt.outcome.is_none())
+    });
+    terminal || !at_work
 }

@@ -40,12 +40,16 @@ pub struct StepMachine {
     inflight: Option<(CommandId, Purpose)>,
     /// The object must be read again before anything is decided.
     refetch: bool,
+    /// The API server refused a status, and was given a shorter one.
+    pub(super) refused: bool,
     transient_failures: u32,
     pause_until: Option<Timestamp>,
     /// How many entries of phaseTransitions were announced.
     pub(super) announced: usize,
 
-    pub(super) checked: Option<Checked>,
+    /// When this machine had its first event, or had to begin anew.
+    pub(super) started: Option<Timestamp>,
+    pub(super) checked: Option<Arc<Checked>>,
     pub(super) rights: Option<Result<(), (ErrorType, String)>>,
     pub(super) validating_since: Option<Timestamp>,
     pub(super) lock: Hold,
@@ -53,8 +57,8 @@ pub struct StepMachine {
     /// The state before, and whether it was read under the lock.
     pub(super) before: Option<Result<Before, Refusal>>,
     pub(super) before_locked: bool,
-    /// The status says that it waits.
-    pub(super) wait_noted: bool,
+    /// The wait that the status tells of.
+    pub(super) wait_noted: Option<Wait>,
 
     /// The Jobs of this execution by name, as the store has them.
     pub(super) jobs: BTreeMap<String, JobView>,
@@ -86,19 +90,43 @@ pub(super) enum Hold {
     Held,
 }
 
+/// What is waited for, and said of in the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Lock,
+    Slot,
+    /// A create that may still take effect.
+    Job,
+}
+
+/// What is known of the creates that were sent for the current attempt's Job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Creates {
+    /// Another controller may have sent some.
+    #[default]
+    Unknown,
+    /// Each was refused, or none was sent: none can take effect.
+    None,
+    /// The last one had no answer: it may take effect until then.
+    Uncertain { until: Timestamp },
+}
+
 /// What is known of the current attempt's Job besides the store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct JobKnowledge {
-    /// The attempt was recorded by this machine, and no create was sent yet.
-    pub(super) just_recorded: bool,
+    pub(super) creates: Creates,
+    /// Why the last create was not taken.
+    pub(super) refusal: Option<String>,
     /// From a create or a live read: what the store may not have yet.
     pub(super) found: Option<JobView>,
-    /// The store has shown it.
-    pub(super) store_had: bool,
-    /// A live read found nothing.
-    pub(super) absent: bool,
+    /// It was there once, or a pod of it was.
+    pub(super) seen: bool,
+    /// When a live read found none.
+    pub(super) absent: Option<Timestamp>,
     /// A delete was taken.
     pub(super) delete_sent: bool,
+    /// When the API is asked again what the watch does not show.
+    pub(super) ask_at: Option<Timestamp>,
 }
 
 /// Why a command was sent.
@@ -153,8 +181,10 @@ impl StepMachine {
             next_id: 0,
             inflight: None,
             refetch: false,
+            refused: false,
             transient_failures: 0,
             pause_until: None,
+            started: None,
             checked: None,
             rights: None,
             validating_since: None,
@@ -162,7 +192,7 @@ impl StepMachine {
             slot: Hold::None,
             before: None,
             before_locked: false,
-            wait_noted: false,
+            wait_noted: None,
             jobs: BTreeMap::new(),
             job: JobKnowledge::default(),
             abandon: None,
@@ -184,6 +214,7 @@ impl StepMachine {
     /// Takes in what happened and says what is to be done.
     pub fn on_event(&mut self, now: Timestamp, event: StepEvent) -> Vec<StepCommand> {
         let now = micros(now);
+        self.started.get_or_insert(now);
         let mut out = Vec::new();
         match event {
             StepEvent::Observed(execution) => self.observe(execution, &mut out),
@@ -258,9 +289,10 @@ impl StepMachine {
     }
 
     fn forget(&mut self) {
+        self.started = None;
         self.before = None;
         self.before_locked = false;
-        self.wait_noted = false;
+        self.wait_noted = None;
         self.job = JobKnowledge::default();
         self.abandon = None;
         self.quota_until = None;
@@ -270,16 +302,17 @@ impl StepMachine {
     }
 
     fn observe_jobs(&mut self, views: Vec<JobView>) {
+        let name = self.draft.attempts.last().map(|attempt| attempt.job_name.clone());
+        let of = |jobs: &BTreeMap<String, JobView>| name.as_ref().and_then(|name| jobs.get(name).cloned());
+        let before = of(&self.jobs);
         self.jobs = views.into_iter().map(|view| (view.name.clone(), view)).collect();
-        if let Some(attempt) = self.draft.attempts.last()
-            && self
-                .jobs
-                .get(&attempt.job_name)
-                .is_some_and(|view| !view.uid.is_empty())
-        {
-            self.job.store_had = true;
+        let after = of(&self.jobs);
+        self.job.seen |= after.is_some();
+        let is_job = |view: &Option<JobView>| view.as_ref().is_some_and(|view| !view.uid.is_empty());
+        // A Job that a create gave is kept until the store has it. Anything else that was found is older than what is shown.
+        if before != after && (is_job(&after) || !is_job(&self.job.found)) {
             self.job.found = None;
-            self.job.absent = false;
+            self.job.absent = None;
         }
     }
 
@@ -294,7 +327,10 @@ impl StepMachine {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed_call(now, purpose, &failure),
         };
-        self.transient_failures = 0;
+        // Looking again is no success of what failed before.
+        if !matches!(purpose, Purpose::Refetch | Purpose::FindJob) {
+            self.transient_failures = 0;
+        }
         self.pause_until = None;
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(&answer),
@@ -313,8 +349,10 @@ impl StepMachine {
                 self.observe(execution, out);
             }
             (Purpose::Refetch, ApiOutcome::FoundExecution(None)) => self.gone = true,
-            (Purpose::CreateJob, ApiOutcome::JobCreated { job, fresh }) => self.job_created(*job, fresh, out),
-            (Purpose::FindJob, ApiOutcome::FoundJob(found)) => self.job_found(found.map(|view| *view)),
+            (Purpose::CreateJob, ApiOutcome::JobCreated { job, fresh }) => {
+                self.job_created(now, *job, fresh, out);
+            }
+            (Purpose::FindJob, ApiOutcome::FoundJob(found)) => self.job_found(now, found.map(|view| *view)),
             (Purpose::DeleteJob, ApiOutcome::Deleted) => self.job.delete_sent = true,
             (Purpose::DeleteSecret, ApiOutcome::Deleted) => self.secret_deleted = true,
             (Purpose::After, ApiOutcome::Facts(facts)) => self.after_read(facts),
@@ -335,9 +373,14 @@ impl StepMachine {
                 self.gone = true;
                 return;
             }
+            (Purpose::Write, FailureClass::Rejected) if !self.refused => {
+                return self.status_refused(now, failure);
+            }
             (Purpose::Write | Purpose::Finalizers, _) => self.refetch = true,
-            // The Job under that name is another one by now, or it is being looked at again anyway.
-            (Purpose::DeleteJob | Purpose::CleanDelete(_), FailureClass::Conflict) => return,
+            // The Job under that name is another one by now: the watch will show it, or the next look.
+            (Purpose::DeleteJob | Purpose::CleanDelete(_), FailureClass::Conflict) => {
+                return self.pause(now);
+            }
             (Purpose::Rights | Purpose::Before { .. }, class) if !class.is_transient() => {
                 // The controller itself lacks a right, or the target's kind is unknown here.
                 let reason = (
@@ -453,14 +496,18 @@ impl StepMachine {
         self.draft.attempts.last()
     }
 
-    /// The parameters as the executor reads them; `Err` when the object can't be run.
-    pub(super) fn check(&mut self) -> Result<Checked, Vec<String>> {
+    /// The parameters as the executor reads them; `Err` when the object can't be run. What has begun is brought to its end,
+    /// also when the flags became stricter since.
+    pub(super) fn check(&mut self) -> Result<Arc<Checked>, Vec<String>> {
         if let Some(checked) = &self.checked {
-            return Ok(checked.clone());
+            return Ok(Arc::clone(checked));
         }
-        let checked = parameters::check(&self.execution, &self.settings)?;
-        self.checked = Some(checked.clone());
-        Ok(checked)
+        let checked = if self.draft.attempts.is_empty() {
+            parameters::check(&self.execution, &self.settings)?
+        } else {
+            parameters::check(&self.execution, &self.settings.without_limits())?
+        };
+        Ok(Arc::clone(self.checked.insert(Arc::new(checked))))
     }
 }
 
@@ -469,11 +516,12 @@ pub(crate) fn micros(time: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }
 
-/// `time + duration`, at most the end of time.
+/// `time + duration`, at most the end of time. In whole microseconds, rounded up: now has no more, and would never quite
+/// reach what has.
 pub(crate) fn later(time: Timestamp, duration: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(duration)
+    i64::try_from(duration.as_nanos().div_ceil(1000))
         .ok()
-        .and_then(|d| time.checked_add(d).ok())
+        .and_then(|micros| time.checked_add(jiff::SignedDuration::from_micros(micros)).ok())
         .unwrap_or(Timestamp::MAX)
 }
 

@@ -1,5 +1,6 @@
 //! The phases of a KubernetesExecution: what happened comes in, what is to be done goes out.
 
+mod attempts;
 mod clean;
 mod execute;
 mod machine;

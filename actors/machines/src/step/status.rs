@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kubernaut_crds::{Condition, ErrorType, ExecutionPhase, KubernetesExecution, MicroTime, PhaseTransition};
-use serde_json::json;
+use kubernaut_crds::{
+    AttemptOutcome, Condition, ErrorType, ExecutionPhase, KubernetesExecution, MicroTime, PhaseTransition,
+    names,
+};
+use serde_json::{Value, json};
 
 use super::StepCommand;
-use super::machine::{Flow, Hold, Purpose, StepMachine};
+use super::machine::{Creates, Flow, Hold, JobKnowledge, Purpose, StepMachine};
 use crate::classify::cut;
-use crate::outcome::{Announcement, ApiCommand, EventRecord, merge_patch};
+use crate::outcome::{Announcement, ApiCommand, ApiFailure, EventRecord, merge_patch};
 
 /// Longest message of a condition.
 const CONDITION_MAX: usize = 1000;
@@ -40,7 +43,7 @@ impl StepMachine {
 
     /// Ends the execution as failed.
     pub(super) fn fail(&mut self, error_type: ErrorType, message: &str, now: Timestamp) -> Flow {
-        let message = cut(message, kubernaut_crds::names::TEXT_MAX);
+        let message = cut(message, names::TEXT_MAX);
         self.enter(ExecutionPhase::Failed, now);
         self.draft.completion_time = Some(MicroTime(now));
         self.draft.failure_reason = Some(message.clone());
@@ -59,7 +62,11 @@ impl StepMachine {
     /// Sends the draft as a merge patch.
     pub(super) fn write(&mut self, out: &mut Vec<StepCommand>) -> Flow {
         let old = serde_json::to_value(&self.persisted).unwrap_or_default();
-        let new = serde_json::to_value(&self.draft).unwrap_or_default();
+        let mut new = serde_json::to_value(&self.draft).unwrap_or_default();
+        if fit(&mut new) {
+            // What comes back is compared with the draft.
+            self.draft = serde_json::from_value(new.clone()).unwrap_or_else(|_| self.draft.clone());
+        }
         let Some(change) = merge_patch(&old, &new) else {
             self.dirty = false;
             return Flow::Again;
@@ -75,6 +82,24 @@ impl StepMachine {
         )
     }
 
+    /// The API server will not have the status: what ends the execution, and nothing else, it may.
+    pub(super) fn status_refused(&mut self, now: Timestamp, failure: &ApiFailure) {
+        self.refused = true;
+        self.draft = self.persisted.clone();
+        self.enter(self.draft.phase.unwrap_or(ExecutionPhase::Validating), now);
+        let message = format!(
+            "the API server refused the status of this execution: {}",
+            failure.message
+        );
+        if self
+            .current_attempt()
+            .is_some_and(|attempt| attempt.outcome.is_none())
+        {
+            self.end_attempt(AttemptOutcome::Failed, ErrorType::UnknownError, &message, now);
+        }
+        self.fail(ErrorType::UnknownError, &message, now);
+    }
+
     /// The write was taken.
     pub(super) fn written(&mut self, execution: Arc<KubernetesExecution>, out: &mut Vec<StepCommand>) {
         let before = std::mem::take(&mut self.persisted);
@@ -82,6 +107,7 @@ impl StepMachine {
         self.execution = execution;
         self.draft = self.persisted.clone();
         self.dirty = false;
+        self.refused = false;
         self.announce(out);
         for (index, attempt) in self.persisted.attempts.iter().enumerate() {
             let known = before
@@ -128,10 +154,11 @@ impl StepMachine {
         }
         let last = self.persisted.attempts.last();
         if last.is_some_and(|attempt| attempt.outcome.is_none()) && last != before.attempts.last() {
-            self.job = super::machine::JobKnowledge {
-                just_recorded: true,
-                ..Default::default()
+            self.job = JobKnowledge {
+                creates: Creates::None,
+                ..JobKnowledge::default()
             };
+            self.wait_noted = None;
             self.ended = None;
             self.abandon = None;
             self.explained_at = None;
@@ -143,6 +170,8 @@ impl StepMachine {
 
     fn announce(&mut self, out: &mut Vec<StepCommand>) {
         let transitions = self.persisted.phase_transitions.clone();
+        // One event for the phases of one write.
+        let mut way: Vec<&'static str> = Vec::new();
         for index in self.announced..transitions.len() {
             let Some(phase) = phase_of(&transitions[index]) else {
                 continue;
@@ -170,11 +199,10 @@ impl StepMachine {
                     String::new()
                 },
             }));
-            let note = match before {
-                Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
-                None => phase.as_str().to_owned(),
-            };
-            out.push(publish("PhaseTransition", false, "Reconcile", &note));
+            if way.is_empty() {
+                way.extend(before.map(|(earlier, _)| earlier.as_str()));
+            }
+            way.push(phase.as_str());
             if failed && before.is_some_and(|(p, _)| matches!(p, ExecutionPhase::Validating)) {
                 out.push(publish("ValidationFailed", true, "Validate", &message));
             }
@@ -189,6 +217,9 @@ impl StepMachine {
                 | ExecutionPhase::Executing
                 | ExecutionPhase::RollbackReady => {}
             }
+        }
+        if !way.is_empty() {
+            out.push(publish("PhaseTransition", false, "Reconcile", &way.join(" -> ")));
         }
         self.announced = transitions.len();
     }
@@ -211,10 +242,14 @@ impl StepMachine {
             .metadata
             .annotations
             .as_ref()
-            .is_some_and(|annotations| {
-                annotations.contains_key(kubernaut_crds::names::ANNOTATION_RELEASE_LOCK)
-            });
+            .is_some_and(|annotations| annotations.contains_key(names::ANNOTATION_RELEASE_LOCK));
         let Some(job) = live.filter(|_| !released) else {
+            // An attempt that was given up before its Job was made may have left its payload.
+            if self.has_payload()
+                && let Some(attempt) = self.current_attempt().cloned()
+            {
+                return self.delete_payload(&attempt, out);
+            }
             return self.stop(out);
         };
         if self.lock == Hold::None {
@@ -234,6 +269,25 @@ impl StepMachine {
             super::machine::later(now, std::time::Duration::from_secs(60)),
             "a Job that does not stop",
         )
+    }
+}
+
+/// Cuts every text to what the API server takes; true when one was. The state before is cut nowhere: half of it restores
+/// nothing, and it has a limit of its own.
+fn fit(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) if text.len() > names::TEXT_MAX => {
+            *text = cut(text, names::TEXT_MAX);
+            true
+        }
+        Value::Array(values) => values
+            .iter_mut()
+            .fold(false, |was_cut, value| fit(value) | was_cut),
+        Value::Object(values) => values
+            .iter_mut()
+            .filter(|(key, _)| *key != "previousSpec")
+            .fold(false, |was_cut, (_, value)| fit(value) | was_cut),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType, MicroTime};
+use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType};
 
 use super::StepCommand;
-use super::execute::UNREACHABLE_AFTER;
 use super::machine::{Flow, Purpose, StepMachine, later};
 use crate::classify::{self, Failure, Retry};
 use crate::job_view::JobView;
@@ -20,6 +19,13 @@ const EXPLAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// After its deadline the Job controller gets this long to end the Job before we delete it.
 const DEADLINE_GRACE: Duration = Duration::from_secs(5);
+
+/// After its deadline a pod gets this long to be confirmed stopped.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// A Job that was deleted, and that the watch does not show, is asked for after this long, and then again and again.
+const FIRST_QUESTION: Duration = Duration::from_secs(1);
+const NEXT_QUESTION: Duration = Duration::from_secs(5);
 
 impl StepMachine {
     /// A Job that runs: its deadline, its pod.
@@ -52,24 +58,7 @@ impl StepMachine {
             }
         }
         if self.abandon.is_some() {
-            if !view.deleting && !self.job.delete_sent {
-                let command = ApiCommand::DeleteJob {
-                    name: view.name.clone(),
-                    uid: view.uid.clone(),
-                };
-                return self.call(Purpose::DeleteJob, command, out);
-            }
-            let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
-            if now >= give_up {
-                return self.unreachable(view, now);
-            }
-            if !self.jobs.contains_key(&attempt.job_name) {
-                // Deleted, and the store never had it: ask.
-                self.job.found = None;
-                self.job.absent = false;
-                return Flow::Again;
-            }
-            return self.wait_until(give_up, "a Job that is being deleted");
+            return self.stop_job(attempt, view, now, out);
         }
         if let Some((_, since)) = view.stuck() {
             self.wait_until(later(since, STUCK_AFTER), "a pod that can't start");
@@ -107,7 +96,57 @@ impl StepMachine {
         }
     }
 
-    pub(super) fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {
+    /// Deletes the Job, and waits until nothing of it is left.
+    pub(super) fn stop_job(
+        &mut self,
+        attempt: &Attempt,
+        view: &JobView,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        if !view.deleting && !self.job.delete_sent {
+            // Its name is kept from a create that is still under way: that one would make it again.
+            if let Some(certain) = self.certain_at(attempt).filter(|certain| now < *certain) {
+                return self.wait_until(certain, "a Job that may still be made again");
+            }
+            let command = ApiCommand::DeleteJob {
+                name: view.name.clone(),
+                uid: view.uid.clone(),
+            };
+            return self.call(Purpose::DeleteJob, command, out);
+        }
+        self.wait_for_the_end(attempt, view, now, out)
+    }
+
+    /// The Job is on its way out, or only its pods are left.
+    pub(super) fn wait_for_the_end(
+        &mut self,
+        attempt: &Attempt,
+        view: &JobView,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
+        if now >= give_up {
+            if self.has_payload() {
+                return self.delete_payload(attempt, out);
+            }
+            return self.unreachable(view, now);
+        }
+        self.wait_until(give_up, "a Job that is being deleted");
+        if self.jobs.contains_key(&attempt.job_name) {
+            return Flow::Wait;
+        }
+        // The store does not show it, and so will not show its end.
+        let at = *self.job.ask_at.get_or_insert(later(now, FIRST_QUESTION));
+        if now < at {
+            return self.wait_until(at, "a Job that is being deleted");
+        }
+        self.job.ask_at = Some(later(now, NEXT_QUESTION));
+        self.find_job(attempt, out)
+    }
+
+    fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {
         let pod = view.pods.iter().find(|pod| !pod.ended);
         let place = pod.map_or_else(
             || "its pod".to_owned(),
@@ -124,12 +163,7 @@ impl StepMachine {
              or the annotation {} is set on this execution",
             kubernaut_crds::names::ANNOTATION_RELEASE_LOCK
         );
-        if let Some(last) = self.draft.attempts.last_mut() {
-            last.end_time = Some(MicroTime(now));
-            last.outcome = Some(AttemptOutcome::Failed);
-            last.error_type = Some(ErrorType::Timeout);
-            last.message = Some(message.clone());
-        }
+        self.end_attempt(AttemptOutcome::Failed, ErrorType::Timeout, &message, now);
         self.fail(ErrorType::Timeout, &message, now)
     }
 }

@@ -9,7 +9,7 @@ use kubernaut_crds::{
 };
 
 use super::StepCommand;
-use super::machine::{Flow, Hold, Purpose, StepMachine, later};
+use super::machine::{Flow, Hold, Purpose, StepMachine, Wait, later};
 use crate::actions::target_name;
 use crate::before::{self, Before};
 use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
@@ -56,6 +56,16 @@ impl StepMachine {
         let before = match self.state_before(&checked, out) {
             Ok(Some(before)) => before,
             Ok(None) => return Flow::Wait,
+            Err((_, message)) if !self.before_locked => {
+                // Whoever holds the lock may change just this. The budget begins when it is our turn.
+                self.validating_since = None;
+                let holder = match &self.lock {
+                    Hold::Busy(reason) => reason.clone(),
+                    Hold::None | Hold::Asked | Hold::Held => String::new(),
+                };
+                let words = format!("waits: {holder}; as things are, it would then be refused: {message}");
+                return self.note_wait(Wait::Lock, &words);
+            }
             Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
         };
         self.note_validation(&checked, &before, now);
@@ -83,27 +93,20 @@ impl StepMachine {
         match self.lock.clone() {
             Hold::None => return self.acquire_lock(out),
             Hold::Asked => return Flow::Wait,
-            Hold::Busy(reason) => return self.note_wait(&format!("waits: {reason}")),
+            Hold::Busy(reason) => return self.note_wait(Wait::Lock, &format!("waits: {reason}")),
             Hold::Held => {}
+        }
+        if let Some(flow) = self.take_slot(out) {
+            return flow;
+        }
+        if let Some(flow) = self.needs_finalizer(out) {
+            return flow;
         }
         let before = match self.state_before(&checked, out) {
             Ok(Some(before)) => before,
             Ok(None) => return Flow::Wait,
             Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
         };
-        match &self.slot {
-            Hold::None => {
-                self.slot = Hold::Asked;
-                out.push(StepCommand::AcquireSlot);
-                return Flow::Wait;
-            }
-            Hold::Asked => return Flow::Wait,
-            Hold::Busy(_) => return self.note_wait("waits: as many Jobs run as --max-running-jobs allows"),
-            Hold::Held => {}
-        }
-        if let Some(flow) = self.needs_finalizer(out) {
-            return flow;
-        }
         self.note_validation(&checked, &before, now);
         self.start_attempt(&checked, &before, now)
     }
@@ -172,9 +175,9 @@ impl StepMachine {
     }
 
     /// A wait is written once, when it begins.
-    fn note_wait(&mut self, message: &str) -> Flow {
-        if !self.wait_noted {
-            self.wait_noted = true;
+    pub(super) fn note_wait(&mut self, wait: Wait, message: &str) -> Flow {
+        if self.wait_noted != Some(wait) {
+            self.wait_noted = Some(wait);
             self.draft.message = Some(message.to_owned());
             self.dirty = true;
             return Flow::Again;

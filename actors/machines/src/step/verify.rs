@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType, ExecutionPhase, MicroTime};
 
 use super::StepCommand;
-use super::execute::{Ended, MESSAGE_MAX};
+use super::attempts::MESSAGE_MAX;
+use super::execute::Ended;
 use super::machine::{Flow, Hold, Purpose, StepMachine, later};
 use super::status::seconds_between;
 use crate::actions::ActionKind;
@@ -43,41 +44,28 @@ impl StepMachine {
             Ended::Failure(_) => AfterWhat::Failure,
             Ended::Lost => AfterWhat::Lost,
         };
-        let said = match ended {
-            Ended::Success { said } => said.as_deref(),
-            Ended::Failure(_) | Ended::Lost => None,
-        };
-        let Some((outcome, _)) = self.look(checked, attempt, what, said, out) else {
+        let Some((outcome, _)) = self.look(checked, attempt, what, (now, now), out) else {
             return Flow::Wait;
         };
         match (ended, outcome) {
-            (_, Postcondition::Holds { after }) => {
-                let warning = match ended {
-                    Ended::Success { .. } => None,
-                    Ended::Failure(failure) => Some(format!(
-                        "kubectl failed, but its effect is there: {}",
-                        failure.message
-                    )),
-                    Ended::Lost => Some("the Job vanished, but its effect is there".to_owned()),
-                };
-                self.complete(&after, warning, ended, now)
-            }
+            (_, Postcondition::Holds { after }) => self.complete(&after, doubt(ended), ended, now),
             (Ended::Success { .. }, Postcondition::Unprovable { why }) => self.complete(
                 "",
                 Some(format!("the outcome could not be read: {why}")),
                 ended,
                 now,
             ),
-            (Ended::Success { said }, Postcondition::NotYet { why }) => {
-                self.note_success(said.as_deref(), now);
-                self.draft.message = Some(format!("the Job succeeded; waits for the outcome: {why}"));
-                self.looks = 1;
-                self.next_look = Some(later(now, delay(1)));
-                self.dirty = true;
-                Flow::Again
+            // What has begun is not begun again: another restart, say, would be a second one.
+            (_, Postcondition::InProgress { why })
+            | (Ended::Success { .. }, Postcondition::NotThere { why }) => {
+                self.note_success(said_at(ended), now);
+                let words = doubt(ended).unwrap_or_else(|| "the Job succeeded".to_owned());
+                self.warn(doubt(ended));
+                self.wait_for_the_outcome(&format!("{words}; waits for the outcome: {why}"), now)
             }
-            (Ended::Success { said }, Postcondition::Never { why }) => {
-                self.note_success(said.as_deref(), now);
+            (_, Postcondition::Stuck { why }) | (Ended::Success { .. }, Postcondition::Never { why }) => {
+                self.note_success(said_at(ended), now);
+                self.warn(doubt(ended));
                 self.verification_failed(&why, now)
             }
             (Ended::Failure(failure), _) => {
@@ -130,13 +118,12 @@ impl StepMachine {
         if let Some(at) = self.next_look.filter(|at| now < *at) {
             return self.wait_until(at, "the outcome");
         }
-        let said = self
+        let since = self
             .draft
-            .execution_results
-            .as_ref()
-            .and_then(|results| results.pod_logs.clone());
-        let Some((outcome, patience)) =
-            self.look(&checked, &attempt, AfterWhat::Success, said.as_deref(), out)
+            .phase_transitions
+            .last()
+            .map_or(now, |transition| transition.time.0);
+        let Some((outcome, limit)) = self.look(&checked, &attempt, AfterWhat::Success, (since, now), out)
         else {
             return Flow::Wait;
         };
@@ -148,19 +135,10 @@ impl StepMachine {
                 &success,
                 now,
             ),
-            Postcondition::Never { why } => self.verification_failed(&why, now),
-            Postcondition::NotYet { why } => {
-                let since = self
-                    .draft
-                    .phase_transitions
-                    .last()
-                    .map_or(now, |transition| transition.time.0);
-                let limit = later(
-                    since,
-                    self.settings
-                        .verification_timeout
-                        .max(patience.unwrap_or_default()),
-                );
+            Postcondition::Stuck { why } | Postcondition::Never { why } => {
+                self.verification_failed(&why, now)
+            }
+            Postcondition::InProgress { why } | Postcondition::NotThere { why } => {
                 if now >= limit {
                     return self.verification_failed(&why, now);
                 }
@@ -172,29 +150,68 @@ impl StepMachine {
         }
     }
 
-    /// One look; `None` while it reads. Also tells how long a rollout may take.
+    /// Nothing is left that another attempt could act on: what the earlier ones did is looked at.
+    pub(super) fn verify_earlier(&mut self, now: Timestamp) -> Flow {
+        if self
+            .current_attempt()
+            .is_some_and(|attempt| attempt.outcome.is_none())
+        {
+            let needless = "not needed any more when its Job could have been made";
+            self.end_attempt(AttemptOutcome::Lost, ErrorType::JobLost, needless, now);
+        }
+        let failed = |attempt: &&Attempt| attempt.outcome == Some(AttemptOutcome::Failed);
+        let said = self
+            .draft
+            .attempts
+            .iter()
+            .rfind(failed)
+            .and_then(|attempt| attempt.message.clone());
+        let words = format!(
+            "kubectl failed, but its effect is there: {}",
+            said.unwrap_or_default()
+        );
+        self.warn(Some(words.clone()));
+        self.enter(ExecutionPhase::RollbackReady, now);
+        self.wait_for_the_outcome(&format!("{words}; waits for the outcome"), now)
+    }
+
+    fn wait_for_the_outcome(&mut self, message: &str, now: Timestamp) -> Flow {
+        self.draft.message = Some(cut(message, MESSAGE_MAX));
+        self.looks = 1;
+        self.next_look = Some(later(now, delay(1)));
+        self.dirty = true;
+        Flow::Again
+    }
+
+    /// One look; `None` while it reads. Also tells until when the outcome may be waited for, `since` then.
     fn look(
         &mut self,
         checked: &Checked,
         attempt: &Attempt,
         what: AfterWhat,
-        said: Option<&str>,
+        (since, now): (Timestamp, Timestamp),
         out: &mut Vec<StepCommand>,
-    ) -> Option<(Postcondition, Option<Duration>)> {
+    ) -> Option<(Postcondition, Timestamp)> {
+        let patience = self.settings.verification_timeout;
+        let mut attempt = attempt.clone();
+        if let Some(first) = self.draft.attempts.first() {
+            // Later attempts act on what the first one left; all of it shall be gone.
+            attempt.pods.clone_from(&first.pods);
+        }
         let look = self.look.get_or_insert_with(Look::default);
         if let Some(why) = look.unreadable.clone() {
             self.look = None;
-            return Some((Postcondition::Unprovable { why }, None));
+            return Some((Postcondition::Unprovable { why }, since));
         }
-        let reads = after::reads_after(checked, attempt, &look.facts);
+        let reads = after::reads_after(checked, &attempt, &look.facts);
         if !reads.is_empty() {
             self.call(Purpose::After, ApiCommand::Read(reads), out);
             return None;
         }
         let facts = std::mem::take(&mut look.facts);
         self.look = None;
-        let outcome = after::postcondition(&self.execution, checked, attempt, &facts, what, said);
-        Some((outcome, after::rollout_patience(&facts)))
+        let outcome = after::postcondition(&self.execution, checked, &attempt, &facts, what);
+        Some((outcome, after::limit(checked, &facts, (since, now), patience)))
     }
 
     pub(super) fn after_read(&mut self, facts: Facts) {
@@ -215,21 +232,17 @@ impl StepMachine {
         }
         if let Some(results) = &mut self.draft.execution_results {
             results.end_time = Some(MicroTime(now));
-            if let Some(said) = said {
-                results.pod_logs = Some(cut(said, MESSAGE_MAX));
-            }
+            // Silence, too, is this attempt's: what an earlier one said is no longer the last word.
+            results.pod_logs = said.map(|said| cut(said, MESSAGE_MAX));
         }
         self.condition("JobComplete", true, "Succeeded", "", now);
         self.enter(ExecutionPhase::RollbackReady, now);
     }
 
     fn complete(&mut self, after: &str, warning: Option<String>, ended: &Ended, now: Timestamp) -> Flow {
-        let said = match ended {
-            Ended::Success { said } => said.clone(),
-            Ended::Failure(failure) => Some(failure.message.clone()),
-            Ended::Lost => None,
-        };
-        self.note_success(said.as_deref(), now);
+        if self.draft.phase != Some(ExecutionPhase::RollbackReady) {
+            self.note_success(said_at(ended), now);
+        }
         let message = match &warning {
             Some(warning) => warning.clone(),
             None if after.is_empty() => "done".to_owned(),
@@ -249,14 +262,7 @@ impl StepMachine {
                 resource.after = Some(after.to_owned()).filter(|words| !words.is_empty());
             }
         }
-        if let Some(warning) = warning {
-            let results = self.draft.validation_results.get_or_insert_with(Default::default);
-            results
-                .dry_run_results
-                .get_or_insert_with(Default::default)
-                .warnings
-                .push(cut(&warning, 1000));
-        }
+        self.warn(warning);
         let verified = self.settings.verification;
         let reason = if verified { "AsWanted" } else { "NotVerified" };
         self.condition("OutcomeVerified", verified, reason, after, now);
@@ -267,8 +273,39 @@ impl StepMachine {
 
     fn verification_failed(&mut self, why: &str, now: Timestamp) -> Flow {
         self.condition("OutcomeVerified", false, "NotAsWanted", why, now);
-        let message = format!("the Job succeeded, but the outcome is not there: {why}");
+        let message = format!("the Job is over, but the outcome is not there: {why}");
         self.fail(ErrorType::VerificationFailed, &message, now)
+    }
+
+    fn warn(&mut self, warning: Option<String>) {
+        let Some(warning) = warning else { return };
+        let results = self.draft.validation_results.get_or_insert_with(Default::default);
+        results
+            .dry_run_results
+            .get_or_insert_with(Default::default)
+            .warnings
+            .push(cut(&warning, 1000));
+    }
+}
+
+/// kubectl's last words.
+fn said_at(ended: &Ended) -> Option<&str> {
+    match ended {
+        Ended::Success { said } => said.as_deref(),
+        Ended::Failure(failure) => Some(&failure.message),
+        Ended::Lost => None,
+    }
+}
+
+/// What a person should know of an effect that is there although its attempt did not end well.
+fn doubt(ended: &Ended) -> Option<String> {
+    match ended {
+        Ended::Success { .. } => None,
+        Ended::Failure(failure) => Some(format!(
+            "kubectl failed, but its effect is there: {}",
+            failure.message
+        )),
+        Ended::Lost => Some("the Job vanished, but its effect is there".to_owned()),
     }
 }
 

@@ -41,6 +41,9 @@ impl WorkflowMachine {
         if pending && halt.is_none() {
             return false;
         }
+        if let Some(since) = self.doubtful_since(now) {
+            self.doubt_ready_steps(plan, &states, since);
+        }
         if self.is_unsure() {
             self.find_unsure_steps(out);
             return false;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus,
-    WorkflowPhase,
+    ErrorType, KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase,
 };
 
+use super::progress::is_terminal;
+use super::steps::DELETED;
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
 use crate::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsQuestion};
@@ -53,8 +54,12 @@ pub struct WorkflowMachine {
     pub(super) lost: BTreeMap<i32, (ErrorType, String)>,
     /// Steps whose create must wait: until when, and since when they do.
     pub(super) waiting: BTreeMap<i32, Waiting>,
-    /// Steps whose create may have taken effect although its answer was lost, and when that was.
+    /// Steps whose create may have taken effect although its answer was lost, and when the last one was.
     pub(super) unsure: BTreeMap<i32, Timestamp>,
+    /// It began in the hands of another controller.
+    taken_over: bool,
+    /// When this machine had its first event.
+    started: Option<Timestamp>,
     pub(super) released: BTreeSet<String>,
     pub(super) published: BTreeMap<i32, StepState>,
 }
@@ -63,6 +68,8 @@ pub struct WorkflowMachine {
 pub(super) struct Waiting {
     pub(super) since: Timestamp,
     pub(super) until: Timestamp,
+    /// What for, in words.
+    pub(super) why: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,13 @@ pub fn expires_at(workflow: &WorkflowExecution) -> Option<Timestamp> {
     ))
 }
 
+fn is_begun(phase: Option<WorkflowPhase>) -> bool {
+    !matches!(
+        phase,
+        None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating)
+    )
+}
+
 impl WorkflowMachine {
     /// A machine for a workflow as it is in the cluster: new, or left behind by a controller that ended.
     pub fn restore(settings: Arc<Settings>, workflow: Arc<WorkflowExecution>) -> Self {
@@ -102,7 +116,6 @@ impl WorkflowMachine {
             workflow,
             announced: persisted.phase_transitions.len(),
             draft: persisted.clone(),
-            persisted,
             gone: false,
             fed: false,
             stopped: false,
@@ -120,14 +133,18 @@ impl WorkflowMachine {
             lost: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unsure: BTreeMap::new(),
+            taken_over: is_begun(persisted.phase),
+            started: None,
             released: BTreeSet::new(),
             published,
+            persisted,
         }
     }
 
     /// Takes in what happened and says what is to be done.
     pub fn on_event(&mut self, now: Timestamp, event: WorkflowEvent) -> Vec<WorkflowCommand> {
         let now = micros(now);
+        self.started.get_or_insert(now);
         let mut out = Vec::new();
         match event {
             WorkflowEvent::Observed(workflow) => {
@@ -142,7 +159,7 @@ impl WorkflowMachine {
             WorkflowEvent::StepAbsent { uid } => self.step_absent(&uid, &mut out),
             WorkflowEvent::StepGivenUp { uid, reason } => {
                 if let Some(step) = self.step_of(&uid) {
-                    self.lost.insert(step, (ErrorType::UnknownError, reason));
+                    self.lose(step, reason);
                 }
             }
             WorkflowEvent::GiveUp { reason } => self.give_up = Some(reason),
@@ -203,7 +220,10 @@ impl WorkflowMachine {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed_call(now, purpose, &failure),
         };
-        self.transient_failures = 0;
+        // Looking again is no success of what failed before.
+        if !matches!(purpose, Purpose::Refetch | Purpose::Find(_)) {
+            self.transient_failures = 0;
+        }
         self.pause_until = None;
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => {
@@ -227,7 +247,10 @@ impl WorkflowMachine {
                 self.created(now, step, execution);
             }
             (Purpose::Find(step), ApiOutcome::FoundExecution(found)) => {
-                match found.filter(|found| self.owns(found)) {
+                let known = self.executions.get(&step).map(|known| known.metadata.uid.clone());
+                let same =
+                    |found: &KubernetesExecution| known.as_ref().is_none_or(|uid| *uid == found.metadata.uid);
+                match found.filter(|found| self.owns(found) && same(found)) {
                     Some(execution) => self.observe_step(execution),
                     None if self
                         .unsure
@@ -237,10 +260,7 @@ impl WorkflowMachine {
                         self.pause(now);
                     }
                     None if self.unsure.remove(&step).is_some() => {}
-                    None => {
-                        let message = "its KubernetesExecution was deleted while it ran".to_owned();
-                        self.lost.insert(step, (ErrorType::Cancelled, message));
-                    }
+                    None => self.lose(step, DELETED.to_owned()),
                 }
             }
             (_, _) => self.pause(now),
@@ -263,24 +283,15 @@ impl WorkflowMachine {
                 )));
             }
             (Purpose::Create(step), class) if !class.is_transient() && class != FailureClass::Quota => {
-                let error_type = match class {
-                    FailureClass::Forbidden => ErrorType::InsufficientPermissions,
-                    FailureClass::Conflict => ErrorType::ResourceConflict,
-                    FailureClass::NotFound
-                    | FailureClass::Quota
-                    | FailureClass::Rejected
-                    | FailureClass::Throttled
-                    | FailureClass::Unknown => ErrorType::ValidationError,
-                };
-                let message = format!(
-                    "its KubernetesExecution could not be created: {}",
-                    failure.message
-                );
-                self.lost.insert(step, (error_type, message));
+                self.create_refused(step, failure);
+            }
+            (Purpose::Create(step), FailureClass::Quota) => {
+                self.wait_for_quota(now, step, &failure.message);
             }
             (Purpose::Create(step), class) => {
                 if class == FailureClass::Unknown {
-                    self.unsure.entry(step).or_insert(now);
+                    // Its time to take effect begins with the last one.
+                    self.unsure.insert(step, now);
                 }
                 self.pause(now);
             }
@@ -409,19 +420,14 @@ impl WorkflowMachine {
         }
         let plan = match self.plan_once() {
             Ok(plan) => plan,
-            // The flags became stricter while it ran.
+            // Nothing of it can be read any more.
             Err(errors) => {
                 self.planning_failed(&errors, now);
                 return self.write(now, out);
             }
         };
         for execution in self.executions.values() {
-            let terminal = execution
-                .status
-                .as_ref()
-                .and_then(|s| s.phase)
-                .is_some_and(ExecutionPhase::is_terminal);
-            if !terminal || execution.metadata.deletion_timestamp.is_some() {
+            if !is_terminal(execution) || execution.metadata.deletion_timestamp.is_some() {
                 out.push(WorkflowCommand::EnsureStep(execution.clone()));
             }
         }
@@ -439,6 +445,12 @@ impl WorkflowMachine {
             }
             self.wait_until(due, "progress");
         }
+    }
+
+    /// Since when a create of the controller before this one can only still take effect; `None` when none can.
+    pub(super) fn doubtful_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.started
+            .filter(|started| self.taken_over && now < later(*started, CREATE_WINDOW))
     }
 
     pub(super) fn is_unsure(&self) -> bool {
@@ -466,13 +478,15 @@ impl WorkflowMachine {
 
     pub(super) fn plan_once(&mut self) -> Result<Arc<Plan>, Vec<PlanError>> {
         if self.plan.is_none() {
-            self.plan = Some(plan(&self.workflow, &self.settings).map(Arc::new));
+            // What has begun is brought to its end, also when the flags became stricter since.
+            let planned = if is_begun(self.persisted.phase) {
+                plan(&self.workflow, &self.settings.without_limits())
+            } else {
+                plan(&self.workflow, &self.settings)
+            };
+            self.plan = Some(planned.map(Arc::new));
         }
         self.plan.clone().unwrap_or_else(|| Err(Vec::new()))
-    }
-
-    pub(super) fn planned(&self) -> Option<&Arc<Plan>> {
-        self.plan.as_ref().and_then(|plan| plan.as_ref().ok())
     }
 
     pub(super) fn namespace(&self) -> String {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::WorkflowCommand;
 use super::machine::WorkflowMachine;
+use super::steps::{DELETED, class_of};
 use crate::classify::cut;
 use crate::outcome::{Announcement, EventRecord, merge_patch};
 use crate::plan::{Plan, PlanError, PlannedStep};
@@ -149,12 +150,13 @@ impl WorkflowMachine {
                             .executions
                             .get(number)
                             .and_then(|ke| ke.status.as_ref()?.error_type);
-                        let lost = self.lost.get(number).map(|(error_type, _)| *error_type);
-                        (known.or(lost).unwrap_or(ErrorType::UnknownError), message)
+                        (known.unwrap_or_else(|| class_of(&message)), message)
                     });
                     (recorded.status, failure)
                 }
                 recorded => match (self.executions.get(number), self.lost.get(number)) {
+                    // It ended before it was lost.
+                    (Some(execution), Some(_)) if is_terminal(execution) => state_of(execution),
                     (_, Some(lost)) => (StepState::Failed, Some(lost.clone())),
                     (Some(execution), None) => state_of(execution),
                     (None, None) if recorded.is_some_and(|r| r.status == StepState::Executing) => {
@@ -240,8 +242,14 @@ impl WorkflowMachine {
             .filter(|status| status.status == StepState::Executing)
             .map(|status| format!("{} ({})", status.step_number, status.action))
             .collect();
-        if !running.is_empty() {
-            self.draft.message = Some(cut(&format!("running: {}", running.join(", ")), 1000));
+        let running = (!running.is_empty()).then(|| format!("running: {}", running.join(", ")));
+        let waiting = self
+            .waiting
+            .iter()
+            .map(|(step, waiting)| format!("step {step} waits {}", waiting.why));
+        let words: Vec<String> = running.into_iter().chain(waiting).collect();
+        if !words.is_empty() {
+            self.draft.message = Some(cut(&words.join("; "), 1000));
         }
         self.draft.step_statuses = statuses;
         changed
@@ -382,6 +390,8 @@ impl WorkflowMachine {
         self.draft = self.persisted.clone();
         self.announce_steps(out);
         let transitions = self.persisted.phase_transitions.clone();
+        // One event for the phases of one write.
+        let mut way: Vec<&'static str> = Vec::new();
         for index in self.announced..transitions.len() {
             let Some(phase) = phase_of(&transitions[index].phase) else {
                 continue;
@@ -409,11 +419,10 @@ impl WorkflowMachine {
                     String::new()
                 },
             }));
-            let note = match before {
-                Some((earlier, _)) => format!("{} -> {}", earlier.as_str(), phase.as_str()),
-                None => phase.as_str().to_owned(),
-            };
-            out.push(publish("PhaseTransition", false, &note));
+            if way.is_empty() {
+                way.extend(before.map(|(earlier, _)| earlier.as_str()));
+            }
+            way.push(phase.as_str());
             match phase {
                 WorkflowPhase::Completed => out.push(publish("WorkflowCompleted", false, &message)),
                 WorkflowPhase::Failed if self.persisted.error_type == Some(ErrorType::Cancelled) => {
@@ -427,6 +436,9 @@ impl WorkflowMachine {
                 | WorkflowPhase::RollingBack
                 | WorkflowPhase::Monitoring => {}
             }
+        }
+        if !way.is_empty() {
+            out.push(publish("PhaseTransition", false, &way.join(" -> ")));
         }
         self.announced = transitions.len();
     }
@@ -482,12 +494,17 @@ fn state_of(execution: &KubernetesExecution) -> (StepState, Option<(ErrorType, S
                 .unwrap_or_default();
             (StepState::Failed, Some((error_type, reason)))
         }
-        _ if execution.metadata.deletion_timestamp.is_some() => {
-            let message = "its KubernetesExecution was deleted while it ran".to_owned();
-            (StepState::Failed, Some((ErrorType::Cancelled, message)))
-        }
+        _ if execution.metadata.deletion_timestamp.is_some() => (
+            StepState::Failed,
+            Some((ErrorType::Cancelled, DELETED.to_owned())),
+        ),
         _ => (StepState::Executing, None),
     }
+}
+
+pub(super) fn is_terminal(execution: &KubernetesExecution) -> bool {
+    let phase = execution.status.as_ref().and_then(|status| status.phase);
+    phase.is_some_and(ExecutionPhase::is_terminal)
 }
 
 fn reference_to(execution: &KubernetesExecution) -> ObjectRef {

@@ -8,8 +8,10 @@ use kubernaut_crds::{ErrorType, KubernetesExecution, StepState};
 
 use super::WorkflowCommand;
 use super::machine::{Purpose, Waiting, WorkflowMachine};
+use super::progress::States;
 use crate::mapping::same_spec;
-use crate::outcome::ApiCommand;
+use crate::outcome::{ApiCommand, ApiFailure, FailureClass};
+use crate::plan::Plan;
 use crate::step::{is_newer, later};
 
 /// How long a step waits for an execution of its name that an earlier workflow left behind.
@@ -18,23 +20,78 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(120);
 /// How often it looks whether that one is gone.
 const PREDECESSOR_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often a step's execution is tried again that a quota has no room for: at first, and after a while.
+const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
+const QUOTA_INTERVAL_MAX: Duration = Duration::from_secs(30);
+
+/// Said of a step whose execution somebody deleted.
+pub(super) const DELETED: &str = "its KubernetesExecution was deleted while it ran";
+const LEFT_ALONE: &str = "it was left alone";
+const NOT_ALLOWED: &str = "its KubernetesExecution may not be created: ";
+const IN_CONFLICT: &str = "its KubernetesExecution could not be created for a conflict: ";
+const REFUSED: &str = "its KubernetesExecution could not be created: ";
+
+/// The class of a failure that no execution tells of, from its sentence: the status of a step has no field for it, and
+/// it has to be known after a restart, too.
+pub(super) fn class_of(message: &str) -> ErrorType {
+    if message == DELETED {
+        ErrorType::Cancelled
+    } else if message.starts_with(NOT_ALLOWED) {
+        ErrorType::InsufficientPermissions
+    } else if message.starts_with(IN_CONFLICT) || message.ends_with(LEFT_ALONE) {
+        ErrorType::ResourceConflict
+    } else if message.starts_with(REFUSED) {
+        ErrorType::ValidationError
+    } else {
+        ErrorType::UnknownError
+    }
+}
+
 impl WorkflowMachine {
+    /// Takes in an execution of this workflow. One that the plan does not name is nobody's step: whoever can set an owner
+    /// reference could else say what a step has done.
     pub(super) fn observe_step(&mut self, execution: Arc<KubernetesExecution>) {
         if !self.owns(&execution) {
             return;
         }
         let step = execution.spec.step_number;
-        let newer = self.executions.get(&step).is_none_or(|known| {
-            known.metadata.uid == execution.metadata.uid
+        if let Some(known) = self.executions.get(&step) {
+            let newer = known.metadata.uid == execution.metadata.uid
                 && is_newer(
                     known.metadata.resource_version.as_deref(),
                     execution.metadata.resource_version.as_deref(),
-                )
-        });
-        self.unsure.remove(&step);
-        if newer {
-            self.executions.insert(step, execution);
+                );
+            if newer {
+                self.executions.insert(step, execution);
+            }
+            // It may have been seen before its create was answered.
+            self.unsure.remove(&step);
+            return;
         }
+        // What was recorded once was compared then: a later version of this program might plan it differently.
+        let recorded = self.persisted.step_statuses.iter().any(|status| {
+            status.step_number == step
+                && status
+                    .k8s_execution_ref
+                    .as_ref()
+                    .is_some_and(|reference| reference.uid == execution.metadata.uid)
+        });
+        if !recorded {
+            let Ok(plan) = self.plan_once() else { return };
+            let Some(wanted) = plan.steps.get(&step).map(|step| &step.execution) else {
+                return;
+            };
+            if wanted.metadata.name != execution.metadata.name {
+                return;
+            }
+            if !same_spec(&wanted.spec, &execution.spec) {
+                let what = "carries this workflow's owner reference, but another spec";
+                return self.conflict(step, &execution, what);
+            }
+        }
+        self.unsure.remove(&step);
+        self.waiting.remove(&step);
+        self.executions.insert(step, execution);
     }
 
     /// The store lost an execution: only the API says whether it is gone.
@@ -74,21 +131,8 @@ impl WorkflowMachine {
 
     /// An execution of the step's name is there: ours, an earlier workflow's, or somebody else's.
     pub(super) fn created(&mut self, now: Timestamp, step: i32, execution: Arc<KubernetesExecution>) {
-        let wanted = self
-            .planned()
-            .and_then(|plan| plan.steps.get(&step).map(|planned| planned.execution.clone()));
         if self.owns(&execution) {
-            if wanted.is_some_and(|wanted| same_spec(&wanted.spec, &execution.spec)) {
-                self.waiting.remove(&step);
-                self.observe_step(execution);
-            } else {
-                self.conflict(
-                    step,
-                    &execution,
-                    "carries this workflow's owner reference, but another spec",
-                );
-            }
-            return;
+            return self.observe_step(execution);
         }
         let predecessor = execution.metadata.owner_references.iter().flatten().any(|owner| {
             owner.controller == Some(true)
@@ -107,27 +151,55 @@ impl WorkflowMachine {
                 "was left by an earlier workflow of this name and does not go",
             );
         }
-        self.waiting.insert(
-            step,
-            Waiting {
-                since,
-                until: later(now, PREDECESSOR_INTERVAL),
-            },
-        );
         let name = execution.metadata.name.clone().unwrap_or_default();
-        self.draft.message = Some(format!(
-            "step {step} waits until {name} of an earlier workflow of this name is gone"
-        ));
+        let waiting = Waiting {
+            since,
+            until: later(now, PREDECESSOR_INTERVAL),
+            why: format!("until {name} of an earlier workflow of this name is gone"),
+        };
+        self.waiting.insert(step, waiting);
+    }
+
+    /// The execution of a step was refused for a quota: it is tried again, less and less often, for as long as it takes.
+    pub(super) fn wait_for_quota(&mut self, now: Timestamp, step: i32, words: &str) {
+        let since = self.waiting.get(&step).map_or(now, |waiting| waiting.since);
+        let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let waiting = Waiting {
+            since,
+            until: later(now, (waited / 2).clamp(QUOTA_INTERVAL, QUOTA_INTERVAL_MAX)),
+            why: format!("for room in a quota: {words}"),
+        };
+        self.waiting.insert(step, waiting);
+    }
+
+    /// The API server will not have the execution of a step.
+    pub(super) fn create_refused(&mut self, step: i32, failure: &ApiFailure) {
+        let sentence = match failure.class {
+            FailureClass::Forbidden => NOT_ALLOWED,
+            FailureClass::Conflict => IN_CONFLICT,
+            FailureClass::NotFound
+            | FailureClass::Quota
+            | FailureClass::Rejected
+            | FailureClass::Throttled
+            | FailureClass::Unknown => REFUSED,
+        };
+        self.lose(step, format!("{sentence}{}", failure.message));
+    }
+
+    /// A step failed of something that its execution can't say.
+    pub(super) fn lose(&mut self, step: i32, message: String) {
+        self.waiting.remove(&step);
+        self.lost.insert(step, (class_of(&message), message));
     }
 
     fn conflict(&mut self, step: i32, execution: &KubernetesExecution, what: &str) {
         let name = execution.metadata.name.clone().unwrap_or_default();
         let uid = execution.metadata.uid.clone().unwrap_or_default();
         let message = format!(
-            "KubernetesExecution {}/{name} (uid {uid}) exists and {what}; it was left alone",
+            "KubernetesExecution {}/{name} (uid {uid}) exists and {what}; {LEFT_ALONE}",
             self.namespace()
         );
-        self.lost.insert(step, (ErrorType::ResourceConflict, message));
+        self.lose(step, message);
     }
 
     /// A step that the status calls executing, and of which nothing was seen: only the API says whether it is gone.
@@ -144,6 +216,15 @@ impl WorkflowMachine {
             .filter_map(|step| Some((step.step_number, step.k8s_execution_ref.as_ref()?.name.clone())))
             .collect();
         self.find(unseen, out);
+    }
+
+    /// A controller before this one may have sent creates whose end nobody knows.
+    pub(super) fn doubt_ready_steps(&mut self, plan: &Plan, states: &States, since: Timestamp) {
+        for number in plan.steps.keys() {
+            if is_ready(plan, states, *number) && !self.waiting.contains_key(number) {
+                self.unsure.entry(*number).or_insert(since);
+            }
+        }
     }
 
     /// No new step starts, but one may have been started without our knowing.
@@ -194,22 +275,14 @@ impl WorkflowMachine {
             if free == 0 {
                 break;
             }
-            let pending = states
-                .get(number)
-                .is_some_and(|(state, _)| *state == StepState::Pending);
-            let ready = plan.graph.dependencies_of(*number).all(|before| {
-                states
-                    .get(&before)
-                    .is_some_and(|(state, _)| *state == StepState::Completed)
-            });
-            if !pending || !ready || self.is_under_way(Purpose::Create(*number)) {
+            if !is_ready(&plan, &states, *number) || self.is_under_way(Purpose::Create(*number)) {
                 continue;
             }
             if let Some(waiting) = self.waiting.get(number)
                 && now < waiting.until
             {
                 let until = waiting.until;
-                self.wait_until(until, "an execution of an earlier workflow");
+                self.wait_until(until, "a step that can't be started yet");
                 continue;
             }
             free -= 1;
@@ -240,4 +313,14 @@ impl WorkflowMachine {
             }
         }
     }
+}
+
+/// It has not begun, and all that it needs has completed.
+fn is_ready(plan: &Plan, states: &States, number: i32) -> bool {
+    let is = |number: i32, wanted: StepState| states.get(&number).is_some_and(|(state, _)| *state == wanted);
+    is(number, StepState::Pending)
+        && plan
+            .graph
+            .dependencies_of(number)
+            .all(|before| is(before, StepState::Completed))
 }

@@ -5,4 +5,5 @@
 #![allow(clippy::unwrap_in_result, clippy::wildcard_enum_match_arm)]
 
 mod step;
+mod step_world;
 mod workflow;

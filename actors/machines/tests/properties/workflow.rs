@@ -18,7 +18,8 @@ struct Case {
     fails: Vec<bool>,
     critical: Vec<bool>,
     parallel: usize,
-    /// Which calls are lost before (1) or after (2) they took effect, or crash the controller after (3).
+    /// Which calls are lost before (1) or after (2) they took effect, or crash the controller after (3), or are lost after
+    /// the watch has shown what they did (4).
     luck: Vec<u8>,
     /// In which order running executions end.
     order: Vec<usize>,
@@ -32,7 +33,7 @@ fn case() -> impl Strategy<Value = Case> {
             prop::collection::vec(prop::bool::weighted(0.3), count),
             1..6_usize,
             prop::collection::vec(
-                prop_oneof![5 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3)],
+                prop_oneof![5 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)],
                 0..30,
             ),
             prop::collection::vec(0..100_usize, 40),
@@ -154,7 +155,7 @@ impl World {
                     });
                 }
                 let mut object = serde_json::to_value(&self.workflow).expect("JSON");
-                super::step::merge(&mut object["status"], &patch["status"]);
+                crate::step_world::merge(&mut object["status"], &patch["status"]);
                 self.workflow = serde_json::from_value(object).expect("a status of the type");
                 self.workflow.metadata.resource_version = Some(self.next_version());
                 Ok(ApiOutcome::Workflow(Arc::new(self.workflow.clone())))
@@ -214,6 +215,14 @@ fn live(case: &Case) -> World {
                     let result = match luck.next().unwrap_or(0) {
                         1 => Err(lost),
                         2 => world.call(case, command).and(Err(lost)),
+                        4 => {
+                            let result = world.call(case, command).and(Err(lost));
+                            for execution in world.executions.values() {
+                                let event = WorkflowEvent::StepObserved(Arc::new(execution.clone()));
+                                next.extend(machine.on_event(world.now, event));
+                            }
+                            result
+                        }
                         3 => {
                             let _ = world.call(case, command);
                             crashed = true;

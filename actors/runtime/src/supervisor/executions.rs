@@ -189,7 +189,7 @@ impl SupervisorState {
             };
             self.context
                 .publisher
-                .publish(&Subject::of_execution(&execution), event);
+                .publish(&Arc::new(Subject::of_execution(&execution)), event);
         }
     }
 

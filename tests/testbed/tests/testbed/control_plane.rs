@@ -180,7 +180,7 @@ fn process(pid: &str) -> PathBuf {
 }
 
 fn pids_of(control_plane: &ControlPlane) -> Vec<PathBuf> {
-    Part::ALL
+    Part::CONTROL_PLANE
         .map(|part| process(&control_plane.pid(part).expect("it runs").to_string()))
         .into()
 }

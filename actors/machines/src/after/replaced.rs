@@ -1,0 +1,170 @@
+//! Pods that were deleted: are they gone, and have their controllers brought others?
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kubernaut_crds::{Attempt, DeletePod, ObjectRef, PodRef};
+use serde_json::Value;
+
+use super::{Postcondition, holds, in_progress, not_there};
+use crate::reads::{Facts, Read};
+
+/// The pods and their controllers; then the pods of each controller that says it is at its count: its status may be older
+/// than the deletion.
+pub(super) fn reads(namespace: &str, attempt: &Attempt, facts: &Facts) -> BTreeSet<Read> {
+    let pods = attempt.pods.iter().map(|pod| pod_read(namespace, pod));
+    let controllers = attempt.pods.iter().filter_map(controller_read);
+    let counted = controllers_of(attempt, facts).filter_map(|(_, controller)| {
+        let (wanted, ready) = counts(controller);
+        (ready >= wanted).then(|| pods_of(namespace, controller))?
+    });
+    pods.chain(controllers).chain(counted).collect()
+}
+
+pub(super) fn outcome(namespace: &str, attempt: &Attempt, facts: &Facts) -> Postcondition {
+    let there = |pod: &PodRef| {
+        let found = facts.get(&pod_read(namespace, pod))?.first()?;
+        (found["metadata"]["uid"] == pod.uid.as_str()).then_some(found)
+    };
+    let left = attempt
+        .pods
+        .iter()
+        .find(|pod| there(pod).is_some_and(|found| !is_ending(found)));
+    if let Some(pod) = left {
+        return not_there(format!("pod {} is still there", pod.name));
+    }
+    if let Some(pod) = attempt.pods.iter().find(|pod| there(pod).is_some()) {
+        return in_progress(format!("pod {} is on its way out", pod.name));
+    }
+    for (of, controller) in controllers_of(attempt, facts) {
+        let (wanted, mut ready) = counts(controller);
+        if ready >= wanted
+            && let Some(pods) = pods_of(namespace, controller).and_then(|read| facts.get(&read))
+        {
+            let counted = pods.iter().filter(|pod| is_ready(pod) && is_of(pod, of)).count();
+            ready = i64::try_from(counted).unwrap_or(i64::MAX);
+        }
+        if ready < wanted {
+            return in_progress(format!("{} has {ready} of {wanted} pods ready", of.name));
+        }
+    }
+    let names: Vec<&str> = attempt.pods.iter().map(|pod| pod.name.as_str()).collect();
+    holds(format!("deleted: {}", names.join(", ")))
+}
+
+/// How long the pods may take to end: what the action says, else what their controllers' templates and they themselves say.
+pub(super) fn grace(delete: &DeletePod, facts: &Facts) -> Duration {
+    let read = || {
+        facts
+            .values()
+            .flatten()
+            .flat_map(|object| [&object["spec"], &object["spec"]["template"]["spec"]])
+            .filter_map(|spec| spec["terminationGracePeriodSeconds"].as_i64())
+            .max()
+    };
+    let seconds = delete.grace_period_seconds.or_else(read).unwrap_or(0);
+    // An hour is the longest that an action can ask for; a pod may say what it likes.
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(24 * 3600))
+}
+
+fn pod_read(namespace: &str, pod: &PodRef) -> Read {
+    Read::get("v1", "Pod", Some(namespace), &pod.name)
+}
+
+fn controller_read(pod: &PodRef) -> Option<Read> {
+    let controller = pod.controller.as_ref()?;
+    let (api_version, kind) = (controller.api_version.as_deref()?, controller.kind.as_deref()?);
+    // Other controllers say nothing of a wanted count.
+    matches!(
+        kind,
+        "ReplicaSet" | "StatefulSet" | "DaemonSet" | "ReplicationController"
+    )
+    .then(|| {
+        Read::get(
+            api_version,
+            kind,
+            controller.namespace.as_deref(),
+            &controller.name,
+        )
+    })
+}
+
+/// The controllers that are still there. One that is gone, or is another by now, brings nothing back.
+fn controllers_of<'a>(
+    attempt: &'a Attempt,
+    facts: &'a Facts,
+) -> impl Iterator<Item = (&'a ObjectRef, &'a Value)> {
+    attempt.pods.iter().filter_map(|pod| {
+        let controller = facts.get(&controller_read(pod)?)?.first()?;
+        let of = pod.controller.as_ref()?;
+        (controller["metadata"]["uid"].as_str() == of.uid.as_deref()).then_some((of, controller))
+    })
+}
+
+/// How many pods it shall have, and how many it says are ready.
+fn counts(controller: &Value) -> (i64, i64) {
+    let (spec, status) = (&controller["spec"], &controller["status"]);
+    if controller["kind"] == "DaemonSet" {
+        let wanted = status["desiredNumberScheduled"].as_i64().unwrap_or(0);
+        return (wanted, status["numberReady"].as_i64().unwrap_or(0));
+    }
+    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    (wanted, status["readyReplicas"].as_i64().unwrap_or(0))
+}
+
+/// The read of its pods; `None` without a selector, which no controller is.
+fn pods_of(namespace: &str, controller: &Value) -> Option<Read> {
+    let selector = &controller["spec"]["selector"];
+    // That of a ReplicationController is a map and nothing else.
+    let labels = if controller["kind"] == "ReplicationController" {
+        selector
+    } else {
+        &selector["matchLabels"]
+    };
+    let equal = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    let others = expressions.filter_map(|expression| {
+        let key = expression["key"].as_str()?;
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let values = values.join(",");
+        Some(match expression["operator"].as_str()? {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        })
+    });
+    let terms: Vec<String> = equal.chain(others).collect();
+    (!terms.is_empty()).then(|| Read::list("v1", "Pod", Some(namespace), Some(&terms.join(","))))
+}
+
+fn is_of(pod: &Value, controller: &ObjectRef) -> bool {
+    let owners = pod["metadata"]["ownerReferences"].as_array();
+    owners
+        .into_iter()
+        .flatten()
+        .any(|owner| owner["controller"] == true && owner["uid"].as_str() == controller.uid.as_deref())
+}
+
+fn is_ending(pod: &Value) -> bool {
+    !pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+    ready && !is_ending(pod)
+}

@@ -1,0 +1,183 @@
+//! Selectors, patches and manifests.
+
+use super::*;
+
+#[test]
+fn pods_are_named_by_exactly_one_of_name_and_selector() {
+    let delete = |fields: Value| {
+        let mut parameters = json!({"namespace": "shop"});
+        for (key, value) in fields.as_object().expect("fields") {
+            parameters[key] = value.clone();
+        }
+        problems(&json!({"action": "delete-pod", "parameters": {"deletePod": parameters}}))
+    };
+    let words = "exactly one of pod and labelSelector";
+    one_problem(&delete(json!({})), words);
+    one_problem(&delete(json!({"pod": "a", "labelSelector": "app=web"})), words);
+    for good in [
+        "app=web",
+        "app==web",
+        "app=web,tier!=cache",
+        "env in (a, b),!old",
+        "example.com/app notin (x)",
+        "app",
+    ] {
+        assert_eq!(delete(json!({"labelSelector": good})), [""; 0], "{good}");
+    }
+    for bad in [
+        "",
+        " ",
+        ",",
+        "app=web,",
+        "--all",
+        "=web",
+        "app=web&limit=1",
+        "a in (b",
+        "a in b)",
+        "a in ((b))",
+        "a>1",
+    ] {
+        one_problem(&delete(json!({"labelSelector": bad})), "is not a label selector");
+    }
+}
+
+#[test]
+fn a_patch_is_json_of_the_form_that_its_type_asks_for() {
+    let patch = |kind: &str, patch: &str| {
+        problems(
+            &json!({"action": "patch-deployment", "parameters": {"patchDeployment":
+            {"namespace": "shop", "deployment": "web", "patchType": kind, "patch": patch}}}),
+        )
+    };
+    for kind in ["strategic", "merge"] {
+        assert_eq!(patch(kind, r#"{"spec": {}}"#), [""; 0]);
+        for bad in ["[]", "1", "null", "\"x\""] {
+            one_problem(&patch(kind, bad), "patch: must be a JSON object");
+        }
+    }
+    assert_eq!(patch("json", "[]"), [""; 0]);
+    one_problem(&patch("json", "{}"), "patch: of patchType json must be an array");
+    for kind in ["strategic", "merge", "json"] {
+        for bad in ["", "spec: {}", "{", "{} {}"] {
+            one_problem(&patch(kind, bad), "patch: is not JSON");
+        }
+    }
+}
+
+#[test]
+fn an_image_is_set_by_a_patch_that_names_its_container() {
+    let patch = |spelling: &str, kind: &str, patch: Value| {
+        problems(&json!({"action": spelling, "parameters": {"patchDeployment":
+            {"namespace": "shop", "deployment": "web", "patchType": kind, "patch": patch.to_string()}}}))
+    };
+    let containers = |containers: Value| json!({"spec": {"template": {"spec": {"containers": containers}}}});
+    let good = containers(json!([{"name": "app", "image": "app:2"}]));
+    let replace =
+        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "app:2"}]);
+    for spelling in ["update-image", "update_image"] {
+        assert_eq!(patch(spelling, "strategic", good.clone()), [""; 0]);
+        for (kind, bad) in [
+            ("json", replace.clone()),
+            ("strategic", json!({"spec": {"replicas": 3}})),
+            ("strategic", containers(json!([]))),
+            ("strategic", containers(json!([{"image": "app:2"}]))),
+            ("strategic", containers(json!([{"name": "app"}]))),
+        ] {
+            let words = format!("action {spelling:?} needs a patch that sets the image of a container");
+            one_problem(&patch(spelling, kind, bad), &words);
+        }
+    }
+    assert_eq!(patch("patch-deployment", "json", replace), [""; 0]);
+}
+
+#[test]
+fn a_manifest_is_one_document_of_a_kind_that_may_be_applied() {
+    let apply = |manifest: &str| with("applyManifest", "manifest", &json!(manifest));
+    let of = |api_version: &str, kind: &str| {
+        format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}")
+    };
+    let config = of("v1", "ConfigMap");
+    assert_eq!(apply(&format!("---\n{config}\n---\n")), [""; 0]);
+    for (bad, words) in [
+        (String::new(), "exactly one document"),
+        (format!("{config}\n---\n{config}"), "exactly one document"),
+        ("a: [".to_owned(), "is not YAML"),
+        ("just a text".to_owned(), "has no apiVersion"),
+        (
+            "apiVersion: v1\nmetadata: {name: a, namespace: b}".to_owned(),
+            "has no kind",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}".to_owned(),
+            "has no metadata.namespace",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: a}".to_owned(),
+            "has no metadata.name",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: -b}".to_owned(),
+            "\"-b\" is not a name",
+        ),
+        (
+            of("apps/v1", "ConfigMap"),
+            "kind ConfigMap of apps/v1 may not be applied",
+        ),
+        (of("v1", "Service"), "kind Service of v1 may not be applied"),
+    ] {
+        one_problem(&apply(&bad), words);
+    }
+}
+
+#[test]
+fn names_in_a_manifest_are_names_too() {
+    let apply = |namespace: &str, name: &str| {
+        let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap",
+                              "metadata": {"namespace": namespace, "name": name}});
+        with("applyManifest", "manifest", &json!(manifest.to_string()))
+    };
+    assert_eq!(apply("shop", "flags.v1"), [""; 0]);
+    for bad in ["-n", "a/status", "../../secrets/keys", "a?watch=true", "A", "a b"] {
+        one_problem(
+            &apply(bad, "flags"),
+            &format!("metadata.namespace: {bad:?} is not a name"),
+        );
+        one_problem(
+            &apply("shop", bad),
+            &format!("metadata.name: {bad:?} is not a name"),
+        );
+    }
+}
+
+#[test]
+fn what_gives_rights_is_never_applied_whatever_the_flag_says() {
+    for (api_version, kind) in [
+        ("v1", "Secret"),
+        ("v1", "ServiceAccount"),
+        ("v1", "Namespace"),
+        ("rbac.authorization.k8s.io/v1", "Role"),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+        (
+            "admissionregistration.k8s.io/v1",
+            "ValidatingWebhookConfiguration",
+        ),
+        ("workflow.kubernaut.io/v1", "WorkflowExecution"),
+        ("kubernetesexecution.kubernaut.io/v1", "KubernetesExecution"),
+    ] {
+        let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let allowing = Settings {
+            apply_manifest_kinds: vec![kind.to_owned(), format!("{group}/{kind}")],
+            ..settings()
+        };
+        let manifest =
+            format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}");
+        let fields =
+            json!({"action": "apply-manifest", "parameters": {"applyManifest": {"manifest": manifest}}});
+        one_problem(&problems_with(&fields, &allowing), "may not be applied");
+    }
+    let none = Settings::default();
+    let (spelling, member, parameters) = good().pop().expect("applyManifest is the last");
+    let fields = json!({"action": spelling, "parameters": {member: parameters}});
+    one_problem(&problems_with(&fields, &none), "may not be applied");
+}

@@ -1,0 +1,292 @@
+//! Attempts: recorded before their Job is made, ended, and followed by another one or not.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{
+    Action, AffectedResource, Attempt, AttemptOutcome, ErrorType, ExecutionPhase, ExecutionResults,
+    MicroTime, PatchType,
+};
+
+use super::StepCommand;
+use super::machine::{Flow, Purpose, StepMachine, later};
+use crate::actions::ActionKind;
+use crate::before::{self, Before};
+use crate::classify::{self, Failure, Retry};
+use crate::outcome::ApiCommand;
+use crate::parameters::{self, Checked};
+use crate::render;
+
+/// Evictions of the executor's own pod that are not counted against maxRetries.
+const UNCOUNTED_MAX: usize = 3;
+
+/// No attempt starts with less than this left of the timeout.
+pub(super) const MIN_LEFT: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// What is kept of kubectl's words (the executor's specification, 3).
+pub(super) const MESSAGE_MAX: usize = 4096;
+
+impl StepMachine {
+    /// Records the next attempt; its Job is made when the record is in the cluster.
+    pub(super) fn start_attempt(&mut self, checked: &Checked, before: &Before, now: Timestamp) -> Flow {
+        let begun = self
+            .draft
+            .execution_results
+            .as_ref()
+            .and_then(|results| results.start_time.clone());
+        let begun = begun.map_or(now, |time| time.0);
+        let deadline = later(begun, checked.timeout);
+        if deadline.duration_since(now) < MIN_LEFT {
+            return self.out_of_time(now);
+        }
+        let number = match self.current_attempt() {
+            Some(attempt) if attempt.outcome.is_none() => attempt.attempt,
+            Some(attempt) => attempt.attempt + 1,
+            None => 1,
+        };
+        let (_, name) = self.key();
+        let mut attempt = Attempt {
+            attempt: number,
+            job_name: render::job_name(&name, &self.uid(), number),
+            job_hash: String::new(),
+            target_generation: self.tested_generation(checked, before),
+            start_time: MicroTime(now),
+            deadline: MicroTime(deadline),
+            pods: before.pods.clone(),
+            restarted_at: (checked.kind == ActionKind::RolloutRestart)
+                .then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            end_time: None,
+            outcome: None,
+            error_type: None,
+            message: None,
+        };
+        match render::render(&self.execution, &checked.action, &attempt, &self.settings) {
+            Ok(rendered) => attempt.job_hash = rendered.hash,
+            Err(error) => return self.fail(ErrorType::ValidationError, &error.to_string(), now),
+        }
+        if self.draft.rollback_information.is_none() {
+            self.draft.rollback_information = Some(before.rollback.clone());
+            let available = before.rollback.available;
+            let reason = if available { "Recorded" } else { "NotReversible" };
+            let message = before.rollback.reason.clone().unwrap_or_default();
+            self.condition("RollbackAvailable", available, reason, &message, now);
+        }
+        let results = self
+            .draft
+            .execution_results
+            .get_or_insert_with(ExecutionResults::default);
+        results.start_time.get_or_insert(MicroTime(now));
+        results.job_name = Some(attempt.job_name.clone());
+        results.retries_attempted = number - 1;
+        if results.resources_affected.is_empty() {
+            results.resources_affected.push(AffectedResource {
+                kind: checked.target.kind.clone(),
+                namespace: checked.target.namespace.clone(),
+                name: checked.target.name.clone(),
+                action: checked.kind.canonical().to_owned(),
+                before: Some(before.before.clone()).filter(|words| !words.is_empty()),
+                after: None,
+            });
+        }
+        self.draft.attempt = Some(number);
+        self.draft.job_name = Some(attempt.job_name.clone());
+        if self.quota_waits == 0 {
+            self.draft.message = Some(if number == 1 {
+                before.impact.clone()
+            } else {
+                format!("attempt {number}: {}", before.impact)
+            });
+        }
+        self.quota_until = None;
+        match self.draft.attempts.last_mut() {
+            Some(last) if last.attempt == number => *last = attempt,
+            _ => self.draft.attempts.push(attempt),
+        }
+        self.enter(ExecutionPhase::Executing, now);
+        self.dirty = true;
+        Flow::Again
+    }
+
+    /// What a JSON patch tests before it changes anything. Later attempts keep to the first one's: should its answer alone
+    /// have been lost, the API server refuses to patch twice.
+    fn tested_generation(&self, checked: &Checked, before: &Before) -> Option<i64> {
+        let first = self
+            .draft
+            .attempts
+            .first()
+            .filter(|first| first.outcome.is_some());
+        match (&checked.action, first) {
+            (Action::PatchDeployment(patch), Some(first)) if patch.patch_type == PatchType::Json => {
+                first.target_generation
+            }
+            _ => before.generation,
+        }
+    }
+
+    /// No time is left for an attempt.
+    fn out_of_time(&mut self, now: Timestamp) -> Flow {
+        let ended = self.current_attempt().and_then(|attempt| attempt.message.clone());
+        // While it waits for a quota the message holds the quota's words.
+        let last = ended.or_else(|| self.draft.message.clone()).unwrap_or_default();
+        let message = format!(
+            "the timeout of {} is used up; last: {last}",
+            self.execution.spec.timeout
+        );
+        let open = self
+            .current_attempt()
+            .is_some_and(|attempt| attempt.outcome.is_none());
+        let error_type = if open && self.quota_waits > 0 {
+            ErrorType::ResourceQuotaExceeded
+        } else {
+            ErrorType::Timeout
+        };
+        if open {
+            self.end_attempt(AttemptOutcome::Failed, error_type, &message, now);
+        }
+        self.fail(error_type, &message, now)
+    }
+
+    /// Notes in the draft how the current attempt ended.
+    pub(super) fn end_attempt(
+        &mut self,
+        outcome: AttemptOutcome,
+        error_type: ErrorType,
+        message: &str,
+        now: Timestamp,
+    ) {
+        if let Some(last) = self.draft.attempts.last_mut() {
+            last.end_time = Some(MicroTime(now));
+            last.outcome = Some(outcome);
+            last.error_type = Some(error_type);
+            last.message = Some(classify::cut(message, MESSAGE_MAX));
+        }
+    }
+
+    /// The attempt failed and its effect is not there.
+    pub(super) fn attempt_failed(
+        &mut self,
+        failure: &Failure,
+        outcome: AttemptOutcome,
+        now: Timestamp,
+    ) -> Flow {
+        self.end_attempt(outcome, failure.error_type, &failure.message, now);
+        if let Some(results) = &mut self.draft.execution_results {
+            results.end_time = Some(MicroTime(now));
+            results.pod_logs = Some(classify::cut(&failure.message, MESSAGE_MAX));
+        }
+        self.condition("JobComplete", false, "Failed", &failure.message, now);
+        self.dirty = true;
+        let Some(wait) = self.retry_after(failure) else {
+            return self.fail(failure.error_type, &failure.message, now);
+        };
+        let attempt = self.draft.attempt.unwrap_or(1);
+        self.draft.message = Some(format!(
+            "attempt {attempt} failed, the next one follows in {} s: {}",
+            wait.as_secs(),
+            failure.message
+        ));
+        Flow::Again
+    }
+
+    /// When the next attempt may start; `None` when there is none.
+    fn retry_after(&self, failure: &Failure) -> Option<Duration> {
+        if self.execution.spec.shutdown.is_some() {
+            return None;
+        }
+        let evicted = self
+            .draft
+            .attempts
+            .iter()
+            .filter(|a| a.outcome == Some(AttemptOutcome::Evicted))
+            .count();
+        let counted = self
+            .draft
+            .attempts
+            .len()
+            .saturating_sub(evicted.min(UNCOUNTED_MAX));
+        let allowed = usize::try_from(self.execution.spec.max_retries).unwrap_or(0);
+        let nth = u32::try_from(self.draft.attempts.len()).unwrap_or(u32::MAX);
+        let allowed = failure.retry != Retry::Never && counted <= allowed;
+        allowed.then(|| match failure.retry {
+            Retry::Eviction => Duration::from_secs(u64::from(nth.min(3)) * 10),
+            Retry::Never | Retry::Uncounted | Retry::Backoff => classify::backoff(nth),
+        })
+    }
+
+    /// The last attempt failed and is recorded: wait, look at the target again, record the next one.
+    pub(super) fn between_attempts(
+        &mut self,
+        checked: &Checked,
+        attempt: &Attempt,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        if attempt.outcome == Some(AttemptOutcome::Succeeded) {
+            // The verification of a success never leaves this phase with the outcome recorded.
+            return self.fail(
+                ErrorType::UnknownError,
+                "status.attempts was edited while executing",
+                now,
+            );
+        }
+        if self.execution.spec.shutdown.is_some() {
+            return self.fail(
+                ErrorType::Cancelled,
+                "stopped by spec.shutdown: no further attempt starts",
+                now,
+            );
+        }
+        let failure = Failure {
+            error_type: attempt.error_type.unwrap_or(ErrorType::UnknownError),
+            message: attempt.message.clone().unwrap_or_default(),
+            retry: match attempt.outcome {
+                Some(AttemptOutcome::Evicted) => Retry::Uncounted,
+                _ if attempt
+                    .message
+                    .as_deref()
+                    .is_some_and(classify::is_refused_eviction) =>
+                {
+                    Retry::Eviction
+                }
+                _ => Retry::Backoff,
+            },
+        };
+        let Some(wait) = self.retry_after(&failure) else {
+            return self.fail(failure.error_type, &failure.message, now);
+        };
+        let at = later(attempt.end_time.as_ref().map_or(now, |time| time.0), wait);
+        if now < at {
+            self.before = None;
+            return self.wait_until(at, "the next attempt");
+        }
+        if let Some(flow) = self.take_slot(out) {
+            return flow;
+        }
+        self.record_again(checked, now, out)
+    }
+
+    /// Records one more attempt, or the current one anew: on what is read now, and by the flags of now.
+    pub(super) fn record_again(
+        &mut self,
+        checked: &Checked,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        if let Err(problems) = parameters::check(&self.execution, &self.settings) {
+            return self.fail(ErrorType::ValidationError, &problems.join("; "), now);
+        }
+        match self.before.clone() {
+            Some(Ok(before)) if checked.kind == ActionKind::DeletePod && before.pods.is_empty() => {
+                self.release_slot(out);
+                self.verify_earlier(now)
+            }
+            Some(Ok(before)) => self.start_attempt(checked, &before, now),
+            Some(Err(refusal)) => self.fail(refusal.error_type, &refusal.message, now),
+            None => self.call(
+                Purpose::Before { locked: true },
+                ApiCommand::Read(before::reads_before(checked)),
+                out,
+            ),
+        }
+    }
+}

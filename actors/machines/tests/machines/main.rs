@@ -1,0 +1,15 @@
+//! One machine, fed by hand: what happens is told event by event, and what it asks for is compared.
+
+// What is not expected here is a failed test.
+#![allow(clippy::unwrap_in_result, clippy::wildcard_enum_match_arm)]
+
+mod step_bed;
+mod workflow_bed;
+
+mod effects;
+mod jobs;
+mod manifests;
+mod pods;
+mod strangers;
+mod waits;
+mod workflow_steps;

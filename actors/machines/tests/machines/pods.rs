@@ -1,0 +1,169 @@
+//! Pods that are deleted by name and evicted by selector.
+
+use kubernaut_crds::{ErrorType, ExecutionPhase};
+use serde_json::{Value, json};
+
+use crate::step_bed::StepBed;
+
+const NOT_FOUND: &str = "Error from server (NotFound): pods \"web-a\" not found";
+const ANOTHER: &str = "Error from server (Conflict): Operation cannot be fulfilled on Pod \"web-a\": the UID in the \
+                       precondition (a) does not match the UID in record (x)";
+const RESET: &str = "Unable to connect to the server: net/http: request canceled";
+
+fn pod(name: &str, uid: &str) -> Value {
+    json!({"kind": "Pod",
+           "metadata": {"name": name, "uid": uid, "namespace": "shop", "labels": {"app": "web"},
+                        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "rs-uid",
+                                             "controller": true}]},
+           "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
+}
+
+fn replica_set(wanted: i64, ready: i64) -> Value {
+    json!({"kind": "ReplicaSet", "metadata": {"name": "rs", "uid": "rs-uid"},
+           "spec": {"replicas": wanted, "selector": {"matchLabels": {"app": "web"}},
+                    "template": {"spec": {"terminationGracePeriodSeconds": 30}}},
+           "status": {"readyReplicas": ready}})
+}
+
+fn evict() -> StepBed {
+    let mut bed = StepBed::new(json!({"action": "restart-pods",
+        "parameters": {"deletePod": {"namespace": "shop", "labelSelector": "app=web"}}}))
+    .with([
+        pod("web-a", "a"),
+        pod("web-b", "b"),
+        pod("web-c", "c"),
+        replica_set(3, 3),
+    ]);
+    bed.start();
+    bed
+}
+
+fn delete(grace: Option<i64>) -> StepBed {
+    let mut bed = StepBed::new(json!({"action": "restart-pod",
+        "parameters": {"deletePod": {"namespace": "shop", "pod": "web-a", "gracePeriodSeconds": grace}}}))
+    .with([
+        pod("web-a", "a"),
+        pod("web-b", "b"),
+        pod("web-c", "c"),
+        replica_set(3, 3),
+    ]);
+    bed.start();
+    bed
+}
+
+fn replace(bed: &mut StepBed, old: &str, new: Value) {
+    bed.remove("Pod", old);
+    bed.set(new);
+}
+
+#[test]
+fn an_eviction_that_stumbles_over_a_pod_goes_on_with_the_others() {
+    for words in [NOT_FOUND, ANOTHER] {
+        let mut bed = evict();
+        replace(&mut bed, "web-a", pod("web-d", "d"));
+        bed.pod_fails(words);
+        bed.run_until(|bed| bed.made.len() == 2);
+        let names: Vec<String> = bed.attempts()[1]
+            .pods
+            .iter()
+            .map(|pod| pod.name.clone())
+            .collect();
+        assert_eq!(names, ["web-b", "web-c"], "{words}");
+    }
+}
+
+#[test]
+fn a_pod_that_is_gone_when_it_shall_be_deleted_is_deleted() {
+    for (words, name) in [(NOT_FOUND, "web-d"), (ANOTHER, "web-a")] {
+        let mut bed = delete(None);
+        replace(&mut bed, "web-a", pod(name, "new"));
+        bed.pod_fails(words);
+        assert_eq!(bed.phase(), Some(ExecutionPhase::Completed), "{}", bed.message());
+        assert_eq!(bed.made.len(), 1);
+    }
+}
+
+#[test]
+fn no_job_is_made_when_no_pod_is_left_for_it() {
+    let mut bed = evict();
+    bed.pod_fails(RESET);
+    assert_eq!(
+        bed.phase(),
+        Some(ExecutionPhase::Executing),
+        "all are there: it is tried again"
+    );
+    // The evictions take effect only now.
+    for (old, new) in [("web-a", "d"), ("web-b", "e"), ("web-c", "f")] {
+        replace(&mut bed, old, pod(&format!("web-{new}"), new));
+    }
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed), "{}", bed.message());
+    assert_eq!(bed.made.len(), 1);
+    // By name, with a pod of that name that is another one.
+    let mut bed = delete(None);
+    bed.pod_fails(RESET);
+    replace(&mut bed, "web-a", pod("web-a", "new"));
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed), "{}", bed.message());
+    assert_eq!(bed.made.len(), 1);
+}
+
+#[test]
+fn pods_that_an_earlier_attempt_evicted_must_be_gone_too() {
+    let mut bed = evict();
+    let mut ending = pod("web-a", "a");
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    replace(&mut bed, "web-a", ending);
+    bed.pod_fails(RESET);
+    bed.run_until(|bed| bed.made.len() == 2);
+    replace(&mut bed, "web-b", pod("web-e", "e"));
+    replace(&mut bed, "web-c", pod("web-f", "f"));
+    bed.pod_succeeds("");
+    assert_eq!(bed.phase(), Some(ExecutionPhase::RollbackReady));
+    assert!(
+        bed.message().contains("pod web-a is on its way out"),
+        "{}",
+        bed.message()
+    );
+    replace(&mut bed, "web-a", pod("web-d", "d"));
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed), "{}", bed.message());
+}
+
+#[test]
+fn a_deleted_pod_is_waited_for_although_its_controller_does_not_know_yet() {
+    let mut bed = delete(None);
+    bed.remove("Pod", "web-a");
+    bed.pod_succeeds("");
+    assert_eq!(bed.phase(), Some(ExecutionPhase::RollbackReady));
+    assert!(
+        bed.message().contains("rs has 2 of 3 pods ready"),
+        "{}",
+        bed.message()
+    );
+    bed.set(pod("web-d", "d"));
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed));
+}
+
+#[test]
+fn a_pod_with_a_long_grace_period_has_that_long_to_go() {
+    let mut bed = delete(Some(600));
+    let mut ending = pod("web-a", "a");
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    bed.set(ending);
+    bed.pod_succeeds("");
+    let start = bed.now;
+    bed.run_until(|bed| bed.now.duration_since(start).as_secs() > 599);
+    assert_eq!(bed.phase(), Some(ExecutionPhase::RollbackReady));
+    replace(&mut bed, "web-a", pod("web-d", "d"));
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed));
+    // One that does not go at all is given up, and not before its time.
+    let mut bed = delete(Some(600));
+    bed.pod_succeeds("");
+    let start = bed.now;
+    bed.run_to_the_end();
+    assert_eq!(bed.status().error_type, Some(ErrorType::VerificationFailed));
+    assert_eq!(bed.now.duration_since(start).as_secs(), 720);
+}

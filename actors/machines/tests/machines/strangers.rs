@@ -1,0 +1,89 @@
+//! Executions that are not what the workflow would have made.
+
+use kubernaut_crds::{ErrorType, StepState, WorkflowPhase};
+use kubernaut_machines::outcome::{ApiCommand, FailureClass};
+use kubernaut_machines::workflow::WorkflowEvent;
+use serde_json::json;
+
+use crate::step_bed::failure;
+use crate::workflow_bed::{WorkflowBed, cordon};
+
+#[test]
+fn an_execution_that_the_plan_does_not_name_stands_in_for_no_step() {
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut stranger = bed.planned(1);
+    stranger.metadata.name = Some("nothing-to-do-with-it".into());
+    stranger.status = serde_json::from_value(json!({"phase": "completed"})).expect("a status");
+    bed.put(stranger);
+    bed.start();
+    assert_eq!(bed.creates.len(), 1, "the step was started all the same");
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Executing));
+    bed.complete(1);
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
+}
+
+#[test]
+fn an_execution_of_the_right_name_and_another_spec_is_a_conflict_however_it_is_seen() {
+    let stranger = |bed: &WorkflowBed| {
+        let mut stranger = bed.planned(1);
+        stranger.spec.timeout = "1h".into();
+        stranger.status = serde_json::from_value(json!({"phase": "completed"})).expect("a status");
+        stranger
+    };
+    let check = |bed: &WorkflowBed| {
+        assert_eq!(bed.state_of(1), Some(StepState::Failed));
+        assert!(
+            bed.reason_of(1).contains("another spec; it was left alone"),
+            "{}",
+            bed.reason_of(1)
+        );
+        assert_eq!(bed.status().error_type, Some(ErrorType::ResourceConflict));
+    };
+    // Through the watch, before the workflow itself.
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let made = stranger(&bed);
+    bed.put(made);
+    bed.start();
+    check(&bed);
+    // As the answer to a create.
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    bed.fail(|command| {
+        matches!(command, ApiCommand::CreateExecution(_))
+            .then(|| failure(FailureClass::Throttled, "slow down"))
+    });
+    bed.start();
+    let made = stranger(&bed);
+    bed.put(made);
+    bed.heal();
+    bed.run_for(5);
+    check(&bed);
+}
+
+#[test]
+fn an_execution_that_the_status_has_recorded_is_adopted_whatever_is_planned_today() {
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    bed.start();
+    bed.run_for(2);
+    assert_eq!(bed.state_of(1), Some(StepState::Executing));
+    // Another version of this program would give it another timeout.
+    let execution = bed.executions.get_mut("w-step-1").expect("made");
+    execution.spec.timeout = "7m".into();
+    bed.start();
+    bed.complete(1);
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
+}
+
+#[test]
+fn an_execution_that_took_the_place_of_a_deleted_one_does_not_speak_for_it() {
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    bed.start();
+    bed.run_for(2);
+    let uid = bed.executions["w-step-1"].metadata.uid.clone().expect("a uid");
+    let mut another = bed.planned(1);
+    another.status = serde_json::from_value(json!({"phase": "completed"})).expect("a status");
+    bed.put(another);
+    bed.event(WorkflowEvent::StepAbsent { uid });
+    bed.run_for(2);
+    assert_eq!(bed.state_of(1), Some(StepState::Failed));
+    assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
+}

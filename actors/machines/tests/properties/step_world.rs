@@ -1,0 +1,430 @@
+//! A cluster of one Deployment around one machine of a step, and what may happen to its calls.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kubernaut_crds::KubernetesExecution;
+use kubernaut_machines::Settings;
+use kubernaut_machines::job_view::view;
+use kubernaut_machines::outcome::{
+    ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsAnswer,
+};
+use kubernaut_machines::reads::{Facts, Read};
+use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
+use serde_json::{Value, json};
+
+/// What becomes of the pod of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Succeeds,
+    /// kubectl fails in a way that another attempt may mend.
+    Fails,
+    /// kubectl fails for good.
+    Forbidden,
+    /// kubectl does its work, and then reports a failure.
+    LiesAboutFailure,
+    Evicted,
+}
+
+/// What becomes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Luck {
+    Good,
+    /// Refused before anything was done.
+    Throttled,
+    /// The connection breaks before the call takes effect.
+    LostBefore,
+    /// The connection breaks after the call took effect.
+    LostAfter,
+    /// The answer comes twice.
+    Twice,
+    /// The controller dies before the call takes effect.
+    CrashBefore,
+    /// The controller dies after the call took effect.
+    CrashAfter,
+    /// Somebody touches the object first: the write conflicts.
+    Touched,
+    /// The connection breaks, and what was to be made is made so many seconds later.
+    Late(u8),
+    /// The controller dies after the call took effect, and the next one starts so many seconds later.
+    Down(u8),
+}
+
+pub(crate) struct World {
+    pub(crate) now: Timestamp,
+    pub(crate) version: u64,
+    pub(crate) execution: KubernetesExecution,
+    /// Job, attempt and whether its pod has ended.
+    pub(crate) jobs: BTreeMap<String, (Job, Option<Pod>)>,
+    pub(crate) made: Vec<String>,
+    pub(crate) fates: Vec<Fate>,
+    pub(crate) replicas: i64,
+    pub(crate) effects: usize,
+    pub(crate) phases: Vec<String>,
+    /// Jobs that are under way to the API server, and when they come.
+    pub(crate) late: Vec<(Timestamp, Job)>,
+    /// What must never be.
+    pub(crate) wrong: Vec<String>,
+}
+
+pub(crate) const WANTED: i64 = 5;
+
+fn execution(max_retries: i32) -> KubernetesExecution {
+    serde_json::from_value(json!({
+        "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
+        "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1", "resourceVersion": "1", "generation": 1,
+                     "finalizers": ["kubernetesexecution.kubernaut.io/kubernetesexecution-cleanup"]},
+        "spec": {"action": "scale-deployment", "approvalReceived": true, "maxRetries": max_retries, "timeout": "5m",
+                 "parameters": {"scaleDeployment": {"namespace": "shop", "deployment": "web", "replicas": WANTED}}}
+    }))
+    .expect("an execution")
+}
+
+impl World {
+    pub(crate) fn new(max_retries: i32, fates: Vec<Fate>) -> Self {
+        Self {
+            now: Timestamp::from_second(1_800_000_000).expect("a time"),
+            version: 1,
+            execution: execution(max_retries),
+            jobs: BTreeMap::new(),
+            made: Vec::new(),
+            fates,
+            replicas: 1,
+            effects: 0,
+            phases: Vec::new(),
+            late: Vec::new(),
+            wrong: Vec::new(),
+        }
+    }
+
+    fn touch(&mut self) {
+        self.version += 1;
+        self.execution.metadata.resource_version = Some(self.version.to_string());
+    }
+
+    pub(crate) fn views(&self) -> Vec<kubernaut_machines::job_view::JobView> {
+        self.jobs
+            .iter()
+            .filter_map(|(name, (job, pod))| view(name, Some(job), pod))
+            .collect()
+    }
+
+    fn deployment(&self) -> Value {
+        json!({"metadata": {"generation": 1}, "spec": {"replicas": self.replicas},
+               "status": {"observedGeneration": 1, "replicas": self.replicas, "readyReplicas": self.replicas}})
+    }
+
+    /// Lets every pod that has not ended meet its fate.
+    pub(crate) fn run_pods(&mut self) {
+        for (name, (job, pod)) in &mut self.jobs {
+            if pod.is_some() {
+                continue;
+            }
+            let attempt: usize = name
+                .rsplit('-')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .expect("an attempt");
+            let fate = self.fates.get(attempt - 1).copied().unwrap_or(Fate::Succeeds);
+            let message = match fate {
+                Fate::Succeeds | Fate::LiesAboutFailure => {
+                    self.replicas = WANTED;
+                    self.effects += 1;
+                    "deployment.apps/web scaled"
+                }
+                Fate::Fails => "Error from server (ServiceUnavailable): try again",
+                Fate::Forbidden => "Error from server (Forbidden): no",
+                Fate::Evicted => "evicted",
+            };
+            let failed = fate != Fate::Succeeds;
+            let conditions = if fate == Fate::Evicted {
+                json!([{"type": "DisruptionTarget", "status": "True"}])
+            } else {
+                json!([])
+            };
+            *pod = serde_json::from_value(json!({
+                "metadata": {"name": format!("{name}-pod"), "ownerReferences": [
+                    {"apiVersion": "batch/v1", "kind": "Job", "name": name, "controller": true,
+                     "uid": job.metadata.uid.clone().expect("a uid")}]},
+                "status": {"phase": if failed { "Failed" } else { "Succeeded" }, "conditions": conditions,
+                           "containerStatuses": [{"name": "kubectl", "image": "", "imageID": "", "ready": false,
+                               "restartCount": 0,
+                               "state": {"terminated": {"exitCode": i32::from(failed), "message": message}}}]}
+            }))
+            .expect("a pod");
+        }
+    }
+
+    /// A create leaves the controller.
+    fn sent(&mut self, job: &Job) {
+        let attempts = &self.execution.status.as_ref().expect("a record").attempts;
+        let attempt = attempts.last().expect("a record");
+        if Some(&attempt.job_name) != job.metadata.name.as_ref() || attempt.outcome.is_some() {
+            self.wrong.push(format!("a Job without its record: {attempt:?}"));
+        }
+        if self.now >= attempt.deadline.0 {
+            self.wrong
+                .push(format!("a Job after its deadline: {} {attempt:?}", self.now));
+        }
+    }
+
+    /// A create takes effect; false when the Job is there.
+    fn make(&mut self, mut job: Job) -> bool {
+        let name = job.metadata.name.clone().expect("a name");
+        if self.jobs.contains_key(&name) {
+            return false;
+        }
+        if let Some((other, _)) = self.jobs.iter().find(|(_, (_, pod))| pod.is_none()) {
+            self.wrong.push(format!("{name} was made while {other} lived"));
+        }
+        self.made.push(name.clone());
+        job.metadata.uid = Some(format!("job-{}", self.made.len()));
+        self.jobs.insert(name, (job, None));
+        true
+    }
+
+    /// Time goes on, and what was late comes.
+    fn go_to(&mut self, at: Timestamp) {
+        self.now = self.now.max(at);
+        let (due, later) = std::mem::take(&mut self.late)
+            .into_iter()
+            .partition(|(at, _)| *at <= self.now);
+        self.late = later;
+        for (_, job) in due {
+            self.make(job);
+        }
+    }
+
+    /// Carries a call out.
+    pub(crate) fn call(&mut self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
+        let conflict = || ApiFailure {
+            class: FailureClass::Conflict,
+            message: "the object has been modified".into(),
+        };
+        match command {
+            ApiCommand::CheckRights(_) => Ok(ApiOutcome::Rights(RightsAnswer::default())),
+            ApiCommand::Read(reads) => {
+                let found = |read: &Read| match read {
+                    Read::Get { kind, .. } if kind == "Deployment" => vec![self.deployment()],
+                    Read::Get { .. } | Read::List { .. } => Vec::new(),
+                };
+                Ok(ApiOutcome::Facts(
+                    reads
+                        .iter()
+                        .map(|read| (read.clone(), found(read)))
+                        .collect::<Facts>(),
+                ))
+            }
+            ApiCommand::WriteExecutionStatus { patch, .. } => {
+                if patch["metadata"]["resourceVersion"] != json!(self.execution.metadata.resource_version) {
+                    return Err(conflict());
+                }
+                let mut object = serde_json::to_value(&self.execution).expect("JSON");
+                merge(&mut object["status"], &patch["status"]);
+                self.execution = serde_json::from_value(object).expect("a status of the type");
+                self.touch();
+                let transitions = &self
+                    .execution
+                    .status
+                    .as_ref()
+                    .expect("a status")
+                    .phase_transitions;
+                self.phases = transitions
+                    .iter()
+                    .map(|transition| transition.phase.clone())
+                    .collect();
+                Ok(ApiOutcome::Execution(Arc::new(self.execution.clone())))
+            }
+            ApiCommand::GetExecution { .. } => {
+                Ok(ApiOutcome::FoundExecution(Some(Arc::new(self.execution.clone()))))
+            }
+            ApiCommand::CreateJob { job, .. } => {
+                self.sent(&job);
+                let name = job.metadata.name.clone().expect("a name");
+                let fresh = self.make(*job);
+                let (job, pod) = &self.jobs[&name];
+                let job = view(&name, Some(job), pod).expect("a Job");
+                Ok(ApiOutcome::JobCreated {
+                    job: Box::new(job),
+                    fresh,
+                })
+            }
+            ApiCommand::GetJob { name, .. } => Ok(ApiOutcome::FoundJob(
+                self.views()
+                    .into_iter()
+                    .find(|job| job.name == name)
+                    .map(Box::new),
+            )),
+            ApiCommand::DeleteJob { name, uid } => {
+                if self
+                    .jobs
+                    .get(&name)
+                    .is_some_and(|(job, _)| job.metadata.uid.as_deref() == Some(&uid))
+                {
+                    self.jobs.remove(&name);
+                }
+                Ok(ApiOutcome::Deleted)
+            }
+            ApiCommand::DeleteSecret { .. } => Ok(ApiOutcome::Deleted),
+            ApiCommand::ExplainJob { .. } => Ok(ApiOutcome::Explained(Vec::new())),
+            ApiCommand::WriteFinalizers { finalizers, .. } => {
+                self.execution.metadata.finalizers = Some(finalizers);
+                self.touch();
+                Ok(ApiOutcome::Execution(Arc::new(self.execution.clone())))
+            }
+            ApiCommand::GetWorkflow { .. }
+            | ApiCommand::WriteWorkflowStatus { .. }
+            | ApiCommand::CreateExecution(_) => panic!("a step does not ask for this"),
+        }
+    }
+}
+
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().expect("an object").remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+pub(crate) fn start(world: &World) -> (StepMachine, Vec<StepCommand>) {
+    let execution = Arc::new(world.execution.clone());
+    let settings = Settings {
+        max_step_timeout: Duration::from_secs(24 * 3600),
+        ..Settings::default()
+    };
+    let mut machine = StepMachine::restore(Arc::new(settings), execution.clone(), false);
+    let mut commands = machine.on_event(world.now, StepEvent::JobsObserved(world.views()));
+    commands.extend(machine.on_event(world.now, StepEvent::Observed(execution)));
+    (machine, commands)
+}
+
+/// Lives one life; returns the world at its end.
+pub(crate) fn live(timeout: &str, max_retries: i32, fates: Vec<Fate>, luck: &[Luck]) -> World {
+    let mut world = World::new(max_retries, fates);
+    world.execution.spec.timeout = timeout.to_owned();
+    let mut luck = luck.iter().copied();
+    let (mut machine, mut commands) = start(&world);
+    for _ in 0..2_000 {
+        let mut stopped = false;
+        let mut next = Vec::new();
+        let mut crashed = false;
+        for command in std::mem::take(&mut commands) {
+            match command {
+                StepCommand::Api { id, command } => {
+                    let luck = luck.next().unwrap_or(Luck::Good);
+                    let lost = |words: &str| ApiFailure {
+                        class: FailureClass::Unknown,
+                        message: words.into(),
+                    };
+                    let result = match luck {
+                        Luck::Good | Luck::Twice => world.call(command),
+                        Luck::Throttled => Err(ApiFailure {
+                            class: FailureClass::Throttled,
+                            message: "slow down".into(),
+                        }),
+                        Luck::LostBefore => Err(lost("connection reset")),
+                        Luck::Late(seconds) => {
+                            if let ApiCommand::CreateJob { job, .. } = command {
+                                world.sent(&job);
+                                world
+                                    .late
+                                    .push((world.now + Duration::from_secs(seconds.into()), *job));
+                            }
+                            Err(lost("connection reset"))
+                        }
+                        Luck::Down(seconds) => {
+                            let _ = world.call(command);
+                            world.go_to(world.now + Duration::from_secs(seconds.into()));
+                            crashed = true;
+                            break;
+                        }
+                        Luck::LostAfter => world.call(command).and(Err(lost("connection reset"))),
+                        Luck::CrashBefore => {
+                            crashed = true;
+                            break;
+                        }
+                        Luck::CrashAfter => {
+                            let _ = world.call(command);
+                            crashed = true;
+                            break;
+                        }
+                        Luck::Touched => {
+                            world.touch();
+                            world.call(command)
+                        }
+                    };
+                    if luck == Luck::Twice {
+                        next.extend(machine.on_event(
+                            world.now,
+                            StepEvent::Finished {
+                                id,
+                                result: result.clone(),
+                            },
+                        ));
+                    }
+                    // A result nobody waits for changes nothing.
+                    let stale = machine.on_event(
+                        world.now,
+                        StepEvent::Finished {
+                            id: CommandId(u64::MAX),
+                            result: result.clone(),
+                        },
+                    );
+                    assert_eq!(stale, Vec::new());
+                    next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
+                }
+                StepCommand::AcquireLock { .. } => {
+                    next.extend(machine.on_event(world.now, StepEvent::LockGranted));
+                }
+                StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
+                StepCommand::Stop => stopped = true,
+                StepCommand::ReleaseLock
+                | StepCommand::ReleaseSlot
+                | StepCommand::Report(_)
+                | StepCommand::Publish(_)
+                | StepCommand::Announce(_) => {}
+            }
+        }
+        if crashed {
+            (machine, commands) = start(&world);
+            continue;
+        }
+        if stopped {
+            break;
+        }
+        commands = next;
+        if commands.is_empty() {
+            // Nothing is under way: the world moves on, then the clock.
+            let before = world.views();
+            world.run_pods();
+            let observed = Arc::new(world.execution.clone());
+            commands.extend(machine.on_event(world.now, StepEvent::Observed(observed)));
+            commands.extend(machine.on_event(world.now, StepEvent::JobsObserved(world.views())));
+            if commands.is_empty() && before == world.views() {
+                let late = world.late.iter().map(|(at, _)| *at).min();
+                let timer = machine.next_deadline().map(|(at, _)| at);
+                let Some(at) = timer.into_iter().chain(late).min() else {
+                    break;
+                };
+                world.go_to(at);
+                commands.extend(machine.on_event(world.now, StepEvent::JobsObserved(world.views())));
+                commands.extend(machine.on_event(world.now, StepEvent::Tick));
+            }
+        }
+    }
+    world
+}

@@ -1,0 +1,91 @@
+//! The admission policies: what RBAC can't say. RBAC knows verbs and resources; these know fields.
+//!
+//! Nobody is exempt for being an administrator, not even system:masters: an approval or a status that an administrator
+//! wrote by accident is as wrong as any other. Who is let through is named where it is, with the reason. In an emergency
+//! an administrator deletes the binding of a policy: that is one visible step, and the message of a refusal names it.
+
+mod approvals;
+mod executions;
+mod executor;
+mod label;
+mod places;
+
+use kubernaut_crds::names;
+use kubernaut_machines::Settings;
+use serde_json::{Value, json};
+
+use super::policy::Policy;
+use super::{CONTROLLER_ACCOUNT, CONTROLLER_NAMESPACE};
+
+/// Every policy, each followed by its binding.
+pub(super) fn manifests(settings: &Settings) -> Vec<Value> {
+    let all: Vec<Policy> = [
+        vec![approvals::policy()],
+        executions::policies(),
+        vec![places::policy(settings)],
+        executor::policies(settings),
+        label::policies(settings),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    all.into_iter().flat_map(Policy::manifests).collect()
+}
+
+/// The controller's user name, in quotes for CEL.
+fn controller() -> String {
+    quoted(&format!(
+        "system:serviceaccount:{CONTROLLER_NAMESPACE}:{CONTROLLER_ACCOUNT}"
+    ))
+}
+
+/// Holds when one of these controllers of kube-controller-manager asks. Where it runs without
+/// --use-service-account-credentials, all of them ask as one user.
+fn asked_by(controllers: &[&str]) -> String {
+    let names = controllers
+        .iter()
+        .map(|name| format!("system:serviceaccount:kube-system:{name}"))
+        .chain(["system:kube-controller-manager".to_owned()]);
+    format!("request.userInfo.username in {}", list(names))
+}
+
+/// Text for CEL.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| quoted(item.as_ref())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn requests(group: &str, resources: &[&str], operations: &[&str]) -> Value {
+    json!({"apiGroups": [group], "apiVersions": ["*"], "operations": operations, "resources": resources})
+}
+
+/// Writes of workflows and executions, their status apart.
+fn both_kinds(operations: &[&str]) -> Value {
+    json!({"resourceRules": [
+        requests(names::WORKFLOW_GROUP, &["workflowexecutions"], operations),
+        requests(names::EXECUTION_GROUP, &["kubernetesexecutions"], operations),
+    ]})
+}
+
+/// `operator` is In or NotIn. The API server picks by this before any expression is worked out.
+fn namespaces(operator: &str, names: &[&str]) -> Value {
+    json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": operator, "values": names}]})
+}
+
+/// The annotations before and after, as `variables.before` and `variables.after`.
+fn with_annotations(policy: Policy) -> Policy {
+    policy
+        .variable(
+            "before",
+            "oldObject == null ? {} : oldObject.metadata.?annotations.orValue({})",
+        )
+        .variable("after", "object.metadata.?annotations.orValue({})")
+}
+
+/// Whether the user has the verb `approve` on the object of the request.
+const MAY_APPROVE: &str = "authorizer.group(request.resource.group).resource(request.resource.resource)\
+    .namespace(request.namespace).name(object.metadata.?name.orValue('')).check('approve').allowed()";

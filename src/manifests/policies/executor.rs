@@ -1,0 +1,144 @@
+//! The executor namespace. Its accounts may scale, patch, drain and write Secrets everywhere: who gets a pod or a token
+//! of theirs, or a word into a Job of theirs, has their rights.
+
+use kubernaut_crds::names;
+use kubernaut_machines::Settings;
+use serde_json::{Value, json};
+
+use super::{Policy, asked_by, controller, namespaces, quoted, requests};
+
+pub(super) fn policies(settings: &Settings) -> Vec<Policy> {
+    let executor = settings.executor_namespace.as_str();
+    vec![makers(executor), kept(executor), access(executor)]
+}
+
+fn within(executor: &str, rules: &[Value]) -> Value {
+    json!({"resourceRules": rules, "namespaceSelector": namespaces("In", &[executor])})
+}
+
+fn is(resource: &str) -> String {
+    format!("request.resource.resource == '{resource}'")
+}
+
+/// Jobs by the controller, their pods by the Job controller, their payloads by the controller: nothing else is made there.
+///
+/// Nodes make no pods there either: a mirror pod names no account, but could take the name of ours.
+fn makers(executor: &str) -> Policy {
+    let rules = [
+        requests("batch", &["jobs"], &["CREATE"]),
+        requests("", &["pods"], &["CREATE"]),
+        // A payload is read by kubectl whenever its pod starts.
+        requests("", &["secrets"], &["CREATE", "UPDATE"]),
+    ];
+    let controller = controller();
+    let label = format!("metadata.?labels[{}]", quoted(names::LABEL_EXECUTION_UID));
+    Policy::new(
+        "kubernaut-executor-makers",
+        format!(
+            "In namespace {executor} only the controller makes Jobs and payloads, and only the Job controller makes pods."
+        ),
+        within(executor, &rules),
+    )
+    .must(
+        format!("!({}) || request.userInfo.username == {controller}", is("jobs")),
+        format!(
+            "Jobs in namespace {executor} are made by the controller alone: create a WorkflowExecution in your own \
+             namespace"
+        ),
+    )
+    // The Job controller has only Jobs of ours to make pods of.
+    .must(
+        format!("!({}) || {}", is("pods"), asked_by(&["job-controller"])),
+        format!(
+            "pods in namespace {executor} run with rights on the whole cluster and come from the Jobs of the controller \
+             alone: create yours in another namespace"
+        ),
+    )
+    // Credentials for a mirror of the image are an administrator's to bring; they can't be taken for a payload.
+    // A token of an account (kubernetes.io/service-account-token) is what must not be had this way.
+    // Secrets are also written again as they are, when the key that encrypts them is changed.
+    .must(
+        format!(
+            "!({}) || request.userInfo.username == {controller} || \
+             (oldObject != null && object.?data == oldObject.?data && object.{label} == oldObject.{label}) || \
+             (object.?type.orValue('') in ['kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg'] && \
+             !object.{label}.hasValue() && (oldObject == null || !oldObject.{label}.hasValue()))",
+            is("secrets")
+        ),
+        format!(
+            "Secrets in namespace {executor} are payloads of Jobs, made by the controller alone; others can bring only \
+             credentials of an image registry (type kubernetes.io/dockerconfigjson)"
+        ),
+    )
+}
+
+/// What was made stays as it was made: the image, the account and the arguments, which are the spec, and the payload and
+/// the record of whose it is, which are annotations and labels. No exception is needed: the system changes other things
+/// (finalizers, owner references, status, annotations of the network).
+fn kept(executor: &str) -> Policy {
+    let rules = [
+        // Labels and annotations can be changed through the status as well.
+        requests("batch", &["jobs", "jobs/status"], &["UPDATE"]),
+        requests("", &["pods", "pods/status"], &["UPDATE"]),
+    ];
+    let unchanged = |field: &str| {
+        let ours = |these: &str, those: &str| {
+            format!(
+                "{these}.metadata.?{field}.orValue({{}}).all(key, !key.startsWith('kubernaut.io/') || \
+                 {these}.metadata.?{field}[key] == {those}.metadata.?{field}[key])"
+            )
+        };
+        format!(
+            "{} && {}",
+            ours("object", "oldObject"),
+            ours("oldObject", "object")
+        )
+    };
+    let words = format!(
+        "what the controller made in namespace {executor} stays as it was made: delete the KubernetesExecution to stop it"
+    );
+    Policy::new(
+        "kubernaut-executor-kept",
+        format!(
+            "In namespace {executor} nobody changes the spec, or the labels and annotations of kubernaut.io, of a Job or a pod."
+        ),
+        within(executor, &rules),
+    )
+    .must("object.?spec == oldObject.?spec", words.as_str())
+    .must(unchanged("labels"), words.as_str())
+    .must(unchanged("annotations"), words)
+}
+
+/// Into a pod that runs, and around pods by a token.
+fn access(executor: &str) -> Policy {
+    let rules = [
+        requests("", &["pods/exec", "pods/attach"], &["CONNECT"]),
+        requests("", &["pods/ephemeralcontainers"], &["UPDATE"]),
+        requests("", &["serviceaccounts/token"], &["CREATE"]),
+    ];
+    Policy::new(
+        "kubernaut-executor-access",
+        format!(
+            "Nobody gets into a pod of namespace {executor}, and nobody but a node gets a token of its ServiceAccounts."
+        ),
+        within(executor, &rules),
+    )
+    .must(
+        format!("!({})", is("pods")),
+        format!(
+            "pods in namespace {executor} run with rights on the whole cluster and nobody gets into them: their last words \
+             stand in status.executionResults of the KubernetesExecution"
+        ),
+    )
+    // A kubelet asks for the token of each pod that it starts.
+    .must(
+        format!(
+            "!({}) || (has(request.userInfo.groups) && 'system:nodes' in request.userInfo.groups)",
+            is("serviceaccounts")
+        ),
+        format!(
+            "tokens of the ServiceAccounts of namespace {executor} are for the nodes that run its pods: use an account of \
+             your own"
+        ),
+    )
+}

@@ -1,0 +1,90 @@
+use serde_json::{Value, json};
+
+use super::labels;
+
+/// A ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1) with the binding that puts it in force.
+///
+/// Every policy fails closed, and its expressions are CEL that can't end in an error for any object: optional fields
+/// are read by `?`. The API server would refuse the request otherwise, whoever sent it.
+pub(super) struct Policy {
+    name: &'static str,
+    description: String,
+    matches: Value,
+    conditions: Vec<Value>,
+    variables: Vec<Value>,
+    validations: Vec<Value>,
+}
+
+impl Policy {
+    /// `description` is for people; `matches` are the requests that are looked at (matchConstraints).
+    pub(super) fn new(name: &'static str, description: impl Into<String>, matches: Value) -> Self {
+        Self {
+            name,
+            description: description.into(),
+            matches,
+            conditions: Vec::new(),
+            variables: Vec::new(),
+            validations: Vec::new(),
+        }
+    }
+
+    /// Only requests for which this holds are looked at.
+    pub(super) fn when(mut self, name: &str, expression: impl Into<String>) -> Self {
+        self.conditions
+            .push(json!({"name": name, "expression": expression.into()}));
+        self
+    }
+
+    /// A value that the rules read as `variables.NAME`; worked out when it is read, at most once.
+    pub(super) fn variable(mut self, name: &str, expression: impl Into<String>) -> Self {
+        self.variables
+            .push(json!({"name": name, "expression": expression.into()}));
+        self
+    }
+
+    /// What must hold, else the request is refused in these words.
+    pub(super) fn must(mut self, expression: impl Into<String>, message: impl Into<String>) -> Self {
+        self.validations.push(json!({
+            "expression": expression.into(), "message": message.into(), "reason": "Forbidden",
+        }));
+        self
+    }
+
+    /// The same; the words are a CEL expression, and `message` is said where that has no value.
+    pub(super) fn must_else(
+        mut self,
+        expression: impl Into<String>,
+        words: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        self.validations.push(json!({
+            "expression": expression.into(), "messageExpression": words.into(), "message": message.into(),
+            "reason": "Forbidden",
+        }));
+        self
+    }
+
+    /// Policy and binding.
+    pub(super) fn manifests(self) -> [Value; 2] {
+        let metadata = json!({"name": self.name, "labels": labels("admission"),
+                              "annotations": {"kubernetes.io/description": self.description}});
+        let mut spec = json!({
+            "failurePolicy": "Fail",
+            "matchConstraints": self.matches,
+            "validations": self.validations,
+        });
+        if !self.conditions.is_empty() {
+            spec["matchConditions"] = json!(self.conditions);
+        }
+        if !self.variables.is_empty() {
+            spec["variables"] = json!(self.variables);
+        }
+        let api_version = "admissionregistration.k8s.io/v1";
+        [
+            json!({"apiVersion": api_version, "kind": "ValidatingAdmissionPolicy", "metadata": metadata, "spec": spec}),
+            json!({"apiVersion": api_version, "kind": "ValidatingAdmissionPolicyBinding",
+                   "metadata": {"name": self.name, "labels": labels("admission")},
+                   "spec": {"policyName": self.name, "validationActions": ["Deny"]}}),
+        ]
+    }
+}

@@ -1,0 +1,311 @@
+//! Approvals: given by those who may, in their own name.
+
+use serde_json::{Value, json};
+
+use super::ground::{TEAM, administrator, alice, developer, flow, owner, single};
+use super::way::{Act, all_are_refused, all_pass, create, get, patch, patch_part, way};
+use crate::scene::{EXECUTION, WORKFLOW};
+
+fn annotate(annotations: Value) -> Value {
+    json!({"metadata": {"annotations": annotations}})
+}
+
+/// An approval in this name.
+fn by(name: &str) -> Value {
+    annotate(json!({"kubernaut.io/approval": "approved", "kubernaut.io/approved-by": name}))
+}
+
+const DEVELOPER: &str = "system:serviceaccount:adm-team:developer";
+
+#[tokio::test]
+async fn who_may_not_approve_gets_no_approval_in_any_way() {
+    let workflow = |change: Value| patch(WORKFLOW, TEAM, "ended", change);
+    let execution = |change: Value| patch(EXECUTION, TEAM, "ended", change);
+    let approved = |change: Value| patch(WORKFLOW, TEAM, "approved", change);
+    let note = || annotate(json!({"example.com/note": "looked at"}));
+    let may_not = "may not approve: the verb approve on";
+    let sign = "must be your own name, system:serviceaccount:adm-team:developer";
+    let ways = vec![
+        way(
+            "a developer approves a workflow in the own name",
+            workflow(by(DEVELOPER)),
+            may_not,
+            "a developer puts a note on it",
+            workflow(note()),
+        ),
+        way(
+            "a developer approves an execution in the own name",
+            execution(by(DEVELOPER)),
+            may_not,
+            "a developer puts a note on it",
+            execution(note()),
+        ),
+        way(
+            "a developer approves in the name of one who may",
+            workflow(by("alice")),
+            sign,
+            "a developer labels it",
+            workflow(json!({"metadata": {"labels": {"example.com/team": "shop"}}})),
+        ),
+        way(
+            "a developer brings the approval along when creating a workflow",
+            create(flow("own-word", by(DEVELOPER))),
+            may_not,
+            "a developer creates one that waits for an approval",
+            create(flow(
+                "asks",
+                json!({"spec": {"executionStrategy": {"approvalRequired": true}}}),
+            )),
+        ),
+        way(
+            "a developer brings the approval of one who may along when creating an execution",
+            create(single("own-word", by("alice"))),
+            sign,
+            "a developer creates one that asks for no approval",
+            create(single("asks-nobody", json!({}))),
+        ),
+        way(
+            "a developer changes why somebody approved",
+            approved(annotate(
+                json!({"kubernaut.io/approval-reason": "because I say so"}),
+            )),
+            sign,
+            "a developer changes another annotation of it",
+            approved(note()),
+        ),
+        way(
+            "a developer turns somebody's approval into a rejection",
+            approved(annotate(json!({"kubernaut.io/approval": "rejected"}))),
+            sign,
+            "a developer stops it instead",
+            patch(
+                WORKFLOW,
+                TEAM,
+                "hang-flow",
+                json!({"spec": {"shutdown": "Cancel"}}),
+            ),
+        ),
+        way(
+            "a developer takes the approver's name over",
+            approved(annotate(json!({"kubernaut.io/approved-by": DEVELOPER}))),
+            may_not,
+            "a developer reads who approved",
+            get(WORKFLOW, TEAM, "approved"),
+        ),
+        way(
+            "a developer removes somebody's approval",
+            approved(annotate(
+                json!({"kubernaut.io/approval": null, "kubernaut.io/approved-by": null,
+                                     "kubernaut.io/approval-reason": null}),
+            )),
+            sign,
+            "a developer deletes the whole workflow",
+            super::way::delete(WORKFLOW, TEAM, "approved"),
+        ),
+        way(
+            "a developer sets approvalReceived of an execution that waits",
+            patch(
+                EXECUTION,
+                TEAM,
+                "unapproved",
+                json!({"spec": {"approvalReceived": true}}),
+            ),
+            "may not set approvalReceived: the verb approve",
+            "a developer stops it",
+            patch(
+                EXECUTION,
+                TEAM,
+                "unapproved",
+                json!({"spec": {"shutdown": "Cancel"}}),
+            ),
+        ),
+        way(
+            "a developer names an approver when creating an execution",
+            create(single("named", json!({"spec": {"approvedBy": "alice"}}))),
+            "spec.approvedBy is set by the controller alone",
+            "a developer creates one without",
+            create(single("unnamed", json!({}))),
+        ),
+        way(
+            "a developer writes an approval into a status",
+            patch_part(
+                EXECUTION,
+                TEAM,
+                "unapproved",
+                "status",
+                json!({"status": {"approval": {"source": "execution", "approvedBy": "alice"}}}),
+            ),
+            "cannot patch resource \"kubernetesexecutions/status\"",
+            "a developer reads it",
+            get(EXECUTION, TEAM, "unapproved"),
+        ),
+    ];
+    all_are_refused(&developer().await, ways).await;
+}
+
+#[tokio::test]
+async fn nobody_gives_himself_the_right_to_approve() {
+    let binding = |name: &str, role: &str, user: &str| {
+        create(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": TEAM},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }))
+    };
+    let developers = vec![way(
+        "a developer binds kubernaut-approve to himself",
+        binding("mine", "kubernaut-approve", DEVELOPER),
+        "cannot create resource \"rolebindings\"",
+        "a developer creates a ServiceAccount for workflows",
+        create(
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "fixer", "namespace": TEAM}}),
+        ),
+    )];
+    all_are_refused(&developer().await, developers).await;
+    let owners = vec![
+        way(
+            "the owner of a namespace binds kubernaut-approve to himself",
+            binding("mine", "kubernaut-approve", "owner"),
+            "not currently held",
+            "the owner lets somebody edit",
+            binding("bob", "kubernaut-edit", "bob"),
+        ),
+        way(
+            "the owner of a namespace approves without the verb",
+            patch(WORKFLOW, TEAM, "ended", by("owner")),
+            "owner may not approve",
+            "the owner suspends it",
+            patch(WORKFLOW, TEAM, "ended", json!({"spec": {"suspend": true}})),
+        ),
+    ];
+    all_are_refused(&owner().await, owners).await;
+}
+
+#[tokio::test]
+async fn who_may_approve_does_so_in_the_own_name_and_can_do_no_more() {
+    let workflow = |change: Value| patch(WORKFLOW, TEAM, "approved", change);
+    let rejected =
+        || annotate(json!({"kubernaut.io/approval": "rejected", "kubernaut.io/approved-by": "alice"}));
+    let ways = vec![
+        way(
+            "an approver approves in another's name",
+            workflow(by("bob")),
+            "must be your own name, alice",
+            "an approver approves in the own name",
+            workflow(by("alice")),
+        ),
+        way(
+            "an approver removes an approval",
+            workflow(annotate(
+                json!({"kubernaut.io/approval": null, "kubernaut.io/approved-by": null,
+                                     "kubernaut.io/approval-reason": null}),
+            )),
+            "set kubernaut.io/approval to rejected",
+            "an approver rejects what was approved",
+            workflow(rejected()),
+        ),
+        way(
+            "an approver says neither yes nor no",
+            workflow(annotate(
+                json!({"kubernaut.io/approval": "maybe", "kubernaut.io/approved-by": "alice"}),
+            )),
+            "must be approved or rejected",
+            "an approver says why",
+            workflow(annotate(json!({"kubernaut.io/approval-reason": "seen twice"}))),
+        ),
+        way(
+            "an approver names somebody in spec.approvedBy",
+            patch(
+                EXECUTION,
+                TEAM,
+                "unapproved",
+                json!({"spec": {"approvalReceived": true, "approvedBy": "bob"}}),
+            ),
+            "spec.approvedBy is set by the controller alone",
+            "an approver sets approvalReceived",
+            patch(
+                EXECUTION,
+                TEAM,
+                "unapproved",
+                json!({"spec": {"approvalReceived": true}}),
+            ),
+        ),
+        way(
+            "an approver creates a workflow",
+            create(flow("alices", json!({}))),
+            "cannot create resource \"workflowexecutions\"",
+            "an approver reads one",
+            get(WORKFLOW, TEAM, "hang-flow"),
+        ),
+    ];
+    all_are_refused(&alice().await, ways).await;
+}
+
+#[tokio::test]
+async fn even_an_administrator_signs_in_the_own_name_and_writes_no_status() {
+    let status = |kind: &'static str, name: &str, status: Value| {
+        patch_part(kind, TEAM, name, "status", json!({"status": status}))
+    };
+    let words = "only the controller writes a status";
+    let ways = vec![
+        way(
+            "an administrator approves in another's name",
+            patch(WORKFLOW, TEAM, "ended", by("alice")),
+            "must be your own name, admin",
+            "an administrator approves in the own name",
+            patch(WORKFLOW, TEAM, "ended", by("admin")),
+        ),
+        way(
+            "an administrator calls an execution completed",
+            status(EXECUTION, "hang-alone", json!({"phase": "completed"})),
+            words,
+            "an administrator deletes it",
+            super::way::delete(EXECUTION, TEAM, "hang-alone"),
+        ),
+        way(
+            "an administrator writes an approval into the status of a workflow",
+            status(
+                WORKFLOW,
+                "hang-flow",
+                json!({"approval": {"approvedBy": "alice", "time": "2026-01-01T00:00:00.000000Z"}}),
+            ),
+            words,
+            "an administrator shuts it down",
+            patch(
+                WORKFLOW,
+                TEAM,
+                "hang-flow",
+                json!({"spec": {"shutdown": "Cancel"}}),
+            ),
+        ),
+        way(
+            "an administrator writes annotations through the status",
+            patch_part(EXECUTION, TEAM, "unapproved", "status", by("admin")),
+            words,
+            "an administrator reads the status",
+            get(EXECUTION, TEAM, "unapproved"),
+        ),
+    ];
+    all_are_refused(&administrator().await, ways).await;
+}
+
+#[tokio::test]
+async fn an_approval_is_given_and_taken_back_by_rejecting() {
+    let acts: Vec<(&'static str, Act)> = vec![
+        (
+            "an approver rejects",
+            patch(
+                EXECUTION,
+                TEAM,
+                "approved",
+                annotate(json!({"kubernaut.io/approval": "rejected", "kubernaut.io/approved-by": "alice"})),
+            ),
+        ),
+        (
+            "an approver approves",
+            patch(EXECUTION, TEAM, "approved", by("alice")),
+        ),
+    ];
+    all_pass(&alice().await, acts).await;
+}

@@ -1,0 +1,174 @@
+use kube::Client;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::scene::api;
+
+/// A request.
+pub(super) enum Act {
+    Create(Value),
+    /// kind (apiVersion/kind), namespace, name, subresource, merge patch.
+    Patch(&'static str, &'static str, String, Option<&'static str>, Value),
+    /// kind, namespace, name, subresource, object.
+    Post(&'static str, &'static str, String, &'static str, Value),
+    Delete(&'static str, &'static str, String),
+    Get(&'static str, &'static str, String),
+    /// namespace, pod, exec or attach: whether it is let through to the node.
+    Enter(&'static str, String, &'static str),
+}
+
+pub(super) fn create(object: Value) -> Act {
+    Act::Create(object)
+}
+
+pub(super) fn patch(kind: &'static str, namespace: &'static str, name: &str, patch: Value) -> Act {
+    Act::Patch(kind, namespace, name.to_owned(), None, patch)
+}
+
+pub(super) fn patch_part(
+    kind: &'static str,
+    namespace: &'static str,
+    name: &str,
+    subresource: &'static str,
+    patch: Value,
+) -> Act {
+    Act::Patch(kind, namespace, name.to_owned(), Some(subresource), patch)
+}
+
+pub(super) fn delete(kind: &'static str, namespace: &'static str, name: &str) -> Act {
+    Act::Delete(kind, namespace, name.to_owned())
+}
+
+pub(super) fn get(kind: &'static str, namespace: &'static str, name: &str) -> Act {
+    Act::Get(kind, namespace, name.to_owned())
+}
+
+pub(super) fn token_of(namespace: &'static str, account: &str) -> Act {
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": null}});
+    Act::Post(
+        "v1/ServiceAccount",
+        namespace,
+        account.to_owned(),
+        "token",
+        request,
+    )
+}
+
+/// A way to get more than one's part.
+pub(super) struct Way {
+    /// In one sentence.
+    pub(super) tried: &'static str,
+    pub(super) act: Act,
+    /// What the refusal says.
+    pub(super) words: &'static str,
+    /// What the same person may do.
+    pub(super) allowed: &'static str,
+    pub(super) instead: Act,
+}
+
+pub(super) fn way(
+    tried: &'static str,
+    act: Act,
+    words: &'static str,
+    allowed: &'static str,
+    instead: Act,
+) -> Way {
+    Way {
+        tried,
+        act,
+        words,
+        allowed,
+        instead,
+    }
+}
+
+/// Tries each way in earnest, and what is allowed beside it as a dry run.
+pub(super) async fn all_are_refused(client: &Client, ways: Vec<Way>) {
+    let mut wrong = Vec::new();
+    for way in ways {
+        match send(client, &way.act, false).await {
+            Ok(()) => wrong.push(format!("{}: let through", way.tried)),
+            Err(error) if !error.contains(way.words) => {
+                wrong.push(format!("{}: `{}` is not in: {error}", way.tried, way.words));
+            }
+            Err(_) => {}
+        }
+        if let Err(error) = send(client, &way.instead, true).await {
+            wrong.push(format!("{}: refused: {error}", way.allowed));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Does each of these in earnest.
+pub(super) async fn all_pass(client: &Client, acts: Vec<(&'static str, Act)>) {
+    let mut wrong = Vec::new();
+    for (what, act) in acts {
+        if let Err(error) = send(client, &act, false).await {
+            wrong.push(format!("{what}: refused: {error}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+pub(super) async fn send(client: &Client, act: &Act, dry_run: bool) -> Result<(), String> {
+    let post = PostParams {
+        dry_run,
+        ..PostParams::default()
+    };
+    let answer = match act {
+        Act::Create(object) => {
+            let text = |value: &Value| value.as_str().expect("a text").to_owned();
+            let kind = format!("{}/{}", text(&object["apiVersion"]), text(&object["kind"]));
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+            let typed = serde_json::from_value(object.clone()).expect("an object");
+            api(client, &kind, namespace)
+                .create(&post, &typed)
+                .await
+                .map(drop)
+        }
+        Act::Patch(kind, namespace, name, subresource, patch) => {
+            let parameters = PatchParams {
+                dry_run,
+                ..PatchParams::default()
+            };
+            let (objects, patch) = (api(client, kind, namespace), Patch::Merge(patch));
+            match subresource {
+                Some(part) => objects
+                    .patch_subresource(part, name, &parameters, &patch)
+                    .await
+                    .map(drop),
+                None => objects.patch(name, &parameters, &patch).await.map(drop),
+            }
+        }
+        Act::Post(kind, namespace, name, subresource, object) => api(client, kind, namespace)
+            .create_subresource::<_, Value>(subresource, name, &post, object)
+            .await
+            .map(drop),
+        Act::Delete(kind, namespace, name) => {
+            let parameters = DeleteParams {
+                dry_run,
+                ..DeleteParams::default()
+            };
+            api(client, kind, namespace)
+                .delete(name, &parameters)
+                .await
+                .map(drop)
+        }
+        Act::Get(kind, namespace, name) => api(client, kind, namespace).get(name).await.map(drop),
+        Act::Enter(namespace, pod, how) => return enter(client, namespace, pod, how).await,
+    };
+    answer.map_err(|error| error.to_string())
+}
+
+/// The request does not ask for another protocol, so that it never leaves the API server: it ends there with an error,
+/// which is one of 403 or another one.
+async fn enter(client: &Client, namespace: &str, pod: &str, how: &str) -> Result<(), String> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/{how}?command=id&stdout=true");
+    let request = http::Request::post(path).body(Vec::new()).expect("a request");
+    match client.request_text(request).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => Err(status.to_string()),
+        Err(kube::Error::Api(status)) if status.code == 400 => Ok(()),
+        other => Err(format!("neither refused nor let through: {other:?}")),
+    }
+}
