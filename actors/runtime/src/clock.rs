@@ -17,27 +17,32 @@ const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// test's time is all its own.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioClock {
-    virtual_start: Option<(Timestamp, Instant)>,
+    virtual_start: Option<Timestamp>,
+    made: Instant,
 }
 
 impl TokioClock {
     /// The wall clock.
     pub fn system() -> Self {
-        Self { virtual_start: None }
+        Self {
+            virtual_start: None,
+            made: Instant::now(),
+        }
     }
 
     /// Time that begins with `start` and goes as tokio's clock goes. Needs a tokio runtime.
     pub fn starting_at(start: Timestamp) -> Self {
         Self {
-            virtual_start: Some((start, Instant::now())),
+            virtual_start: Some(start),
+            made: Instant::now(),
         }
     }
 
     fn time(self) -> Timestamp {
         match self.virtual_start {
             None => Timestamp::now(),
-            Some((start, instant)) => {
-                let passed = SignedDuration::try_from(instant.elapsed()).unwrap_or(SignedDuration::MAX);
+            Some(start) => {
+                let passed = SignedDuration::try_from(self.made.elapsed()).unwrap_or(SignedDuration::MAX);
                 start.checked_add(passed).unwrap_or(Timestamp::MAX)
             }
         }
@@ -68,5 +73,13 @@ impl Clock for TokioClock {
             }
         }
         .boxed()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(span).boxed()
     }
 }
