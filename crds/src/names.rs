@@ -24,7 +24,7 @@ pub const LABEL_STEP_NUMBER: &str = "kubernaut.io/step-number";
 pub const LABEL_ACTION: &str = "kubernaut.io/action";
 /// Label of a Job, its pod and its payload Secret: uid of the `KubernetesExecution`.
 pub const LABEL_EXECUTION_UID: &str = "kubernaut.io/execution-uid";
-/// Label of a Job: name of the `KubernetesExecution`.
+/// Label of a Job: name of the `KubernetesExecution`, cut to the length of a label.
 pub const LABEL_EXECUTION_NAME: &str = "kubernaut.io/execution-name";
 /// Label of a Job: namespace of the `KubernetesExecution`.
 pub const LABEL_EXECUTION_NAMESPACE: &str = "kubernaut.io/execution-namespace";
@@ -43,6 +43,8 @@ pub const ANNOTATION_APPROVAL_REASON: &str = "kubernaut.io/approval-reason";
 pub const ANNOTATION_CORRELATION_ID: &str = "kubernaut.io/correlation-id";
 /// Annotation of a Job: hash of what was recorded before it was made.
 pub const ANNOTATION_JOB_HASH: &str = "kubernaut.io/job-hash";
+/// Annotation of a Job: whole name of the `KubernetesExecution`.
+pub const ANNOTATION_EXECUTION_NAME: &str = "kubernaut.io/execution-name";
 /// Annotation of a pod template: the payload that is mounted as a file.
 pub const ANNOTATION_PAYLOAD: &str = "kubernaut.io/payload";
 /// Annotation of a restarted Deployment's pod template: uid of the `KubernetesExecution` that restarted it.

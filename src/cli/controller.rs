@@ -16,9 +16,9 @@ use crate::lease::Candidate;
 use crate::telemetry::{Telemetry, start_logging};
 use crate::{World, run};
 
-/// A watch is silent for a minute at most (bookmarks), and ends after five: a connection that is silent for longer is
-/// dead.
-const READ_TIMEOUT: Duration = Duration::from_mins(5);
+/// The API server sends a bookmark each minute to a watch on which nothing happens: a connection that is silent for half
+/// a minute longer is dead, and as long as it isn't noticed the controller is blind.
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Threads, at most: the work is waiting for the API server, and each thread keeps memory of its own.
 const WORKERS: usize = 4;

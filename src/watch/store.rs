@@ -303,11 +303,18 @@ impl Tables {
     fn refs(&self, execution_uid: &str) -> Vec<JobRef> {
         let mut views = self.views(execution_uid);
         let jobs = self.jobs.of_owner(execution_uid).filter_map(|job| {
-            let text = |name| label(&**job, name).unwrap_or_default().to_owned();
+            let text = |name| label(&**job, name);
+            let annotations = job.metadata.annotations.as_ref();
+            let whole_name = annotations.and_then(|map| map.get(names::ANNOTATION_EXECUTION_NAME));
+            let name = whole_name
+                .map(String::as_str)
+                .or(text(names::LABEL_EXECUTION_NAME));
             Some(JobRef {
                 execution: Key {
-                    namespace: text(names::LABEL_EXECUTION_NAMESPACE),
-                    name: text(names::LABEL_EXECUTION_NAME),
+                    namespace: text(names::LABEL_EXECUTION_NAMESPACE)
+                        .unwrap_or_default()
+                        .to_owned(),
+                    name: name.unwrap_or_default().to_owned(),
                 },
                 execution_uid: execution_uid.to_owned(),
                 view: views.remove(job.metadata.name.as_deref()?)?,
@@ -481,5 +488,18 @@ mod tests {
         assert!(found[0].view.live);
         assert_eq!(store.jobs_of("e").len(), 1);
         assert_eq!(store.job_refs().len(), 2);
+    }
+
+    #[test]
+    fn a_job_names_its_execution_although_a_label_is_too_short_for_the_name() {
+        let store = Store::default();
+        let name = "step-".repeat(20) + "a";
+        let mut long = job("j", "e");
+        let labels = long.metadata.labels.get_or_insert_default();
+        labels.insert(names::LABEL_EXECUTION_NAME.to_owned(), name[..63].to_owned());
+        let annotations = long.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_EXECUTION_NAME.to_owned(), name.clone());
+        store.put(long);
+        assert_eq!(store.job_refs_of("e")[0].execution.name, name);
     }
 }

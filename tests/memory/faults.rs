@@ -46,7 +46,7 @@ async fn survives(name: &str, fault: Fault) {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_refused_for_now_is_made_again() {
-    for code in [429, 500, 503] {
+    for code in [401, 429, 500, 503] {
         survives(&format!("code {code}"), Fault::refused(code)).await;
     }
 }

@@ -2,11 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
-use kubernaut::memory::{Fault, Rbac};
+use kubernaut::memory::Fault;
 use kubernaut_crds::{ExecutionPhase, WorkflowPhase};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::scene::{CONTROLLER, Scene, eventually, execution, step, workflow};
 
@@ -161,9 +161,9 @@ async fn a_target_that_a_person_releases_is_free_although_the_job_lives() {
     assert_eq!(at_work(&scene).await, ["a"]);
 }
 
-/// A workflow that a finalizer of somebody else keeps in deletion, with a step that waits for its target.
+/// A workflow that a finalizer of somebody else keeps in deletion, and whose step waited for its target until then.
 async fn deleted_while_a_step_waits(policy: DeleteParams) -> Scene {
-    let scene = Scene::with(Rbac::AllowAll, &[]).await;
+    let scene = Scene::new().await;
     scene.hang_pods();
     scene.submit_execution(execution("first", "web-1")).await;
     works(&scene, "first").await;
@@ -177,31 +177,34 @@ async fn deleted_while_a_step_waits(policy: DeleteParams) -> Scene {
     scene.workflows().delete("w", &policy).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     scene.delete_execution("first").await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(at_work(&scene).await, Vec::<String>::new());
-    let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
-    assert_eq!(jobs.len(), 0);
-    assert_eq!(
-        scene.execution_phase("w-step-1").await,
-        Some(ExecutionPhase::Validated)
-    );
+    tokio::time::sleep(Duration::from_mins(1)).await;
     scene
-}
-
-async fn let_go(scene: &Scene) {
-    let nothing: Value = json!({"metadata": {"finalizers": null}});
-    scene
-        .workflows()
-        .patch("w", &PatchParams::default(), &Patch::Merge(nothing))
-        .await
-        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_begins_nothing_after_its_workflow_was_deleted() {
     let scene = deleted_while_a_step_waits(DeleteParams::background()).await;
-    let_go(&scene).await;
+    let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(jobs.len(), 0);
+    let phase = scene.execution_phase("w-step-1").await;
+    assert_eq!(phase, Some(ExecutionPhase::Validated));
+    let finalizers = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    scene
+        .workflows()
+        .patch("w", &PatchParams::default(), &finalizers)
+        .await
+        .unwrap();
     scene.is_clean().await;
     assert_eq!(scene.holds(), (0, 0));
     assert_eq!(scene.replicas("web-1").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_its_deleted_workflow_leaves_behind_on_purpose_goes_on_by_itself() {
+    let orphan = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    let scene = deleted_while_a_step_waits(orphan).await;
+    assert_eq!(at_work(&scene).await, ["w-step-1"]);
 }

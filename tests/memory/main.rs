@@ -5,6 +5,7 @@
 
 mod scene;
 
+mod calls;
 mod cost;
 mod crashes;
 mod deletions;

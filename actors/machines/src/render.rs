@@ -208,7 +208,7 @@ pub fn render(
             "name": attempt.job_name,
             "namespace": settings.executor_namespace,
             "labels": labels,
-            "annotations": {names::ANNOTATION_CORRELATION_ID: correlation},
+            "annotations": {names::ANNOTATION_CORRELATION_ID: correlation, names::ANNOTATION_EXECUTION_NAME: name},
         },
         "spec": {
             "backoffLimit": 0,

@@ -23,7 +23,8 @@ use crate::workflow_actor::{WorkflowMessage, WorkflowState, later};
 use executions::{Run, Trouble};
 use workflows::WorkflowRun;
 
-/// How long what is under way may take to end when the controller stops: as long as one call may take.
+/// How long what is under way may take to end when the controller stops: as long as most calls may take. Making a Job may
+/// take longer than a pod has for its end; what is cut off the next controller finds out, as after a crash.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The root of the actors.
