@@ -28,8 +28,9 @@ enum Command {
     /// Run the controller in, or beside, a cluster
     ///
     /// Watches WorkflowExecutions and KubernetesExecutions in all namespaces and runs them. The CRDs and the ServiceAccounts
-    /// of the actions must be installed (deploy/base). SIGTERM and SIGINT end it in order: calls under way may end; Jobs that
-    /// run go on, and the next controller takes them up.
+    /// of the actions must be installed (deploy/base). Of several controllers one leads, the others wait for its lease.
+    /// SIGTERM and SIGINT end it in order: calls under way may end, then the lease is released; Jobs that run go on, and the
+    /// next controller takes them up. A controller that loses its lease ends with exit code 1, to be started again.
     Controller(Box<crate::config::ControllerOptions>),
     Run(Box<run::RunArguments>),
     /// Print what has to be installed, for these flags

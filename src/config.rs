@@ -1,6 +1,7 @@
 //! Every setting, typed. Flags and the environment are read here and nowhere else.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,10 +12,14 @@ use kubernaut_machines::Settings;
 use kubernaut_machines::duration::parse_go;
 use kubernaut_machines::manifest_kinds::check_kind;
 
+use crate::lease::LeaseTimes;
+
 /// More Jobs, or calls, than any cluster takes at the same time.
 const MOST: usize = 10_000;
 /// Where a pod finds the namespace it runs in.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// Where Linux tells the name of the host.
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 /// The namespace of the manifests, where the controller runs outside a cluster.
 const DEFAULT_NAMESPACE: &str = "kubernaut-system";
 
@@ -32,7 +37,7 @@ pub struct RunOptions {
     )]
     pub executor_namespace: String,
 
-    /// Namespace of the controller; no workflow may live there. Default: the pod's own, else kubernaut-system
+    /// Namespace of the controller and its lease; no workflow may live there. Default: the pod's own, else kubernaut-system
     #[arg(long, env = "KUBERNAUT_CONTROLLER_NAMESPACE", value_name = "NAMESPACE")]
     pub controller_namespace: Option<String>,
 
@@ -195,6 +200,10 @@ pub struct ControllerOptions {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub lease: LeaseOptions,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub run: RunOptions,
 
     #[command(flatten)]
@@ -202,11 +211,69 @@ pub struct ControllerOptions {
     pub telemetry: TelemetryOptions,
 }
 
+/// Which of several controllers leads.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Which controller leads")]
+pub struct LeaseOptions {
+    /// Whether it waits for the lease kubernaut-controller in the controller's namespace, so that one of several
+    /// controllers acts at a time. false only where nothing else runs beside it, not even for a moment during an upgrade
+    #[arg(
+        long,
+        env = "KUBERNAUT_LEADER_ELECT",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub leader_elect: bool,
+
+    /// How long the others wait after the last sign of life of a leader, in whole seconds. Raise it where the API server
+    /// is often slow; then a leader that died is missed longer
+    #[arg(long, env = "KUBERNAUT_LEASE_DURATION", default_value = "15s", value_parser = parse_go, value_name = "DURATION")]
+    pub lease_duration: Duration,
+
+    /// How long a leader that can't renew its lease goes on before its process ends. What is left of --lease-duration
+    /// is the time that its last writes may take to arrive
+    #[arg(long, env = "KUBERNAUT_LEASE_RENEW_DEADLINE", default_value = "10s", value_parser = parse_go, value_name = "DURATION")]
+    pub lease_renew_deadline: Duration,
+
+    /// Pause after a try to read, take or renew the lease that failed; at most half of --lease-renew-deadline
+    #[arg(long, env = "KUBERNAUT_LEASE_RETRY_PERIOD", default_value = "2s", value_parser = parse_go, value_name = "DURATION")]
+    pub lease_retry_period: Duration,
+}
+
+impl LeaseOptions {
+    /// The times, if they fit each other.
+    ///
+    /// # Errors
+    /// In words for a person, naming the flags.
+    pub fn times(&self) -> Result<LeaseTimes, String> {
+        LeaseTimes::new(
+            self.lease_duration,
+            self.lease_renew_deadline,
+            self.lease_retry_period,
+        )
+    }
+}
+
+/// A name for this process that no other has had: that of its host, in a pod the pod's, and a random number.
+pub fn identity() -> String {
+    let variable = std::env::var("HOSTNAME").ok();
+    let host = variable.or_else(|| std::fs::read_to_string(HOST_NAME_FILE).ok());
+    let host = host.unwrap_or_default();
+    // Each hasher has keys of its own, from the system's source of random numbers.
+    let random = RandomState::new().build_hasher().finish();
+    match host.trim() {
+        "" => format!("kubernaut_{random:016x}"),
+        host => format!("{host}_{random:016x}"),
+    }
+}
+
 impl RunOptions {
     /// What decisions depend on.
     pub fn settings(&self) -> Settings {
-        let named = self.controller_namespace.clone().filter(|name| !name.is_empty());
-        let controller = named.unwrap_or_else(own_namespace);
+        let controller = self.controller_namespace();
         let mut protected: BTreeSet<String> = self
             .protected_namespaces
             .iter()
@@ -234,6 +301,12 @@ impl RunOptions {
             authorization: self.authorization == Authorization::Rights,
             monitoring_window: self.monitoring_window,
         }
+    }
+
+    /// Where the controller and its lease are.
+    pub fn controller_namespace(&self) -> String {
+        let named = self.controller_namespace.clone().filter(|name| !name.is_empty());
+        named.unwrap_or_else(own_namespace)
     }
 
     /// How much at the same time.
@@ -320,6 +393,8 @@ mod tests {
         assert_eq!(options.run.settings(), Settings::default());
         assert_eq!(options.run.limits(), Limits::default());
         assert_eq!(options.http_address.port(), 8080);
+        assert!(options.lease.leader_elect);
+        assert_eq!(options.lease.times(), Ok(LeaseTimes::default()));
     }
 
     #[test]
@@ -357,6 +432,13 @@ mod tests {
         };
         assert_eq!(options.run.settings(), expected);
         assert_eq!(options.run.limits().max_running_jobs, 7);
+    }
+
+    #[test]
+    fn an_identity_is_made_once() {
+        let (one, other) = (identity(), identity());
+        assert_ne!(one, other);
+        assert!(one.contains('_') && !one.contains(char::is_whitespace), "{one}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The small server for probes and metrics.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,7 @@ pub struct Readiness {
 #[derive(Default)]
 struct State {
     missing: Vec<&'static str>,
-    notes: Vec<String>,
+    notes: BTreeMap<&'static str, String>,
 }
 
 impl Readiness {
@@ -47,13 +48,13 @@ impl Readiness {
             .retain(|missing| *missing != what);
     }
 
-    /// Adds something that a person should know.
-    pub fn note(&self, note: &str) {
+    /// What a person should know about `topic`, instead of what was said of it before.
+    pub fn note(&self, topic: &'static str, note: String) {
         self.state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .notes
-            .push(note.to_owned());
+            .insert(topic, note);
     }
 
     /// True when nothing is missing, and the words.
@@ -68,7 +69,7 @@ impl Readiness {
         for missing in &state.missing {
             text.extend(["missing: ", missing, "\n"]);
         }
-        for note in &state.notes {
+        for note in state.notes.values() {
             text.extend(["note: ", note, "\n"]);
         }
         (ready, text)
@@ -166,7 +167,8 @@ mod tests {
     fn readiness_names_what_is_missing_and_what_to_know() {
         let readiness = Readiness::default();
         readiness.needs("watch of workflows");
-        readiness.note("no policy configured: everything is allowed");
+        readiness.note("policy", "no policy yet".to_owned());
+        readiness.note("policy", "no policy configured: everything is allowed".to_owned());
         let (ready, text) = readiness.report();
         assert!(!ready);
         assert_eq!(

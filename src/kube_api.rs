@@ -27,7 +27,8 @@ use kubernaut_machines::reads::{Facts, Read};
 use serde_json::{Value, json};
 
 use crate::telemetry::Telemetry;
-use failure::{already_exists, code_of, failure_of, is_unknown_kind};
+pub(crate) use failure::code_of;
+use failure::{already_exists, failure_of, is_unknown_kind};
 
 /// Who writes, as managedFields and events say it.
 pub const MANAGER: &str = "kubernaut";

@@ -1,14 +1,15 @@
 //! kubernaut runs remediation workflows in Kubernetes. This crate is the composition root: it connects the actors to
 //! a cluster, and decides nothing about phases.
 //!
-//! The way through: [`cli`] reads the arguments, [`run`] starts the watches ([`watch`]) and the supervisor, effects
-//! write through [`kube_api`]; [`http`] and [`telemetry`] tell what goes on.
+//! The way through: [`cli`] reads the arguments, [`run`] starts the watches ([`watch`]), waits for the [`lease`] and starts
+//! the supervisor, effects write through [`kube_api`]; [`http`] and [`telemetry`] tell what goes on.
 
 pub mod cli;
 pub mod config;
 
 pub mod http;
 pub mod kube_api;
+pub mod lease;
 pub mod telemetry;
 pub mod watch;
 
@@ -26,7 +27,9 @@ use kubernaut_actors::{Changes, Context, FaultHook, Ports, Publisher, Supervisor
 use crate::config::RunOptions;
 use crate::http::Readiness;
 use crate::kube_api::KubeApi;
+use crate::lease::{Candidacy, Candidate, LeaseLost};
 use crate::telemetry::Telemetry;
+use crate::watch::Watches;
 
 /// How long the actors may take to end after the calls under way have ended.
 const END_PATIENCE: Duration = Duration::from_secs(20);
@@ -42,8 +45,8 @@ pub struct World {
     pub telemetry: Arc<Telemetry>,
     /// What /readyz says.
     pub readiness: Readiness,
-    /// Asked before each write.
-    pub gate: Arc<dyn WriteGate>,
+    /// For the lease that says which controller leads; without it this one always does.
+    pub candidate: Option<Candidate>,
     /// Tests make actors panic with it.
     pub fault: Option<FaultHook>,
 }
@@ -55,7 +58,7 @@ impl World {
             clock,
             telemetry,
             readiness,
-            gate: Arc::new(AlwaysOpen),
+            candidate: None,
             fault: None,
         }
     }
@@ -73,9 +76,12 @@ pub enum RunError {
     /// A watch ended.
     #[error("a watch ended for good: this is a defect of kubernaut")]
     WatchEnded,
+    /// Another controller may lead by now.
+    #[error(transparent)]
+    LeaseLost(#[from] LeaseLost),
 }
 
-/// Runs the controller until `shutdown` resolves: first lists, supervisor, drain.
+/// Runs the controller until `shutdown` resolves: first lists, lease, lists again, supervisor, drain, release.
 ///
 /// `client` must not retry by itself ([`KubeApi`]).
 pub async fn run(
@@ -89,7 +95,7 @@ pub async fn run(
         clock,
         telemetry,
         readiness,
-        gate,
+        candidate,
         fault,
     } = world;
     let settings = options.settings();
@@ -99,10 +105,16 @@ pub async fn run(
         executor_namespace = settings.executor_namespace,
         "{policy}"
     );
-    readiness.note(policy);
+    readiness.note("policy", policy.to_owned());
     readiness.needs(ACTORS);
     let mut shutdown = std::pin::pin!(shutdown);
 
+    let mut candidacy =
+        candidate.map(|candidate| candidate.stand(&clock, Arc::clone(&telemetry), readiness.clone()));
+    let gate: Arc<dyn WriteGate> = match &candidacy {
+        Some(candidacy) => candidacy.gate(),
+        None => Arc::new(AlwaysOpen),
+    };
     let api: Arc<dyn ClusterApi> = Arc::new(KubeApi::new(
         client.clone(),
         settings.executor_namespace.clone(),
@@ -116,7 +128,7 @@ pub async fn run(
         Arc::clone(&telemetry) as Arc<dyn Observer>,
     );
     let changes = Changes::default();
-    let (store, mut watches) = watch::start(
+    let mut watches = Watches::start(
         &client,
         &settings.executor_namespace,
         publisher.clone(),
@@ -124,10 +136,37 @@ pub async fn run(
         readiness.clone(),
         Arc::clone(&telemetry),
     );
+    let store = Arc::clone(watches.store());
     tokio::select! {
         () = synced(&store) => {}
         () = &mut shutdown => return Ok(()),
-        _ = watches.join_next() => return Err(RunError::WatchEnded),
+        () = watches.ended() => return Err(RunError::WatchEnded),
+    }
+
+    if candidacy.is_some() {
+        readiness.has(ACTORS);
+        tokio::select! {
+            elected = elected(&mut candidacy) => elected?,
+            () = &mut shutdown => {
+                resign(candidacy).await;
+                return Ok(());
+            }
+            () = watches.ended() => return Err(RunError::WatchEnded),
+        }
+        readiness.needs(ACTORS);
+        // What was seen until now may be older than what the last leader did.
+        watches.begin_again().await;
+        tokio::select! {
+            () = synced(&store) => {}
+            () = &mut shutdown => {
+                resign(candidacy).await;
+                return Ok(());
+            }
+            () = watches.ended() => return Err(RunError::WatchEnded),
+            lost = lost(&mut candidacy) => return Err(lost.into()),
+        }
+    } else {
+        telemetry.leads(true);
     }
 
     let ports = Ports {
@@ -139,18 +178,30 @@ pub async fn run(
         publisher,
     };
     let context = Context::new(settings, options.limits(), ports, fault);
-    let (supervisor, mut ended) = SupervisorHandle::start(context, changes).await?;
+    let (supervisor, mut ended) = SupervisorHandle::start(Arc::clone(&context), changes).await?;
     readiness.has(ACTORS);
     tokio::select! {
         () = &mut shutdown => {}
         _ = &mut ended => return Err(RunError::SupervisorEnded),
-        _ = watches.join_next() => return Err(RunError::WatchEnded),
+        () = watches.ended() => return Err(RunError::WatchEnded),
+        lost = lost(&mut candidacy) => {
+            supervisor.kill();
+            // However it ends: it has ended.
+            let _ = ended.await;
+            return Err(lost.into());
+        }
     }
 
     readiness.needs(ACTORS);
     supervisor.drain();
-    if tokio::time::timeout(END_PATIENCE, ended).await.is_err() {
+    let drained = tokio::time::timeout(END_PATIENCE, ended).await.is_ok();
+    if !drained {
         tracing::warn!("the actors did not end in time");
+    }
+    if drained && !context.was_cut_off() {
+        resign(candidacy).await;
+    } else if candidacy.is_some() {
+        tracing::warn!("the lease is left to run out: a write may be under way");
     }
     tracing::info!("stopped; running Jobs go on");
     Ok(())
@@ -160,5 +211,27 @@ pub async fn run(
 async fn synced(store: &watch::Store) {
     while !store.is_complete() {
         tokio::time::sleep(SYNC_INTERVAL).await;
+    }
+}
+
+/// Returns when this controller leads.
+async fn elected(candidacy: &mut Option<Candidacy>) -> Result<(), LeaseLost> {
+    match candidacy {
+        Some(candidacy) => candidacy.elected().await,
+        None => Ok(()),
+    }
+}
+
+/// Returns when this controller leads no more.
+async fn lost(candidacy: &mut Option<Candidacy>) -> LeaseLost {
+    match candidacy {
+        Some(candidacy) => candidacy.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn resign(candidacy: Option<Candidacy>) {
+    if let Some(candidacy) = candidacy {
+        candidacy.resign().await;
     }
 }

@@ -13,6 +13,8 @@ use kubernaut_machines::manifest_kinds::allowed_kinds;
 use kubernaut_machines::rbac;
 use serde_json::{Value, json};
 
+use crate::lease::LEASE_NAME;
+
 /// Namespace of the controller.
 pub const CONTROLLER_NAMESPACE: &str = "kubernaut-system";
 /// The controller's ServiceAccount.
@@ -159,6 +161,10 @@ fn controller(settings: &Settings) -> Vec<Value> {
         rule("", &["secrets"], &["get", "create", "delete"]),
         rule("", &["events"], &["list"]),
     ];
+    // Rights for one object can be given by its name, the right to make it can't.
+    let mut lease = rule("coordination.k8s.io", &["leases"], &["get", "watch", "update"]);
+    lease["resourceNames"] = json!([LEASE_NAME]);
+    let home = vec![rule("coordination.k8s.io", &["leases"], &["create"]), lease];
     let subject =
         json!([{"kind": "ServiceAccount", "name": CONTROLLER_ACCOUNT, "namespace": CONTROLLER_NAMESPACE}]);
     let labels = labels("controller");
@@ -166,6 +172,7 @@ fn controller(settings: &Settings) -> Vec<Value> {
     let api_version = "rbac.authorization.k8s.io/v1";
     let in_executor =
         json!({"name": CONTROLLER_ACCOUNT, "namespace": settings.executor_namespace, "labels": labels});
+    let at_home = json!({"name": CONTROLLER_ACCOUNT, "namespace": CONTROLLER_NAMESPACE, "labels": labels});
     vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount",
                "metadata": {"name": CONTROLLER_ACCOUNT, "namespace": CONTROLLER_NAMESPACE, "labels": labels}}),
@@ -176,6 +183,9 @@ fn controller(settings: &Settings) -> Vec<Value> {
                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": CONTROLLER_ACCOUNT}}),
         json!({"apiVersion": api_version, "kind": "Role", "metadata": in_executor, "rules": executor}),
         json!({"apiVersion": api_version, "kind": "RoleBinding", "metadata": in_executor, "subjects": subject,
+               "roleRef": {"apiGroup": group, "kind": "Role", "name": CONTROLLER_ACCOUNT}}),
+        json!({"apiVersion": api_version, "kind": "Role", "metadata": at_home, "rules": home}),
+        json!({"apiVersion": api_version, "kind": "RoleBinding", "metadata": at_home, "subjects": subject,
                "roleRef": {"apiGroup": group, "kind": "Role", "name": CONTROLLER_ACCOUNT}}),
     ]
 }

@@ -85,6 +85,8 @@ pub struct Telemetry {
     events_dropped: Counter,
     strays: Counter,
     undecodable: Family<Kind, Counter>,
+    leader: Gauge,
+    leader_changes: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -148,6 +150,8 @@ impl Default for Telemetry {
             events_dropped: Counter::default(),
             strays: Counter::default(),
             undecodable: Family::default(),
+            leader: Gauge::default(),
+            leader_changes: Counter::default(),
         };
         telemetry.register();
         telemetry
@@ -174,6 +178,16 @@ impl Telemetry {
     /// Counts an object that could not be read.
     pub fn undecodable(&self, kind: &'static str) {
         self.undecodable.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Whether this process leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Counts a change of the leader that this process has seen or made.
+    pub fn leader_changed(&self) {
+        self.leader_changes.inc();
     }
 
     /// The counter appends `_total`, the unit `_seconds`.
@@ -253,6 +267,16 @@ impl Telemetry {
             "undecodable_objects",
             "Objects that could not be read and are passed over",
             self.undecodable.clone(),
+        );
+        registry.register(
+            "leader",
+            "1 when this process leads, 0 when it waits for the lease",
+            self.leader.clone(),
+        );
+        registry.register(
+            "leader_changes",
+            "Changes of the leader that this process has seen or made",
+            self.leader_changes.clone(),
         );
     }
 }

@@ -28,6 +28,14 @@ use guard::Guard;
 use store::Kept;
 pub use store::Store;
 
+/// The watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. Dropped, they end.
+pub struct Watches {
+    client: Client,
+    executor_namespace: String,
+    scene: Scene,
+    tasks: JoinSet<()>,
+}
+
 /// What all watches share.
 #[derive(Clone)]
 struct Scene {
@@ -38,48 +46,76 @@ struct Scene {
     publisher: Publisher,
 }
 
-/// Starts the watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. They end
-/// when the set is dropped. `readiness` says which of them have not got their first list yet.
-pub fn start(
-    client: &Client,
-    executor_namespace: &str,
-    publisher: Publisher,
-    changes: Changes,
-    readiness: Readiness,
-    telemetry: Arc<Telemetry>,
-) -> (Arc<Store>, JoinSet<()>) {
-    let store = Arc::new(Store::default());
-    let mut tasks = JoinSet::new();
-    let scene = Scene {
-        store: Arc::clone(&store),
-        changes,
-        readiness,
-        telemetry,
-        publisher,
-    };
-    let ours = watcher::Config::default().labels(names::LABEL_EXECUTION_UID);
-    let all = watcher::Config::default;
-    tasks.spawn(follow::<WorkflowExecution>(
-        Api::all(client.clone()),
-        all(),
-        scene.clone(),
-    ));
-    tasks.spawn(follow::<KubernetesExecution>(
-        Api::all(client.clone()),
-        all(),
-        scene.clone(),
-    ));
-    tasks.spawn(follow::<Job>(
-        in_namespace(client, executor_namespace),
-        ours.clone(),
-        scene.clone(),
-    ));
-    tasks.spawn(follow::<Pod>(
-        in_namespace(client, executor_namespace),
-        ours,
-        scene,
-    ));
-    (store, tasks)
+impl Watches {
+    /// Starts them. `readiness` says which of them have not got their first list yet.
+    pub fn start(
+        client: &Client,
+        executor_namespace: &str,
+        publisher: Publisher,
+        changes: Changes,
+        readiness: Readiness,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let mut watches = Self {
+            client: client.clone(),
+            executor_namespace: executor_namespace.to_owned(),
+            scene: Scene {
+                store: Arc::default(),
+                changes,
+                readiness,
+                telemetry,
+                publisher,
+            },
+            tasks: JoinSet::new(),
+        };
+        watches.begin();
+        watches
+    }
+
+    /// What they have seen.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.scene.store
+    }
+
+    /// Begins again with new lists. The store keeps what it has, but is not complete before each kind has been listed
+    /// again: then it is at least as new as this call.
+    pub async fn begin_again(&mut self) {
+        // The last event of the old ones comes before the first of the new ones.
+        self.tasks.shutdown().await;
+        self.scene.store.begin_again();
+        self.begin();
+    }
+
+    /// Returns when one of them has ended, which none does by itself.
+    pub async fn ended(&mut self) {
+        self.tasks.join_next().await;
+    }
+
+    fn begin(&mut self) {
+        let ours = watcher::Config::default().labels(names::LABEL_EXECUTION_UID);
+        let all = watcher::Config::default;
+        let Self {
+            client,
+            executor_namespace: namespace,
+            scene,
+            tasks,
+            ..
+        } = self;
+        tasks.spawn(follow::<WorkflowExecution>(
+            Api::all(client.clone()),
+            all(),
+            scene.clone(),
+        ));
+        tasks.spawn(follow::<KubernetesExecution>(
+            Api::all(client.clone()),
+            all(),
+            scene.clone(),
+        ));
+        let jobs = in_namespace(client, namespace);
+        tasks.spawn(follow::<Job>(jobs, ours.clone(), scene.clone()));
+        let pods = in_namespace(client, namespace);
+        tasks.spawn(follow::<Pod>(pods, ours, scene.clone()));
+    }
 }
 
 fn in_namespace<K>(client: &Client, namespace: &str) -> Api<Guard<K>>

@@ -2,13 +2,17 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use kubernaut_actors::TokioClock;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::ControllerOptions;
+use super::Cli;
+use crate::config::{self, ControllerOptions};
 use crate::http::{self, Readiness};
+use crate::lease::Candidate;
 use crate::telemetry::{Telemetry, start_logging};
 use crate::{World, run};
 
@@ -20,6 +24,10 @@ const READ_TIMEOUT: Duration = Duration::from_secs(90);
 const WORKERS: usize = 4;
 
 pub(super) fn controller(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
+    // clap checks one flag at a time.
+    if let Err(problem) = options.lease.times() {
+        Cli::command().error(ErrorKind::ValueValidation, problem).exit();
+    }
     start_logging(&options.telemetry)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -40,12 +48,25 @@ async fn controlled(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
         };
         tracing::info!(signal = name, "asked to stop");
     };
-    let client = Client::try_from(connection(options).await?)?;
-    let world = World::new(
+    let connection = connection(options).await?;
+    let candidate = if options.lease.leader_elect {
+        Some(Candidate {
+            client: Client::try_from(connection.clone())?,
+            namespace: options.run.controller_namespace(),
+            identity: config::identity(),
+            times: options.lease.times()?,
+        })
+    } else {
+        tracing::info!("no leader election: nothing else may act as this controller");
+        None
+    };
+    let client = Client::try_from(connection)?;
+    let mut world = World::new(
         Arc::new(TokioClock::system()),
         Arc::new(Telemetry::default()),
         Readiness::default(),
     );
+    world.candidate = candidate;
     let listener = http::bind(options.http_address)
         .await
         .map_err(|error| format!("--http-address={}: {error}", options.http_address))?;

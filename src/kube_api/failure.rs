@@ -51,7 +51,7 @@ fn class_of(code: u16, message: &str) -> FailureClass {
 }
 
 /// The HTTP code: of a success what the verb gives, 0 when there was no answer.
-pub(super) fn code_of(verb: &str, error: Option<&kube::Error>) -> u16 {
+pub(crate) fn code_of(verb: &str, error: Option<&kube::Error>) -> u16 {
     match error {
         None if verb == "create" => 201,
         None => 200,

@@ -191,6 +191,20 @@ impl Store {
         changes
     }
 
+    /// No longer complete until each kind was listed again; what is there stays.
+    pub(super) fn begin_again(&self) {
+        let Tables {
+            workflows,
+            executions,
+            jobs,
+            pods,
+        } = &mut *self.write();
+        workflows.complete = false;
+        executions.complete = false;
+        jobs.complete = false;
+        pods.complete = false;
+    }
+
     /// True when each kind has had its first list.
     pub fn is_complete(&self) -> bool {
         let Tables {
@@ -442,6 +456,25 @@ mod tests {
                 .is_empty()
         );
         assert!(store.execution("a").is_some());
+    }
+
+    #[test]
+    fn a_store_that_begins_again_keeps_what_it_has_and_is_complete_after_four_lists() {
+        let store = Store::default();
+        let lists = || {
+            store.replace::<WorkflowExecution>(&BTreeSet::new(), Vec::new());
+            store.replace::<KubernetesExecution>(&["a".to_owned()].into(), Vec::new());
+            store.replace::<Job>(&BTreeSet::new(), Vec::new());
+            assert!(!store.is_complete());
+            store.replace::<Pod>(&BTreeSet::new(), Vec::new());
+            assert!(store.is_complete());
+        };
+        lists();
+        store.put(execution("a", 1, None));
+        store.begin_again();
+        assert!(!store.is_complete());
+        assert!(store.execution("a").is_some());
+        lists();
     }
 
     #[test]

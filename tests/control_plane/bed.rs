@@ -1,15 +1,17 @@
 //! A control plane with kubernaut installed as its manifests say, and the real binary running beside it with the
 //! rights of its own service account.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
@@ -120,6 +122,12 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) async fn start(options: BedOptions) -> Self {
+        let bed = Self::without_controller(options).await;
+        bed.start_controller().await;
+        bed
+    }
+
+    pub(crate) async fn without_controller(options: BedOptions) -> Self {
         let control_plane = ControlPlane::start(ControlPlaneOptions {
             audit_log: true,
             apiserver_args: options
@@ -143,15 +151,13 @@ impl Bed {
             .kubeconfig_for_service_account("kubernaut-system", "kubernaut-controller", None)
             .await
             .expect("a token for the controller");
-        let bed = Self {
+        Self {
             controller: Mutex::default(),
             kubelet,
             control_plane,
             kubeconfig,
             flags: [options.run_flags, options.controller_flags].concat(),
-        };
-        bed.start_controller().await;
-        bed
+        }
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -161,6 +167,10 @@ impl Bed {
     /// Starts the controller, and returns when it says that it is ready.
     pub(crate) async fn start_controller(&self) {
         let port = self.spawn_controller();
+        self.ready(port).await;
+    }
+
+    async fn ready(&self, port: u16) {
         let deadline = Instant::now() + READY_TIMEOUT;
         while !is_ready(port).await {
             assert!(
@@ -178,12 +188,30 @@ impl Bed {
         let mut controller = self.controller.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(controller.is_none(), "one controller at a time");
         *controller = Some(Controller::start(
-            &self.kubeconfig,
+            controller_command(&self.kubeconfig, port, &self.flags),
             port,
-            &self.flags,
             &self.log_file(),
         ));
         port
+    }
+
+    /// Starts one more controller beside those that run, on a host of this name and with a token of its own, by which
+    /// the audit log tells its requests from theirs. Returns when it says that it is ready.
+    pub(crate) async fn start_replica(&self, host: &str) -> Controller {
+        let dir = self.control_plane.state_dir().join(host);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let kubeconfig = self
+            .control_plane
+            .kubeconfig_for_service_account("kubernaut-system", "kubernaut-controller", Some(&dir))
+            .await
+            .expect("a token for the controller");
+        let port = unused_port();
+        let mut command = controller_command(&kubeconfig, port, &self.flags);
+        command.env("HOSTNAME", host);
+        let mut controller = Controller::start(command, port, &self.log_file());
+        controller.credential = credential(&kubeconfig);
+        self.ready(port).await;
+        controller
     }
 
     /// Kills the controller with SIGKILL, and returns when it is gone.
@@ -291,36 +319,75 @@ pub(crate) async fn established(control_plane: &ControlPlane, crd: &str) {
 }
 
 /// The binary as a process, which ends when this value or the test's process does, however hard.
-struct Controller {
+pub(crate) struct Controller {
     pid: u32,
+    port: u16,
+    /// Its token, as the audit log says it.
+    pub(crate) credential: String,
+    ended: Arc<OnceLock<ExitStatus>>,
     stop: Option<mpsc::Sender<()>>,
     keeper: Option<JoinHandle<()>>,
 }
 
 impl Controller {
-    fn start(kubeconfig: &Path, port: u16, flags: &[&str], log: &Path) -> Self {
+    fn start(mut command: Command, port: u16, log: &Path) -> Self {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
             .expect("a log file");
-        let mut command = controller_command(kubeconfig, port, flags, log);
+        command.stdout(log.try_clone().expect("a log file")).stderr(log);
         let (started, pid) = mpsc::channel();
         let (stop, stopped) = mpsc::channel::<()>();
+        let ended = Arc::new(OnceLock::new());
+        let tell = Arc::clone(&ended);
         // The kernel ends it with the thread that started it: a thread of its own, not one of a test.
         let keeper = std::thread::spawn(move || {
             let mut child: Child = command.spawn().expect("kubernaut runs");
             let _ = started.send(child.id());
             // Nothing is ever sent: the other end is dropped.
-            let _ = stopped.recv();
+            while stopped.recv_timeout(Duration::from_millis(10)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if let Some(status) = child.try_wait().expect("a child") {
+                    let _ = tell.set(status);
+                    return;
+                }
+            }
             let _ = child.kill();
-            let _ = child.wait();
+            if let Ok(status) = child.wait() {
+                let _ = tell.set(status);
+            }
         });
         Self {
             pid: pid.recv().expect("a process"),
+            port,
+            credential: String::new(),
+            ended,
             stop: Some(stop),
             keeper: Some(keeper),
         }
+    }
+
+    /// Sends a signal, such as STOP.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(self.ended.get().is_none(), "it has ended");
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid.to_string())
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// How it ended, when it has.
+    pub(crate) fn ended(&self) -> Option<ExitStatus> {
+        self.ended.get().copied()
+    }
+
+    /// Whether it says that it leads. Not to be asked of a process that is stopped.
+    pub(crate) async fn leads(&self) -> bool {
+        let port = self.port;
+        let ask =
+            move || get(port, "/metrics").is_some_and(|answer| answer.contains("\nkubernaut_leader 1\n"));
+        tokio::task::spawn_blocking(ask).await.unwrap_or(false)
     }
 }
 
@@ -339,7 +406,7 @@ fn kubernaut() -> PathBuf {
     other.unwrap_or_else(|| env!("CARGO_BIN_EXE_kubernaut").into())
 }
 
-fn controller_command(kubeconfig: &Path, port: u16, flags: &[&str], log: File) -> Command {
+fn controller_command(kubeconfig: &Path, port: u16, flags: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]);
     command.arg(kubernaut()).arg("controller");
@@ -355,10 +422,21 @@ fn controller_command(kubeconfig: &Path, port: u16, flags: &[&str], log: File) -
     command
         .env_remove("KUBECONFIG")
         .env("RUST_BACKTRACE", "1")
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a log file"))
-        .stderr(log);
+        .stdin(Stdio::null());
     command
+}
+
+/// How the audit log calls the token of a kubeconfig: by the id in it.
+fn credential(kubeconfig: &Path) -> String {
+    let text = std::fs::read_to_string(kubeconfig).expect("a kubeconfig");
+    let kubeconfig: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let token = kubeconfig["users"][0]["user"]["token"].as_str().expect("a token");
+    let claims = token.split('.').nth(1).expect("claims");
+    let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD
+        .decode(claims)
+        .expect("base64");
+    let claims: serde_json::Value = serde_json::from_slice(&claims).expect("JSON");
+    format!("JTI={}", claims["jti"].as_str().expect("an id"))
 }
 
 fn unused_port() -> u16 {

@@ -10,6 +10,7 @@ mod admission;
 mod crash;
 mod crds;
 mod dataflow;
+mod lease;
 mod load;
 mod rights;
 mod rights_used;

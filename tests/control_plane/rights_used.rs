@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use kubernaut::manifests::CONTROLLER_NAMESPACE;
+
 use crate::bed::{Bed, BedOptions, CONTROLLER};
 use crate::crash::forbidden;
 use crate::scene::{EXECUTION, EXECUTOR, POD, Scene, WORKFLOW, api, execution, step, workflow};
@@ -23,17 +25,26 @@ const UNSEEN: [(&str, &str, &str, &str); 1] = [(
      workflow back from going; the plugin is on here, and the test sees it refuse somebody without the right",
 )];
 
-/// What the role gives outside of the executor namespace, and within.
-fn granted() -> (BTreeSet<Right>, BTreeSet<Right>) {
+/// Rights by where they hold.
+#[derive(Default)]
+struct Rights {
+    everywhere: BTreeSet<Right>,
+    in_executor: BTreeSet<Right>,
+    at_home: BTreeSet<Right>,
+}
+
+/// What the roles give.
+fn granted() -> Rights {
     let settings = kubernaut_machines::Settings {
         apply_manifest_kinds: vec!["ConfigMap".to_owned()],
         ..kubernaut_machines::Settings::default()
     };
     let objects = kubernaut::manifests::objects(&settings).expect("manifests");
-    let of = |kind: &str| {
+    let of = |kind: &str, namespace: Option<&str>| {
         let role = objects
             .iter()
-            .find(|object| object["kind"] == kind && object["metadata"]["name"] == "kubernaut-controller")
+            .filter(|object| object["kind"] == kind && object["metadata"]["name"] == "kubernaut-controller")
+            .find(|object| object["metadata"]["namespace"].as_str() == namespace)
             .expect("the role");
         let texts = |value: &Value| -> Vec<String> {
             let items = value.as_array().expect("a list").iter();
@@ -53,13 +64,17 @@ fn granted() -> (BTreeSet<Right>, BTreeSet<Right>) {
         }
         rights
     };
-    (of("ClusterRole"), of("Role"))
+    Rights {
+        everywhere: of("ClusterRole", None),
+        in_executor: of("Role", Some(EXECUTOR)),
+        at_home: of("Role", Some(CONTROLLER_NAMESPACE)),
+    }
 }
 
-/// What the controller asked for, outside of the executor namespace and within.
-fn used(audit: &[Value]) -> (BTreeSet<Right>, BTreeSet<Right>) {
+/// What the controller asked for.
+fn used(audit: &[Value]) -> Rights {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (mut outside, mut within) = (BTreeSet::new(), BTreeSet::new());
+    let mut used = Rights::default();
     let own = audit
         .iter()
         .filter(|entry| entry["user"]["username"] == CONTROLLER);
@@ -70,13 +85,14 @@ fn used(audit: &[Value]) -> (BTreeSet<Right>, BTreeSet<Right>) {
             None => text(&object["resource"]),
         };
         let right = (text(&object["apiGroup"]), resource, text(&entry["verb"]));
-        if object["namespace"] == EXECUTOR {
-            within.insert(right);
-        } else {
-            outside.insert(right);
-        }
+        let place = match object["namespace"].as_str() {
+            Some(EXECUTOR) => &mut used.in_executor,
+            Some(CONTROLLER_NAMESPACE) => &mut used.at_home,
+            _ => &mut used.everywhere,
+        };
+        place.insert(right);
     }
-    (outside, within)
+    used
 }
 
 async fn targets(scene: &Scene<'_>) {
@@ -232,7 +248,7 @@ async fn disturbed(scene: &Scene<'_>) {
                     break;
                 }
             }
-            let (outside, _) = used(&scene.bed.audit());
+            let outside = used(&scene.bed.audit()).everywhere;
             let read = |group: &str, resource: &str| {
                 outside.contains(&(group.to_owned(), resource.to_owned(), "get".to_owned()))
             };
@@ -252,7 +268,10 @@ async fn stuck(scene: &Scene<'_>) {
     scene
         .eventually("the controller looks for the reason", async || {
             let events = (String::new(), "events".to_owned(), "list".to_owned());
-            used(&scene.bed.audit()).1.contains(&events).then_some(())
+            used(&scene.bed.audit())
+                .in_executor
+                .contains(&events)
+                .then_some(())
         })
         .await;
     scene.delete(EXECUTION, "stuck-here").await;
@@ -318,10 +337,22 @@ async fn the_controller_uses_every_right_that_it_has_and_lacks_none() {
     disturbed(&scene).await;
     stuck(&scene).await;
 
+    // One that waits for the lease watches it.
+    let _waiting = bed.start_replica("waiting").await;
+    let watch = (
+        "coordination.k8s.io".to_owned(),
+        "leases".to_owned(),
+        "watch".to_owned(),
+    );
+    scene
+        .eventually("a watch of the lease", async || {
+            used(&bed.audit()).at_home.contains(&watch).then_some(())
+        })
+        .await;
+
     let audit = bed.audit();
     assert_eq!(forbidden(&audit), Vec::<String>::new(), "rights that it lacks");
-    let (everywhere, in_executor) = granted();
-    let (outside, within) = used(&audit);
+    let (granted, used) = (granted(), used(&audit));
     let unseen: BTreeMap<Right, &str> = UNSEEN
         .iter()
         .map(|(group, resource, verb, why)| {
@@ -337,23 +368,33 @@ async fn the_controller_uses_every_right_that_it_has_and_lacks_none() {
             .collect()
     };
     assert_eq!(
-        unused(&everywhere, &outside),
+        unused(&granted.everywhere, &used.everywhere),
         Vec::<Right>::new(),
         "of the ClusterRole"
     );
-    assert_eq!(unused(&in_executor, &within), Vec::<Right>::new(), "of the Role");
+    for (granted, used) in [
+        (&granted.in_executor, &used.in_executor),
+        (&granted.at_home, &used.at_home),
+    ] {
+        assert_eq!(unused(granted, used), Vec::<Right>::new(), "of a Role");
+    }
     for (right, why) in &unseen {
         assert!(
-            everywhere.contains(right),
+            granted.everywhere.contains(right),
             "{right:?} is not needed any more: {why}"
         );
-        assert!(!outside.contains(right), "{right:?} can be seen");
+        assert!(!used.everywhere.contains(right), "{right:?} can be seen");
     }
     // Were it let through by other means, by the discovery role say, it would still be a right that is not written down.
-    let written: BTreeSet<Right> = everywhere.union(&in_executor).cloned().collect();
     let beyond = |used: &BTreeSet<Right>, written: &BTreeSet<Right>| -> Vec<Right> {
         used.difference(written).cloned().collect()
     };
-    assert_eq!(beyond(&outside, &everywhere), Vec::<Right>::new());
-    assert_eq!(beyond(&within, &written), Vec::<Right>::new());
+    assert_eq!(beyond(&used.everywhere, &granted.everywhere), Vec::<Right>::new());
+    for (used, granted_here) in [
+        (&used.in_executor, &granted.in_executor),
+        (&used.at_home, &granted.at_home),
+    ] {
+        let written = granted.everywhere.union(granted_here).cloned().collect();
+        assert_eq!(beyond(used, &written), Vec::<Right>::new());
+    }
 }

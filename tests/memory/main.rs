@@ -11,6 +11,7 @@ mod crashes;
 mod deletions;
 mod faults;
 mod holds;
+mod lease;
 mod run;
 mod samples;
 mod strangers;

@@ -11,6 +11,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use kubernaut::config::RunOptions;
 use kubernaut::http::Readiness;
+use kubernaut::lease::{Candidate, LeaseTimes};
+use kubernaut::manifests::CONTROLLER_NAMESPACE;
 use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
 use kubernaut::telemetry::Telemetry;
 use kubernaut::{RunError, World, run};
@@ -36,10 +38,29 @@ struct Flags {
     run: RunOptions,
 }
 
-/// A running controller.
-struct Controller {
+/// A running controller. Dropped, it is asked to end.
+pub(crate) struct Controller {
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) readiness: Readiness,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), RunError>>,
+}
+
+impl Controller {
+    /// An orderly end.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.ended.await.unwrap().unwrap();
+    }
+
+    /// The end that it comes to by itself.
+    pub(crate) async fn ended(self) -> RunError {
+        self.ended.await.unwrap().unwrap_err()
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        metric(&self.telemetry, "kubernaut_leader") == 1
+    }
 }
 
 pub(crate) struct Scene {
@@ -104,16 +125,33 @@ impl Scene {
     }
 
     pub(crate) async fn start(&mut self) {
+        let controller = self.spawn(CONTROLLER, Arc::clone(&self.telemetry), None);
+        let readiness = controller.readiness.clone();
+        self.controller = Some(controller);
+        eventually("the controller is ready", async || readiness.report().0).await;
+    }
+
+    /// A controller that waits for the lease, under its own name in the log of requests.
+    pub(crate) async fn candidate(&self, name: &str) -> Controller {
+        let candidate = Candidate {
+            client: self.cluster.client(user(name)),
+            namespace: CONTROLLER_NAMESPACE.to_owned(),
+            identity: name.to_owned(),
+            times: LeaseTimes::default(),
+        };
+        let controller = self.spawn(name, Arc::default(), Some(candidate));
+        eventually("the candidate is ready", async || controller.readiness.report().0).await;
+        controller
+    }
+
+    fn spawn(&self, name: &str, telemetry: Arc<Telemetry>, candidate: Option<Candidate>) -> Controller {
         let arguments = std::iter::once("kubernaut".to_owned()).chain(self.flags.iter().cloned());
         let options = Flags::try_parse_from(arguments).unwrap().run;
         let readiness = Readiness::default();
-        let mut world = World::new(
-            Arc::new(self.clock),
-            Arc::clone(&self.telemetry),
-            readiness.clone(),
-        );
+        let mut world = World::new(Arc::new(self.clock), Arc::clone(&telemetry), readiness.clone());
         world.fault = Some(self.fault_hook());
-        let client = self.cluster.client(controller());
+        world.candidate = candidate;
+        let client = self.cluster.client(user(name));
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(async move {
             let shutdown = async move {
@@ -122,15 +160,17 @@ impl Scene {
             };
             run(&options, client, world, shutdown).await
         });
-        self.controller = Some(Controller { stop, ended });
-        eventually("the controller is ready", async || readiness.report().0).await;
+        Controller {
+            telemetry,
+            readiness,
+            stop,
+            ended,
+        }
     }
 
     /// An orderly end.
     pub(crate) async fn stop(&mut self) {
-        let Controller { stop, ended } = self.controller.take().unwrap();
-        stop.send(()).unwrap();
-        ended.await.unwrap().unwrap();
+        self.controller.take().unwrap().stop().await;
     }
 
     /// The next `times` messages of actors whose name starts so make them panic.
@@ -311,13 +351,18 @@ impl Scene {
 
     /// The value of a line of /metrics; 0 when there is none.
     pub(crate) fn metric(&self, name: &str) -> i64 {
-        let text = self.telemetry.encode();
-        let line = text
-            .lines()
-            .find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name));
-        line.and_then(|line| line.rsplit_once(' '))
-            .map_or(0, |(_, value)| value.parse().unwrap())
+        metric(&self.telemetry, name)
     }
+}
+
+/// The value of a line of /metrics; 0 when there is none.
+pub(crate) fn metric(telemetry: &Telemetry, name: &str) -> i64 {
+    let text = telemetry.encode();
+    let line = text
+        .lines()
+        .find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name));
+    line.and_then(|line| line.rsplit_once(' '))
+        .map_or(0, |(_, value)| value.parse().unwrap())
 }
 
 /// Looks every 50 ms of the cluster's time until it holds.
@@ -360,10 +405,10 @@ pub(crate) fn execution(name: &str, deployment: &str) -> Value {
     })
 }
 
-/// Its own name, so that its requests can be told from the test's.
-fn controller() -> User {
+/// A controller's own name, so that its requests can be told from the test's.
+fn user(name: &str) -> User {
     User {
-        name: CONTROLLER.to_owned(),
+        name: name.to_owned(),
         ..User::admin()
     }
 }
@@ -373,6 +418,7 @@ fn objects() -> Vec<Value> {
         serde_json::to_value(workflow_crd()).unwrap(),
         serde_json::to_value(execution_crd()).unwrap(),
         json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONTROLLER_NAMESPACE}}),
         account("shop", "default"),
     ];
     for number in 1..=9 {

@@ -25,15 +25,19 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Notes a change that the store already shows, and pokes the supervisor if it is the first one.
+    /// Notes a change that the store already shows, and pokes the supervisor if it is the first one. As long as there
+    /// is none, nothing is kept: it will read the whole store, and may be weeks away.
     pub fn note(&self, change: Change) {
+        let Some(supervisor) = self.supervisor.get() else {
+            return;
+        };
         let first = {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             let first = pending.is_empty();
             pending.insert(change);
             first
         };
-        if first && let Some(supervisor) = self.supervisor.get() {
+        if first {
             // A supervisor that has ended has no use for it.
             let _ = supervisor.cast(SupervisorMessage::Changed);
         }

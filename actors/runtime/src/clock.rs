@@ -24,20 +24,25 @@ static WALL: LazyLock<(std::time::Instant, Onward)> =
 /// test's time is all its own.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioClock {
-    virtual_start: Option<(Timestamp, Instant)>,
+    virtual_start: Option<Timestamp>,
+    made: Instant,
 }
 
 impl TokioClock {
     /// The wall clock. After it was set back this one goes on from where it was, and stays ahead of it until the wall clock has
     /// caught up or the process ends.
     pub fn system() -> Self {
-        Self { virtual_start: None }
+        Self {
+            virtual_start: None,
+            made: Instant::now(),
+        }
     }
 
     /// Time that begins with `start` and goes as tokio's clock goes. Needs a tokio runtime.
     pub fn starting_at(start: Timestamp) -> Self {
         Self {
-            virtual_start: Some((start, Instant::now())),
+            virtual_start: Some(start),
+            made: Instant::now(),
         }
     }
 
@@ -47,8 +52,8 @@ impl TokioClock {
                 let (start, onward) = &*WALL;
                 onward.time(Timestamp::now(), start.elapsed())
             }
-            Some((start, instant)) => {
-                let passed = SignedDuration::try_from(instant.elapsed()).unwrap_or(SignedDuration::MAX);
+            Some(start) => {
+                let passed = SignedDuration::try_from(self.made.elapsed()).unwrap_or(SignedDuration::MAX);
                 start.checked_add(passed).unwrap_or(Timestamp::MAX)
             }
         }
@@ -79,6 +84,14 @@ impl Clock for TokioClock {
             }
         }
         .boxed()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(span).boxed()
     }
 }
 

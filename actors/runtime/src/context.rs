@@ -94,6 +94,11 @@ impl Context {
         })
     }
 
+    /// Whether an end in order gave up something that was under way: a write of ours may yet arrive.
+    pub fn was_cut_off(&self) -> bool {
+        self.effects.was_cut_off()
+    }
+
     /// Where tests make actors panic.
     pub(crate) fn maybe_panic_at(&self, actor: impl FnOnce() -> String) {
         if let Some(fault) = &self.fault {

@@ -1,10 +1,11 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_machines::outcome::{
     ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer, RightsQuestion,
@@ -45,6 +46,7 @@ pub(crate) struct Effects {
     pending: AtomicUsize,
     idle: Notify,
     closed: AtomicBool,
+    cut_off: AtomicBool,
 }
 
 impl Effects {
@@ -68,6 +70,7 @@ impl Effects {
             pending: AtomicUsize::new(0),
             idle: Notify::new(),
             closed: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
         }
     }
 
@@ -122,7 +125,14 @@ impl Effects {
                 notified.await;
             }
         };
-        select(std::pin::pin!(idle), self.clock.sleep_until(deadline)).await;
+        if let Either::Right(_) = select(std::pin::pin!(idle), self.clock.sleep_until(deadline)).await {
+            self.cut_off.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether something was still under way when the drain was over: a write of ours may yet arrive.
+    pub(crate) fn was_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
     }
 
     /// Deletes a workflow that has been terminal long enough.
@@ -281,6 +291,11 @@ impl Effects {
         writes: bool,
     ) -> Result<T, ApiFailure> {
         let _place = self.place(writes).await?;
+        let answer = if writes {
+            while_open(&*self.gate, answer)
+        } else {
+            answer
+        };
         self.within(deadline, answer).await
     }
 
@@ -341,6 +356,21 @@ fn shutting_down() -> ApiFailure {
     not_sent("the controller is shutting down")
 }
 
+/// A call is several steps (a connection is opened, a Secret is made before its Job), and the process may be frozen
+/// between any two of them: the gate is asked before each.
+fn while_open<'a, T: 'a>(gate: &'a dyn WriteGate, mut answer: Answer<'a, T>) -> Answer<'a, T> {
+    let gated = poll_fn(move |context| {
+        if gate.may_write() {
+            return answer.poll_unpin(context);
+        }
+        Poll::Ready(Err(ApiFailure {
+            class: FailureClass::Unknown,
+            message: "given up: this controller is no longer the leader".to_owned(),
+        }))
+    });
+    gated.boxed()
+}
+
 /// Nothing was done, and it may be tried again.
 fn not_sent(message: &str) -> ApiFailure {
     ApiFailure {
@@ -387,5 +417,40 @@ impl<F: FnOnce(Result<ApiOutcome, ApiFailure>)> Drop for Reply<F> {
             class: FailureClass::Unknown,
             message: "the call was given up".to_owned(),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Gate(AtomicBool);
+
+    impl WriteGate for Gate {
+        fn may_write(&self) -> bool {
+            !self.0.load(Ordering::Acquire)
+        }
+    }
+
+    #[test]
+    fn a_write_that_was_frozen_between_two_requests_sends_no_other() {
+        let (gate, sent) = (Gate::default(), AtomicUsize::new(0));
+        let answer: Answer<'_, ()> = async {
+            sent.fetch_add(1, Ordering::AcqRel);
+            tokio::task::yield_now().await;
+            sent.fetch_add(1, Ordering::AcqRel);
+            Ok(())
+        }
+        .boxed();
+        let mut answer = while_open(&gate, answer);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(answer.poll_unpin(&mut context).is_pending());
+        gate.0.store(true, Ordering::Release);
+        let Poll::Ready(Err(failure)) = answer.poll_unpin(&mut context) else {
+            panic!("it went on");
+        };
+        assert_eq!(failure.class, FailureClass::Unknown);
+        assert_eq!(sent.load(Ordering::Acquire), 1);
     }
 }

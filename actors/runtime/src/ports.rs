@@ -1,6 +1,7 @@
 //! What the actors need of the world, as traits: the composition root brings the adapters, tests bring fakes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -113,15 +114,22 @@ pub struct JobRef {
 
 /// All time comes from here.
 pub trait Clock: Send + Sync + 'static {
-    /// Now.
+    /// Now, as the cluster's objects tell time.
     fn now(&self) -> Timestamp;
     /// Returns at that time, at once if it has passed.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+    /// Time since this clock was made: it never goes back and never jumps.
+    fn monotonic(&self) -> Duration;
+    /// Returns after that much of the monotonic time.
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()>;
 }
 
 /// Closed when this process may no longer write (it lost its lease).
+///
+/// # Guarantees
+/// It closes by time alone: no task has to run for that.
 pub trait WriteGate: Send + Sync + 'static {
-    /// Asked before each write.
+    /// Asked before each write, and again each time a write that is under way gets on.
     fn may_write(&self) -> bool;
 }
 

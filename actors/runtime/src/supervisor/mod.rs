@@ -90,6 +90,11 @@ impl SupervisorHandle {
         // One that has ended is drained.
         let _ = self.actor.cast(SupervisorMessage::Drain);
     }
+
+    /// Ends it and all its actors at once; what is under way is given up.
+    pub fn kill(&self) {
+        self.actor.kill();
+    }
 }
 
 pub(crate) struct SupervisorState {
