@@ -114,3 +114,17 @@ async fn a_step_that_succeeds_while_the_watches_of_jobs_and_pods_are_blind_has_s
     let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(jobs.len(), 1, "a Job that is done is left to its time to live");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_a_write_that_the_watch_has_shown_holds_nothing_up() {
+    let scene = Scene::new().await;
+    scene.cluster.fault(Arc::new(|request| {
+        let late =
+            request.user.name == CONTROLLER && request.verb == "patch" && request.subresource == "status";
+        late.then(|| Fault::delayed(Duration::from_secs(9)))
+    }));
+    scene.submit(workflow("w", &[step(1, &[]), step(2, &[1])])).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(scene.workflow_phase("w").await, Some(WorkflowPhase::Completed));
+    assert_eq!(scene.holds(), (0, 0));
+}

@@ -335,7 +335,8 @@ impl Effects {
             | FailureClass::Throttled
             | FailureClass::Unknown => {}
         }
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) || !self.gate.may_write() {
+            // This controller ends, and has said so.
             return;
         }
         tracing::warn!(
