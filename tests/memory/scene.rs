@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
-use jiff::Timestamp;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -63,11 +64,40 @@ impl Controller {
     }
 }
 
+struct JumpingClock {
+    clock: TokioClock,
+    jumped: Arc<Mutex<SignedDuration>>,
+}
+
+impl Clock for JumpingClock {
+    fn now(&self) -> Timestamp {
+        self.clock
+            .now()
+            .checked_add(*self.jumped.lock().unwrap())
+            .unwrap()
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        let at = at.checked_sub(*self.jumped.lock().unwrap());
+        self.clock.sleep_until(at.unwrap_or(Timestamp::MIN))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        self.clock.sleep(span)
+    }
+}
+
 pub(crate) struct Scene {
     pub(crate) cluster: MemoryCluster,
     pub(crate) client: Client,
     pub(crate) telemetry: Arc<Telemetry>,
     clock: TokioClock,
+    /// How far the controllers' wall clock has jumped.
+    jumped: Arc<Mutex<SignedDuration>>,
     flags: Vec<String>,
     controller: Option<Controller>,
     /// Actors that panic, by the start of their name, and how often they still do.
@@ -118,6 +148,7 @@ impl Scene {
             cluster,
             telemetry: Arc::new(Telemetry::default()),
             clock,
+            jumped: Arc::default(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             controller: None,
             faults: Arc::default(),
@@ -148,7 +179,11 @@ impl Scene {
         let arguments = std::iter::once("kubernaut".to_owned()).chain(self.flags.iter().cloned());
         let options = Flags::try_parse_from(arguments).unwrap().run;
         let readiness = Readiness::default();
-        let mut world = World::new(Arc::new(self.clock), Arc::clone(&telemetry), readiness.clone());
+        let clock = JumpingClock {
+            clock: self.clock,
+            jumped: Arc::clone(&self.jumped),
+        };
+        let mut world = World::new(Arc::new(clock), Arc::clone(&telemetry), readiness.clone());
         world.fault = Some(self.fault_hook());
         world.candidate = candidate;
         let client = self.cluster.client(user(name));
@@ -176,6 +211,11 @@ impl Scene {
     /// The next `times` messages of actors whose name starts so make them panic.
     pub(crate) fn crash(&self, actor: &str, times: u32) {
         self.faults.lock().unwrap().push((actor.to_owned(), times));
+    }
+
+    /// The controllers' wall clock jumps, as after a sleep of their machine; their monotonic one does not.
+    pub(crate) fn jump(&self, span: SignedDuration) {
+        *self.jumped.lock().unwrap() += span;
     }
 
     fn fault_hook(&self) -> FaultHook {
