@@ -22,8 +22,8 @@
 //!   the object. Taken before that, the successor sees it as it sees any change, and looks again before it acts: an
 //!   execution that enters `executing` so waits for the lock on its target before its Job is made.
 //! - Executions and Jobs have names that follow from their cause, one for each attempt; one that exists is compared by
-//!   uid and hash, never made twice. A Job that no attempt answers for is deleted. What is left: a create that arrives more
-//!   than a minute after its attempt was recorded, when the successor counts that attempt as lost and may make the next.
+//!   uid and hash, never made twice. A Job that no attempt answers for is deleted, and so is one whose attempt has ended:
+//!   what a create that arrives minutes late can still do is run until its Job is seen.
 //! - Deletes carry the uid. An event too many harms nobody.
 //!
 //! # Why the loser's process ends

@@ -103,6 +103,12 @@ impl StepMachine {
     }
 }
 
+/// Whether a person has said that what holds this execution's lock no longer does anything.
+pub fn is_lock_released(execution: &KubernetesExecution) -> bool {
+    let annotations = execution.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(names::ANNOTATION_RELEASE_LOCK))
+}
+
 /// Whether a Job has nobody who looks after it: its execution is gone, or terminal, or never recorded it, or is done with
 /// its attempt.
 ///

@@ -16,7 +16,7 @@ use kubernaut_crds::{KubernetesExecution, TargetRef};
 use crate::job_view::JobView;
 use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord};
 
-pub use clean::is_stray;
+pub use clean::{is_lock_released, is_stray};
 pub use machine::StepMachine;
 pub(crate) use machine::{api_backoff, is_newer, later, micros};
 pub(crate) use status::{push_transition, seconds_between, set_condition};

@@ -9,8 +9,8 @@ use kubernaut_crds::{
 };
 use serde_json::{Value, json};
 
-use super::StepCommand;
 use super::machine::{Creates, Flow, Hold, JobKnowledge, Purpose, StepMachine};
+use super::{StepCommand, is_lock_released};
 use crate::classify::cut;
 use crate::outcome::{Announcement, ApiCommand, ApiFailure, EventRecord, merge_patch};
 
@@ -237,13 +237,7 @@ impl StepMachine {
             .values()
             .find(|job| job.live && self.is_ours(job))
             .cloned();
-        let released = self
-            .execution
-            .metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|annotations| annotations.contains_key(names::ANNOTATION_RELEASE_LOCK));
-        let Some(job) = live.filter(|_| !released) else {
+        let Some(job) = live.filter(|_| !is_lock_released(&self.execution)) else {
             // An attempt that was given up before its Job was made may have left its payload.
             if self.has_payload()
                 && let Some(attempt) = self.current_attempt().cloned()

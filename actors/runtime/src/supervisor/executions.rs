@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, names};
 use kubernaut_machines::outcome::EventRecord;
+use kubernaut_machines::step::is_lock_released;
 use ractor::{ActorProcessingErr, ActorRef};
 
 use super::SupervisorState;
@@ -336,10 +337,4 @@ fn phase_of(execution: &KubernetesExecution) -> Option<ExecutionPhase> {
 
 fn is_terminal(execution: &KubernetesExecution) -> bool {
     phase_of(execution).is_some_and(ExecutionPhase::is_terminal)
-}
-
-/// A person knows that what holds the lock no longer does anything.
-fn is_lock_released(execution: &KubernetesExecution) -> bool {
-    let annotations = execution.metadata.annotations.as_ref();
-    annotations.is_some_and(|annotations| annotations.contains_key(names::ANNOTATION_RELEASE_LOCK))
 }
