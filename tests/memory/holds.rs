@@ -54,6 +54,25 @@ async fn take_turns(scene: &Scene, second: &str) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_execution_whose_actor_crashes_at_any_of_its_messages_holds_nothing_in_the_end() {
+    let mut spared = 0;
+    loop {
+        let scene = Scene::new().await;
+        scene.crash_after("step shop/a", spared, 1);
+        scene.submit_execution(execution("a", "web-1")).await;
+        let status = scene.finished_execution("a").await.status.unwrap();
+        assert_eq!(status.phase, Some(ExecutionPhase::Completed), "{status:?}");
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(scene.holds(), (0, 0), "it crashed after {spared} messages");
+        if scene.metric("kubernaut_actor_restarts_total{kind=\"step\"}") == 0 {
+            break;
+        }
+        spared += 1;
+    }
+    assert!(spared > 5, "it had {spared} messages");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_target_is_nobody_else_s_while_the_job_of_an_execution_that_is_gone_lives() {
     let scene = Scene::new().await;
     scene.hang_pods();

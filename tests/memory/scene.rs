@@ -27,6 +27,26 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// Messages of an actor that make it panic.
+struct Crash {
+    actor: String,
+    /// Messages before the first of them.
+    spared: u32,
+    times: u32,
+}
+
+impl Crash {
+    /// Counts a message.
+    fn is_now(&mut self) -> bool {
+        if self.spared > 0 {
+            self.spared -= 1;
+            return false;
+        }
+        self.times -= 1;
+        true
+    }
+}
+
 /// Longest time, in the cluster's clock, that anything here may take.
 const PATIENCE: Duration = Duration::from_mins(10);
 
@@ -101,7 +121,7 @@ pub(crate) struct Scene {
     flags: Vec<String>,
     controller: Option<Controller>,
     /// Actors that panic, by the start of their name, and how often they still do.
-    faults: Arc<Mutex<Vec<(String, u32)>>>,
+    crashes: Arc<Mutex<Vec<Crash>>>,
 }
 
 impl Scene {
@@ -151,7 +171,7 @@ impl Scene {
             jumped: Arc::default(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             controller: None,
-            faults: Arc::default(),
+            crashes: Arc::default(),
         }
     }
 
@@ -210,7 +230,13 @@ impl Scene {
 
     /// The next `times` messages of actors whose name starts so make them panic.
     pub(crate) fn crash(&self, actor: &str, times: u32) {
-        self.faults.lock().unwrap().push((actor.to_owned(), times));
+        self.crash_after(actor, 0, times);
+    }
+
+    /// After `spared` more messages, the next `times` messages of actors whose name starts so make them panic.
+    pub(crate) fn crash_after(&self, actor: &str, spared: u32, times: u32) {
+        let actor = actor.to_owned();
+        self.crashes.lock().unwrap().push(Crash { actor, spared, times });
     }
 
     /// The controllers' wall clock jumps, as after a sleep of their machine; their monotonic one does not.
@@ -219,14 +245,14 @@ impl Scene {
     }
 
     fn fault_hook(&self) -> FaultHook {
-        let faults = Arc::clone(&self.faults);
+        let crashes = Arc::clone(&self.crashes);
         Arc::new(move |actor| {
             let planned = {
-                let mut faults = faults.lock().unwrap();
-                let found = faults
+                let mut crashes = crashes.lock().unwrap();
+                let found = crashes
                     .iter_mut()
-                    .find(|(name, left)| *left > 0 && actor.starts_with(name.as_str()));
-                found.map(|(_, left)| *left -= 1).is_some()
+                    .find(|crash| crash.times > 0 && actor.starts_with(&crash.actor));
+                found.is_some_and(Crash::is_now)
             };
             assert!(!planned, "planned panic of {actor}");
         })
