@@ -7,7 +7,7 @@ mod run;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Runs remediation workflows in Kubernetes: typed steps, one checked Job each, nothing lost and nothing repeated.
 #[derive(Parser, Debug)]
@@ -35,7 +35,8 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Print what has to be installed, for these flags
     ///
-    /// CRDs, namespaces, the accounts and roles of the actions, the controller's account and rights:
+    /// CRDs, namespaces, the accounts and roles of the actions, the controller's account and rights, admission and network
+    /// policies, and the controller's pods, which get the flags of the controller that were given here:
     /// kubernaut manifests --apply-manifest-kinds=ConfigMap | kubectl apply --server-side -f -
     Manifests(Box<manifests::ManifestsOptions>),
     /// Print completions for a shell
@@ -47,11 +48,15 @@ enum Command {
 /// Runs the program with the process's arguments. 0: it did what was asked; 1: it could not; 2: the arguments are wrong.
 pub fn main() -> ExitCode {
     // clap prints help and errors itself, and exits with 0 or 2.
-    let Cli { command } = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match command {
         Command::Controller(options) => controller::controller(&options),
         Command::Run(options) => return run::execute(&options),
-        Command::Manifests(options) => manifests::manifests(&options),
+        Command::Manifests(options) => {
+            let own = matches.subcommand().map_or(&matches, |(_, own)| own);
+            manifests::manifests(&options, own)
+        }
         Command::Completion(options) => completion::completion(&options),
     };
     match done {
@@ -80,10 +85,10 @@ fn complain(error: &dyn std::error::Error) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

@@ -13,6 +13,7 @@ use kubernaut_machines::duration::parse_go;
 use kubernaut_machines::manifest_kinds::check_kind;
 
 use crate::lease::LeaseTimes;
+use crate::manifests::CONTROLLER_NAMESPACE;
 
 /// More Jobs, or calls, than any cluster takes at the same time.
 const MOST: usize = 10_000;
@@ -20,8 +21,10 @@ const MOST: usize = 10_000;
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Where Linux tells the name of the host.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
-/// The namespace of the manifests, where the controller runs outside a cluster.
-const DEFAULT_NAMESPACE: &str = "kubernaut-system";
+/// Port of /livez, /readyz and /metrics.
+pub const HTTP_PORT: u16 = 8080;
+/// Longest name of a namespace.
+const NAMESPACE_MAX: usize = 63;
 
 /// How workflows and steps are run: the same for a controller in a cluster and for one that brings its own.
 #[derive(Args, Clone, Debug)]
@@ -33,12 +36,13 @@ pub struct RunOptions {
         long,
         env = "KUBERNAUT_EXECUTOR_NAMESPACE",
         default_value = "kubernaut-executor",
+        value_parser = namespace,
         value_name = "NAMESPACE"
     )]
     pub executor_namespace: String,
 
     /// Namespace of the controller and its lease; no workflow may live there. Default: the pod's own, else kubernaut-system
-    #[arg(long, env = "KUBERNAUT_CONTROLLER_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(long, env = "KUBERNAUT_CONTROLLER_NAMESPACE", value_parser = namespace_or_none, value_name = "NAMESPACE")]
     pub controller_namespace: Option<String>,
 
     /// Namespaces in which nothing is acted on and no workflow may live, separated by commas. The controller's and the
@@ -48,6 +52,7 @@ pub struct RunOptions {
         env = "KUBERNAUT_PROTECTED_NAMESPACES",
         value_delimiter = ',',
         default_values = ["kube-system", "kube-public", "kube-node-lease"],
+        value_parser = namespace_or_none,
         value_name = "NAMESPACES"
     )]
     pub protected_namespaces: Vec<String>,
@@ -193,7 +198,7 @@ pub struct ControllerOptions {
     #[arg(
         long,
         env = "KUBERNAUT_HTTP_ADDRESS",
-        default_value = "0.0.0.0:8080",
+        default_value_t = SocketAddr::from(([0, 0, 0, 0], HTTP_PORT)),
         value_name = "ADDRESS"
     )]
     pub http_address: SocketAddr,
@@ -274,11 +279,7 @@ impl RunOptions {
     /// What decisions depend on.
     pub fn settings(&self) -> Settings {
         let controller = self.controller_namespace();
-        let mut protected: BTreeSet<String> = self
-            .protected_namespaces
-            .iter()
-            .map(|name| name.trim().to_owned())
-            .collect();
+        let mut protected: BTreeSet<String> = self.protected_namespaces.iter().cloned().collect();
         protected.insert(controller);
         protected.insert(self.executor_namespace.clone());
         protected.remove("");
@@ -303,6 +304,21 @@ impl RunOptions {
         }
     }
 
+    /// Whether its flags fit each other.
+    ///
+    /// # Errors
+    /// In words for a person, naming the flags.
+    pub fn check(&self) -> Result<(), String> {
+        if self.controller_namespace() == self.executor_namespace {
+            return Err(format!(
+                "the controller and its Jobs can't share the namespace {}: nothing but Jobs may run where they do; \
+                 change --executor-namespace or --controller-namespace",
+                self.executor_namespace
+            ));
+        }
+        Ok(())
+    }
+
     /// Where the controller and its lease are.
     pub fn controller_namespace(&self) -> String {
         let named = self.controller_namespace.clone().filter(|name| !name.is_empty());
@@ -323,7 +339,7 @@ fn own_namespace() -> String {
     let found = found
         .map(|text| text.trim().to_owned())
         .filter(|name| !name.is_empty());
-    found.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+    found.unwrap_or_else(|| CONTROLLER_NAMESPACE.to_owned())
 }
 
 /// A flag that can't be honoured yet is refused, never ignored.
@@ -333,6 +349,33 @@ fn no_window(text: &str) -> Result<Duration, String> {
         Ok(_) => Err("a monitoring window is not supported by this version: leave it at 0s".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// A name that no namespace can have would protect nothing, and say so never.
+fn namespace(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let bytes = name.as_bytes();
+    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
+    if bytes.iter().copied().all(inner)
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && name.len() <= NAMESPACE_MAX
+    {
+        Ok(name.to_owned())
+    } else {
+        Err(format!(
+            "not a name of a namespace: lower case letters, digits and '-', at most {NAMESPACE_MAX}, no '-' at its ends"
+        ))
+    }
+}
+
+/// Empty is as good as unset: charts and kustomizations have no other way to say so.
+fn namespace_or_none(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Ok(String::new());
+    }
+    namespace(text)
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -380,6 +423,38 @@ mod tests {
             .expect_err("refused")
             .to_string();
         assert!(error.contains("not supported by this version"), "{error}");
+    }
+
+    #[test]
+    fn what_can_not_be_a_namespace_is_refused_where_it_is_said() {
+        for flag in [
+            "executor-namespace",
+            "controller-namespace",
+            "protected-namespaces",
+        ] {
+            for bad in ["Kube-System", "-a", "a-", "a.b", &"a".repeat(64)] {
+                let error = parse(&[&format!("--{flag}={bad}")]).expect_err(bad).to_string();
+                assert!(error.contains("not a name of a namespace"), "{error}");
+            }
+        }
+        let options = parse(&["--protected-namespaces=a, b,"]).unwrap();
+        let protected = options.run.settings().protected_namespaces;
+        assert!(
+            protected.contains("a") && protected.contains("b"),
+            "{protected:?}"
+        );
+        assert!(!protected.contains(""));
+    }
+
+    #[test]
+    fn the_controller_and_its_jobs_do_not_share_a_namespace() {
+        let shared = parse(&["--controller-namespace=one", "--executor-namespace=one"]).unwrap();
+        let error = shared.run.check().expect_err("refused");
+        assert!(error.contains("--executor-namespace"), "{error}");
+        assert_eq!(
+            parse(&["--controller-namespace=one"]).unwrap().run.check(),
+            Ok(())
+        );
     }
 
     fn parse(arguments: &[&str]) -> Result<ControllerOptions, clap::Error> {

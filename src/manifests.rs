@@ -1,9 +1,10 @@
 //! What an installation consists of, in the order it is applied: the custom resources, the namespaces, the accounts
 //! and roles of the actions (from the one table in code), the controller's own account and rights, the roles of people,
-//! and the admission policies that hold people to them.
+//! the admission policies that hold people to them, and the controller's pods.
 //!
-//! deploy/base is written from here and compared in a test; `run` loads the same objects.
+//! deploy/base is written from here and compared in a test; `run` loads the same objects, the pods left out.
 
+mod deployment;
 mod people;
 mod policies;
 mod policy;
@@ -15,10 +16,47 @@ use serde_json::{Value, json};
 
 use crate::lease::LEASE_NAME;
 
-/// Namespace of the controller.
+/// Usual namespace of the controller.
 pub const CONTROLLER_NAMESPACE: &str = "kubernaut-system";
-/// The controller's ServiceAccount.
+/// The controller's ServiceAccount, its Deployment and all else that is the controller's alone.
 pub const CONTROLLER_ACCOUNT: &str = "kubernaut-controller";
+/// The controller's image, as `./dev image` and the Dockerfile name it.
+pub const IMAGE: &str = concat!("kubernaut:v", env!("CARGO_PKG_VERSION"));
+
+/// What is installed.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// What the controller will decide by: names of namespaces, and kinds for which there have to be rights.
+    pub settings: Settings,
+    /// Where the controller is, with its lease.
+    pub controller_namespace: String,
+    /// Image of the controller's pods. None: it runs elsewhere, and has its account here.
+    pub image: Option<String>,
+    /// What follows `kubernaut controller` in its pods.
+    pub flags: Vec<String>,
+}
+
+impl Installation {
+    /// For a controller that runs elsewhere, with an account in the usual namespace.
+    pub fn without_pods(settings: Settings) -> Self {
+        Self {
+            settings,
+            image: None,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Installation {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            controller_namespace: CONTROLLER_NAMESPACE.to_owned(),
+            image: Some(IMAGE.to_owned()),
+            flags: Vec::new(),
+        }
+    }
+}
 
 /// A file of deploy/base and what stands in it.
 #[derive(Clone, Debug)]
@@ -33,16 +71,17 @@ pub struct File {
 ///
 /// # Errors
 /// When a manifest can't be serialized, which happens for none that is made here.
-pub fn files(settings: &Settings) -> Result<Vec<File>, serde_json::Error> {
+pub fn files(installation: &Installation) -> Result<Vec<File>, serde_json::Error> {
+    let settings = &installation.settings;
     let crds = [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()];
-    Ok(vec![
+    let mut files = vec![
         File {
             name: "crds.yaml",
             objects: crds.iter().map(serde_json::to_value).collect::<Result<_, _>>()?,
         },
         File {
             name: "namespaces.yaml",
-            objects: namespaces(settings),
+            objects: namespaces(installation),
         },
         File {
             name: "executor-rbac.yaml",
@@ -50,7 +89,7 @@ pub fn files(settings: &Settings) -> Result<Vec<File>, serde_json::Error> {
         },
         File {
             name: "controller-rbac.yaml",
-            objects: controller(settings),
+            objects: controller(installation),
         },
         File {
             name: "people-rbac.yaml",
@@ -58,17 +97,28 @@ pub fn files(settings: &Settings) -> Result<Vec<File>, serde_json::Error> {
         },
         File {
             name: "admission-policies.yaml",
-            objects: policies::manifests(settings),
+            objects: policies::manifests(installation),
         },
-    ])
+        File {
+            name: "network-policies.yaml",
+            objects: deployment::network_policies(installation),
+        },
+    ];
+    if let Some(image) = &installation.image {
+        files.push(File {
+            name: "controller.yaml",
+            objects: deployment::pods(installation, image),
+        });
+    }
+    Ok(files)
 }
 
 /// All objects of an installation.
 ///
 /// # Errors
 /// As [`files`].
-pub fn objects(settings: &Settings) -> Result<Vec<Value>, serde_json::Error> {
-    Ok(files(settings)?
+pub fn objects(installation: &Installation) -> Result<Vec<Value>, serde_json::Error> {
+    Ok(files(installation)?
         .into_iter()
         .flat_map(|file| file.objects)
         .collect())
@@ -91,16 +141,18 @@ fn labels(component: &str) -> Value {
     json!({"app.kubernetes.io/part-of": "kubernaut", "app.kubernetes.io/component": component})
 }
 
-fn namespaces(settings: &Settings) -> Vec<Value> {
-    let mut executor = labels("executor");
-    // Jobs are made for the strictest profile; nothing else belongs there.
-    for mode in ["enforce", "audit", "warn"] {
-        executor[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
-    }
-    let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+/// Controller and Jobs are made for the strictest profile; nothing else belongs there.
+fn namespaces(installation: &Installation) -> Vec<Value> {
+    let namespace = |name: &str, component: &str| {
+        let mut labels = labels(component);
+        for mode in ["enforce", "audit", "warn"] {
+            labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
+        }
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    };
     vec![
-        namespace(CONTROLLER_NAMESPACE, labels("controller")),
-        namespace(&settings.executor_namespace, executor),
+        namespace(&installation.controller_namespace, "controller"),
+        namespace(&installation.settings.executor_namespace, "executor"),
     ]
 }
 
@@ -109,7 +161,12 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
 }
 
 /// Nothing that the controller does not call: it writes its own resources and its Jobs, and reads targets.
-fn controller(settings: &Settings) -> Vec<Value> {
+fn controller(installation: &Installation) -> Vec<Value> {
+    let Installation {
+        settings,
+        controller_namespace,
+        ..
+    } = installation;
     let mut everywhere = vec![
         rule(
             "workflow.kubernaut.io",
@@ -166,16 +223,16 @@ fn controller(settings: &Settings) -> Vec<Value> {
     lease["resourceNames"] = json!([LEASE_NAME]);
     let home = vec![rule("coordination.k8s.io", &["leases"], &["create"]), lease];
     let subject =
-        json!([{"kind": "ServiceAccount", "name": CONTROLLER_ACCOUNT, "namespace": CONTROLLER_NAMESPACE}]);
+        json!([{"kind": "ServiceAccount", "name": CONTROLLER_ACCOUNT, "namespace": controller_namespace}]);
     let labels = labels("controller");
     let group = "rbac.authorization.k8s.io";
     let api_version = "rbac.authorization.k8s.io/v1";
     let in_executor =
         json!({"name": CONTROLLER_ACCOUNT, "namespace": settings.executor_namespace, "labels": labels});
-    let at_home = json!({"name": CONTROLLER_ACCOUNT, "namespace": CONTROLLER_NAMESPACE, "labels": labels});
+    let at_home = json!({"name": CONTROLLER_ACCOUNT, "namespace": controller_namespace, "labels": labels});
     vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount",
-               "metadata": {"name": CONTROLLER_ACCOUNT, "namespace": CONTROLLER_NAMESPACE, "labels": labels}}),
+               "metadata": {"name": CONTROLLER_ACCOUNT, "namespace": controller_namespace, "labels": labels}}),
         json!({"apiVersion": api_version, "kind": "ClusterRole",
                "metadata": {"name": CONTROLLER_ACCOUNT, "labels": labels}, "rules": everywhere}),
         json!({"apiVersion": api_version, "kind": "ClusterRoleBinding",

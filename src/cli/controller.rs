@@ -25,7 +25,8 @@ const WORKERS: usize = 4;
 
 pub(super) fn controller(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
     // clap checks one flag at a time.
-    if let Err(problem) = options.lease.times() {
+    let fits = options.run.check().and(options.lease.times().map(drop));
+    if let Err(problem) = fits {
         Cli::command().error(ErrorKind::ValueValidation, problem).exit();
     }
     start_logging(&options.telemetry)?;

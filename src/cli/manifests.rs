@@ -2,22 +2,53 @@ use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory};
 
-use crate::config::RunOptions;
-use crate::manifests;
+use super::Cli;
+use crate::config::{ControllerOptions, LeaseOptions, RunOptions, TelemetryOptions};
+use crate::manifests::{self, CONTROLLER_NAMESPACE, IMAGE, Installation};
 
 #[derive(Args, Debug)]
 pub(super) struct ManifestsOptions {
     /// Write one file a part into this directory, instead of everything to standard output
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
+
+    /// Image of the controller: where you pushed what the Dockerfile makes
+    #[arg(long, env = "KUBERNAUT_IMAGE", default_value = IMAGE, value_name = "IMAGE")]
+    image: String,
+
+    /// Leave out the controller's pods: it runs elsewhere
+    #[arg(long)]
+    without_pods: bool,
+
     #[command(flatten)]
     run: RunOptions,
+
+    #[command(flatten)]
+    lease: LeaseOptions,
+
+    #[command(flatten)]
+    telemetry: TelemetryOptions,
 }
 
-pub(super) fn manifests(options: &ManifestsOptions) -> Result<(), Box<dyn Error>> {
-    for file in manifests::files(&options.run.settings())? {
+pub(super) fn manifests(options: &ManifestsOptions, matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    let mut run = options.run.clone();
+    // Where this process runs says nothing of where the controller will.
+    let namespace = run.controller_namespace.filter(|name| !name.is_empty());
+    run.controller_namespace = Some(namespace.unwrap_or_else(|| CONTROLLER_NAMESPACE.to_owned()));
+    if let Err(problem) = run.check().and(options.lease.times().map(drop)) {
+        Cli::command().error(ErrorKind::ValueValidation, problem).exit();
+    }
+    let installation = Installation {
+        settings: run.settings(),
+        controller_namespace: run.controller_namespace(),
+        image: (!options.without_pods).then(|| options.image.clone()),
+        flags: said(matches),
+    };
+    for file in manifests::files(&installation)? {
         let text = manifests::text(&file)?;
         match &options.directory {
             Some(directory) => {
@@ -33,4 +64,74 @@ pub(super) fn manifests(options: &ManifestsOptions) -> Result<(), Box<dyn Error>
         }
     }
     Ok(())
+}
+
+/// The controller's flags that were given, by hand or by the environment, for a controller that has neither.
+fn said(matches: &ArgMatches) -> Vec<String> {
+    let controller = ControllerOptions::augment_args(clap::Command::new("controller"));
+    let mut said = Vec::new();
+    for flag in controller.get_arguments() {
+        let id = flag.get_id().as_str();
+        let (Some(long), Ok(Some(values))) = (flag.get_long(), matches.try_get_raw(id)) else {
+            continue;
+        };
+        if matches.value_source(id) != Some(ValueSource::DefaultValue) {
+            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            said.push(format!("--{long}={}", values.join(",")));
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{FromArgMatches, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Controller {
+        #[command(flatten)]
+        options: ControllerOptions,
+    }
+
+    fn said_by(arguments: &[&str]) -> Vec<String> {
+        let command = ManifestsOptions::augment_args(clap::Command::new("manifests"));
+        let arguments = std::iter::once("manifests").chain(arguments.iter().copied());
+        let matches = command.try_get_matches_from(arguments).expect("understood");
+        ManifestsOptions::from_arg_matches(&matches).expect("options");
+        said(&matches)
+    }
+
+    #[test]
+    fn the_pods_get_the_flags_of_the_controller_that_were_given_and_no_other() {
+        assert_eq!(
+            said_by(&["--image=mirror.example/kubernaut:1"]),
+            Vec::<String>::new()
+        );
+        let given = [
+            "--executor-namespace=jobs",
+            "--protected-namespaces=kube-system,vault",
+            "--apply-manifest-kinds=ConfigMap,apps/Deployment",
+            "--verification=false",
+            "--max-step-timeout=20m",
+            "--lease-duration=20s",
+            "--log-format=json",
+        ];
+        let mut said = said_by(&given);
+        let settings = |flags: &[String]| {
+            let arguments = std::iter::once("controller".to_owned()).chain(flags.iter().cloned());
+            Controller::try_parse_from(arguments)
+                .expect("understood")
+                .options
+                .run
+                .settings()
+        };
+        let given = given.map(str::to_owned);
+        assert_eq!(settings(&said), settings(&given));
+        let mut given = given.to_vec();
+        said.sort();
+        given.sort();
+        assert_eq!(said, given);
+    }
 }

@@ -11,19 +11,20 @@ mod label;
 mod places;
 
 use kubernaut_crds::names;
-use kubernaut_machines::Settings;
 use serde_json::{Value, json};
 
 use super::policy::Policy;
-use super::{CONTROLLER_ACCOUNT, CONTROLLER_NAMESPACE};
+use super::{CONTROLLER_ACCOUNT, Installation};
 
 /// Every policy, each followed by its binding.
-pub(super) fn manifests(settings: &Settings) -> Vec<Value> {
+pub(super) fn manifests(installation: &Installation) -> Vec<Value> {
+    let settings = &installation.settings;
+    let controller = controller(&installation.controller_namespace);
     let all: Vec<Policy> = [
         vec![approvals::policy()],
-        executions::policies(),
+        executions::policies(&controller),
         vec![places::policy(settings)],
-        executor::policies(settings),
+        executor::policies(settings, &controller),
         label::policies(settings),
     ]
     .into_iter()
@@ -33,10 +34,8 @@ pub(super) fn manifests(settings: &Settings) -> Vec<Value> {
 }
 
 /// The controller's user name, in quotes for CEL.
-fn controller() -> String {
-    quoted(&format!(
-        "system:serviceaccount:{CONTROLLER_NAMESPACE}:{CONTROLLER_ACCOUNT}"
-    ))
+fn controller(namespace: &str) -> String {
+    quoted(&format!("system:serviceaccount:{namespace}:{CONTROLLER_ACCOUNT}"))
 }
 
 /// Holds when one of these controllers of kube-controller-manager asks. Where it runs without

@@ -16,8 +16,8 @@ use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
+use kubernaut::manifests::Installation;
 use kubernaut_crds::names;
-use kubernaut_machines::Settings;
 use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, PodScript};
 use serde_json::json;
 use tokio::sync::OnceCell;
@@ -35,7 +35,7 @@ pub(crate) async fn api_server() -> &'static ControlPlane {
         let control_plane = ControlPlane::start(ControlPlaneOptions::default())
             .await
             .expect("a control plane");
-        let files = kubernaut::manifests::files(&Settings::default()).expect("manifests");
+        let files = kubernaut::manifests::files(&Installation::default()).expect("manifests");
         let crds = files
             .iter()
             .find(|file| file.name == "crds.yaml")
@@ -259,7 +259,7 @@ impl Bed {
 /// Installs what `kubernaut manifests` prints, and waits until the custom resources are served and the policies in force.
 async fn install(control_plane: &ControlPlane, flags: &[&str]) {
     let output = Command::new(kubernaut())
-        .arg("manifests")
+        .args(["manifests", "--without-pods"])
         .args(flags)
         .output()
         .expect("kubernaut runs");

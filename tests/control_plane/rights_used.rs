@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use kubernaut::manifests::CONTROLLER_NAMESPACE;
+use kubernaut::manifests::{CONTROLLER_NAMESPACE, Installation};
 
 use crate::bed::{Bed, BedOptions, CONTROLLER};
 use crate::crash::forbidden;
@@ -39,7 +39,7 @@ fn granted() -> Rights {
         apply_manifest_kinds: vec!["ConfigMap".to_owned()],
         ..kubernaut_machines::Settings::default()
     };
-    let objects = kubernaut::manifests::objects(&settings).expect("manifests");
+    let objects = kubernaut::manifests::objects(&Installation::without_pods(settings)).expect("manifests");
     let of = |kind: &str, namespace: Option<&str>| {
         let role = objects
             .iter()

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use kubernaut::manifests::Installation;
+
 fn committed(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -27,7 +29,7 @@ fn the_committed_crds_are_those_of_the_types() {
 
 #[test]
 fn the_committed_manifests_are_those_of_the_code() {
-    for file in kubernaut::manifests::files(&kubernaut_machines::Settings::default()).expect("manifests") {
+    for file in kubernaut::manifests::files(&Installation::default()).expect("manifests") {
         let path = format!("deploy/base/{}", file.name);
         let made = kubernaut::manifests::text(&file).expect("text");
         assert!(
@@ -40,7 +42,7 @@ fn the_committed_manifests_are_those_of_the_code() {
 #[test]
 fn every_made_manifest_is_part_of_the_base() {
     let base = committed("deploy/base/kustomization.yaml");
-    for file in kubernaut::manifests::files(&kubernaut_machines::Settings::default()).expect("manifests") {
+    for file in kubernaut::manifests::files(&Installation::default()).expect("manifests") {
         assert!(
             base.contains(&format!("- {}\n", file.name)),
             "{} is missing in kustomization.yaml",

@@ -6,7 +6,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use kubernaut_machines::Settings;
+use kubernaut::manifests::Installation;
 use serde_json::json;
 
 use crate::support::{cluster, create_object};
@@ -14,7 +14,7 @@ use crate::support::{cluster, create_object};
 #[tokio::test(start_paused = true)]
 async fn the_policies_of_an_installation_are_stored_and_not_evaluated() {
     let (cluster, client) = cluster();
-    let objects = kubernaut::manifests::objects(&Settings::default()).expect("manifests");
+    let objects = kubernaut::manifests::objects(&Installation::default()).expect("manifests");
     let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
     let (policies, bindings) = (
         count("ValidatingAdmissionPolicy"),

@@ -8,7 +8,7 @@ use kubernaut_actors::ports::Clock as _;
 use serde_json::{Value, json};
 
 use super::files::Manifest;
-use crate::manifests;
+use crate::manifests::{self, Installation};
 use crate::memory::{MemoryCluster, MemoryOptions, Rbac};
 
 use kubernaut_machines::Settings;
@@ -31,7 +31,8 @@ pub(crate) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> R
         now: Arc::new(move || clock.now()),
         ..MemoryOptions::default()
     });
-    let objects = manifests::objects(settings).map_err(|error| error.to_string())?;
+    let installation = Installation::without_pods(settings.clone());
+    let objects = manifests::objects(&installation).map_err(|error| error.to_string())?;
     cluster.load(objects).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         format!(

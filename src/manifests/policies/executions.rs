@@ -3,14 +3,18 @@
 use kubernaut_crds::names;
 use serde_json::json;
 
-use super::{
-    MAY_APPROVE, Policy, asked_by, both_kinds, controller, list, quoted, requests, with_annotations,
-};
+use super::{MAY_APPROVE, Policy, asked_by, both_kinds, list, quoted, requests, with_annotations};
 
 const WRITES: [&str; 2] = ["CREATE", "UPDATE"];
 
-pub(super) fn policies() -> Vec<Policy> {
-    vec![fields(), approval(), correlation(), statuses()]
+/// `controller`: its user name, in quotes.
+pub(super) fn policies(controller: &str) -> Vec<Policy> {
+    vec![
+        fields(controller),
+        approval(controller),
+        correlation(),
+        statuses(controller),
+    ]
 }
 
 fn of_executions(name: &'static str, description: &str) -> Policy {
@@ -21,7 +25,7 @@ fn of_executions(name: &'static str, description: &str) -> Policy {
 }
 
 /// The fields of an execution by which the controller knows its own.
-fn fields() -> Policy {
+fn fields(controller: &str) -> Policy {
     // By group or by kind: the kind alone is enough to be taken for a workflow of that name.
     let of_a_workflow = format!(
         "(owner.apiVersion.startsWith('{}/') || owner.kind == '{}')",
@@ -49,7 +53,7 @@ fn fields() -> Policy {
     )
     .when(
         "not-the-controller",
-        format!("request.userInfo.username != {}", controller()),
+        format!("request.userInfo.username != {controller}"),
     )
     .variable("owners", "object.metadata.?ownerReferences.orValue([])")
     .variable(
@@ -107,7 +111,7 @@ fn fields() -> Policy {
 }
 
 /// What a person must be trusted with: to release an execution, and to release its lock.
-fn approval() -> Policy {
+fn approval(controller: &str) -> Policy {
     let key = quoted(names::ANNOTATION_RELEASE_LOCK);
     with_annotations(of_executions(
         "kubernaut-execution-approval",
@@ -117,7 +121,7 @@ fn approval() -> Policy {
     // It releases the executions of a workflow that was approved.
     .when(
         "not-the-controller",
-        format!("request.userInfo.username != {}", controller()),
+        format!("request.userInfo.username != {controller}"),
     )
     // At creation approvalReceived says that no approval is asked for: that is for whoever creates it to say.
     .variable(
@@ -186,7 +190,7 @@ fn correlation() -> Policy {
 }
 
 /// The controller continues from what a status says: whoever writes one decides what runs, and what ran.
-fn statuses() -> Policy {
+fn statuses(controller: &str) -> Policy {
     let matches = json!({"resourceRules": [
         requests(names::WORKFLOW_GROUP, &["workflowexecutions/status"], &WRITES),
         requests(names::EXECUTION_GROUP, &["kubernetesexecutions/status"], &WRITES),
@@ -197,7 +201,7 @@ fn statuses() -> Policy {
         matches,
     )
     .must(
-        format!("request.userInfo.username == {}", controller()),
+        format!("request.userInfo.username == {controller}"),
         "only the controller writes a status: approve by annotations, stop by spec.shutdown or by deleting the object",
     )
 }

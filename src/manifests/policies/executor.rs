@@ -5,11 +5,12 @@ use kubernaut_crds::names;
 use kubernaut_machines::Settings;
 use serde_json::{Value, json};
 
-use super::{Policy, asked_by, controller, namespaces, quoted, requests};
+use super::{Policy, asked_by, namespaces, quoted, requests};
 
-pub(super) fn policies(settings: &Settings) -> Vec<Policy> {
+/// `controller`: its user name, in quotes.
+pub(super) fn policies(settings: &Settings, controller: &str) -> Vec<Policy> {
     let executor = settings.executor_namespace.as_str();
-    vec![makers(executor), kept(executor), access(executor)]
+    vec![makers(executor, controller), kept(executor), access(executor)]
 }
 
 fn within(executor: &str, rules: &[Value]) -> Value {
@@ -23,14 +24,13 @@ fn is(resource: &str) -> String {
 /// Jobs by the controller, their pods by the Job controller, their payloads by the controller: nothing else is made there.
 ///
 /// Nodes make no pods there either: a mirror pod names no account, but could take the name of ours.
-fn makers(executor: &str) -> Policy {
+fn makers(executor: &str, controller: &str) -> Policy {
     let rules = [
         requests("batch", &["jobs"], &["CREATE"]),
         requests("", &["pods"], &["CREATE"]),
         // A payload is read by kubectl whenever its pod starts.
         requests("", &["secrets"], &["CREATE", "UPDATE"]),
     ];
-    let controller = controller();
     let label = format!("metadata.?labels[{}]", quoted(names::LABEL_EXECUTION_UID));
     Policy::new(
         "kubernaut-executor-makers",
