@@ -408,7 +408,8 @@ fn log(subject: &Subject, announcement: &Announcement) {
             action,
             attempt,
             error_type = error_type.map(ErrorType::as_str),
-            "{message}"
+            "{}",
+            sentence(phase.as_str(), message)
         ),
         Announcement::Attempt {
             action,
@@ -428,7 +429,8 @@ fn log(subject: &Subject, announcement: &Announcement) {
             outcome = outcome_name(*outcome),
             error_type = error_type.map(ErrorType::as_str),
             seconds,
-            "{message}"
+            "{}",
+            sentence(&format!("attempt {attempt} {}", outcome_name(*outcome)), message)
         ),
         Announcement::Workflow {
             phase,
@@ -442,8 +444,18 @@ fn log(subject: &Subject, announcement: &Announcement) {
             correlation_id,
             phase = phase.as_str(),
             error_type = error_type.map(ErrorType::as_str),
-            "{message}"
+            "{}",
+            sentence(phase.as_str(), message)
         ),
+    }
+}
+
+/// A line of the log that says something, also where there is no more to say than the fields do.
+fn sentence(what: &str, message: &str) -> String {
+    if message.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what}: {message}")
     }
 }
 

@@ -50,3 +50,45 @@ fn every_made_manifest_is_part_of_the_base() {
         );
     }
 }
+
+#[test]
+fn both_ways_to_make_the_image_make_the_same() {
+    let dockerfile = committed("Dockerfile");
+    let packed = committed("tests/cluster/image");
+    let toolchain = committed("rust-toolchain.toml");
+    let version = toolchain.split('"').nth(1).expect("a version");
+    for line in [
+        format!("FROM rust:{version}-slim AS build"),
+        format!("ENV RUSTUP_TOOLCHAIN={version}"),
+        "RUN ./dev static --release /kubernaut".to_owned(),
+    ] {
+        assert!(
+            dockerfile.lines().any(|found| found == line),
+            "Dockerfile: no {line}"
+        );
+    }
+    for (said, packs) in [
+        (
+            "ENTRYPOINT [\"/bin/kubernaut\"]",
+            r#""Entrypoint": ["/bin/$(basename "$program")"]"#,
+        ),
+        ("ENV PATH=/bin", r#""Env": ["PATH=/bin"]"#),
+        ("USER 65532:65532", r#""User": "65532:65532""#),
+    ] {
+        assert!(
+            dockerfile.lines().any(|found| found == said),
+            "Dockerfile: no {said}"
+        );
+        assert!(packed.contains(packs), "tests/cluster/image: no {packs}");
+    }
+}
+
+#[test]
+fn the_image_of_the_base_is_the_one_that_is_made() {
+    let image = kubernaut::manifests::IMAGE;
+    assert!(committed("deploy/base/controller.yaml").contains(&format!("image: {image}\n")));
+    assert!(
+        committed("Dockerfile").contains(&format!("/{image} .")),
+        "its first lines name the image"
+    );
+}

@@ -213,7 +213,7 @@ fn pod_end(pod: &Pod) -> Option<JobEnd> {
     };
     let words = |failed| {
         let message = terminated(failed).and_then(|terminated| terminated.message.clone());
-        tail(&message.unwrap_or_default(), MESSAGE_MAX)
+        tail(&without_log_lines(&message.unwrap_or_default()), MESSAGE_MAX)
     };
     match phase(pod) {
         "Succeeded" => Some(JobEnd::Succeeded {
@@ -249,6 +249,19 @@ fn pod_end(pod: &Pod) -> Option<JobEnd> {
             })
         }
         _ => None,
+    }
+}
+
+/// What kubectl says to a person, without what its libraries log beside it; all of it when it says nothing else.
+fn without_log_lines(message: &str) -> String {
+    let logged = |line: &&str| {
+        let head: Vec<char> = line.chars().take(6).collect();
+        matches!(head.as_slice(), ['I' | 'W' | 'E' | 'F', date @ .., ' '] if date.len() == 4 && date.iter().all(char::is_ascii_digit))
+    };
+    let words: Vec<&str> = message.lines().filter(|line| !logged(line)).collect();
+    match words.join("\n").trim() {
+        "" => message.trim().to_owned(),
+        words => words.to_owned(),
     }
 }
 
@@ -321,5 +334,23 @@ mod tests {
         }
         let ending = job(json!([{"type": "SuccessCriteriaMet", "status": "True"}]));
         assert!(view("j", Some(&ending), &pods).unwrap().live);
+    }
+
+    #[test]
+    fn kubectl_is_quoted_without_what_its_libraries_log() {
+        let refused = "The connection to the server localhost:8080 was refused - did you specify the right host or port?";
+        let logged = "E1125 08:11:53.180310       1 memcache.go:265] \"Unhandled Error\" err=\"refused\"";
+        for (said, quoted) in [
+            (format!("{logged}\n{logged}\n{refused}\n"), refused),
+            (format!("{refused}\n"), refused),
+            (format!("{logged}\n"), logged),
+            (
+                "Error from server\nE1125a is no date\n".to_owned(),
+                "Error from server\nE1125a is no date",
+            ),
+            (String::new(), ""),
+        ] {
+            assert_eq!(without_log_lines(&said), quoted);
+        }
     }
 }

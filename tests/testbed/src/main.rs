@@ -31,6 +31,9 @@ enum Command {
         /// How many real nodes there are, instead of fake ones; needs root
         #[arg(long, conflicts_with = "fake_nodes")]
         nodes: Option<usize>,
+        /// An image for the real nodes, from a file as `docker save` writes it; may be given again
+        #[arg(long, requires = "nodes", value_name = "FILE")]
+        image: Vec<PathBuf>,
         #[command(flatten)]
         kubelet: KubeletArgs,
     },
@@ -106,6 +109,7 @@ async fn serve(command: Command) -> Result<(), TestbedError> {
             state,
             audit_log,
             nodes,
+            image,
             kubelet,
         } => {
             let options = ControlPlaneOptions {
@@ -116,6 +120,9 @@ async fn serve(command: Command) -> Result<(), TestbedError> {
             if let Some(nodes) = nodes {
                 let control_plane = options;
                 let cluster = Cluster::start(ClusterOptions { nodes, control_plane }).await?;
+                for archive in &image {
+                    cluster.load_image(archive).await?;
+                }
                 tell_ready(&cluster)?;
                 return std::future::pending().await;
             }
