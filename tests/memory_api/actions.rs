@@ -51,13 +51,7 @@ async fn scale_needs_exactly_its_two_verbs() {
     ]);
     let (cluster, client) = ready(&rules);
     create_deployment(&client, "web", 1).await;
-    let arguments = [
-        "scale",
-        "deployment/web",
-        "--namespace=default",
-        "--replicas=3",
-        "--request-timeout=45s",
-    ];
+    let arguments = ["scale", "deployment/web", "--namespace=default", "--replicas=3"];
     assert_eq!(run_job(&client, job("j", &arguments, "")).await, done());
     let web = get_deployment(&client, "web").await;
     assert_eq!(web.spec.unwrap().replicas, Some(3));

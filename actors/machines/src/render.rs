@@ -233,8 +233,8 @@ pub fn render(
     Ok(Rendered { job, secret, hash })
 }
 
-/// Seconds that the Job gets, and those that kubectl gets: it gives up before the Job controller would delete its pod, and
-/// its message with it (the executor's specification, 4).
+/// Seconds that the Job gets, and those that a drain gets: kubectl gives up before the Job controller would delete its pod,
+/// and its message with it (the executor's specification, 4).
 fn budget(from: Timestamp, to: Timestamp) -> (i64, i64) {
     let left = to.duration_since(from).as_millis();
     let patience = left - (left / 3).min(15_000);
@@ -394,13 +394,8 @@ fn call(
         }
         Action::Undo(undo) => vec![undo_call(undo, &mut files)],
     };
-    let argv = argv
-        .into_iter()
-        .map(|mut argv| {
-            argv.push(format!("--request-timeout={patience}s"));
-            argv
-        })
-        .collect();
+    // No --request-timeout: with it kubectl takes its configuration for one that a person made, and asks localhost:8080
+    // instead of the cluster that its pod runs in. The Job's deadline bounds each request.
     Ok(Call { argv, files })
 }
 

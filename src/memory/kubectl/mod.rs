@@ -79,7 +79,8 @@ impl Arguments {
     }
 }
 
-/// Flags of any command that our Jobs may use.
+/// Flags of any command that our Jobs may use. Not those that make a real kubectl forget which cluster its pod runs in,
+/// such as --request-timeout.
 const KNOWN: &[&str] = &[
     "namespace",
     "replicas",
@@ -99,7 +100,6 @@ const KNOWN: &[&str] = &[
     "force",
     "timeout",
     "pod-selector",
-    "request-timeout",
     "validate",
     "v",
 ];
