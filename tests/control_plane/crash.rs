@@ -110,7 +110,7 @@ async fn a_controller_killed_at_twenty_random_moments_loses_nothing_and_repeats_
     // A create that was cut off by a kill may be there without an answer of 201: the Jobs themselves are counted.
     let total = WORKFLOWS * usize::try_from(STEPS).expect("few");
     assert_eq!(scene.jobs().await.len(), total, "one Job for each step");
-    let runs = bed.kubelet.runs();
+    let runs = bed.cluster.kubelet.runs();
     let pods: BTreeSet<&String> = runs.iter().map(|run| &run.pod_uid).collect();
     assert_eq!(
         (runs.len(), pods.len()),

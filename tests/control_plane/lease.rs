@@ -29,9 +29,7 @@ async fn bed() -> (&'static Bed, MutexGuard<'static, ()>) {
         script: slowly,
         ..BedOptions::default()
     };
-    let bed = BED
-        .get_or_init(async || Bed::without_controller(options).await)
-        .await;
+    let bed = BED.get_or_init(async || Bed::not_started(options).await).await;
     (bed, turn)
 }
 
@@ -101,7 +99,7 @@ async fn all_is_done_once(scene: &Scene<'_>, names: &[String]) {
     let total = names.len() * usize::try_from(STEPS).expect("few");
     assert_eq!(scene.jobs().await.len(), total, "one Job for each step");
     let of_ours = format!("--namespace={}", scene.namespace);
-    let runs = scene.bed.kubelet.runs();
+    let runs = scene.bed.cluster.kubelet.runs();
     let runs: Vec<_> = runs.iter().filter(|run| run.argv.contains(&of_ours)).collect();
     let pods: BTreeSet<_> = runs.iter().map(|run| &run.pod_uid).collect();
     assert_eq!(

@@ -31,7 +31,7 @@ async fn store_an_unreadable_workflow(scene: &Scene<'_>) {
         crds.replace(CRD_NAME, &PostParams::default(), &crd)
             .await
             .expect("replaced");
-        established(&scene.bed.control_plane, CRD_NAME).await;
+        established(&scene.bed.cluster, CRD_NAME).await;
     };
     set(json!({"x-kubernetes-preserve-unknown-fields": true})).await;
     scene

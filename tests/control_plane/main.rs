@@ -4,6 +4,11 @@
 #![allow(clippy::needless_pass_by_value, clippy::wildcard_enum_match_arm)]
 
 mod bed;
+#[path = "../support/controller.rs"]
+mod controller;
+#[path = "../support/installed.rs"]
+mod installed;
+#[path = "../support/scene.rs"]
 mod scene;
 
 mod admission;

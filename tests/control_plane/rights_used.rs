@@ -300,12 +300,7 @@ async fn the_plugin_is_on(scene: &Scene<'_>) {
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
         }))
         .await;
-    let bob = scene
-        .bed
-        .control_plane
-        .client_as("bob", &[])
-        .await
-        .expect("a client");
+    let bob = scene.bed.cluster.client_as("bob", &[]).await.expect("a client");
     let parameters = json!({"cordonNode": {"node": "node-1"}});
     let mut object = execution("of-bob", "cordon-node", parameters, json!({}));
     object["metadata"]["ownerReferences"] = json!([{

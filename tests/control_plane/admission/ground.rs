@@ -58,7 +58,7 @@ pub(super) async fn administrator() -> Client {
 
 async fn client_as(user: &str) -> Client {
     ground().await;
-    let client = bed().await.control_plane.client_as(user, &[]).await;
+    let client = bed().await.cluster.client_as(user, &[]).await;
     client.expect("a client")
 }
 
@@ -155,7 +155,7 @@ async fn people(team: &Scene<'_>) {
     // The built-in roles take in ours a moment after they were installed.
     let developer = bed()
         .await
-        .control_plane
+        .cluster
         .client_as("system:serviceaccount:adm-team:developer", &[])
         .await
         .expect("a client");
@@ -167,7 +167,7 @@ async fn people(team: &Scene<'_>) {
 }
 
 async fn approve(team: &Scene<'_>) {
-    let alice = team.bed.control_plane.client_as("alice", &[]).await;
+    let alice = team.bed.cluster.client_as("alice", &[]).await;
     let alice = alice.expect("a client");
     let approval = json!({"metadata": {"annotations": {
         "kubernaut.io/approval": "approved", "kubernaut.io/approved-by": "alice",

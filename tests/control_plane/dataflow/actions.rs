@@ -199,7 +199,7 @@ async fn update_secret_changes_the_listed_keys_and_leaves_no_copy_behind() {
     );
     let secrets = scene
         .bed
-        .control_plane
+        .cluster
         .run_kubectl(&[
             "get",
             "secrets",

@@ -154,6 +154,7 @@ async fn the_job_is_the_recorded_one(scene: &Scene<'_>, execution: &Value, corre
     assert_eq!(job["spec"]["backoffLimit"], 0);
     let run = scene
         .bed
+        .cluster
         .kubelet
         .runs()
         .into_iter()
@@ -176,7 +177,7 @@ async fn the_sample_runs_as_it_comes() {
     let sample = include_str!("../../../deploy/samples/scale-and-restart.yaml");
     // Rights are what a cluster asks for besides: the sample's account gets them here.
     let scene = Scene::new(bed, "shop").await;
-    bed.control_plane.apply_yaml(sample).await.expect("accepted");
+    bed.cluster.apply_yaml(sample).await.expect("accepted");
     scene.succeeded("checkout-under-load").await;
     let deployment = scene.get(DEPLOYMENT, "checkout").await;
     assert_eq!(deployment["spec"]["replicas"], 5);
@@ -214,7 +215,7 @@ async fn an_execution_made_by_hand_runs_without_a_workflow() {
     );
     let only = scene
         .bed
-        .control_plane
+        .cluster
         .run_kubectl(&[
             "wait",
             "ke/scale-web",

@@ -287,7 +287,7 @@ async fn a_foreign_job_with_our_name_is_left_alone_and_fails_the_execution() {
                         "metadata": {"name": name, "namespace": EXECUTOR},
                         "spec": {"suspend": true, "template": {"spec": pod}}});
     // The policies let nobody else make a Job there; it could be left from another installation.
-    let another = scene.bed.control_plane.client_as(CONTROLLER, &[]).await;
+    let another = scene.bed.cluster.client_as(CONTROLLER, &[]).await;
     let theirs = serde_json::from_value(theirs).expect("an object");
     api(&another.expect("a client"), JOB, EXECUTOR)
         .create(&PostParams::default(), &theirs)

@@ -7,7 +7,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, server};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -152,7 +152,7 @@ impl<'a> Scene<'a> {
 
     /// The same with more in its pods' spec.
     pub(crate) async fn deployment_with(&self, name: &str, replicas: i32, more: Value) {
-        let mut pod = json!({"containers": [{"name": "server", "image": "registry.example/server:1"}]});
+        let mut pod = json!({"containers": [server()], "terminationGracePeriodSeconds": 1});
         merge(&mut pod, more);
         self.create(json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
