@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kubernaut_testbed::PodScript;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, BedOptions, CONTROLLER};
+use crate::audit::{effects_in, forbidden, jobs_made};
+use crate::bed::{Bed, BedOptions};
 use crate::scene::{CONFIG_MAP, Scene, step};
 
 const WORKFLOWS: usize = 10;
@@ -29,25 +30,6 @@ pub(crate) fn chain(namespace: &str, name: &str, steps: i64) -> Value {
         step(number, "update-configmap", update, json!({"dependsOn": before}))
     };
     (1..=steps).map(step).collect()
-}
-
-/// Names of the Jobs that the API server let the controller make, in order.
-pub(crate) fn jobs_made(audit: &[Value]) -> Vec<String> {
-    audit
-        .iter()
-        .filter(|entry| entry["user"]["username"] == CONTROLLER && entry["verb"] == "create")
-        .filter(|entry| entry["objectRef"]["resource"] == "jobs" && entry["responseStatus"]["code"] == 201)
-        .filter_map(|entry| entry["objectRef"]["name"].as_str().map(str::to_owned))
-        .collect()
-}
-
-/// Answers of 403: rights that the controller's role lacks.
-pub(crate) fn forbidden(audit: &[Value]) -> Vec<String> {
-    audit
-        .iter()
-        .filter(|entry| entry["user"]["username"] == CONTROLLER && entry["responseStatus"]["code"] == 403)
-        .map(|entry| format!("{} {}", entry["verb"], entry["requestURI"]))
-        .collect()
 }
 
 #[tokio::test]
@@ -116,6 +98,11 @@ async fn a_controller_killed_at_twenty_random_moments_loses_nothing_and_repeats_
         (runs.len(), pods.len()),
         (total, total),
         "kubectl ran once for each Job"
+    );
+    assert_eq!(
+        effects_in(&audit, "crash").len(),
+        total,
+        "one effect for each step"
     );
     assert_eq!(forbidden(&audit), Vec::<String>::new());
 }

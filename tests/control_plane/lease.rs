@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use crate::audit::{forbidden, is_write, took_effect};
 use crate::bed::{Bed, BedOptions, CONTROLLER, Controller};
-use crate::crash::{chain, forbidden, slowly};
+use crate::crash::{chain, slowly};
 use crate::scene::{CONFIG_MAP, Scene, api};
 
 const LEASE: &str = "coordination.k8s.io/v1/Lease";
@@ -119,18 +120,6 @@ async fn all_is_done_once(scene: &Scene<'_>, names: &[String]) {
             assert!(made.insert(object["name"].to_string()), "{object} was made twice");
         }
     }
-}
-
-fn took_effect(entry: &Value) -> bool {
-    let code = entry["responseStatus"]["code"].as_i64().unwrap_or_default();
-    is_write(entry) && (200..300).contains(&code)
-}
-
-/// An access review changes nothing.
-fn is_write(entry: &Value) -> bool {
-    let verbs = ["create", "update", "patch", "delete"];
-    verbs.contains(&entry["verb"].as_str().unwrap_or_default())
-        && entry["objectRef"]["resource"] != "subjectaccessreviews"
 }
 
 struct Write {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::audit::{forbidden, jobs_made};
 use crate::bed::{Bed, BedOptions, CONTROLLER, established};
-use crate::crash::{chain, forbidden, jobs_made};
+use crate::crash::chain;
 use crate::scene::{Scene, api};
 
 /// Workflows of five steps; `KUBERNAUT_LOAD` sets another number.

@@ -3,6 +3,8 @@
 // Objects are made in place, and what is not expected here is a failed test.
 #![allow(clippy::needless_pass_by_value, clippy::wildcard_enum_match_arm)]
 
+#[path = "../support/audit.rs"]
+mod audit;
 mod bed;
 #[path = "../support/controller.rs"]
 mod controller;

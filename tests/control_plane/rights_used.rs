@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use kubernaut::manifests::{CONTROLLER_NAMESPACE, Installation};
 
+use crate::audit::forbidden;
 use crate::bed::{Bed, BedOptions, CONTROLLER};
-use crate::crash::forbidden;
 use crate::scene::{EXECUTION, EXECUTOR, POD, Scene, WORKFLOW, api, execution, step, workflow};
 
 const NAMESPACE: &str = "rights-used";

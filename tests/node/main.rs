@@ -8,6 +8,9 @@ mod bed;
 mod ground;
 // Each tier uses its part of these.
 #[allow(dead_code)]
+#[path = "../support/audit.rs"]
+mod audit;
+#[allow(dead_code)]
 #[path = "../support/controller.rs"]
 mod controller;
 #[allow(dead_code)]
@@ -19,4 +22,7 @@ mod scene;
 
 mod actions;
 mod cluster;
+mod crash;
 mod nodes;
+mod replicas;
+mod work;
