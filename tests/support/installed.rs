@@ -39,15 +39,16 @@ impl<C: Deref<Target = ControlPlane>> Installed<C> {
         controller_flags: &[&'static str],
     ) -> Self {
         install(&cluster, run_flags).await;
+        let flags = [run_flags, controller_flags].concat();
         let kubeconfig = cluster
-            .kubeconfig_for_service_account("kubernaut-system", "kubernaut-controller", None)
+            .kubeconfig_for_service_account(home(&flags), "kubernaut-controller", None)
             .await
             .expect("a token for the controller");
         Self {
             controller: Mutex::default(),
             cluster,
             kubeconfig,
-            flags: [run_flags, controller_flags].concat(),
+            flags,
         }
     }
 
@@ -93,7 +94,7 @@ impl<C: Deref<Target = ControlPlane>> Installed<C> {
         std::fs::create_dir_all(&dir).expect("a directory");
         let kubeconfig = self
             .cluster
-            .kubeconfig_for_service_account("kubernaut-system", "kubernaut-controller", Some(&dir))
+            .kubeconfig_for_service_account(home(&self.flags), "kubernaut-controller", Some(&dir))
             .await
             .expect("a token for the controller");
         let port = unused_port();
@@ -145,6 +146,14 @@ impl<C: Deref<Target = ControlPlane>> Installed<C> {
     fn log_file(&self) -> PathBuf {
         self.cluster.state_dir().join("controller.log")
     }
+}
+
+/// The controller's namespace.
+fn home<'a>(flags: &[&'a str]) -> &'a str {
+    let mut named = flags
+        .iter()
+        .filter_map(|flag| flag.strip_prefix("--controller-namespace="));
+    named.next().unwrap_or("kubernaut-system")
 }
 
 /// Installs what `kubernaut manifests` prints, and waits until the custom resources are served and the policies in force.

@@ -3,6 +3,7 @@
 mod actions;
 mod deletion;
 mod design;
+mod namespaces;
 mod nodes;
 mod outcomes;
 mod refusals;
