@@ -20,3 +20,4 @@ mod scene;
 mod actions;
 mod cluster;
 mod nodes;
+mod traces;
