@@ -19,5 +19,6 @@ mod scene;
 
 mod actions;
 mod cluster;
+mod failures;
 mod nodes;
 mod traces;
