@@ -253,9 +253,10 @@ pub(crate) const NODE: &str = "v1/Node";
 pub(crate) const JOB: &str = "batch/v1/Job";
 
 /// Kinds of objects that belong to no namespace and are used here.
-const CLUSTER_WIDE: [&str; 6] = [
+const CLUSTER_WIDE: [&str; 7] = [
     "Namespace",
     "Node",
+    "ClusterRole",
     "ClusterRoleBinding",
     "CustomResourceDefinition",
     "ValidatingAdmissionPolicy",
