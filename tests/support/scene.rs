@@ -253,7 +253,7 @@ pub(crate) const NODE: &str = "v1/Node";
 pub(crate) const JOB: &str = "batch/v1/Job";
 
 /// Kinds of objects that belong to no namespace and are used here.
-const CLUSTER_WIDE: [&str; 7] = [
+const CLUSTER_WIDE: [&str; 8] = [
     "Namespace",
     "Node",
     "ClusterRole",
@@ -261,6 +261,7 @@ const CLUSTER_WIDE: [&str; 7] = [
     "CustomResourceDefinition",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
 ];
 
 /// `kind` is apiVersion/kind.

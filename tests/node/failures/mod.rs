@@ -1,11 +1,19 @@
 //! What goes wrong with a Job on a real node, and how its step ends.
 
+mod deadline;
+mod drains;
 mod gone;
+mod image;
+mod kubelet;
+mod pods;
 mod rights;
 
+use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, pretty, step};
+use crate::scene::{EXECUTOR, POD, Scene, api, pretty, step};
+
+use drains::BlockedDrain;
 
 /// One step of each action, by the name of its target or of what is done. Each has a target of its own, so that none
 /// waits for another; those on nodes wait for each other all the same, and are left out.
@@ -127,4 +135,19 @@ fn outcomes(execution: &Value) -> Vec<&str> {
         .flatten()
         .map(|attempt| attempt["outcome"].as_str().unwrap_or("none"))
         .collect()
+}
+
+/// The name of a pod that was made for this execution and is as wanted, when there is one.
+async fn pod_of(scene: &Scene<'_>, execution: &str, wanted: impl Fn(&DynamicObject) -> bool) -> String {
+    let pods = api(&scene.client, POD, EXECUTOR);
+    let ours = ListParams::default().labels(&format!(
+        "kubernaut.io/execution-namespace={},kubernaut.io/execution-name={execution}",
+        scene.namespace
+    ));
+    scene
+        .eventually(&format!("a pod of {execution}"), async || {
+            let found = pods.list(&ours).await.expect("a list");
+            found.items.into_iter().find(|pod| wanted(pod))?.metadata.name
+        })
+        .await
 }
