@@ -392,6 +392,18 @@ impl MemoryCluster {
         objects
     }
 
+    /// Whether all objects of these kinds are so.
+    pub fn all_of(&self, kinds: &[&str], so: impl Fn(&Value) -> bool) -> bool {
+        let state = self.0.lock();
+        let mut objects = state.store.all().map(|(_, object)| object);
+        objects.all(|object| !kinds.iter().any(|kind| object["kind"] == *kind) || so(object))
+    }
+
+    /// That of the last write.
+    pub fn revision(&self) -> u64 {
+        self.0.lock().store.revision()
+    }
+
     /// The answered requests, oldest first.
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.0.lock().log.iter().cloned().collect()
