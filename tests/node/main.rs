@@ -23,6 +23,8 @@ mod scene;
 mod actions;
 mod cluster;
 mod crash;
+mod failures;
 mod nodes;
 mod replicas;
+mod traces;
 mod work;

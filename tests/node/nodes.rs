@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{bed_alone, bed_of_one_node};
 use crate::scene::{DEPLOYMENT, NODE, POD, Scene, pretty, step};
+use crate::traces::{effects, effects_on_node, only_ended_jobs_remain};
 
 async fn run(scene: &Scene<'_>, name: &str, action: &str, parameters: Value) -> Value {
     scene
@@ -34,6 +35,7 @@ async fn pods_on(scene: &Scene<'_>, node: &str) -> usize {
 async fn cordon_and_uncordon_change_what_the_node_says_of_itself() {
     let (bed, _turn) = bed_alone().await;
     let scene = Scene::of_a_cluster_admin(bed, "cordon").await;
+    let earlier = effects_on_node(&scene, "node-2").len();
     let cordon = json!({"cordonNode": {"nodeName": "node-2"}});
     let execution = run(&scene, "close", "cordon-node", cordon).await;
     assert!(is_cordoned(&scene, "node-2").await);
@@ -43,6 +45,11 @@ async fn cordon_and_uncordon_change_what_the_node_says_of_itself() {
     assert!(!is_cordoned(&scene, "node-2").await);
     let undo = &execution["status"]["rollbackInformation"]["rollbackParameters"];
     assert_eq!(undo["cordonNode"]["node"], "node-2", "{}", pretty(&execution));
+    assert_eq!(
+        effects_on_node(&scene, "node-2")[earlier..],
+        ["patch nodes node-2"; 2]
+    );
+    only_ended_jobs_remain(&scene).await;
 }
 
 #[tokio::test]
@@ -50,7 +57,8 @@ async fn a_drain_moves_the_pods_to_the_other_node_and_leaves_the_node_cordoned()
     let (bed, _turn) = bed_alone().await;
     let scene = Scene::of_a_cluster_admin(bed, "drain").await;
     scene.deployment("web", 4).await;
-    assert_ne!(pods_on(&scene, "node-2").await, 0);
+    let to_move = pods_on(&scene, "node-2").await;
+    assert_ne!(to_move, 0);
     run(&scene, "empty", "drain-node", drain("node-2")).await;
     assert!(is_cordoned(&scene, "node-2").await);
     assert_eq!(pods_on(&scene, "node-2").await, 0);
@@ -61,8 +69,11 @@ async fn a_drain_moves_the_pods_to_the_other_node_and_leaves_the_node_cordoned()
         })
         .await;
     assert_eq!(pods_on(&scene, "node-1").await, 4);
+    let evictions = effects(&scene);
+    assert_eq!(evictions.len(), to_move, "{evictions:?}");
     run(&scene, "open", "uncordon-node", uncordon("node-2")).await;
     assert!(!is_cordoned(&scene, "node-2").await);
+    only_ended_jobs_remain(&scene).await;
 }
 
 #[tokio::test]
@@ -101,4 +112,6 @@ async fn the_only_node_is_drained_once_a_person_cordoned_it_by_a_job_that_runs_o
             (deployment["status"]["readyReplicas"] == 2).then_some(())
         })
         .await;
+    assert_eq!(effects(&scene).len(), 2, "{:?}", effects(&scene));
+    only_ended_jobs_remain(&scene).await;
 }

@@ -136,9 +136,15 @@ impl<C: Deref<Target = ControlPlane>> Installed<C> {
 
     /// Every answered request so far.
     pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
+        self.audit_about("")
+    }
+
+    /// Those answered requests whose lines in the log hold this text.
+    pub(crate) fn audit_about(&self, what: &str) -> Vec<serde_json::Value> {
         let log = std::fs::read_to_string(self.cluster.audit_log()).expect("an audit log");
         // The last line may be half written.
         log.lines()
+            .filter(|line| line.contains(what))
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
     }

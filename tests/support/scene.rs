@@ -253,13 +253,15 @@ pub(crate) const NODE: &str = "v1/Node";
 pub(crate) const JOB: &str = "batch/v1/Job";
 
 /// Kinds of objects that belong to no namespace and are used here.
-const CLUSTER_WIDE: [&str; 6] = [
+const CLUSTER_WIDE: [&str; 8] = [
     "Namespace",
     "Node",
+    "ClusterRole",
     "ClusterRoleBinding",
     "CustomResourceDefinition",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
 ];
 
 /// `kind` is apiVersion/kind.

@@ -66,6 +66,10 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
     if reason == "OOMKilled" {
         return failure(ErrorType::JobFailed, Retry::Backoff);
     }
+    // Before the budgets: a drain may have met both, and rights don't come back by waiting.
+    if is_missing_right(message) {
+        return failure(ErrorType::InsufficientPermissions, Retry::Never);
+    }
     if is_refused_eviction(message) {
         return failure(ErrorType::ResourceConflict, Retry::Eviction);
     }
@@ -111,6 +115,13 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
 fn server_reason(message: &str) -> Option<&str> {
     let (_, after) = message.split_once("Error from server (")?;
     after.split_once(')').map(|(reason, _)| reason)
+}
+
+/// RBAC's own words. A drain that may not evict says them without `Error from server`.
+fn is_missing_right(message: &str) -> bool {
+    message
+        .split_once(" is forbidden: User \"")
+        .is_some_and(|(_, after)| after.contains("\" cannot "))
 }
 
 /// An eviction that a PodDisruptionBudget does not allow now.
@@ -181,6 +192,12 @@ mod tests {
         let cases = [
             (
                 "Error from server (Forbidden): deployments.apps \"web\" is forbidden: User ...",
+                ErrorType::InsufficientPermissions,
+                Retry::Never,
+            ),
+            (
+                "error when evicting pods/\"web\" -n \"a\": pods \"web\" is forbidden: User \"u\" cannot create resource \
+                 \"pods/eviction\" in API group \"\" in the namespace \"a\"",
                 ErrorType::InsufficientPermissions,
                 Retry::Never,
             ),

@@ -19,6 +19,8 @@ use crate::render;
 
 /// Evictions of the executor's own pod that are not counted against maxRetries.
 const UNCOUNTED_MAX: usize = 3;
+/// As many attempts as a status holds.
+const ATTEMPTS_MAX: usize = 16;
 
 /// No attempt starts with less than this left of the timeout.
 pub(super) const MIN_LEFT: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
@@ -193,20 +195,21 @@ impl StepMachine {
         if self.execution.spec.shutdown.is_some() {
             return None;
         }
-        let evicted = self
-            .draft
-            .attempts
-            .iter()
-            .filter(|a| a.outcome == Some(AttemptOutcome::Evicted))
-            .count();
-        let counted = self
-            .draft
-            .attempts
+        let attempts = &self.draft.attempts;
+        let of = |wanted: &dyn Fn(&&Attempt) -> bool| attempts.iter().filter(wanted).count();
+        let evicted = of(&|attempt| attempt.outcome == Some(AttemptOutcome::Evicted));
+        // What a PodDisruptionBudget refuses is waited for, as a drain waits for it: as long as there is time.
+        let refused = of(&|attempt| is_refused(attempt));
+        let counted = attempts
             .len()
-            .saturating_sub(evicted.min(UNCOUNTED_MAX));
+            .saturating_sub(evicted.min(UNCOUNTED_MAX) + refused);
         let allowed = usize::try_from(self.execution.spec.max_retries).unwrap_or(0);
         let nth = u32::try_from(self.draft.attempts.len()).unwrap_or(u32::MAX);
-        let allowed = failure.retry != Retry::Never && counted <= allowed;
+        let allowed = match failure.retry {
+            Retry::Never => false,
+            Retry::Eviction => true,
+            Retry::Backoff | Retry::Uncounted => counted <= allowed,
+        } && attempts.len() < ATTEMPTS_MAX;
         allowed.then(|| match failure.retry {
             Retry::Eviction => Duration::from_secs(u64::from(nth.min(3)) * 10),
             Retry::Never | Retry::Uncounted | Retry::Backoff => classify::backoff(nth),
@@ -241,13 +244,7 @@ impl StepMachine {
             message: attempt.message.clone().unwrap_or_default(),
             retry: match attempt.outcome {
                 Some(AttemptOutcome::Evicted) => Retry::Uncounted,
-                _ if attempt
-                    .message
-                    .as_deref()
-                    .is_some_and(classify::is_refused_eviction) =>
-                {
-                    Retry::Eviction
-                }
+                _ if is_refused(attempt) => Retry::Eviction,
                 _ => Retry::Backoff,
             },
         };
@@ -289,4 +286,9 @@ impl StepMachine {
             ),
         }
     }
+}
+
+fn is_refused(attempt: &Attempt) -> bool {
+    let message = attempt.message.as_deref();
+    message.is_some_and(classify::is_refused_eviction)
 }

@@ -89,7 +89,9 @@ impl WorkflowMachine {
         self.draft.completion_time = Some(MicroTime(now));
         let total = plan.steps.len();
         let success = completed == total;
-        let message = if success {
+        let message = if success && total == 1 {
+            "its step completed".to_owned()
+        } else if success {
             format!("all {total} steps completed")
         } else {
             let names: Vec<String> = failed.iter().map(|number| step_name(plan, *number)).collect();

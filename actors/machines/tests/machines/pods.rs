@@ -167,3 +167,60 @@ fn a_pod_with_a_long_grace_period_has_that_long_to_go() {
     assert_eq!(bed.status().error_type, Some(ErrorType::VerificationFailed));
     assert_eq!(bed.now.duration_since(start).as_secs(), 720);
 }
+
+const REFUSED: &str =
+    "Error from server (TooManyRequests): Cannot evict pod as it would violate the pod's disruption budget.";
+
+fn evict_once(more: &Value) -> StepBed {
+    let mut spec = json!({"action": "restart-pods", "maxRetries": 0,
+        "parameters": {"deletePod": {"namespace": "shop", "labelSelector": "app=web"}}});
+    crate::step_bed::merge(&mut spec, more);
+    let mut bed = StepBed::new(spec).with([pod("web-a", "a"), replica_set(1, 1)]);
+    bed.start();
+    bed
+}
+
+#[test]
+fn an_eviction_that_a_disruption_budget_refuses_is_tried_as_long_as_there_is_time_whatever_max_retries_says()
+{
+    let mut bed = evict_once(&json!({}));
+    for made in 2..=5 {
+        bed.pod_fails(REFUSED);
+        bed.run_until(|bed| bed.made.len() == made);
+    }
+    let starts: Vec<_> = bed
+        .attempts()
+        .iter()
+        .map(|attempt| attempt.start_time.0)
+        .collect();
+    let pauses: Vec<f64> = starts
+        .windows(2)
+        .map(|pair| pair[1].duration_since(pair[0]).as_secs_f64().floor())
+        .collect();
+    assert_eq!(pauses, [10.0, 20.0, 30.0, 30.0]);
+    // Anything else counts.
+    bed.pod_fails(RESET);
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Failed));
+    assert_eq!(bed.made.len(), 5);
+
+    let mut bed = evict_once(&json!({"timeout": "25s"}));
+    while bed.phase() == Some(ExecutionPhase::Executing) {
+        bed.pod_fails(REFUSED);
+        let made = bed.made.len();
+        bed.run_until(|bed| bed.made.len() > made || bed.phase() != Some(ExecutionPhase::Executing));
+    }
+    assert_eq!(bed.made.len(), 2);
+    assert_eq!(bed.status().error_type, Some(ErrorType::Timeout));
+    assert!(bed.message().contains("disruption budget"), "{}", bed.message());
+
+    // A status holds no more than sixteen.
+    let mut bed = evict_once(&json!({"timeout": "15m"}));
+    while bed.phase() == Some(ExecutionPhase::Executing) {
+        bed.pod_fails(REFUSED);
+        let made = bed.made.len();
+        bed.run_until(|bed| bed.made.len() > made || bed.phase() != Some(ExecutionPhase::Executing));
+    }
+    assert_eq!(bed.attempts().len(), 16, "{}", bed.message());
+    assert_eq!(bed.status().error_type, Some(ErrorType::ResourceConflict));
+}

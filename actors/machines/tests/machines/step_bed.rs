@@ -209,7 +209,12 @@ impl StepBed {
 
     /// The last Job's pod is at this phase; with an exit code it has said this.
     pub(crate) fn pod(&mut self, phase: &str, exit: Option<i32>, said: &str) {
-        let (name, ran) = self.jobs.iter_mut().next_back().expect("a Job");
+        // The tenth comes before the second in the map.
+        let last = self.made.last().map(|made| made.name.as_str());
+        let there = self.jobs.iter_mut();
+        let (name, ran) = there
+            .max_by_key(|(name, _)| (Some(name.as_str()) == last, (*name).clone()))
+            .expect("a Job");
         let job = ran.job.as_ref().expect("the Job is there");
         let state = match exit {
             Some(code) => json!({"terminated": {"exitCode": code, "message": said,
