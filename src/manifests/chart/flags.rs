@@ -7,7 +7,7 @@ use kubernaut_crds::{DURATION_MAX_LENGTH, DURATION_PATTERN};
 use serde_json::{Map, Value, json};
 
 use super::{CONTROLLER_NAMESPACE, every_kind, values};
-use crate::config::ControllerOptions;
+use crate::config::{ControllerOptions, MOST};
 
 const CONTROLLER_NAMESPACE_FLAG: &str = "controller-namespace";
 
@@ -104,7 +104,7 @@ fn schema(flag: &Arg) -> Value {
     match value_name(flag) {
         "BOOL" => json!({"type": "boolean"}),
         _ if !choices.is_empty() => json!({"type": "string", "enum": choices}),
-        "NUMBER" => json!({"type": "integer", "minimum": 1}),
+        "NUMBER" => json!({"type": "integer", "minimum": 1, "maximum": MOST}),
         "DURATION" => {
             json!({"type": "string", "pattern": DURATION_PATTERN, "maxLength": DURATION_MAX_LENGTH})
         }

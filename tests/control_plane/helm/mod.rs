@@ -1,6 +1,7 @@
 //! The Helm chart: what helm makes of it, and what it does in a cluster.
 
 mod chart;
+mod install;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
