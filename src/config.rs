@@ -16,7 +16,7 @@ use crate::lease::LeaseTimes;
 use crate::manifests::CONTROLLER_NAMESPACE;
 
 /// More Jobs, or calls, than any cluster takes at the same time.
-const MOST: usize = 10_000;
+pub(crate) const MOST: usize = 10_000;
 /// Where a pod finds the namespace it runs in.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Where Linux tells the name of the host.

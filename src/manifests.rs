@@ -4,6 +4,7 @@
 //!
 //! deploy/base is written from here and compared in a test; `run` loads the same objects, the pods left out.
 
+pub mod chart;
 mod deployment;
 mod people;
 mod policies;

@@ -1,6 +1,6 @@
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -8,13 +8,17 @@ use clap::{ArgMatches, Args, CommandFactory};
 
 use super::Cli;
 use crate::config::{ControllerOptions, LeaseOptions, RunOptions, TelemetryOptions};
-use crate::manifests::{self, CONTROLLER_NAMESPACE, IMAGE, Installation};
+use crate::manifests::{self, CONTROLLER_NAMESPACE, IMAGE, Installation, chart};
 
 #[derive(Args, Debug)]
 pub(super) struct ManifestsOptions {
     /// Write one file a part into this directory, instead of everything to standard output
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
+
+    /// Write what of the Helm chart comes from the code into this directory; ./dev fix does so
+    #[arg(long, value_name = "DIR", hide = true, exclusive = true)]
+    chart: Option<PathBuf>,
 
     /// Image of the controller: where you pushed what the Dockerfile makes
     #[arg(long, env = "KUBERNAUT_IMAGE", default_value = IMAGE, value_name = "IMAGE")]
@@ -35,6 +39,12 @@ pub(super) struct ManifestsOptions {
 }
 
 pub(super) fn manifests(options: &ManifestsOptions, matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    if let Some(directory) = &options.chart {
+        for file in chart::files()? {
+            write(directory, &file.path, &file.text)?;
+        }
+        return Ok(());
+    }
     let mut run = options.run.clone();
     // Where this process runs says nothing of where the controller will.
     let namespace = run.controller_namespace.filter(|name| !name.is_empty());
@@ -51,18 +61,21 @@ pub(super) fn manifests(options: &ManifestsOptions, matches: &ArgMatches) -> Res
     for file in manifests::files(&installation)? {
         let text = manifests::text(&file)?;
         match &options.directory {
-            Some(directory) => {
-                std::fs::create_dir_all(directory)
-                    .map_err(|error| format!("{}: {error}", directory.display()))?;
-                let path = directory.join(file.name);
-                std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
+            Some(directory) => write(directory, file.name, &text)?,
             None => match std::io::stdout().write_all(text.as_bytes()) {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
                 other => other?,
             },
         }
     }
+    Ok(())
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> Result<(), Box<dyn Error>> {
+    let path = directory.join(name);
+    let parent = path.parent().unwrap_or(directory);
+    std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(())
 }
 

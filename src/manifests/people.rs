@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{labels, rule};
 
 /// Label by which a built-in role takes in the rules of another one.
-const INTO_EDIT: &str = "rbac.authorization.k8s.io/aggregate-to-edit";
+pub(super) const INTO_EDIT: &str = "rbac.authorization.k8s.io/aggregate-to-edit";
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 7] = ["get", "list", "watch", "create", "patch", "update", "delete"];

@@ -129,6 +129,14 @@ impl Bed {
 
     /// The same without a controller.
     pub(crate) async fn not_started(options: BedOptions) -> Self {
+        let nodes = FakeNodes::start(options).await;
+        Self::without_controller(nodes, options.run_flags, options.controller_flags).await
+    }
+}
+
+impl FakeNodes {
+    /// Nothing of kubernaut is installed.
+    pub(crate) async fn start(options: BedOptions) -> Self {
         let control_plane = ControlPlane::start(ControlPlaneOptions {
             audit_log: true,
             apiserver_args: options
@@ -147,10 +155,9 @@ impl Bed {
         let kubelet = FakeKubelet::start(&control_plane, kubelet_options.with_script(options.script))
             .await
             .expect("a fake kubelet");
-        let nodes = FakeNodes {
+        Self {
             kubelet,
             control_plane,
-        };
-        Self::without_controller(nodes, options.run_flags, options.controller_flags).await
+        }
     }
 }

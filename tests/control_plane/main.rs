@@ -17,6 +17,7 @@ mod admission;
 mod crash;
 mod crds;
 mod dataflow;
+mod helm;
 mod lease;
 mod load;
 mod rights;

@@ -52,6 +52,32 @@ fn every_made_manifest_is_part_of_the_base() {
 }
 
 #[test]
+fn the_committed_chart_is_that_of_the_code() {
+    let files = kubernaut::manifests::chart::files().expect("a chart");
+    for file in &files {
+        let path = format!("deploy/charts/kubernaut/{}", file.path);
+        assert!(
+            committed(&path) == file.text,
+            "{path} is not what the code says: run ./dev fix"
+        );
+    }
+    // Nor is there a template that neither the code nor a person wrote.
+    let written = ["templates/_helpers.tpl", "templates/NOTES.txt"];
+    let templates =
+        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/charts/kubernaut/templates"));
+    for entry in templates.expect("templates") {
+        let path = format!(
+            "templates/{}",
+            entry.expect("a file").file_name().to_string_lossy()
+        );
+        assert!(
+            files.iter().any(|file| file.path == path) || written.contains(&path.as_str()),
+            "{path} is made by nothing"
+        );
+    }
+}
+
+#[test]
 fn both_ways_to_make_the_image_make_the_same() {
     let dockerfile = committed("Dockerfile");
     let packed = committed("tests/cluster/image");

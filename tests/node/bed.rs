@@ -1,6 +1,6 @@
 //! Clusters of real nodes with kubernaut installed there.
 
-use kubernaut_testbed::{Cluster, ControlPlaneOptions};
+use kubernaut_testbed::{Cluster, ControlPlaneOptions, Part};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -78,6 +78,7 @@ pub(crate) async fn bed_alone() -> (&'static Bed, MutexGuard<'static, ()>) {
     let bed = BED
         .get_or_init(async || Bed::start(BedOptions::default()).await)
         .await;
+    tidy(bed, 2).await;
     (bed, turn)
 }
 
@@ -91,5 +92,28 @@ pub(crate) async fn bed_of_one_node() -> (&'static Bed, MutexGuard<'static, ()>)
         ..BedOptions::default()
     };
     let bed = BED.get_or_init(async || Bed::start(options).await).await;
+    tidy(bed, 1).await;
     (bed, turn)
+}
+
+/// What the test before left, also one that failed half-way, must not become this one's trouble.
+async fn tidy(bed: &Bed, nodes: usize) {
+    let cluster = &bed.cluster;
+    cluster.resume(Part::Scheduler).await.expect("a signal");
+    for node in 1..=nodes {
+        cluster.resume(Part::Kubelet(node)).await.expect("a signal");
+        let name = format!("node-{node}");
+        cluster
+            .run_kubectl(&["uncordon", &name])
+            .await
+            .expect("uncordoned");
+    }
+    cluster.wait_until_nodes_are_ready().await.expect("ready nodes");
+    let all = [
+        "delete",
+        "poddisruptionbudgets,deployments",
+        "--all",
+        "--all-namespaces",
+    ];
+    cluster.run_kubectl(&all).await.expect("deleted");
 }

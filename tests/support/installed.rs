@@ -39,7 +39,13 @@ impl<C: Deref<Target = ControlPlane>> Installed<C> {
         controller_flags: &[&'static str],
     ) -> Self {
         install(&cluster, run_flags).await;
-        let flags = [run_flags, controller_flags].concat();
+        Self::on(cluster, [run_flags, controller_flags].concat()).await
+    }
+
+    /// Where somebody has installed it, in whatever way. Starts no controller yet; the controllers get these flags.
+    pub(crate) async fn on(cluster: C, flags: Vec<&'static str>) -> Self {
+        all_established(&cluster).await;
+        in_force(&cluster).await;
         let kubeconfig = cluster
             .kubeconfig_for_service_account(home(&flags), "kubernaut-controller", None)
             .await
@@ -162,7 +168,7 @@ fn home<'a>(flags: &[&'a str]) -> &'a str {
     named.next().unwrap_or("kubernaut-system")
 }
 
-/// Installs what `kubernaut manifests` prints, and waits until the custom resources are served and the policies in force.
+/// Installs what `kubernaut manifests` prints.
 async fn install(control_plane: &ControlPlane, flags: &[&str]) {
     let output = Command::new(kubernaut())
         .args(["manifests", "--without-pods"])
@@ -175,8 +181,6 @@ async fn install(control_plane: &ControlPlane, flags: &[&str]) {
         .apply_yaml(&manifests)
         .await
         .expect("the manifests are accepted");
-    all_established(control_plane).await;
-    in_force(control_plane).await;
 }
 
 pub(crate) async fn all_established(control_plane: &ControlPlane) {

@@ -112,7 +112,7 @@ pub fn allowed_kinds(settings: &Settings) -> Vec<&'static ManifestKind> {
 }
 
 /// All that could be named in the flag.
-pub(crate) fn known_kinds() -> Vec<String> {
+pub fn known_kinds() -> Vec<String> {
     KINDS.iter().map(|known| known.kind.to_owned()).collect()
 }
 

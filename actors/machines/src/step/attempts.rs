@@ -288,7 +288,8 @@ impl StepMachine {
     }
 }
 
+/// Not a drain's: kubectl goes on evicting by itself there, and these are its last words whatever ended it.
 fn is_refused(attempt: &Attempt) -> bool {
     let message = attempt.message.as_deref();
-    message.is_some_and(classify::is_refused_eviction)
+    !attempt.pods.is_empty() && message.is_some_and(classify::is_refused_eviction)
 }

@@ -1,0 +1,13 @@
+{{- /* Made from the code: run ./dev fix. */ -}}
+{{- define "kubernaut.flagNames" -}}
+leader-elect lease-duration lease-renew-deadline lease-retry-period executor-namespace controller-namespace protected-namespaces cluster-name kubectl-image max-step-timeout job-ttl verification verification-timeout allow-gitops-managed apply-manifest-kinds authorization monitoring-window max-running-jobs api-concurrency log-format log-level
+{{- end }}
+{{- define "kubernaut.default.controllerNamespace" -}}
+kubernaut-system
+{{- end }}
+{{- define "kubernaut.default.executorNamespace" -}}
+kubernaut-executor
+{{- end }}
+{{- define "kubernaut.default.protectedNamespaces" -}}
+kube-system kube-public kube-node-lease
+{{- end }}

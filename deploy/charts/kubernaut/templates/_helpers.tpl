@@ -1,0 +1,53 @@
+{{- /* Where Jobs run. */ -}}
+{{- define "kubernaut.executorNamespace" -}}
+{{- $namespace := index .Values.flags "executor-namespace" | default (include "kubernaut.default.executorNamespace" .) -}}
+{{- if eq $namespace .Release.Namespace -}}
+{{- fail (printf "the controller and its Jobs can't share the namespace %s: nothing but Jobs may run where they do; install into another namespace (--namespace), or change flags.executor-namespace" $namespace) -}}
+{{- end -}}
+{{- $namespace -}}
+{{- end }}
+
+{{- /* Where nothing is acted on and no workflow may live, as what stands between the first and the last quote of a list in CEL. */ -}}
+{{- define "kubernaut.protectedNamespaces" -}}
+{{- $named := splitList " " (include "kubernaut.default.protectedNamespaces" .) -}}
+{{- if hasKey .Values.flags "protected-namespaces" }}{{ $named = index .Values.flags "protected-namespaces" }}{{ end -}}
+{{- $all := append (append $named .Release.Namespace) (include "kubernaut.executorNamespace" .) -}}
+{{- $all | uniq | sortAlpha | join "', '" -}}
+{{- end }}
+
+{{- /* Whether a kind may be applied: of the root, a group and a kind. Named with its group or without it. */ -}}
+{{- define "kubernaut.applies" -}}
+{{- $named := index (index . 0).Values.flags "apply-manifest-kinds" | default list -}}
+{{- if or (has (index . 2) $named) (has (printf "%s/%s" (index . 1) (index . 2)) $named) }}yes{{ end -}}
+{{- end }}
+
+{{- define "kubernaut.image" -}}
+{{- .Values.image.repository -}}
+{{- with .Values.image.tag }}:{{ . }}{{ end -}}
+{{- with .Values.image.digest }}@{{ . }}{{ end -}}
+{{- end }}
+
+{{- /* What the container is told: the flags that were given, in the order of the controller's help. */ -}}
+{{- define "kubernaut.args" -}}
+{{- $flags := deepCopy .Values.flags -}}
+{{- if ne .Release.Namespace (include "kubernaut.default.controllerNamespace" .) -}}
+{{- $flags = set $flags "controller-namespace" .Release.Namespace -}}
+{{- end -}}
+- controller
+{{- range $name := splitList " " (include "kubernaut.flagNames" .) }}
+{{- if hasKey $flags $name }}
+{{- $value := index $flags $name }}
+{{- if kindIs "slice" $value }}{{ $value = join "," $value }}{{ end }}
+{{- /* Numbers of values are floating, and large ones would be written with an exponent. */ -}}
+{{- if kindIs "float64" $value }}{{ $value = int64 $value }}{{ end }}
+- {{ printf "--%s=%v" $name $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "kubernaut.apiServerPorts" -}}
+{{- range .Values.networkPolicy.apiServerPorts }}
+- port: {{ . }}
+  protocol: TCP
+{{- end }}
+{{- end }}
