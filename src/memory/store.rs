@@ -107,6 +107,19 @@ impl Store {
         }
     }
 
+    /// The same objects, for a cluster of its own: nobody watches them.
+    pub(super) fn copy(&self, history_limit: usize) -> Self {
+        Self {
+            revision: self.revision,
+            compacted: self.revision,
+            objects: self.objects.clone(),
+            by_uid: self.by_uid.clone(),
+            dependents: self.dependents.clone(),
+            owners: self.owners.clone(),
+            ..Self::new(history_limit)
+        }
+    }
+
     /// From now on every commit is kept.
     pub(super) fn keep_record(&mut self) {
         self.record.get_or_insert_default();

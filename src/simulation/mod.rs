@@ -46,7 +46,9 @@ pub const STRANGER: &str = "somebody";
 /// What is run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What is there before: definitions, the installation, targets.
+    /// What is there before, at rest: definitions and the installation.
+    pub installed: MemoryCluster,
+    /// What is there besides: targets.
     pub world: Vec<Value>,
     /// Workflows and executions, in the order in which they are created.
     pub runs: Vec<Value>,
@@ -95,7 +97,7 @@ pub fn simulate(scenario: &Scenario) -> Result<Outcome, String> {
 async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
     let epoch = Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH);
     let clock = TokioClock::starting_at(epoch);
-    let cluster = MemoryCluster::new(MemoryOptions {
+    let cluster = scenario.installed.copy(MemoryOptions {
         now: Arc::new(move || clock.now()),
         seed: scenario.seed,
         rbac: scenario.rbac,

@@ -1,0 +1,7 @@
+//! The whole controller in random worlds, with random workflows and faults, each decided by one seed; and a checker that
+//! shares no code with it.
+
+mod checker;
+mod history;
+mod search;
+mod worlds;
