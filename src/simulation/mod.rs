@@ -244,6 +244,11 @@ fn call_faults(plan: &[Planned]) -> FaultFunction {
         let this_write = is_write(request).then(|| writes.fetch_add(1, Ordering::Relaxed));
         plan.iter().find_map(|planned| match planned {
             Planned::Crash { write, boundary, .. } if Some(*write) == this_write => Some(boundary.fault()),
+            // Only what is stored can be in conflict.
+            Planned::Call {
+                fault: CallFault::Refused(409),
+                ..
+            } if this_write.is_none() => None,
             Planned::Call { number, fault } if *number == this => Some(fault.fault()),
             _ => None,
         })
