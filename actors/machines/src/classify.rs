@@ -71,13 +71,7 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
         return failure(ErrorType::InsufficientPermissions, Retry::Never);
     }
     if is_refused_eviction(message) {
-        let retry = if kind == ActionKind::DeletePod {
-            Retry::Eviction
-        } else {
-            // A drain waits for budgets itself; what ended it is not known.
-            Retry::Backoff
-        };
-        return failure(ErrorType::ResourceConflict, retry);
+        return failure(ErrorType::ResourceConflict, Retry::Eviction);
     }
     // kubectl apply names the manager that owns a field; forcing it is never right.
     if kind == ActionKind::ApplyManifest && message.contains("conflict") && message.contains("managed by")
@@ -242,6 +236,11 @@ mod tests {
                 ErrorType::JobFailed,
                 Retry::Backoff,
             ),
+            (
+                "Error from server (TooManyRequests): Cannot evict pod as it would violate the pod's disruption budget.",
+                ErrorType::ResourceConflict,
+                Retry::Eviction,
+            ),
         ];
         for (message, error_type, retry) in cases {
             let failure = classify(&failed(message), ActionKind::ScaleDeployment);
@@ -249,21 +248,6 @@ mod tests {
                 (failure.error_type, failure.retry),
                 (error_type, retry),
                 "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_refused_eviction_is_waited_for_and_the_last_words_of_a_drain_are_not() {
-        let words = "Cannot evict pod as it would violate the pod's disruption budget.";
-        for (kind, retry) in [
-            (ActionKind::DeletePod, Retry::Eviction),
-            (ActionKind::DrainNode, Retry::Backoff),
-        ] {
-            let failure = classify(&failed(words), kind);
-            assert_eq!(
-                (failure.error_type, failure.retry),
-                (ErrorType::ResourceConflict, retry)
             );
         }
     }

@@ -207,8 +207,8 @@ impl StepMachine {
         let nth = u32::try_from(self.draft.attempts.len()).unwrap_or(u32::MAX);
         let allowed = match failure.retry {
             Retry::Never => false,
-            Retry::Eviction => true,
-            Retry::Backoff | Retry::Uncounted => counted <= allowed,
+            Retry::Eviction if attempts.last().is_some_and(is_refused) => true,
+            Retry::Eviction | Retry::Backoff | Retry::Uncounted => counted <= allowed,
         } && attempts.len() < ATTEMPTS_MAX;
         allowed.then(|| match failure.retry {
             Retry::Eviction => Duration::from_secs(u64::from(nth.min(3)) * 10),
@@ -244,7 +244,7 @@ impl StepMachine {
             message: attempt.message.clone().unwrap_or_default(),
             retry: match attempt.outcome {
                 Some(AttemptOutcome::Evicted) => Retry::Uncounted,
-                _ if is_refused(attempt) => Retry::Eviction,
+                _ if speaks_of_a_budget(attempt) => Retry::Eviction,
                 _ => Retry::Backoff,
             },
         };
@@ -290,6 +290,10 @@ impl StepMachine {
 
 /// Not a drain's: kubectl goes on evicting by itself there, and these are its last words whatever ended it.
 fn is_refused(attempt: &Attempt) -> bool {
+    !attempt.pods.is_empty() && speaks_of_a_budget(attempt)
+}
+
+fn speaks_of_a_budget(attempt: &Attempt) -> bool {
     let message = attempt.message.as_deref();
-    !attempt.pods.is_empty() && message.is_some_and(classify::is_refused_eviction)
+    message.is_some_and(classify::is_refused_eviction)
 }

@@ -224,3 +224,26 @@ fn an_eviction_that_a_disruption_budget_refuses_is_tried_as_long_as_there_is_tim
     assert_eq!(bed.attempts().len(), 16, "{}", bed.message());
     assert_eq!(bed.status().error_type, Some(ErrorType::ResourceConflict));
 }
+
+#[test]
+fn a_drain_that_ended_while_a_budget_refused_counts_and_is_tried_again_after_the_same_pause() {
+    let node = |name: &str| {
+        json!({"kind": "Node", "metadata": {"name": name, "uid": name}, "spec": {},
+                                   "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    };
+    let mut bed = StepBed::new(json!({"action": "drain-node", "maxRetries": 1,
+        "parameters": {"drainNode": {"node": "n1", "gracePeriodSeconds": 1, "ignoreDaemonSets": true,
+                                     "deleteLocalData": true, "force": false}}}))
+    .with([node("n1"), node("n2"), pod("web-a", "a"), replica_set(1, 1)]);
+    bed.start();
+    bed.pod_fails(REFUSED);
+    let failed = bed.now;
+    // The next controller waits as this one would have.
+    bed.start();
+    bed.run_until(|bed| bed.made.len() == 2);
+    let pause = bed.attempts()[1].start_time.0.duration_since(failed);
+    assert_eq!(pause.as_secs(), 10);
+    bed.pod_fails(REFUSED);
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Failed), "{}", bed.message());
+    assert_eq!(bed.status().error_type, Some(ErrorType::ResourceConflict));
+}
