@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kubernaut::memory::Committed;
-use kubernaut::simulation::{CONTROLLER, Outcome, Planned, STRANGER};
+use kubernaut::simulation::{CONTROLLER, Outcome, Planned};
 use serde_json::Value;
 
 use crate::history::{Life, Lives, has_condition, items, label, lives, owner, seconds, text};
@@ -72,10 +72,10 @@ impl<'a> Checker<'a> {
         }
         for jobs in of_attempts.values_mut() {
             jobs.sort_by_key(|job| job.born().revision);
-            // Deleted by somebody while no controller looked: nothing tells it from one that was never made (the
-            // executor's specification, 3: it is made within a minute of its attempt's start, and not later).
+            // One that somebody else made vanish while no controller looked can't be told from one that was never made
+            // (the executor's specification, 3: it is made within a minute of its attempt's start, and not later).
             let by_somebody =
-                |job: &&&Life<'_>| job.gone().is_some_and(|gone| gone.author.as_ref() == STRANGER);
+                |job: &&&Life<'_>| job.gone().is_some_and(|gone| gone.author.as_ref() != CONTROLLER);
             let made = jobs.iter().rev().skip(1).filter(|job| !by_somebody(job)).count();
             if made > 0 {
                 twice.push(jobs[0].name());

@@ -1,6 +1,7 @@
 //! The search: one seed after the other.
 
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
@@ -20,6 +21,8 @@ struct Flags {
 
 /// Most things that go wrong in one run.
 const FAULTS: u64 = 5;
+/// As many bad seeds end a search.
+const ENOUGH: usize = 3;
 
 fn scenario(seed: u64) -> Scenario {
     static INSTALLED: LazyLock<MemoryCluster> = LazyLock::new(worlds::installed);
@@ -131,17 +134,28 @@ fn whatever_goes_wrong_the_invariants_hold() {
     let seeds = seeds(2_000);
     let begun = Instant::now();
     let all = seeds.end - seeds.start;
-    let mut bad = Vec::new();
-    for seed in seeds {
-        let scenario = scenario(seed);
-        let found = violations(&scenario);
-        if !found.is_empty() {
-            bad.push(told(seed, &scenario, &found));
-            if bad.len() >= 3 {
-                break;
-            }
+    let next = AtomicU64::new(seeds.start);
+    let bad = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || bad.lock().expect("no panic").len() >= ENOUGH {
+                        return;
+                    }
+                    let scenario = scenario(seed);
+                    let found = violations(&scenario);
+                    if !found.is_empty() {
+                        let told = told(seed, &scenario, &found);
+                        bad.lock().expect("no panic").push(told);
+                    }
+                }
+            });
         }
-    }
+    });
+    let bad = bad.into_inner().expect("no panic");
     println!("{all} seeds in {:?}", begun.elapsed());
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
 }
