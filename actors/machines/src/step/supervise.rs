@@ -162,17 +162,7 @@ impl StepMachine {
     }
 
     fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {
-        let pod = view.pods.iter().find(|pod| !pod.ended);
-        let place = pod.map_or_else(
-            || "its pod".to_owned(),
-            |pod| {
-                format!(
-                    "pod {} on node {}",
-                    pod.name,
-                    pod.node.as_deref().unwrap_or("(none)")
-                )
-            },
-        );
+        let place = place_of(view);
         let message = format!(
             "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \
              or the annotation {} is set on this execution",
@@ -181,4 +171,19 @@ impl StepMachine {
         self.end_attempt(AttemptOutcome::Failed, ErrorType::Timeout, &message, now);
         self.fail(ErrorType::Timeout, &message, now)
     }
+}
+
+/// The pod that still lives, and where.
+pub(super) fn place_of(view: &JobView) -> String {
+    let pod = view.pods.iter().find(|pod| !pod.ended);
+    pod.map_or_else(
+        || "its pod".to_owned(),
+        |pod| {
+            format!(
+                "pod {} on node {}",
+                pod.name,
+                pod.node.as_deref().unwrap_or("(none)")
+            )
+        },
+    )
 }
