@@ -4,6 +4,7 @@
 mod guard;
 mod store;
 
+use kubernaut_machines::defect::{Defect, planted};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -224,6 +225,7 @@ impl<K: Kept> Follower<K> {
                     self.note(changes);
                 }
             }
+            Event::Delete(_) if planted(Defect::MissDeletions) => {}
             Event::Delete(object) => {
                 let uid = uid_of(object.meta());
                 self.told.remove(uid);

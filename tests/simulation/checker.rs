@@ -180,8 +180,42 @@ impl Checker<'_> {
             });
             complete || pod
         });
+        if !self.effect_was_there(execution, end.revision) {
+            return Some(("I8", format!("{} completed without its effect", execution.name())));
+        }
         let verified = has_condition(&end.object, "OutcomeVerified");
         (!(succeeded || verified)).then(|| ("I8", format!("{} completed without a cause", execution.name())))
+    }
+
+    /// Whether the target was as wanted at some time until then.
+    fn effect_was_there(&self, execution: &Life<'_>, revision: u64) -> bool {
+        let wanted = &execution.born().object["spec"]["parameters"];
+        let Some((member, wanted)) = wanted.as_object().and_then(|members| members.iter().next()) else {
+            return false;
+        };
+        let (kind, name) = match member.as_str() {
+            "scaleDeployment" => ("Deployment", &wanted["deployment"]),
+            "updateConfigMap" => ("ConfigMap", &wanted["configMap"]),
+            "updateSecret" => ("Secret", &wanted["secret"]),
+            "cordonNode" | "uncordonNode" => ("Node", &wanted["node"]),
+            _ => return true,
+        };
+        let states = self.outcome.record.iter().filter(|commit| {
+            commit.revision <= revision
+                && commit.object["kind"] == kind
+                && commit.object["metadata"]["name"] == *name
+        });
+        states
+            .map(|commit| &commit.object)
+            .any(|object| match member.as_str() {
+                "scaleDeployment" => object["spec"]["replicas"] == wanted["replicas"],
+                "cordonNode" => object["spec"]["unschedulable"] == true,
+                "uncordonNode" => object["spec"]["unschedulable"] != true,
+                _ => {
+                    let mut keys = wanted["data"].as_object().into_iter().flatten();
+                    keys.all(|(key, value)| object["data"][key] == *value)
+                }
+            })
     }
 
     /// I2: two executions never work on one target.
@@ -257,7 +291,17 @@ impl Checker<'_> {
             if status["phase"] != "completed" {
                 continue;
             }
+            let critical = |number: &Value| {
+                items(&workflow.born().object["spec"]["workflowDefinition"]["steps"])
+                    .any(|step| step["stepNumber"] == *number && step["criticalStep"] == true)
+            };
             for step in items(&status["stepStatuses"]) {
+                if step["status"] == "failed" && critical(&step["stepNumber"]) {
+                    found.push(format!(
+                        "{} completed although a critical step failed",
+                        workflow.name()
+                    ));
+                }
                 let number = &step["stepNumber"];
                 let said = !text(&step["errorMessage"]).is_empty()
                     || !text(&step["skipReason"]).is_empty()

@@ -2,6 +2,8 @@
 //! shares no code with it.
 
 mod checker;
+#[cfg(feature = "planted-defects")]
+mod defects;
 mod history;
 mod search;
 mod worlds;

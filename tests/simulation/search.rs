@@ -24,7 +24,7 @@ const FAULTS: u64 = 5;
 /// As many bad seeds end a search.
 const ENOUGH: usize = 3;
 
-fn scenario(seed: u64) -> Scenario {
+pub(crate) fn scenario(seed: u64) -> Scenario {
     static INSTALLED: LazyLock<MemoryCluster> = LazyLock::new(worlds::installed);
     let mut chance = Chance::new(seed);
     let runs = worlds::workflows(3, &mut chance);
@@ -56,7 +56,7 @@ fn scenario(seed: u64) -> Scenario {
     }
 }
 
-fn violations(scenario: &Scenario) -> Vec<String> {
+pub(crate) fn violations(scenario: &Scenario) -> Vec<String> {
     match std::panic::catch_unwind(|| simulate(scenario)) {
         Ok(Ok(outcome)) => check(&outcome, &scenario.plan),
         Ok(Err(error)) => vec![error],
@@ -115,7 +115,7 @@ fn told(seed: u64, scenario: &Scenario, found: &[String]) -> String {
 }
 
 /// Seeds to look at: KUBERNAUT_SEEDS, as 1000 or 5..7.
-fn seeds(usual: u64) -> std::ops::Range<u64> {
+pub(crate) fn seeds(usual: u64) -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("KUBERNAUT_SEEDS") else {
         return 0..usual;
     };

@@ -8,6 +8,7 @@ use kubernaut_crds::{AttemptOutcome, KubernetesExecution, names};
 use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine, later};
 use super::supervise::place_of;
+use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
 use crate::outcome::ApiCommand;
 
@@ -33,7 +34,10 @@ impl StepMachine {
             out.push(StepCommand::Report(self.execution.clone()));
         }
         // An attempt that was decided on but never written has no Job.
-        let attempts = self.persisted.attempts.clone();
+        let mut attempts = self.persisted.attempts.clone();
+        if planted(Defect::LeaveTheJob) {
+            attempts.clear();
+        }
         for attempt in &attempts {
             if self.cleaned.contains(&attempt.attempt) {
                 continue;
@@ -63,7 +67,7 @@ impl StepMachine {
                 return self.call(Purpose::DeleteSecret, command, out);
             }
         }
-        if self.workflow_waits && !self.released {
+        if self.workflow_waits && !self.released || planted(Defect::KeepTheFinalizer) {
             return Flow::Wait;
         }
         let finalizers = finalizers

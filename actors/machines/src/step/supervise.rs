@@ -9,6 +9,7 @@ use super::StepCommand;
 use super::execute::Ended;
 use super::machine::{Flow, Purpose, StepMachine, later};
 use crate::classify::{self, Failure, Retry};
+use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
 use crate::outcome::ApiCommand;
 
@@ -133,6 +134,12 @@ impl StepMachine {
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
+        if planted(Defect::NotWaitForThePod)
+            && let Some(failure) = self.abandon.clone()
+        {
+            self.ended = Some(Ended::Failure(failure));
+            return Flow::Again;
+        }
         let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
         if now >= give_up {
             if let Some(flow) = self.look_first(attempt, give_up, out) {
