@@ -15,6 +15,7 @@ pub mod watch;
 
 pub mod manifests;
 pub mod memory;
+pub mod simulation;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -4,14 +4,17 @@
 mod guard;
 mod store;
 
+use kubernaut_machines::defect::{Defect, planted};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
@@ -26,6 +29,9 @@ use crate::http::Readiness;
 use crate::telemetry::Telemetry;
 use guard::Guard;
 use store::Kept;
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(800);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub use store::Store;
 
 /// The watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. Dropped, they end.
@@ -125,6 +131,29 @@ where
     Api::namespaced(client.clone(), namespace)
 }
 
+/// How long a watch that was lost is left alone. kube's own has jitter: four watches are no herd, and the same run shall
+/// send the same requests in the same order.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = SHORTEST_PAUSE.saturating_mul(1 << self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        Some(pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
 /// Follows one kind for ever: lists, watches, and begins again when the watch is lost.
 async fn follow<K>(api: Api<Guard<K>>, config: watcher::Config, scene: Scene)
 where
@@ -136,7 +165,7 @@ where
         listed: None,
         told: HashMap::new(),
     };
-    let stream = watch(api, config).default_backoff();
+    let stream = watch(api, config).backoff(Pause::default());
     let mut stream = std::pin::pin!(stream);
     loop {
         match stream.try_next().await {
@@ -196,6 +225,7 @@ impl<K: Kept> Follower<K> {
                     self.note(changes);
                 }
             }
+            Event::Delete(_) if planted(Defect::MissDeletions) => {}
             Event::Delete(object) => {
                 let uid = uid_of(object.meta());
                 self.told.remove(uid);

@@ -44,10 +44,12 @@ type Outcome = Result<Reply, ApiError>;
 impl State {
     /// Answers a request and records it. The world has not reacted yet: see `settle`.
     pub(super) fn handle(&mut self, request: &ApiRequest) -> Reply {
+        let before = self.store.write_as(Arc::from(request.info.user.name.as_str()));
         let reply = self
             .authorize(&request.info, &request.path)
             .and_then(|()| self.dispatch(request))
             .unwrap_or_else(|error| Reply::Object(error.code(), Arc::new(*error.0)));
+        self.store.write_as(before);
         self.record(request, reply.code());
         reply
     }

@@ -13,18 +13,27 @@ use kube::client::Body;
 use tower::{BoxError, Service};
 
 use super::{
-    Fault, FaultAnswer, MemoryCluster, User, api::Reply, request::ApiRequest, status::ApiError, watch::Answer,
+    Fault, FaultAnswer, MemoryCluster, Session, User,
+    api::Reply,
+    request::ApiRequest,
+    status::ApiError,
+    watch::{self, Answer},
 };
 
 /// The API server as seen by one user's client.
 pub(super) struct ApiService {
     cluster: MemoryCluster,
     user: User,
+    session: Session,
 }
 
 impl ApiService {
-    pub(super) fn new(cluster: MemoryCluster, user: User) -> Self {
-        Self { cluster, user }
+    pub(super) fn new(cluster: MemoryCluster, user: User, session: Session) -> Self {
+        Self {
+            cluster,
+            user,
+            session,
+        }
     }
 }
 
@@ -38,16 +47,24 @@ impl Service<Request<Body>> for ApiService {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (cluster, user) = (self.cluster.clone(), self.user.clone());
-        Box::pin(async move { answer(&cluster, &user, request).await })
+        let (cluster, user, session) = (self.cluster.clone(), self.user.clone(), self.session.clone());
+        Box::pin(async move {
+            let answer = answer(&cluster, &user, &session, request).await;
+            // Whoever died hears nothing; who died of this answer has heard it.
+            match answer {
+                Ok((answer, true)) => Ok(answer),
+                Ok((_, false)) | Err(_) if session.is_cut() => std::future::pending().await,
+                Ok((answer, false)) => Ok(answer),
+                Err(error) => Err(error),
+            }
+        })
     }
 }
 
-async fn answer(
-    cluster: &MemoryCluster,
-    user: &User,
-    request: Request<Body>,
-) -> Result<Response<Answer>, BoxError> {
+/// The answer, and whether it is heard although the session is cut.
+type Heard = Result<(Response<Answer>, bool), BoxError>;
+
+async fn answer(cluster: &MemoryCluster, user: &User, session: &Session, request: Request<Body>) -> Heard {
     let (parts, body) = request.into_parts();
     let body = body.collect_bytes().await?;
     let target = parts.uri.path_and_query().map_or("/", |p| p.as_str());
@@ -55,27 +72,48 @@ async fn answer(
     request.content_type = header_text(&parts.headers, &header::CONTENT_TYPE);
     request.user_agent = header_text(&parts.headers, &header::USER_AGENT);
     let faults = cluster.0.lock().faults.clone();
-    let fault = faults.and_then(|function| function(&request.info));
+    let fault = if session.is_cut() {
+        None
+    } else {
+        faults.and_then(|function| function(&request.info))
+    };
+    if session.is_cut() {
+        return std::future::pending().await;
+    }
     let Some(Fault {
         commit,
         delay,
         answer,
     }) = fault
     else {
-        return respond(cluster.perform(&request));
+        return Ok((respond(cluster.perform(&request), session)?, false));
     };
     let reply = commit.then(|| cluster.perform(&request));
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
     match (answer, reply) {
-        (FaultAnswer::Ordinary, Some(reply)) => respond(reply),
-        (FaultAnswer::Ordinary | FaultAnswer::Dropped, _) => Err("connection reset by peer".into()),
+        (FaultAnswer::Ordinary, Some(reply)) => Ok((respond(reply, session)?, false)),
+        (FaultAnswer::Lagging(lag), Some(Reply::Watch(receiver))) => {
+            let late = Reply::Watch(watch::lagging(receiver, lag));
+            Ok((respond(late, session)?, false))
+        }
+        (FaultAnswer::Died { answered }, reply) => {
+            session.cut();
+            match reply {
+                Some(reply) if answered => Ok((respond(reply, session)?, true)),
+                _ => std::future::pending().await,
+            }
+        }
+        (FaultAnswer::Ordinary | FaultAnswer::Lagging(_) | FaultAnswer::Dropped, _) => {
+            Err("connection reset by peer".into())
+        }
         (FaultAnswer::Status(code), reply) => {
             if reply.is_none() {
                 cluster.0.lock().record(&request, code);
             }
-            respond(Reply::Object(code, Arc::new(*ApiError::generic(code).0)))
+            let refusal = Reply::Object(code, Arc::new(*ApiError::generic(code).0));
+            Ok((respond(refusal, session)?, false))
         }
     }
 }
@@ -95,7 +133,7 @@ impl MemoryCluster {
     }
 }
 
-fn respond(reply: Reply) -> Result<Response<Answer>, BoxError> {
+fn respond(reply: Reply, session: &Session) -> Result<Response<Answer>, BoxError> {
     let code = reply.code();
     let (media, body) = match reply {
         Reply::Object(_, object) => (
@@ -106,7 +144,7 @@ fn respond(reply: Reply) -> Result<Response<Answer>, BoxError> {
             "text/plain; charset=utf-8",
             Answer::Whole(Some(Bytes::from_static(text.as_bytes()))),
         ),
-        Reply::Watch(receiver) => ("application/json", Answer::Stream(receiver)),
+        Reply::Watch(receiver) => ("application/json", Answer::Stream(receiver, session.clone())),
     };
     Ok(Response::builder()
         .status(code)

@@ -41,7 +41,7 @@ impl Kind {
 }
 
 /// Every served resource, by path, by kind and by where its objects are stored.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[allow(clippy::struct_field_names, reason = "they are three indexes of the same")]
 pub(super) struct Kinds {
     by_path: BTreeMap<(String, String, String), Arc<Kind>>,

@@ -50,7 +50,10 @@ mod write;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,13 +61,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
-use self::state::State;
 pub use self::{
     load::LoadError,
     request::{RequestInfo, RequestRecord},
     status::FieldError,
     world::pods::PodScript,
 };
+use self::{state::State, store::Change};
 
 /// A function that decides what happens to a pod.
 ///
@@ -134,6 +137,13 @@ pub enum FaultAnswer {
     Dropped,
     /// The ordinary answer, only late. Needs `commit`.
     Ordinary,
+    /// Of a watch: it answers at once, and each event comes this much later, in order.
+    Lagging(Duration),
+    /// The client's process dies: nothing of it reaches the cluster any more, and it hears nothing. Its session is cut.
+    Died {
+        /// Whether it still heard this answer.
+        answered: bool,
+    },
 }
 
 impl Fault {
@@ -172,6 +182,55 @@ impl Fault {
             answer: FaultAnswer::Ordinary,
         }
     }
+}
+
+/// One client's connection to the cluster, to be cut off as the death of its process does.
+#[derive(Clone, Debug, Default)]
+pub struct Session(Arc<SessionState>);
+
+#[derive(Debug, Default)]
+struct SessionState {
+    cut: AtomicBool,
+    told: Notify,
+}
+
+impl Session {
+    /// From now on no request of this client arrives and no answer and no event reaches it.
+    pub fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
+        self.0.told.notify_waiters();
+    }
+
+    /// Whether it was cut.
+    pub fn is_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Acquire)
+    }
+
+    /// Returns when it is cut.
+    pub async fn when_cut(&self) {
+        loop {
+            let told = self.0.told.notified();
+            if self.is_cut() {
+                return;
+            }
+            told.await;
+        }
+    }
+}
+
+/// One committed write.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The cluster's revision after it.
+    pub revision: u64,
+    /// When, since the cluster's first record.
+    pub at: Duration,
+    /// User name; empty for the cluster's own controllers.
+    pub author: Arc<str>,
+    /// Whether the object is gone after it.
+    pub deleted: bool,
+    /// The object after it; a deleted one as it was.
+    pub object: Arc<Value>,
 }
 
 /// How a cluster is made.
@@ -264,10 +323,51 @@ impl MemoryCluster {
         }))
     }
 
+    /// A cluster of its own that begins with the objects of this one, which should be at rest: much faster than loading
+    /// them, and definitions above all.
+    #[must_use]
+    pub fn copy(&self, options: MemoryOptions) -> Self {
+        let state = self.0.lock().copy(options);
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            timers: Arc::new(Notify::new()),
+            timekeeper: Mutex::new(None),
+        }))
+    }
+
     /// A client that acts as this user. Must be called inside a tokio runtime.
     pub fn client(&self, user: User) -> kube::Client {
+        self.client_in(user, Session::default())
+    }
+
+    /// The same with a connection that can be cut.
+    pub fn client_in(&self, user: User, session: Session) -> kube::Client {
         self.keep_time();
-        kube::Client::new(http::ApiService::new(self.clone(), user), "default")
+        kube::Client::new(http::ApiService::new(self.clone(), user, session), "default")
+    }
+
+    /// From now on every write is kept for [`Self::record`]. Must be called inside a tokio runtime.
+    pub fn keep_record(&self) {
+        self.0.lock().store.keep_record();
+    }
+
+    /// Every write since [`Self::keep_record`], in order.
+    pub fn record(&self) -> Vec<Committed> {
+        let state = self.0.lock();
+        let record = state.store.record();
+        let Some((first, _)) = record.first() else {
+            return Vec::new();
+        };
+        record
+            .iter()
+            .map(|(at, commit)| Committed {
+                revision: commit.revision,
+                at: at.duration_since(*first),
+                author: Arc::clone(&commit.author),
+                deleted: commit.change == Change::Deleted,
+                object: Arc::clone(&commit.object),
+            })
+            .collect()
     }
 
     /// Stores objects as they are: definitions first, then namespaces, then the rest. Namespaces that are missing are
@@ -302,6 +402,18 @@ impl MemoryCluster {
         };
         objects.sort_by_cached_key(key);
         objects
+    }
+
+    /// Whether all objects of these kinds are so.
+    pub fn all_of(&self, kinds: &[&str], so: impl Fn(&Value) -> bool) -> bool {
+        let state = self.0.lock();
+        let mut objects = state.store.all().map(|(_, object)| object);
+        objects.all(|object| !kinds.iter().any(|kind| object["kind"] == *kind) || so(object))
+    }
+
+    /// That of the last write.
+    pub fn revision(&self) -> u64 {
+        self.0.lock().store.revision()
     }
 
     /// The answered requests, oldest first.

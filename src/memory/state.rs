@@ -43,9 +43,28 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(options: MemoryOptions) -> Self {
-        let mut state = Self {
-            kinds: Kinds::built_in(),
-            store: Store::new(options.history),
+        let store = Store::new(options.history);
+        let mut state = Self::with(Kinds::built_in(), store, options);
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            state.bootstrap(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        }
+        for role in rbac::bootstrap_roles() {
+            state.bootstrap(role);
+        }
+        state.settle();
+        state
+    }
+
+    /// A cluster of its own with the same kinds and objects, in which nothing is under way.
+    pub(super) fn copy(&self, options: MemoryOptions) -> Self {
+        let store = self.store.copy(options.history);
+        Self::with(self.kinds.clone(), store, options)
+    }
+
+    fn with(kinds: Kinds, store: Store, options: MemoryOptions) -> Self {
+        Self {
+            kinds,
+            store,
             cel: Validator::new(),
             random: Random(options.seed),
             timers: BTreeMap::new(),
@@ -58,15 +77,7 @@ impl State {
             scripts: None,
             faults: None,
             options,
-        };
-        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-            state.bootstrap(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
         }
-        for role in rbac::bootstrap_roles() {
-            state.bootstrap(role);
-        }
-        state.settle();
-        state
     }
 
     fn bootstrap(&mut self, object: Value) {

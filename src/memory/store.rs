@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     fields::FieldOwners,
@@ -62,6 +63,8 @@ pub(super) struct Commit {
     /// The state after; for a deletion the last state with the deletion's revision.
     pub(super) object: Arc<Value>,
     pub(super) previous: Option<Arc<Value>>,
+    /// Whose request it was; empty for the cluster's own controllers.
+    pub(super) author: Arc<str>,
 }
 
 /// Objects and their history.
@@ -79,6 +82,10 @@ pub(super) struct Store {
     pub(super) owners: BTreeMap<Key, FieldOwners>,
     /// Commits that the world has not seen yet.
     unseen: VecDeque<Commit>,
+    /// Every commit, also those that watches can't replay any more, with its time.
+    record: Option<Vec<(Instant, Commit)>>,
+    /// Who writes now.
+    author: Arc<str>,
 }
 
 impl Store {
@@ -95,7 +102,36 @@ impl Store {
             dependents: BTreeMap::new(),
             owners: BTreeMap::new(),
             unseen: VecDeque::new(),
+            record: None,
+            author: Arc::from(""),
         }
+    }
+
+    /// The same objects, for a cluster of its own: nobody watches them.
+    pub(super) fn copy(&self, history_limit: usize) -> Self {
+        Self {
+            revision: self.revision,
+            compacted: self.revision,
+            objects: self.objects.clone(),
+            by_uid: self.by_uid.clone(),
+            dependents: self.dependents.clone(),
+            owners: self.owners.clone(),
+            ..Self::new(history_limit)
+        }
+    }
+
+    /// From now on every commit is kept.
+    pub(super) fn keep_record(&mut self) {
+        self.record.get_or_insert_default();
+    }
+
+    pub(super) fn record(&self) -> &[(Instant, Commit)] {
+        self.record.as_deref().unwrap_or_default()
+    }
+
+    /// Says who writes from now on; returns who did until now.
+    pub(super) fn write_as(&mut self, author: Arc<str>) -> Arc<str> {
+        std::mem::replace(&mut self.author, author)
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -162,6 +198,7 @@ impl Store {
             change,
             object: Arc::clone(&object),
             previous,
+            author: Arc::clone(&self.author),
         });
         object
     }
@@ -181,6 +218,7 @@ impl Store {
             change: Change::Deleted,
             object: Arc::clone(&object),
             previous: Some(previous),
+            author: Arc::clone(&self.author),
         });
         Some(object)
     }
@@ -282,6 +320,9 @@ impl Store {
     fn publish(&mut self, commit: Commit) {
         self.watchers.retain(|_, watcher| watcher.offer(&commit));
         self.unseen.push_back(commit.clone());
+        if let Some(record) = &mut self.record {
+            record.push((Instant::now(), commit.clone()));
+        }
         self.history.push_back(commit);
         if self.history.len() > self.history_limit
             && let Some(oldest) = self.history.pop_front()

@@ -5,14 +5,19 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    time::Instant,
+};
 
 use super::{
+    Session,
     events_api::present,
     kinds::Kind,
     selector::Selector,
@@ -93,11 +98,34 @@ pub(super) fn line(event: &str, object: &Value) -> Bytes {
     Bytes::from(format!("{{\"type\":\"{event}\",\"object\":{object}}}\n"))
 }
 
+/// The same lines, each of them later.
+pub(super) fn lagging(mut lines: UnboundedReceiver<Bytes>, lag: Duration) -> UnboundedReceiver<Bytes> {
+    let (queue, mut queued) = mpsc::unbounded_channel();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(line) = lines.recv().await {
+            if queue.send((Instant::now() + lag, line)).is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some((at, line)) = queued.recv().await {
+            tokio::time::sleep_until(at).await;
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 /// The body of an answer: all of it at once, or a stream of watch events.
 #[derive(Debug)]
 pub(super) enum Answer {
     Whole(Option<Bytes>),
-    Stream(UnboundedReceiver<Bytes>),
+    /// Silent once the session is cut.
+    Stream(UnboundedReceiver<Bytes>, Session),
 }
 
 impl Body for Answer {
@@ -110,7 +138,8 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::Stream(receiver) => receiver.poll_recv(context).map(|b| b.map(|b| Ok(Frame::data(b)))),
+            Self::Stream(_, session) if session.is_cut() => Poll::Pending,
+            Self::Stream(receiver, _) => receiver.poll_recv(context).map(|b| b.map(|b| Ok(Frame::data(b)))),
         }
     }
 }

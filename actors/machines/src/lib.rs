@@ -22,6 +22,7 @@ pub mod rbac;
 pub mod reads;
 pub mod render;
 
+pub mod defect;
 pub mod outcome;
 pub mod step;
 pub mod workflow;

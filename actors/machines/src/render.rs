@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Settings;
 use crate::actions::kind_of;
+use crate::defect::{Defect, planted};
 use crate::manifest_kinds::parse_manifest;
 use crate::mapping::label_value;
 
@@ -175,7 +176,7 @@ pub fn render(
         .collect();
     let last = containers.pop().unwrap_or_default();
     let mut pod = json!({
-        "serviceAccountName": kind.service_account(),
+        "serviceAccountName": if planted(Defect::UseAnotherAccount) { "cordon-node-sa" } else { kind.service_account() },
         "automountServiceAccountToken": true,
         "enableServiceLinks": false,
         "restartPolicy": "Never",

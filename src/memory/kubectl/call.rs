@@ -111,7 +111,8 @@ impl Process {
             Some(FaultAnswer::Dropped) => {
                 return Err(Failure::Text("Unable to connect to the server: EOF".to_owned()));
             }
-            Some(FaultAnswer::Ordinary) | None => {}
+            // Those are of a client and its connection.
+            Some(FaultAnswer::Ordinary | FaultAnswer::Lagging(_) | FaultAnswer::Died { .. }) | None => {}
         }
         match reply {
             Some(Reply::Object(code, object)) if code < 400 => Ok(object),

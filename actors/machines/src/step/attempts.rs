@@ -13,6 +13,7 @@ use super::machine::{Flow, Purpose, StepMachine, later};
 use crate::actions::ActionKind;
 use crate::before::{self, Before};
 use crate::classify::{self, Failure, Retry};
+use crate::defect::{Defect, planted};
 use crate::outcome::ApiCommand;
 use crate::parameters::{self, Checked};
 use crate::render;
@@ -63,6 +64,7 @@ impl StepMachine {
             message: None,
         };
         match render::render(&self.execution, &checked.action, &attempt, &self.settings) {
+            Ok(_) if planted(Defect::RecordAnotherHash) => attempt.job_hash = "0".repeat(32),
             Ok(rendered) => attempt.job_hash = rendered.hash,
             Err(error) => return self.fail(ErrorType::ValidationError, &error.to_string(), now),
         }
@@ -98,6 +100,9 @@ impl StepMachine {
             } else {
                 format!("attempt {number}: {}", before.impact)
             });
+        }
+        if planted(Defect::ShowSecrets) {
+            self.draft.message = serde_json::to_string(&self.execution.spec.parameters).ok();
         }
         self.quota_until = None;
         match self.draft.attempts.last_mut() {
@@ -206,6 +211,7 @@ impl StepMachine {
         let allowed = usize::try_from(self.execution.spec.max_retries).unwrap_or(0);
         let nth = u32::try_from(self.draft.attempts.len()).unwrap_or(u32::MAX);
         let allowed = match failure.retry {
+            _ if planted(Defect::RetryForever) => true,
             Retry::Never => false,
             Retry::Eviction if attempts.last().is_some_and(is_refused) => true,
             Retry::Eviction | Retry::Backoff | Retry::Uncounted => counted <= allowed,

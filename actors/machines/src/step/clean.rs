@@ -7,11 +7,15 @@ use kubernaut_crds::{AttemptOutcome, KubernetesExecution, names};
 
 use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine, later};
+use super::supervise::place_of;
+use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
 use crate::outcome::ApiCommand;
 
 /// A Job that is on its way out, and that the watch does not show, is asked for again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Longer than pods of ours take to end, whose grace period is 5 s.
+const USUAL_END: Duration = Duration::from_secs(60);
 
 impl StepMachine {
     pub(super) fn clean_up(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
@@ -30,18 +34,19 @@ impl StepMachine {
             out.push(StepCommand::Report(self.execution.clone()));
         }
         // An attempt that was decided on but never written has no Job.
-        let attempts = self.persisted.attempts.clone();
+        let mut attempts = self.persisted.attempts.clone();
+        if planted(Defect::LeaveTheJob) {
+            attempts.clear();
+        }
         for attempt in &attempts {
             if self.cleaned.contains(&attempt.attempt) {
                 continue;
             }
             // The watch shows it on its way out; its absence counts only when the API says so.
-            if self
-                .jobs
-                .get(&attempt.job_name)
-                .is_some_and(|view| view.deleting && self.is_ours(view))
-            {
-                return Flow::Wait;
+            let leaving = self.jobs.get(&attempt.job_name);
+            if let Some(view) = leaving.filter(|view| view.deleting && self.is_ours(view)) {
+                let place = place_of(view);
+                return self.keep_while_it_lives(&place, now, out);
             }
             let command = ApiCommand::GetJob {
                 name: attempt.job_name.clone(),
@@ -62,7 +67,7 @@ impl StepMachine {
                 return self.call(Purpose::DeleteSecret, command, out);
             }
         }
-        if self.workflow_waits && !self.released {
+        if self.workflow_waits && !self.released || planted(Defect::KeepTheFinalizer) {
             return Flow::Wait;
         }
         let finalizers = finalizers
@@ -78,6 +83,25 @@ impl StepMachine {
             },
             out,
         )
+    }
+
+    /// Whoever deletes an execution and sees it stay has to find the reason in it.
+    fn keep_while_it_lives(&mut self, place: &str, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        let deleted = self.execution.metadata.deletion_timestamp.as_ref();
+        let tell_at = later(deleted.map_or(now, |time| time.0), USUAL_END);
+        if now < tell_at {
+            return self.wait_until(tell_at, "the end of a Job");
+        }
+        let message = format!(
+            "waits: in deletion, but {place} could not be confirmed stopped; it goes on when the pod object is gone"
+        );
+        if self.persisted.message.as_deref() == Some(message.as_str()) || self.refused {
+            return Flow::Wait;
+        }
+        // What was decided and never written has no part in a deletion.
+        self.draft = self.persisted.clone();
+        self.draft.message = Some(message);
+        self.write(out)
     }
 
     pub(super) fn clean_found(

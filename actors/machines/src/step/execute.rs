@@ -11,6 +11,7 @@ use super::machine::{Creates, Flow, Hold, JobKnowledge, Purpose, StepMachine, Wa
 use super::status::publish;
 use super::validate::CANCELLED;
 use crate::classify::{self, Failure, Retry};
+use crate::defect::{Defect, planted};
 use crate::job_view::{JobEnd, JobView};
 use crate::outcome::{ApiCommand, ApiFailure, FailureClass};
 use crate::parameters::Checked;
@@ -395,7 +396,9 @@ impl StepMachine {
 
     /// A Secret with the payload may be there.
     pub(super) fn has_payload(&self) -> bool {
-        self.execution.spec.parameters.update_secret.is_some() && !self.secret_deleted
+        self.execution.spec.parameters.update_secret.is_some()
+            && !self.secret_deleted
+            && !planted(Defect::LeaveThePayload)
     }
 
     pub(super) fn delete_payload(&mut self, attempt: &Attempt, out: &mut Vec<StepCommand>) -> Flow {

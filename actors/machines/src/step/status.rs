@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::machine::{Creates, Flow, Hold, JobKnowledge, Purpose, StepMachine};
 use super::{StepCommand, is_lock_released};
 use crate::classify::cut;
+use crate::defect::{Defect, planted};
 use crate::outcome::{Announcement, ApiCommand, ApiFailure, EventRecord, merge_patch};
 
 /// Longest message of a condition.
@@ -24,6 +25,9 @@ impl StepMachine {
             return;
         }
         self.draft.phase = Some(phase);
+        if planted(Defect::SkipValidated) && phase == ExecutionPhase::Validated {
+            return;
+        }
         push_transition(&mut self.draft.phase_transitions, phase.as_str(), now);
         self.draft.observed_generation = self.execution.metadata.generation;
     }
@@ -43,7 +47,11 @@ impl StepMachine {
 
     /// Ends the execution as failed.
     pub(super) fn fail(&mut self, error_type: ErrorType, message: &str, now: Timestamp) -> Flow {
-        let message = cut(message, names::TEXT_MAX);
+        let message = if planted(Defect::FailWithoutReason) {
+            String::new()
+        } else {
+            cut(message, names::TEXT_MAX)
+        };
         self.enter(ExecutionPhase::Failed, now);
         self.draft.completion_time = Some(MicroTime(now));
         self.draft.failure_reason = Some(message.clone());
@@ -71,7 +79,10 @@ impl StepMachine {
             self.dirty = false;
             return Flow::Again;
         };
-        let patch = json!({"metadata": {"resourceVersion": self.execution.metadata.resource_version}, "status": change});
+        let mut patch = json!({"metadata": {"resourceVersion": self.execution.metadata.resource_version}, "status": change});
+        if planted(Defect::WriteBlindly) {
+            patch["metadata"] = json!({});
+        }
         self.call(
             Purpose::Write,
             ApiCommand::WriteExecutionStatus {
@@ -328,6 +339,9 @@ pub(crate) fn set_condition(
     let earlier = conditions.iter().find(|condition| condition.r#type == kind);
     let since = match earlier {
         Some(condition) if condition.status == status => condition.last_transition_time.clone(),
+        Some(condition) if planted(Defect::TurnBackTime) => {
+            MicroTime(condition.last_transition_time.0 - jiff::SignedDuration::from_secs(1))
+        }
         Some(condition) => MicroTime(condition.last_transition_time.0.max(now)),
         None => MicroTime(now),
     };

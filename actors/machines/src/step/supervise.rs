@@ -9,6 +9,7 @@ use super::StepCommand;
 use super::execute::Ended;
 use super::machine::{Flow, Purpose, StepMachine, later};
 use crate::classify::{self, Failure, Retry};
+use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
 use crate::outcome::ApiCommand;
 
@@ -133,6 +134,12 @@ impl StepMachine {
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
+        if planted(Defect::NotWaitForThePod)
+            && let Some(failure) = self.abandon.clone()
+        {
+            self.ended = Some(Ended::Failure(failure));
+            return Flow::Again;
+        }
         let give_up = later(attempt.deadline.0, UNREACHABLE_AFTER);
         if now >= give_up {
             if let Some(flow) = self.look_first(attempt, give_up, out) {
@@ -162,17 +169,7 @@ impl StepMachine {
     }
 
     fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {
-        let pod = view.pods.iter().find(|pod| !pod.ended);
-        let place = pod.map_or_else(
-            || "its pod".to_owned(),
-            |pod| {
-                format!(
-                    "pod {} on node {}",
-                    pod.name,
-                    pod.node.as_deref().unwrap_or("(none)")
-                )
-            },
-        );
+        let place = place_of(view);
         let message = format!(
             "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \
              or the annotation {} is set on this execution",
@@ -181,4 +178,19 @@ impl StepMachine {
         self.end_attempt(AttemptOutcome::Failed, ErrorType::Timeout, &message, now);
         self.fail(ErrorType::Timeout, &message, now)
     }
+}
+
+/// The pod that still lives, and where.
+pub(super) fn place_of(view: &JobView) -> String {
+    let pod = view.pods.iter().find(|pod| !pod.ended);
+    pod.map_or_else(
+        || "its pod".to_owned(),
+        |pod| {
+            format!(
+                "pod {} on node {}",
+                pod.name,
+                pod.node.as_deref().unwrap_or("(none)")
+            )
+        },
+    )
 }

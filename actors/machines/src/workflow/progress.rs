@@ -15,6 +15,7 @@ use super::WorkflowCommand;
 use super::machine::WorkflowMachine;
 use super::steps::{DELETED, class_of};
 use crate::classify::cut;
+use crate::defect::{Defect, planted};
 use crate::outcome::{Announcement, EventRecord, merge_patch};
 use crate::plan::{Plan, PlanError, PlannedStep};
 use crate::step::{push_transition, seconds_between, set_condition};
@@ -200,6 +201,7 @@ impl WorkflowMachine {
     pub(super) fn halted(&self, plan: &Plan, states: &States) -> Option<Halt> {
         let critical = plan.steps.iter().find(|(number, step)| {
             step.critical
+                && !planted(Defect::IgnoreCriticalFailure)
                 && states
                     .get(*number)
                     .is_some_and(|(state, _)| *state == StepState::Failed)
@@ -291,7 +293,9 @@ impl WorkflowMachine {
             retries_attempted: of_execution
                 .and_then(|s| s.execution_results.as_ref())
                 .map_or(0, |results| results.retries_attempted),
-            error_message: failure.map(|(_, message)| cut(&message, 1000)),
+            error_message: failure
+                .filter(|_| !planted(Defect::SkipWithoutReason))
+                .map(|(_, message)| cut(&message, 1000)),
             result: of_execution
                 .filter(|_| status == StepState::Completed)
                 .and_then(|s| s.message.as_deref())

@@ -401,3 +401,25 @@ fn a_job_is_not_called_unreachable_before_one_more_look() {
         bed.message()
     );
 }
+
+#[test]
+fn an_execution_whose_deletion_waits_for_a_lost_pod_says_so_once_and_goes_when_the_pod_is_gone() {
+    let mut bed = bed("5m");
+    bed.deletes_slowly = true;
+    bed.start();
+    bed.pod_runs();
+    bed.execution.metadata.deletion_timestamp = Some(serde_json::from_value(json!(bed.now)).expect("a time"));
+    bed.start();
+    bed.see_jobs();
+    let start = bed.now;
+    bed.run_until(|bed| bed.message().starts_with("waits: in deletion"));
+    assert!(seconds(start, bed.now) >= 59.0, "{}", seconds(start, bed.now));
+    let message = bed.message();
+    assert!(message.contains("-pod on node (none)"), "{message}");
+    bed.take_calls();
+    bed.wait(600);
+    assert_eq!(bed.count("write status"), 0);
+    bed.jobs.clear();
+    bed.lose_jobs();
+    bed.run_until(|bed| bed.stopped);
+}

@@ -1,0 +1,86 @@
+//! Defects that are planted to see that the search finds them. Without the feature `planted-defects`, which only the
+//! simulation's tests have, [`planted`] is false and nothing of them is left in the program.
+
+macro_rules! defects {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// Something that the controller does wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Defect {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Defect {
+            /// All of them.
+            pub const ALL: &[Defect] = &[$(Defect::$name,)*];
+        }
+    };
+}
+
+defects! {
+    /// A step starts whatever it depends on.
+    IgnoreDependencies,
+    /// A failed critical step stops nothing.
+    IgnoreCriticalFailure,
+    /// maxRetries counts for nothing.
+    RetryForever,
+    /// The phase validated is not noted.
+    SkipValidated,
+    /// A failure has no reason.
+    FailWithoutReason,
+    /// A deleted execution keeps its finalizer.
+    KeepTheFinalizer,
+    /// A deleted execution leaves its Jobs.
+    LeaveTheJob,
+    /// A payload Secret stays when its attempt has ended.
+    LeaveThePayload,
+    /// A target that another execution holds is taken as well.
+    IgnoreTheLock,
+    /// What is recorded of a Job is not what is made.
+    RecordAnotherHash,
+    /// The next attempt does not wait for the end of the last one's pod.
+    NotWaitForThePod,
+    /// A failed Job has succeeded.
+    CompleteAFailure,
+    /// The time of a condition goes back.
+    TurnBackTime,
+    /// The values of a Secret stand in the status.
+    ShowSecrets,
+    /// A skipped or failed step has no reason.
+    SkipWithoutReason,
+    /// A workflow ends while steps run.
+    EndTooEarly,
+    /// A Job runs as another account.
+    UseAnotherAccount,
+    /// A status is written whatever has changed since it was read.
+    WriteBlindly,
+    /// A step whose creation had no answer is created again under another name.
+    CreateUnderAnotherName,
+    /// A target is held for ever.
+    NeverRelease,
+    /// That an object is gone is not noticed.
+    MissDeletions,
+}
+
+#[cfg(feature = "planted-defects")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Defect>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a defect in everything that runs on this thread, or takes it out again.
+#[cfg(feature = "planted-defects")]
+pub fn plant(defect: Option<Defect>) {
+    PLANTED.set(defect);
+}
+
+/// Whether this one is planted.
+#[cfg(feature = "planted-defects")]
+pub fn planted(defect: Defect) -> bool {
+    PLANTED.get() == Some(defect)
+}
+
+/// Whether this one is planted: never.
+#[cfg(not(feature = "planted-defects"))]
+#[inline]
+pub const fn planted(_: Defect) -> bool {
+    false
+}

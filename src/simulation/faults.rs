@@ -1,0 +1,266 @@
+//! What goes wrong, planned before anything runs: a plan is data, so it can be told, repeated, and made smaller.
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::chance::Chance;
+use crate::memory::{Fault, FaultAnswer, PodScript};
+
+/// A kind of thing that goes wrong.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// The API server refuses a call for now, or its answer is lost, before or after the work was done
+    Api,
+    /// The API server answers late
+    Slow,
+    /// Watches end, lag, or find their history gone
+    Watches,
+    /// The controller dies at a write and is started again
+    Crashes,
+    /// A Job's pod fails, hangs, starts never, is evicted, or dies after its work
+    Pods,
+    /// Somebody deletes executions, Jobs and pods, or edits targets
+    Strangers,
+}
+
+/// When, and what of one thing that goes wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Planned {
+    /// The controller's call of this number, from 0, watches not counted.
+    Call {
+        /// Its number.
+        number: usize,
+        /// What becomes of it.
+        fault: CallFault,
+    },
+    /// The controller dies at its write of this number, from 0, events and access reviews not counted.
+    Crash {
+        /// The write's number.
+        write: usize,
+        /// Whether the write takes effect, and is answered.
+        boundary: Boundary,
+        /// Until another one is started.
+        down: Duration,
+    },
+    /// At this time all watches end.
+    CutWatches {
+        /// Since the start.
+        at: Duration,
+        /// Whether they can't be continued either.
+        compacted: bool,
+    },
+    /// The controller's watch of this number, from 0, tells each event later.
+    LaggingWatch {
+        /// Its number.
+        number: usize,
+        /// How much later.
+        lag: Duration,
+    },
+    /// The executor's pod of this number, from 0.
+    Pod {
+        /// Its number.
+        number: usize,
+        /// What becomes of it.
+        script: PodScript,
+    },
+    /// At this time somebody does this.
+    Stranger {
+        /// Since the start.
+        at: Duration,
+        /// What is done.
+        deed: Deed,
+        /// Decides to which object.
+        choice: u64,
+    },
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFault {
+    /// Refused with this code.
+    Refused(u16),
+    /// Carried out, and answered with this code.
+    AfterCommit(u16),
+    /// The connection breaks; whether after it was carried out.
+    Dropped(bool),
+    /// Answered so much later.
+    Late(Duration),
+}
+
+/// Where in a write a controller dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundary {
+    /// Before it is sent.
+    Before,
+    /// When it is stored and the answer has not come.
+    Committed,
+    /// When the answer has come.
+    Answered,
+}
+
+/// What a stranger does.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Deletes an execution.
+    DeleteExecution,
+    /// Deletes a workflow.
+    DeleteWorkflow,
+    /// Deletes a Job of the executor.
+    DeleteJob,
+    /// Deletes a pod of the executor.
+    DeletePod,
+    /// Changes a Deployment.
+    EditTarget,
+    /// Deletes a Deployment.
+    DeleteTarget,
+}
+
+impl CallFault {
+    pub(super) fn fault(self) -> Fault {
+        match self {
+            Self::Refused(code) => Fault::refused(code),
+            Self::AfterCommit(code) => Fault::after_commit(code),
+            Self::Dropped(commit) => Fault::dropped(commit),
+            Self::Late(delay) => Fault::delayed(delay),
+        }
+    }
+}
+
+impl Boundary {
+    pub(super) fn fault(self) -> Fault {
+        Fault {
+            commit: self != Self::Before,
+            delay: Duration::ZERO,
+            answer: FaultAnswer::Died {
+                answered: self == Self::Answered,
+            },
+        }
+    }
+}
+
+/// Draws what goes wrong: at most `most` things of these kinds, early enough to meet a workflow of a few steps.
+pub fn plan(kinds: &[FaultKind], most: u64, chance: &mut Chance) -> Vec<Planned> {
+    if kinds.is_empty() {
+        return Vec::new();
+    }
+    let number = chance.below(most + 1);
+    (0..number).map(|_| draw(*chance.pick(kinds), chance)).collect()
+}
+
+fn draw(kind: FaultKind, chance: &mut Chance) -> Planned {
+    let below = |chance: &mut Chance, end| usize::try_from(chance.below(end)).unwrap_or(0);
+    let moment = |chance: &mut Chance| Duration::from_millis(chance.below(200) * chance.below(100));
+    match kind {
+        FaultKind::Api => {
+            let fault = match chance.below(4) {
+                0 => CallFault::Refused(*chance.pick(&[409, 429, 500, 503, 504])),
+                1 => CallFault::AfterCommit(*chance.pick(&[500, 504])),
+                2 => CallFault::Dropped(false),
+                _ => CallFault::Dropped(true),
+            };
+            let number = below(chance, 80);
+            Planned::Call { number, fault }
+        }
+        FaultKind::Slow => Planned::Call {
+            number: below(chance, 80),
+            fault: CallFault::Late(Duration::from_millis(1 + chance.below(40) * chance.below(1000))),
+        },
+        FaultKind::Watches if chance.one_in(2) => Planned::LaggingWatch {
+            number: below(chance, 10),
+            lag: Duration::from_millis(1 + chance.below(100) * chance.below(100)),
+        },
+        FaultKind::Watches => Planned::CutWatches {
+            at: moment(chance),
+            compacted: chance.one_in(2),
+        },
+        FaultKind::Crashes => Planned::Crash {
+            write: below(chance, 30),
+            boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
+            down: Duration::from_millis(chance.below(200) * chance.below(200)),
+        },
+        FaultKind::Pods => {
+            let code = 1;
+            let message = chance
+                .pick(&[
+                    "error: told to fail",
+                    "Error from server (Conflict): Operation cannot be fulfilled",
+                    "Error from server (NotFound): deployments.apps not found",
+                    "Unable to connect to the server: EOF",
+                ])
+                .to_string();
+            let script = match chance.below(8) {
+                0 => PodScript::Run {
+                    after: Duration::from_millis(chance.below(100) * chance.below(1000)),
+                },
+                1 => PodScript::ExitWith { code, message },
+                2 => PodScript::ActAndFail { code, message },
+                3 => PodScript::ActAndVanish,
+                4 => PodScript::NeverStart {
+                    reason: "ImagePullBackOff".to_owned(),
+                    message: "the image is not there".to_owned(),
+                },
+                5 => PodScript::Hang,
+                6 => PodScript::Lost,
+                _ => PodScript::Evicted,
+            };
+            let number = below(chance, 6);
+            Planned::Pod { number, script }
+        }
+        FaultKind::Strangers => Planned::Stranger {
+            at: moment(chance),
+            deed: *chance.pick(&[
+                Deed::DeleteExecution,
+                Deed::DeleteWorkflow,
+                Deed::DeleteJob,
+                Deed::DeletePod,
+                Deed::EditTarget,
+                Deed::DeleteTarget,
+            ]),
+            choice: chance.draw(),
+        },
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call { number, fault } => write!(f, "call {number} of the controller: {fault}"),
+            Self::Crash {
+                write,
+                boundary,
+                down,
+            } => {
+                let place = match boundary {
+                    Boundary::Before => "before it sends",
+                    Boundary::Committed => "when the API server has carried out, unanswered,",
+                    Boundary::Answered => "when it has the answer to",
+                };
+                write!(
+                    f,
+                    "the controller dies {place} write {write}; the next one starts {down:?} later"
+                )
+            }
+            Self::CutWatches { at, compacted: false } => write!(f, "after {at:?} all watches end"),
+            Self::CutWatches { at, compacted: true } => {
+                write!(f, "after {at:?} all watches end and their history is gone (410)")
+            }
+            Self::LaggingWatch { number, lag } => write!(f, "watch {number} tells each change {lag:?} late"),
+            Self::Pod { number, script } => write!(f, "pod {number} of the executor: {script:?}"),
+            Self::Stranger { at, deed, .. } => write!(f, "after {at:?} somebody does: {deed:?}"),
+        }
+    }
+}
+
+impl fmt::Display for CallFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(code) => write!(f, "refused with {code}"),
+            Self::AfterCommit(code) => write!(f, "carried out, answered with {code}"),
+            Self::Dropped(false) => f.write_str("connection reset before it arrived"),
+            Self::Dropped(true) => f.write_str("carried out, connection reset before the answer"),
+            Self::Late(delay) => write!(f, "answered after {delay:?}"),
+        }
+    }
+}

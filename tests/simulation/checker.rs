@@ -1,0 +1,489 @@
+//! What must hold of every run, read from the record of writes. The numbers are those of the guarantees.
+
+mod jobs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kubernaut::memory::Committed;
+use kubernaut::simulation::{CONTROLLER, Outcome, Planned};
+use serde_json::Value;
+
+use crate::history::{Life, Lives, has_condition, items, label, lives, owner, seconds, text};
+
+/// How long a controller may act on what it has not heard of yet: watches lag, and calls are answered late.
+const HEARSAY: Duration = Duration::from_secs(60);
+/// The label by which a Job names its execution.
+const EXECUTION: &str = "kubernaut.io/execution-uid";
+
+pub(crate) struct Checker<'a> {
+    outcome: &'a Outcome,
+    plan: &'a [Planned],
+    workflows: Lives<'a>,
+    executions: Lives<'a>,
+    jobs: Lives<'a>,
+    pods: Lives<'a>,
+    found: Vec<String>,
+}
+
+/// What did not hold.
+pub(crate) fn check(outcome: &Outcome, plan: &[Planned]) -> Vec<String> {
+    let record = &outcome.record;
+    let mut checker = Checker {
+        outcome,
+        plan,
+        workflows: lives(record, "WorkflowExecution"),
+        executions: lives(record, "KubernetesExecution"),
+        jobs: lives(record, "Job"),
+        pods: lives(record, "Pod"),
+        found: Vec::new(),
+    };
+    checker
+        .jobs
+        .retain(|_, job| job.born().author.as_ref() == CONTROLLER);
+    checker.one_job_an_attempt();
+    checker.jobs_are_due();
+    checker.executions_go_their_way();
+    checker.one_at_a_target();
+    checker.workflows_end_with_reasons();
+    checker.nothing_is_left();
+    checker.the_end_is_quiet();
+    checker.secrets_stay_where_they_are();
+    checker.faults_of_calls_change_nothing();
+    checker.found
+}
+
+impl Checker<'_> {
+    pub(crate) fn wrong(&mut self, invariant: &str, what: &str) {
+        self.found.push(format!("{invariant}: {what}"));
+    }
+
+    fn must(&mut self, holds: bool, invariant: &str, what: impl FnOnce() -> String) {
+        if !holds {
+            self.wrong(invariant, &what());
+        }
+    }
+
+    /// I2 (their number), I7, I8, I19.
+    fn executions_go_their_way(&mut self) {
+        let mut found = Vec::new();
+        for (uid, execution) in &self.executions {
+            let name = execution.name();
+            let mut before: Vec<String> = Vec::new();
+            let mut times: BTreeMap<String, String> = BTreeMap::new();
+            for state in &execution.states {
+                let status = &state.object["status"];
+                let phases: Vec<String> = items(&status["phaseTransitions"])
+                    .map(|phase| text(&phase["phase"]).to_owned())
+                    .collect();
+                if !phases.starts_with(&before) {
+                    found.push(("I7", format!("{name} went from {before:?} to {phases:?}")));
+                }
+                for pair in phases.windows(2) {
+                    if !follows(&pair[0], &pair[1]) {
+                        found.push(("I7", format!("{name} went from {} to {}", pair[0], pair[1])));
+                    }
+                }
+                if phases.last().map_or("", String::as_str) != text(&status["phase"]) {
+                    found.push(("I7", format!("{name} is {} after {phases:?}", status["phase"])));
+                }
+                before = phases;
+                for condition in items(&status["conditions"]) {
+                    let time = text(&condition["lastTransitionTime"]).to_owned();
+                    let kind = text(&condition["type"]).to_owned();
+                    if times.get(&kind).is_some_and(|last| *last > time) {
+                        found.push(("I7", format!("{name}: the time of {kind} went back")));
+                    }
+                    times.insert(kind, time);
+                }
+            }
+            found.extend(self.attempts_are_few(execution));
+            found.extend(self.the_end_has_its_cause(uid, execution));
+        }
+        for workflow in self.workflows.values() {
+            let mut before: Vec<String> = Vec::new();
+            for state in &workflow.states {
+                let phases: Vec<String> = items(&state.object["status"]["phaseTransitions"])
+                    .map(|phase| text(&phase["phase"]).to_owned())
+                    .collect();
+                if !phases.starts_with(&before) {
+                    found.push((
+                        "I7",
+                        format!("{} went from {before:?} to {phases:?}", workflow.name()),
+                    ));
+                }
+                before = phases;
+            }
+        }
+        for (invariant, what) in found {
+            self.wrong(invariant, &what);
+        }
+    }
+
+    fn attempts_are_few(&self, execution: &Life<'_>) -> Option<(&'static str, String)> {
+        let object = execution.last();
+        let attempts: Vec<&Value> = items(&object["status"]["attempts"])
+            .filter(|attempt| attempt["attempt"] != 0)
+            .collect();
+        let free = attempts
+            .iter()
+            .filter(|attempt| attempt["outcome"] == "evicted")
+            .count()
+            .min(3);
+        let refused = attempts
+            .iter()
+            .filter(|attempt| text(&attempt["message"]).contains("disruption budget"))
+            .count();
+        let allowed = 1 + usize::try_from(object["spec"]["maxRetries"].as_u64().unwrap_or(0)).unwrap_or(0);
+        let many = attempts.len() > allowed + free + refused;
+        let writes = execution
+            .states
+            .iter()
+            .filter(|state| state.author.as_ref() == CONTROLLER)
+            .count();
+        if many {
+            return Some((
+                "I2",
+                format!(
+                    "{} had {} attempts of {allowed}",
+                    execution.name(),
+                    attempts.len()
+                ),
+            ));
+        }
+        let most = 6 + 3 * attempts.len() + 3 * self.plan.len();
+        (writes > most).then(|| ("I19", format!("{} was written {writes} times", execution.name())))
+    }
+
+    /// I8.
+    fn the_end_has_its_cause(&self, uid: &str, execution: &Life<'_>) -> Option<(&'static str, String)> {
+        let end =
+            execution.first(|object| ["completed", "failed"].contains(&text(&object["status"]["phase"])))?;
+        let status = &end.object["status"];
+        if status["phase"] == "failed" {
+            let said = !text(&status["failureReason"]).is_empty() && !text(&status["errorType"]).is_empty();
+            return (!said).then(|| ("I8", format!("{} failed without a reason", execution.name())));
+        }
+        let mut jobs = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| label(&job.born().object, EXECUTION) == uid);
+        let succeeded = jobs.any(|(job_uid, job)| {
+            let complete = job
+                .at(end.revision)
+                .is_some_and(|job| has_condition(job, "Complete"));
+            let pod = self.pods.values().any(|pod| {
+                owner(&pod.born().object) == *job_uid
+                    && pod
+                        .first(|pod| pod["status"]["phase"] == "Succeeded")
+                        .is_some_and(|state| state.revision < end.revision)
+            });
+            complete || pod
+        });
+        if !self.effect_was_there(execution, end.revision) {
+            return Some(("I8", format!("{} completed without its effect", execution.name())));
+        }
+        let verified = has_condition(&end.object, "OutcomeVerified");
+        (!(succeeded || verified)).then(|| ("I8", format!("{} completed without a cause", execution.name())))
+    }
+
+    /// Whether the target was as wanted at some time until then.
+    fn effect_was_there(&self, execution: &Life<'_>, revision: u64) -> bool {
+        let wanted = &execution.born().object["spec"]["parameters"];
+        let Some((member, wanted)) = wanted.as_object().and_then(|members| members.iter().next()) else {
+            return false;
+        };
+        let (kind, name) = match member.as_str() {
+            "scaleDeployment" => ("Deployment", &wanted["deployment"]),
+            "updateConfigMap" => ("ConfigMap", &wanted["configMap"]),
+            "updateSecret" => ("Secret", &wanted["secret"]),
+            "cordonNode" | "uncordonNode" => ("Node", &wanted["node"]),
+            _ => return true,
+        };
+        let states = self.outcome.record.iter().filter(|commit| {
+            commit.revision <= revision
+                && commit.object["kind"] == kind
+                && commit.object["metadata"]["name"] == *name
+        });
+        states
+            .map(|commit| &commit.object)
+            .any(|object| match member.as_str() {
+                "scaleDeployment" => object["spec"]["replicas"] == wanted["replicas"],
+                "cordonNode" => object["spec"]["unschedulable"] == true,
+                "uncordonNode" => object["spec"]["unschedulable"] != true,
+                _ => {
+                    let mut keys = wanted["data"].as_object().into_iter().flatten();
+                    keys.all(|(key, value)| object["data"][key] == *value)
+                }
+            })
+    }
+
+    /// I2: two executions never work on one target.
+    fn one_at_a_target(&mut self) {
+        let mut working: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut found = Vec::new();
+        let executions = self
+            .outcome
+            .record
+            .iter()
+            .filter(|commit| commit.object["kind"] == "KubernetesExecution");
+        for Committed { object, deleted, .. } in executions {
+            let (target, uid) = (
+                text(&object["status"]["targetName"]),
+                text(&object["metadata"]["uid"]),
+            );
+            if target.is_empty() {
+                continue;
+            }
+            let holders = working.entry(target.to_owned()).or_default();
+            let works =
+                !deleted && ["executing", "rollback_ready"].contains(&text(&object["status"]["phase"]));
+            if !works {
+                holders.remove(uid);
+            } else if holders.insert(uid.to_owned()) && holders.len() > 1 {
+                found.push(format!("{} executions work on {target}", holders.len()));
+            }
+        }
+        for what in found {
+            self.wrong("I2", &what);
+        }
+    }
+
+    /// I4, I17.
+    fn workflows_end_with_reasons(&mut self) {
+        // What waits says for what: a target, say, that is locked until a lost pod is gone.
+        let says_why = |life: &Life<'_>| {
+            let status = &life.last()["status"];
+            let waits = text(&status["message"]).starts_with("waits: ")
+                || text(&status["message"]).starts_with("running: ");
+            life.gone().is_some() || ["completed", "failed"].contains(&text(&status["phase"])) || waits
+        };
+        let ended = self.outcome.ended.is_some()
+            || self
+                .workflows
+                .values()
+                .chain(self.executions.values())
+                .all(says_why)
+                && self.outcome.objects.iter().any(|object| {
+                    text(&object["status"]["message"]).contains("could not be confirmed stopped")
+                });
+        let last: Vec<String> = self
+            .workflows
+            .values()
+            .chain(self.executions.values())
+            .filter(|life| life.gone().is_none())
+            .map(|life| {
+                format!(
+                    "{}: {} {}",
+                    life.name(),
+                    life.last()["status"]["phase"],
+                    life.last()["status"]["message"]
+                )
+            })
+            .collect();
+        self.must(ended, "I17", || format!("not everything ended: {last:#?}"));
+        let mut found = Vec::new();
+        for (uid, workflow) in &self.workflows {
+            let status = &workflow.last()["status"];
+            if status["phase"] == "failed" && text(&status["failureReason"]).is_empty() {
+                found.push(format!("{} failed without a reason", workflow.name()));
+            }
+            if status["phase"] != "completed" {
+                continue;
+            }
+            let critical = |number: &Value| {
+                items(&workflow.born().object["spec"]["workflowDefinition"]["steps"])
+                    .any(|step| step["stepNumber"] == *number && step["criticalStep"] == true)
+            };
+            for step in items(&status["stepStatuses"]) {
+                if step["status"] == "failed" && critical(&step["stepNumber"]) {
+                    found.push(format!(
+                        "{} completed although a critical step failed",
+                        workflow.name()
+                    ));
+                }
+                let number = &step["stepNumber"];
+                let said = !text(&step["errorMessage"]).is_empty()
+                    || !text(&step["skipReason"]).is_empty()
+                    || !text(&step["reason"]).is_empty();
+                match text(&step["status"]) {
+                    "completed" => {
+                        let done = self.executions.values().any(|execution| {
+                            owner(&execution.born().object) == *uid
+                                && execution.born().object["spec"]["stepNumber"] == *number
+                                && execution
+                                    .first(|object| object["status"]["phase"] == "completed")
+                                    .is_some()
+                        });
+                        if !done {
+                            found.push(format!(
+                                "step {number} of {} completed, its execution did not",
+                                workflow.name()
+                            ));
+                        }
+                    }
+                    "failed" | "skipped" if !said => {
+                        found.push(format!("step {number} of {}: {step}", workflow.name()));
+                    }
+                    "failed" | "skipped" => {}
+                    other => found.push(format!("step {number} of {} is {other}", workflow.name())),
+                }
+            }
+        }
+        for what in found {
+            self.wrong("I4", &what);
+        }
+    }
+
+    /// I21.
+    fn nothing_is_left(&mut self) {
+        let mut found = Vec::new();
+        let gone: Vec<&str> = self
+            .executions
+            .iter()
+            .filter(|(_, life)| life.gone().is_some())
+            .map(|(uid, _)| *uid)
+            .collect();
+        for object in &self.outcome.objects {
+            let of_gone = gone.contains(&label(object, EXECUTION));
+            // A pod of a lost node is kept by nobody but the node.
+            let lost = object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null();
+            if of_gone && !lost {
+                let holds_on = self.plan.iter().any(|planned| {
+                    matches!(
+                        planned,
+                        Planned::Pod {
+                            script: kubernaut::memory::PodScript::Lost,
+                            ..
+                        }
+                    )
+                });
+                if !holds_on {
+                    found.push(format!(
+                        "{} {} is left of an execution that is gone",
+                        object["kind"], object["metadata"]["name"]
+                    ));
+                }
+            }
+            let kind = text(&object["kind"]);
+            // What it waits for it has to say.
+            let waits = text(&object["status"]["message"]).starts_with("waits: ");
+            if ["WorkflowExecution", "KubernetesExecution"].contains(&kind)
+                && !object["metadata"]["deletionTimestamp"].is_null()
+                && !waits
+            {
+                found.push(format!(
+                    "{kind} {} hangs in its deletion",
+                    object["metadata"]["name"]
+                ));
+            }
+            if kind == "Secret" && object["metadata"]["namespace"] == "kubernaut-executor" {
+                found.push(format!("payload {} is left", object["metadata"]["name"]));
+            }
+        }
+        for what in found {
+            self.wrong("I21", &what);
+        }
+    }
+
+    /// I18.
+    fn the_end_is_quiet(&mut self) {
+        if self.outcome.ended.is_none() {
+            return;
+        }
+        let late: Vec<String> = self
+            .outcome
+            .record
+            .iter()
+            .filter(|commit| {
+                commit.revision > self.outcome.quiet_from && commit.author.as_ref() == CONTROLLER
+            })
+            .map(|commit| {
+                format!(
+                    "{} {} at {}",
+                    commit.object["kind"],
+                    commit.object["metadata"]["name"],
+                    seconds(commit.at)
+                )
+            })
+            .collect();
+        self.must(late.is_empty(), "I18", || {
+            format!("written for no reason: {late:?}")
+        });
+    }
+
+    /// I22.
+    fn secrets_stay_where_they_are(&mut self) {
+        let mut found = BTreeSet::new();
+        for commit in &self.outcome.record {
+            let kind = text(&commit.object["kind"]);
+            let spec_may = ["WorkflowExecution", "KubernetesExecution"].contains(&kind);
+            let text = if spec_may {
+                commit.object["status"].to_string()
+            } else if kind == "Secret" {
+                continue;
+            } else {
+                commit.object.to_string()
+            };
+            if crate::worlds::PLANTED
+                .iter()
+                .any(|planted| text.contains(planted))
+            {
+                found.insert(format!(
+                    "{kind} {} shows a secret value",
+                    commit.object["metadata"]["name"]
+                ));
+            }
+        }
+        for what in found {
+            self.wrong("I22", &what);
+        }
+    }
+
+    /// I24: what only delays or repeats calls leads to the same end and the same effects.
+    fn faults_of_calls_change_nothing(&mut self) {
+        let only_calls = self.plan.iter().all(|planned| {
+            matches!(
+                planned,
+                Planned::Call { .. }
+                    | Planned::Crash { .. }
+                    | Planned::CutWatches { .. }
+                    | Planned::LaggingWatch { .. }
+            )
+        });
+        if !only_calls || self.outcome.ended.is_none() {
+            return;
+        }
+        let mut found = Vec::new();
+        for workflow in self.workflows.values() {
+            let status = &workflow.last()["status"];
+            if status["workflowResult"]["outcome"] != "success" {
+                found.push(format!(
+                    "{} ended otherwise than without faults: {}",
+                    workflow.name(),
+                    status["message"]
+                ));
+            }
+        }
+        for execution in self.executions.values() {
+            let attempts = items(&execution.last()["status"]["attempts"]).count();
+            if attempts > 1 {
+                found.push(format!("{} took {attempts} attempts", execution.name()));
+            }
+        }
+        for what in found {
+            self.wrong("I24", &what);
+        }
+    }
+}
+
+fn follows(before: &str, after: &str) -> bool {
+    match before {
+        "validating" => ["validated", "failed"].contains(&after),
+        "validated" => ["waiting_approval", "executing", "completed", "failed"].contains(&after),
+        "waiting_approval" => ["validated", "executing", "failed"].contains(&after),
+        "executing" => ["rollback_ready", "failed"].contains(&after),
+        "rollback_ready" => ["completed", "failed", "executing"].contains(&after),
+        _ => false,
+    }
+}

@@ -1,0 +1,214 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kubernaut::simulation::CONTROLLER;
+use serde_json::Value;
+
+use super::{Checker, EXECUTION, HEARSAY};
+use crate::history::{Life, has_condition, items, label, owner, text};
+
+impl Checker<'_> {
+    /// I1.
+    pub(super) fn one_job_an_attempt(&mut self) {
+        let mut twice = Vec::new();
+        let mut of_attempts: BTreeMap<(&str, &str), Vec<&Life<'_>>> = BTreeMap::new();
+        for job in self.jobs.values() {
+            let object = &job.born().object;
+            let attempt = (label(object, EXECUTION), label(object, "kubernaut.io/attempt"));
+            of_attempts.entry(attempt).or_default().push(job);
+        }
+        for jobs in of_attempts.values_mut() {
+            jobs.sort_by_key(|job| job.born().revision);
+            // One that somebody else made vanish while no controller looked can't be told from one that was never made
+            // (the executor's specification, 3: it is made within a minute of its attempt's start, and not later).
+            let by_somebody =
+                |job: &&&Life<'_>| job.gone().is_some_and(|gone| gone.author.as_ref() != CONTROLLER);
+            let made = jobs.iter().rev().skip(1).filter(|job| !by_somebody(job)).count();
+            if made > 0 {
+                twice.push(jobs[0].name());
+            }
+        }
+        let mut steps = BTreeSet::new();
+        for execution in self.executions.values() {
+            let object = &execution.born().object;
+            let step = object["spec"]["stepNumber"].as_i64();
+            if execution.born().author.as_ref() == CONTROLLER
+                && !steps.insert((owner(object).to_owned(), step))
+            {
+                twice.push(execution.name());
+            }
+        }
+        for name in twice {
+            self.wrong("I1", &format!("{name} was made twice"));
+        }
+    }
+
+    /// I2, I3, I5, I9, I10, I12, I13.
+    pub(super) fn jobs_are_due(&mut self) {
+        let mut found = Vec::new();
+        for job in self.jobs.values() {
+            let born = job.born();
+            let uid = label(&born.object, EXECUTION);
+            let Some(execution) = self.executions.get(uid) else {
+                found.push(("I11", format!("{} belongs to no execution", job.name())));
+                continue;
+            };
+            let Some(at) = execution.at(born.revision) else {
+                // Its creation may have been under way.
+                let gone = execution.gone().map_or(Duration::ZERO, |gone| gone.at);
+                if born.at > gone + HEARSAY {
+                    found.push((
+                        "I12",
+                        format!("{} was made after its execution was gone", job.name()),
+                    ));
+                }
+                continue;
+            };
+            if !items(&at["status"]["phaseTransitions"]).any(|phase| phase["phase"] == "validated") {
+                found.push((
+                    "I5",
+                    format!("{} was made before its execution was validated", job.name()),
+                ));
+            }
+            let recorded = items(&at["status"]["attempts"])
+                .find(|attempt| attempt["jobName"] == born.object["metadata"]["name"]);
+            match recorded {
+                None => found.push(("I9", format!("{} was made before it was recorded", job.name()))),
+                Some(attempt) => {
+                    let hash = &born.object["metadata"]["annotations"]["kubernaut.io/job-hash"];
+                    if attempt["jobHash"] != *hash {
+                        found.push(("I9", format!("{} is not what was recorded", job.name())));
+                    }
+                    if attempt["attempt"].as_i64() != label(&born.object, "kubernaut.io/attempt").parse().ok()
+                    {
+                        found.push(("I9", format!("{} is another attempt's", job.name())));
+                    }
+                }
+            }
+            found.extend(self.as_the_table_says(job));
+            found.extend(self.no_other_lives(job, uid));
+            found.extend(self.its_workflow_wants_it(job, execution));
+        }
+        for (invariant, what) in found {
+            self.wrong(invariant, &what);
+        }
+    }
+
+    /// I10: by hand, from the specification's table.
+    #[allow(clippy::unused_self, reason = "one of the checks")]
+    fn as_the_table_says(&self, job: &Life<'_>) -> Option<(&'static str, String)> {
+        let object = &job.born().object;
+        let action = label(object, "kubernaut.io/action");
+        let pod = &object["spec"]["template"]["spec"];
+        let verb = match action {
+            "scale-deployment" => "scale",
+            "rollout-restart" | "patch-deployment" | "update-configmap" | "update-secret" => "patch",
+            "restart-deployment" | "update-image" => "patch",
+            "cordon-node" => "cordon",
+            "uncordon-node" => "uncordon",
+            "drain-node" => "drain",
+            "delete-pod" | "restart-pod" | "restart-pods" => "delete create",
+            "apply-manifest" => "apply",
+            _ => "?",
+        };
+        let account = text(&pod["serviceAccountName"]);
+        let said = text(&pod["containers"][0]["args"][0]);
+        let image = text(&pod["containers"][0]["image"]);
+        let fits = verb.split(' ').any(|verb| verb == said)
+            && account.ends_with("-sa")
+            && image.starts_with("registry.k8s.io/kubectl:")
+            && items(&pod["containers"]).count() == 1;
+        (!fits).then(|| {
+            (
+                "I10",
+                format!("{} ({action}) runs {image} {said} as {account}", job.name()),
+            )
+        })
+    }
+
+    /// I2: never two live Jobs of one execution; the next one only when the pod of the last has ended.
+    fn no_other_lives(&self, job: &Life<'_>, execution: &str) -> Option<(&'static str, String)> {
+        let revision = job.born().revision;
+        let mut others = self.jobs.iter().filter(|(uid, other)| {
+            label(&other.born().object, EXECUTION) == execution
+                && other.born().revision < revision
+                && self.lives_at(uid, other, revision)
+        });
+        let (_, other) = others.next()?;
+        Some((
+            "I2",
+            format!("{} was made while {} lived", job.name(), other.name()),
+        ))
+    }
+
+    /// Whether a pod of the Job could still do something.
+    fn lives_at(&self, uid: &str, job: &Life<'_>, revision: u64) -> bool {
+        let mut pods = self.pods.values().filter(|pod| owner(&pod.born().object) == uid);
+        let mut any = false;
+        let working = pods.any(|pod| {
+            let now = pod.at(revision);
+            any |= pod.born().revision <= revision;
+            now.is_some_and(|pod| !["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"])))
+        });
+        let can_start_one = job.at(revision).is_some_and(|job| {
+            !any && job["metadata"]["deletionTimestamp"].is_null()
+                && !["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"]
+                    .iter()
+                    .any(|kind| has_condition(job, kind))
+        });
+        working || can_start_one
+    }
+
+    /// I3, I12, I13.
+    fn its_workflow_wants_it(&self, job: &Life<'_>, execution: &Life<'_>) -> Vec<(&'static str, String)> {
+        let born = job.born();
+        let mut found = Vec::new();
+        let deleted = |life: &Life<'_>| {
+            life.first(|object| !object["metadata"]["deletionTimestamp"].is_null())
+                .map(|state| state.at)
+        };
+        if deleted(execution).is_some_and(|at| born.at > at + HEARSAY) {
+            found.push((
+                "I12",
+                format!("{} was made long after its execution was deleted", job.name()),
+            ));
+        }
+        let Some(workflow) = self.workflows.get(owner(&execution.born().object)) else {
+            return found;
+        };
+        let object = &workflow.born().object;
+        let number = &execution.born().object["spec"]["stepNumber"];
+        let steps: Vec<&Value> = items(&object["spec"]["workflowDefinition"]["steps"]).collect();
+        let of_step = |number: &Value| {
+            self.executions.values().find(|other| {
+                owner(&other.born().object) == owner(&execution.born().object)
+                    && other.born().object["spec"]["stepNumber"] == *number
+            })
+        };
+        let this = steps.iter().find(|step| step["stepNumber"] == *number);
+        for before in this.into_iter().flat_map(|step| items(&step["dependsOn"])) {
+            let done = of_step(before)
+                .and_then(|other| other.first(|object| object["status"]["phase"] == "completed"));
+            if done.is_none_or(|done| done.revision > born.revision) {
+                found.push((
+                    "I3",
+                    format!("{} was made before step {before} had completed", job.name()),
+                ));
+            }
+        }
+        for critical in steps.iter().filter(|step| step["criticalStep"] == true) {
+            let failed = of_step(&critical["stepNumber"])
+                .and_then(|other| other.first(|object| object["status"]["phase"] == "failed"));
+            let known = failed.is_some_and(|failed| born.at > failed.at + HEARSAY);
+            let begun = execution.first(|object| object["status"]["phase"] == "executing");
+            if known && begun.is_some_and(|begun| failed.is_some_and(|failed| begun.at > failed.at + HEARSAY))
+            {
+                found.push((
+                    "I13",
+                    format!("{} was made after a critical step had failed", job.name()),
+                ));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,184 @@
+//! The search: one seed after the other.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use kubernaut::config::RunOptions;
+use kubernaut::memory::{MemoryCluster, Rbac};
+use kubernaut::simulation::{Chance, FaultKind, Outcome, Planned, Scenario, plan, simulate};
+use serde_json::{Value, json};
+
+use crate::checker::check;
+use crate::worlds;
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// Most things that go wrong in one run.
+const FAULTS: u64 = 5;
+/// As many bad seeds end a search.
+const ENOUGH: usize = 3;
+
+pub(crate) fn scenario(seed: u64) -> Scenario {
+    static INSTALLED: LazyLock<MemoryCluster> = LazyLock::new(worlds::installed);
+    let mut chance = Chance::new(seed);
+    let runs = worlds::workflows(3, &mut chance);
+    let kinds = match chance.below(3) {
+        // Alone, so that the same end can be asked for.
+        0 => vec![FaultKind::Api, FaultKind::Watches, FaultKind::Crashes],
+        1 => vec![*chance.pick(FaultKind::value_variants())],
+        _ => FaultKind::value_variants().to_vec(),
+    };
+    let plan = plan(&kinds, FAULTS, &mut chance);
+    let mut world = worlds::world();
+    world.push(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "shop"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "shop"}],
+    }));
+    Scenario {
+        installed: INSTALLED.clone(),
+        world,
+        runs,
+        options: Flags::try_parse_from(["kubernaut", "--controller-namespace=kubernaut-system"])
+            .expect("flags")
+            .run,
+        rbac: Rbac::Evaluate,
+        plan,
+        seed,
+        patience: Duration::from_hours(1),
+        rest: Duration::from_mins(3),
+    }
+}
+
+pub(crate) fn violations(scenario: &Scenario) -> Vec<String> {
+    match std::panic::catch_unwind(|| simulate(scenario)) {
+        Ok(Ok(outcome)) => check(&outcome, &scenario.plan),
+        Ok(Err(error)) => vec![error],
+        Err(_) => vec!["it panicked".to_owned()],
+    }
+}
+
+/// The scenario without what is not needed to see the same invariant broken.
+fn shrunk(scenario: &Scenario, found: &[String]) -> Scenario {
+    let invariant = |found: &[String]| {
+        found
+            .first()
+            .map(|first| first.split(':').next().unwrap_or("").to_owned())
+    };
+    let wanted = invariant(found);
+    let mut small = scenario.clone();
+    let mut index = 0;
+    while index < small.plan.len() {
+        let mut smaller = small.clone();
+        smaller.plan.remove(index);
+        if invariant(&violations(&smaller)) == wanted {
+            small = smaller;
+        } else {
+            index += 1;
+        }
+    }
+    while small.runs.len() > 1 {
+        let mut smaller = small.clone();
+        smaller.runs.pop();
+        if invariant(&violations(&smaller)) != wanted {
+            break;
+        }
+        small = smaller;
+    }
+    small
+}
+
+fn told(seed: u64, scenario: &Scenario, found: &[String]) -> String {
+    let small = shrunk(scenario, found);
+    let plan: Vec<String> = small.plan.iter().map(Planned::to_string).collect();
+    let steps: Vec<String> = small
+        .runs
+        .iter()
+        .flat_map(|run| {
+            run["spec"]["workflowDefinition"]["steps"]
+                .as_array()
+                .into_iter()
+                .flatten()
+        })
+        .map(Value::to_string)
+        .collect();
+    format!(
+        "seed {seed}: {found:#?}\nwith {plan:#?}\nand {steps:#?}\nagain: KUBERNAUT_SEEDS={seed}..{} cargo test --test simulation search::",
+        seed + 1
+    )
+}
+
+/// Seeds to look at: KUBERNAUT_SEEDS, as 1000 or 5..7.
+pub(crate) fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("KUBERNAUT_SEEDS") else {
+        return 0..usual;
+    };
+    let number = |text: &str| {
+        text.parse()
+            .expect("KUBERNAUT_SEEDS is a number or a range such as 5..7")
+    };
+    match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => 0..number(&text),
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_the_invariants_hold() {
+    let seeds = seeds(2_000);
+    let begun = Instant::now();
+    let all = seeds.end - seeds.start;
+    let next = AtomicU64::new(seeds.start);
+    let bad = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || bad.lock().expect("no panic").len() >= ENOUGH {
+                        return;
+                    }
+                    let scenario = scenario(seed);
+                    let found = violations(&scenario);
+                    if !found.is_empty() {
+                        let told = told(seed, &scenario, &found);
+                        bad.lock().expect("no panic").push(told);
+                    }
+                }
+            });
+        }
+    });
+    let bad = bad.into_inner().expect("no panic");
+    println!("{all} seeds in {:?}", begun.elapsed());
+    assert!(bad.is_empty(), "{}", bad.join("\n\n"));
+}
+
+/// What a run did, in an order.
+fn trace(outcome: &Outcome) -> (Vec<String>, String) {
+    let requests = outcome.requests.iter().map(|record| format!("{record:?}"));
+    (
+        requests.collect(),
+        serde_json::to_string(&outcome.objects).expect("JSON"),
+    )
+}
+
+#[test]
+fn the_same_seed_gives_the_same_requests_and_the_same_objects() {
+    for seed in 0..40 {
+        let [first, second] = [0, 1].map(|_| trace(&simulate(&scenario(seed)).expect("a run")));
+        let differs = first
+            .0
+            .iter()
+            .zip(&second.0)
+            .find(|(first, second)| first != second);
+        assert_eq!(differs, None, "seed {seed}");
+        assert!(first == second, "seed {seed}: the objects differ");
+    }
+}

@@ -1,0 +1,112 @@
+//! Random worlds and workflows, such that without faults each workflow succeeds.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubernaut::manifests::{self, Installation};
+use kubernaut::memory::{MemoryCluster, MemoryOptions};
+use kubernaut::simulation::Chance;
+use kubernaut_machines::Settings;
+use serde_json::{Value, json};
+
+/// A secret value, as it is and in base64.
+pub(crate) const PLANTED: [&str; 2] = ["planted-secret-value", "cGxhbnRlZC1zZWNyZXQtdmFsdWU="];
+
+/// An installation. To be made once: definitions take longer to load than a workflow to run.
+pub(crate) fn installed() -> MemoryCluster {
+    let mut objects =
+        manifests::objects(&Installation::without_pods(Settings::default())).expect("manifests");
+    // They are stored and not evaluated: to store them takes time.
+    objects.retain(|object| {
+        !object["kind"]
+            .as_str()
+            .expect("a kind")
+            .starts_with("ValidatingAdmission")
+    });
+    let cluster = MemoryCluster::new(MemoryOptions {
+        now: Arc::new(|| Timestamp::UNIX_EPOCH),
+        ..MemoryOptions::default()
+    });
+    cluster.load(objects).expect("an installation");
+    cluster
+}
+
+/// The targets, in namespace shop.
+pub(crate) fn world() -> Vec<Value> {
+    let mut objects = Vec::new();
+    for node in ["node-1", "node-2"] {
+        objects.push(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}));
+    }
+    objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
+    objects.push(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "shop"}}));
+    for number in 1..=3 {
+        let name = format!("web-{number}");
+        let labels = json!({"app": name});
+        objects.push(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels},
+                     "template": {"metadata": {"labels": labels},
+                                  "spec": {"containers": [{"name": "app", "image": "example/app:1"}]}}},
+        }));
+    }
+    objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "shop"}, "data": {"a": "1"}}));
+    objects.push(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "shop"}, "data": {"k": "b2xk"}}));
+    objects
+}
+
+/// One or two workflows of up to `most` steps.
+pub(crate) fn workflows(most: u64, chance: &mut Chance) -> Vec<Value> {
+    let number = if chance.one_in(4) { 2 } else { 1 };
+    (1..=number)
+        .map(|number| workflow(&format!("flow-{number}"), most, chance))
+        .collect()
+}
+
+fn workflow(name: &str, most: u64, chance: &mut Chance) -> Value {
+    let steps: Vec<Value> = (1..=1 + chance.below(most))
+        .map(|number| step(number, chance))
+        .collect();
+    json!({
+        "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"workflowDefinition": {"name": name, "version": "1", "steps": steps},
+                 "executionStrategy": {"rollbackStrategy": "manual"}},
+    })
+}
+
+fn step(number: u64, chance: &mut Chance) -> Value {
+    let web = format!("web-{}", 1 + chance.below(3));
+    let node = "node-1";
+    let (action, parameters) = match chance.below(8) {
+        0 | 1 => (
+            "scale-deployment",
+            json!({"scaleDeployment": {"namespace": "shop", "deployment": web, "replicas": 1 + chance.below(3)}}),
+        ),
+        2 => (
+            "restart-deployment",
+            json!({"restartDeployment": {"namespace": "shop", "deployment": web}}),
+        ),
+        3 => (
+            "update-configmap",
+            json!({"updateConfigMap": {"namespace": "shop", "name": "settings", "dataUpdates": {format!("key-{number}"): "v"}}}),
+        ),
+        4 => (
+            "update-image",
+            json!({"updateImage": {"namespace": "shop", "deployment": web, "container": "app", "newImage": format!("example/app:{}", 2 + chance.below(3))}}),
+        ),
+        5 => (
+            "update-secret",
+            json!({"updateSecret": {"namespace": "shop", "name": "keys", "dataUpdates": {"k": PLANTED[1]}}}),
+        ),
+        6 => (
+            "restart-pod",
+            json!({"restartPod": {"namespace": "shop", "selector": format!("app={web}")}}),
+        ),
+        _ if chance.one_in(2) => ("cordon-node", json!({"cordonNode": {"nodeName": node}})),
+        _ => ("uncordon-node", json!({"uncordonNode": {"nodeName": node}})),
+    };
+    let before: Vec<u64> = (1..number).filter(|_| chance.one_in(2)).collect();
+    json!({"stepNumber": number, "name": format!("step-{number}"), "action": action, "parameters": parameters,
+           "dependsOn": before, "criticalStep": chance.one_in(3), "maxRetries": chance.below(4)})
+}
