@@ -13,6 +13,7 @@ pub mod lease;
 pub mod telemetry;
 pub mod watch;
 
+mod chance;
 pub mod manifests;
 pub mod memory;
 pub mod simulation;

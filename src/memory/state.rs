@@ -11,6 +11,8 @@ use kube::core::cel::Validator;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::chance::Chance;
+
 use super::{
     FaultFunction, MemoryOptions, PodScriptFunction,
     kinds::Kinds,
@@ -66,7 +68,7 @@ impl State {
             kinds,
             store,
             cel: Validator::new(),
-            random: Random(options.seed),
+            random: Random(Chance::new(options.seed)),
             timers: BTreeMap::new(),
             next_timer: 0,
             runs: BTreeMap::new(),
@@ -145,20 +147,12 @@ fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// A small generator of its own: the same seed gives the same cluster.
-pub(super) struct Random(u64);
+/// Uids and generated names: the same seed gives the same cluster.
+pub(super) struct Random(Chance);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     pub(super) fn uuid(&mut self) -> String {
-        let (a, b) = (self.next(), self.next());
+        let (a, b) = (self.0.draw(), self.0.draw());
         format!(
             "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
             a >> 32,
@@ -172,7 +166,7 @@ impl Random {
     /// Five characters as generateName appends them.
     pub(super) fn suffix(&mut self) -> String {
         (0..5)
-            .map(|_| SAFE[usize::try_from(self.next() % 27).unwrap_or(0)])
+            .map(|_| SAFE[usize::try_from(self.0.below(27)).unwrap_or(0)])
             .map(char::from)
             .collect()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::chance::Chance;
+use crate::chance::Chance;
 use crate::memory::{Fault, FaultAnswer, PodScript};
 
 /// A kind of thing that goes wrong.

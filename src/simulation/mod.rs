@@ -13,7 +13,6 @@
     reason = "each place looks for its own faults in the plan"
 )]
 
-mod chance;
 mod faults;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,8 +28,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub use self::chance::Chance;
 pub use self::faults::{Boundary, CallFault, Deed, FaultKind, Planned, plan};
+pub use crate::chance::Chance;
 
 use crate::config::RunOptions;
 use crate::http::Readiness;

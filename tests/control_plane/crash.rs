@@ -50,23 +50,9 @@ async fn a_controller_killed_at_twenty_random_moments_loses_nothing_and_repeats_
         scene.start(name, chain("crash", name, STEPS), json!({})).await;
     }
 
-    let seed = std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .expect("a time")
-        .subsec_nanos();
-    println!("seed {seed}");
-    let mut random = u64::from(seed);
-    let mut unfinished = 0;
-    for _ in 0..KILLS {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        tokio::time::sleep(Duration::from_millis(50 + (random >> 33) % 900)).await;
-        bed.kill_controller();
-        let last = scene.workflow(names.last().expect("a name")).await;
-        unfinished += usize::from(last["status"]["phase"] != "completed");
-        bed.spawn_controller();
-    }
+    let last = names.last().expect("a name");
+    let works = async || scene.workflow(last).await["status"]["phase"] != "completed";
+    let unfinished = bed.kill_at_random(KILLS, 50..950, works).await;
     for name in &names {
         scene.succeeded(name).await;
         let data = &scene.get(CONFIG_MAP, name).await["data"];

@@ -1,11 +1,11 @@
 //! A cluster with kubernaut installed as its manifests say, and the real binary running beside it with the rights of
 //! its own service account.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::api::PostParams;
@@ -120,6 +120,31 @@ impl<C: Deref<Target = ControlPlane>> Installed<C> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
+    }
+
+    /// Kills the controller at random moments, so many milliseconds apart, and starts it again each time at once. Returns
+    /// how many of the kills met work under way.
+    pub(crate) async fn kill_at_random(
+        &self,
+        kills: usize,
+        apart: Range<u64>,
+        works: impl AsyncFn() -> bool,
+    ) -> usize {
+        let seed = SystemTime::UNIX_EPOCH.elapsed().expect("a time").subsec_nanos();
+        println!("seed {seed}");
+        let mut random = u64::from(seed);
+        let mut met = 0;
+        for _ in 0..kills {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let pause = apart.start + (random >> 33) % (apart.end - apart.start);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.kill_controller();
+            met += usize::from(works().await);
+            self.spawn_controller();
+        }
+        met
     }
 
     pub(crate) fn controller_pid(&self) -> u32 {

@@ -151,3 +151,9 @@ async fn pod_of(scene: &Scene<'_>, execution: &str, wanted: impl Fn(&DynamicObje
         })
         .await
 }
+
+/// The execution has completed, after attempts with these outcomes.
+fn completed_after(execution: &Value, wanted: &[&str]) {
+    assert_eq!(execution["status"]["phase"], "completed", "{}", pretty(execution));
+    assert_eq!(outcomes(execution), wanted, "{}", pretty(execution));
+}
