@@ -16,7 +16,7 @@ use super::{
     selector::Selector,
     state::State,
     status::ApiError,
-    store::{Key, WatchFrom},
+    store::{Author, Key, WatchFrom},
     watch::{Watcher, line},
     world::Timer,
     write::{Part, WriteOptions},
@@ -44,7 +44,10 @@ type Outcome = Result<Reply, ApiError>;
 impl State {
     /// Answers a request and records it. The world has not reacted yet: see `settle`.
     pub(super) fn handle(&mut self, request: &ApiRequest) -> Reply {
-        let before = self.store.write_as(Arc::from(request.info.user.name.as_str()));
+        let before = self.store.write_as(Author {
+            user: Arc::from(request.info.user.name.as_str()),
+            session: Arc::clone(&request.session),
+        });
         let reply = self
             .authorize(&request.info, &request.path)
             .and_then(|()| self.dispatch(request))

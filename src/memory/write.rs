@@ -85,6 +85,7 @@ impl State {
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind, &name, &errors));
         }
+        self.check_quotas(kind, namespace, &name)?;
         let key = Key::of(kind, namespace, &name);
         if self.store.get(&key).is_some() {
             return Err(ApiError::already_exists(kind, &name));
