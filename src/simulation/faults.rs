@@ -270,8 +270,8 @@ fn draw(kind: FaultKind, chance: &mut Chance) -> Planned {
             choice: chance.draw(),
         },
         FaultKind::Squatters => Planned::Stranger {
-            // Most names are taken within the first seconds.
-            at: Duration::from_millis(chance.below(100) * chance.below(100)),
+            // Most names are taken within the first second.
+            at: Duration::from_millis(chance.below(40) * chance.below(40)),
             deed: *chance.pick(&[Deed::SquatExecution, Deed::SquatJob]),
             choice: chance.draw(),
         },

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::watcher;
+use kubernaut_crds::names::EXECUTION_API_VERSION;
 use kubernaut_machines::render::job_name;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::controllers::Controllers;
@@ -14,6 +18,8 @@ use crate::chance::Chance;
 use crate::memory::{MemoryCluster, User};
 
 const QUOTA: &str = "simulated";
+/// So long somebody waits for an execution to make a Job for.
+const SQUATTERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One thing that is done at its time.
 enum Act {
@@ -47,6 +53,7 @@ pub(super) async fn meddle(
         }
     }
     acts.sort_by_key(|(at, _)| *at);
+    let mut squatters = JoinSet::new();
     for (at, act) in acts {
         tokio::time::sleep_until(began + at).await;
         match act {
@@ -66,12 +73,20 @@ pub(super) async fn meddle(
                 let _ = create(&client, &quota(&executor, resource)).await;
             }
             Act::Do(Planned::Partition { lasts, .. }) => controllers.cut_off(lasts),
+            Act::Do(Planned::Stranger {
+                deed: Deed::SquatJob,
+                choice,
+                ..
+            }) => {
+                squatters.spawn(squat(client.clone(), choice, executor.clone()));
+            }
             Act::Do(Planned::Stranger { deed, choice, .. }) => {
-                do_it(&cluster, &client, deed, choice, &executor).await;
+                do_it(&cluster, &client, deed, choice).await;
             }
             Act::Do(_) => {}
         }
     }
+    squatters.join_all().await;
 }
 
 fn quota(namespace: &str, resource: &str) -> Value {
@@ -90,7 +105,7 @@ fn kind_of(deed: Deed) -> &'static str {
     }
 }
 
-async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64, executor: &str) {
+async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64) {
     let kind = kind_of(deed);
     let found: Vec<Value> = cluster
         .objects()
@@ -130,21 +145,54 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
                 .await;
         }
         Deed::SquatExecution => {
+            let there = cluster.objects();
             let steps = object["spec"]["workflowDefinition"]["steps"].as_array();
-            let number = chance.below(steps.map_or(1, Vec::len) as u64) + 1;
-            let _ = create(client, &squatting_execution(&object, number)).await;
+            let free: Vec<Value> = steps
+                .into_iter()
+                .flatten()
+                .map(|step| squatting_execution(&object, &step["stepNumber"]))
+                .filter(|squatter| there.iter().all(|other| !is_of_that_name(other, squatter)))
+                .collect();
+            if !free.is_empty() {
+                let _ = create(client, chance.pick(&free)).await;
+            }
         }
-        Deed::SquatJob => {
-            let _ = create(client, &squatting_job(&object, executor, &mut chance)).await;
-        }
+        Deed::SquatJob => {}
+    }
+}
+
+fn is_of_that_name(object: &Value, other: &Value) -> bool {
+    ["name", "namespace"]
+        .iter()
+        .all(|field| object["metadata"][field] == other["metadata"][field])
+        && object["kind"] == other["kind"]
+}
+
+/// Makes a Job of the name that an execution's next one will have: as soon as something happens to the execution, for between
+/// its creation and its Job there is no time.
+async fn squat(client: Client, choice: u64, executor: String) {
+    let mut chance = Chance::new(choice);
+    let kind = json!({"apiVersion": EXECUTION_API_VERSION, "kind": "KubernetesExecution"});
+    let executions = watcher(api_of(&client, &kind), watcher::Config::default());
+    let changes = executions.filter_map(|event| {
+        std::future::ready(match event {
+            Ok(watcher::Event::Apply(execution) | watcher::Event::InitApply(execution)) => {
+                serde_json::to_value(execution).ok()
+            }
+            _ => None,
+        })
+    });
+    let mut change = std::pin::pin!(changes.skip(usize::try_from(chance.below(6)).unwrap_or(0)));
+    if let Ok(Some(execution)) = tokio::time::timeout(SQUATTERS_PATIENCE, change.next()).await {
+        let _ = create(&client, &squatting_job(&execution, &executor, &mut chance)).await;
     }
 }
 
 /// An execution that anybody may make, of the name of a step's.
-fn squatting_execution(workflow: &Value, number: u64) -> Value {
+fn squatting_execution(workflow: &Value, number: &Value) -> Value {
     let name = workflow["metadata"]["name"].as_str().unwrap_or_default();
     json!({
-        "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
+        "apiVersion": EXECUTION_API_VERSION, "kind": "KubernetesExecution",
         "metadata": {"name": format!("{name}-step-{number}"), "namespace": workflow["metadata"]["namespace"]},
         "spec": {"stepNumber": number, "action": "uncordon-node", "maxRetries": 0,
                  "parameters": {"uncordonNode": {"node": "node-2"}}},

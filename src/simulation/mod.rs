@@ -66,6 +66,8 @@ pub struct Scenario {
     pub rbac: Rbac,
     /// What goes wrong.
     pub plan: Vec<Planned>,
+    /// How long a Job's pod takes, from its start to its end.
+    pub pod_run_time: Duration,
     /// Decides uids and names.
     pub seed: u64,
     /// How long a workflow may take, on the virtual clock.
@@ -109,6 +111,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         now: Arc::new(move || clock.now()),
         seed: scenario.seed,
         rbac: scenario.rbac,
+        pod_run_time: scenario.pod_run_time,
         ..MemoryOptions::default()
     });
     let admin = cluster.client(User::admin());

@@ -41,6 +41,7 @@ fn scenario(installed: &MemoryCluster, seed: u64, faults: u64) -> Scenario {
             .run,
         rbac: Rbac::AllowAll,
         plan,
+        pod_run_time: Duration::from_secs(2),
         seed,
         patience: Duration::from_hours(1),
         rest: Duration::from_mins(3),

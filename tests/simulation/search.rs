@@ -50,6 +50,8 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
             .run,
         rbac: Rbac::Evaluate,
         plan,
+        // So that more or less of what goes wrong meets it.
+        pod_run_time: Duration::from_millis(*chance.pick(&[20, 400, 4_000, 15_000])),
         seed,
         patience: Duration::from_hours(1),
         rest: Duration::from_mins(3),

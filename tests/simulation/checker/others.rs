@@ -4,7 +4,7 @@ use kubernaut::simulation::{CONTROLLER, CallFault, Planned, STRANGER};
 use serde_json::Value;
 
 use super::Checker;
-use crate::history::{lives, owner, text};
+use crate::history::{items, lives, owner, text};
 
 impl Checker<'_> {
     /// Whether somebody else made it under a name of ours.
@@ -32,7 +32,22 @@ impl Checker<'_> {
                 ));
             }
         }
+        let ours = |name: &Value| {
+            self.jobs
+                .values()
+                .any(|job| job.born().object["metadata"]["name"] == *name)
+        };
         for execution in self.executions.values() {
+            let mut attempts = items(&execution.last()["status"]["attempts"]);
+            if let Some(adopted) =
+                attempts.find(|attempt| attempt["outcome"] == "succeeded" && !ours(&attempt["jobName"]))
+            {
+                found.push(format!(
+                    "{} took {} for its own",
+                    execution.name(),
+                    adopted["jobName"]
+                ));
+            }
             if execution.born().author.as_ref() == STRANGER && !owner(execution.last()).is_empty() {
                 found.push(format!("{} of a stranger was adopted", execution.name()));
             }
