@@ -76,7 +76,7 @@ impl WorkflowMachine {
                     .as_ref()
                     .is_some_and(|reference| reference.uid == execution.metadata.uid)
         });
-        if !recorded {
+        if !recorded && !planted(Defect::AdoptStrangersExecution) {
             let Ok(plan) = self.plan_once() else { return };
             let Some(wanted) = plan.steps.get(&step).map(|step| &step.execution) else {
                 return;
