@@ -1,14 +1,9 @@
 //! `kubernaut run FILE...`: the workflows of the files in a cluster inside this process, by the real controller.
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
-mod files;
-mod places;
 mod report;
-mod wording;
-mod world;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +17,12 @@ use kubernaut_actors::TokioClock;
 use kubernaut_crds::{KubernetesExecution, PhaseTransition, WorkflowExecution};
 use serde_json::{Value, json};
 
+use super::input::{Input, InputArguments, Manifest};
 use crate::config::{LogFormat, RunOptions, TelemetryOptions};
 use crate::http::Readiness;
 use crate::memory::{MemoryCluster, Rbac, User};
 use crate::telemetry::{Telemetry, start_logging};
 use crate::{World, manifests as installation};
-use files::Manifest;
 
 /// A workflow that has not ended after this long on the cluster's own clock never will.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -47,9 +42,8 @@ const BAD_INPUT: u8 = 2;
     after_help = "Try it: kubernaut run deploy/samples/scale-and-restart.yaml\n\nExit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
 )]
 pub(crate) struct RunArguments {
-    /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    input: InputArguments,
     /// What is printed: what happened in words, or every object in its final state as one List
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -111,42 +105,17 @@ impl From<Vec<String>> for Trouble {
 
 /// True when everything completed with success.
 async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
-    let settings = arguments.run.settings();
-    // Its pods do nothing with other images, and each step would fail for a reason that is none.
-    if !settings.kubectl_image.contains("kubectl") {
-        let image = &settings.kubectl_image;
-        return Err(vec![format!(
-            "--kubectl-image={image}: the cluster inside this process runs only images that have kubectl in their name"
-        )]
-        .into());
-    }
-    let words = |problems: Vec<files::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let manifests = files::read(&arguments.files).map_err(words)?;
     let log = TelemetryOptions {
         log_format: LogFormat::Text,
         log_level: arguments.log_level.clone(),
     };
     start_logging(&log).map_err(|error| vec![error.to_string()])?;
-    let rbac = world::rights_of(&manifests);
     // One clock for the cluster and the controller: tokio's, which is paused and jumps.
     let clock = TokioClock::starting_at(Timestamp::now());
-    let cluster = world::installed(rbac, &settings, clock).map_err(|error| vec![error])?;
-    let (definitions, others): (Vec<&Manifest>, Vec<&Manifest>) =
-        manifests.iter().partition(|manifest| manifest.is_definition());
-    load(&cluster, &definitions)?;
-    let problems = files::check(&cluster, &arguments.files, &manifests, &settings);
-    if !problems.is_empty() {
-        return Err(words(problems).into());
-    }
-    let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) =
-        others.into_iter().partition(|manifest| manifest.runs());
-    load(&cluster, &rest)?;
-    if rbac == Rbac::AllowAll {
-        cluster
-            .load(world::missing_accounts(&manifests))
-            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    }
-    if arguments.output == Output::Text && rbac == Rbac::AllowAll {
+    let input = Input::read(&arguments.input, &arguments.run.settings(), clock)?;
+    let cluster = &input.installed;
+    input.load_world(cluster)?;
+    if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
         let _ = say("No RBAC objects in the files: every account may do everything.");
     }
     let controller = User::service_account(
@@ -167,10 +136,10 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
         })
         .await
     });
-    load(&cluster, &runs)?;
+    input.load_runs(cluster)?;
     let verdicts = tokio::time::timeout(
         PATIENCE,
-        follow(&cluster, &runs, arguments.output == Output::Text),
+        follow(cluster, input.runs(), arguments.output == Output::Text),
     )
     .await;
     let _ = stop.send(());
@@ -189,36 +158,14 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
         Output::Text => verdicts
             .iter()
             .fold(String::new(), |text, verdict| text + "\n" + verdict.text()),
-        Output::Json | Output::Yaml => list(&cluster, arguments.output).map_err(Trouble::Here)?,
+        Output::Json | Output::Yaml => list(cluster, arguments.output).map_err(Trouble::Here)?,
     };
     say(text.trim_end()).map_err(|error| Trouble::Here(format!("the result can't be written: {error}")))?;
     Ok(verdicts.iter().all(|verdict| verdict.success))
 }
 
-fn load(cluster: &MemoryCluster, manifests: &[&Manifest]) -> Result<(), Vec<String>> {
-    let objects = manifests
-        .iter()
-        .map(|manifest| {
-            let mut object = manifest.object.clone();
-            if manifest.is_workflow() || manifest.is_execution() {
-                object["metadata"]["namespace"] = json!(world::namespace_of(manifest));
-            }
-            object
-        })
-        .collect();
-    cluster.load(objects).map_err(|errors| {
-        errors
-            .iter()
-            .map(|error| match manifests.get(error.index) {
-                Some(manifest) => manifest.problem(&error.field, error.reason.clone()).to_string(),
-                None => error.to_string(),
-            })
-            .collect()
-    })
-}
-
 /// Follows what was started until all of it has ended.
-async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec<report::Verdict> {
+async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<report::Verdict> {
     let client = cluster.client(User::admin());
     let workflows = watcher(
         Api::<WorkflowExecution>::all(client.clone()),
@@ -235,7 +182,7 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
     let mut changes = std::pin::pin!(futures::stream::select(workflows, executions));
     let mut waiting: Vec<String> = runs
         .iter()
-        .map(|run| key(run.text("kind"), &world::namespace_of(run), run.metadata("name")))
+        .map(|run| key(run.text("kind"), &run.namespace(), run.metadata("name")))
         .collect();
     let mut progress = report::Progress::default();
     let mut verdicts = Vec::new();

@@ -1,4 +1,4 @@
-//! The embedded cluster a rehearsal runs in: what an installation brings, then what the files bring.
+//! The embedded cluster before anything runs: what an installation brings, and the accounts that nobody brings.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use kubernaut_actors::TokioClock;
 use kubernaut_actors::ports::Clock as _;
 use serde_json::{Value, json};
 
-use super::files::Manifest;
+use super::manifest::Manifest;
 use crate::manifests::{self, Installation};
 use crate::memory::{MemoryCluster, MemoryOptions, Rbac};
 
 use kubernaut_machines::Settings;
 
 /// Whether the files say who may do what.
-pub(crate) fn rights_of(files: &[Manifest]) -> Rbac {
+pub(super) fn rights_of(files: &[Manifest]) -> Rbac {
     let any = files.iter().any(|manifest| {
         manifest
             .text("apiVersion")
@@ -25,7 +25,7 @@ pub(crate) fn rights_of(files: &[Manifest]) -> Rbac {
 
 /// A cluster with kubernaut installed, its controller not yet started. Its admission policies are there to be seen; the
 /// embedded cluster does not evaluate them.
-pub(crate) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
+pub(super) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
     let cluster = MemoryCluster::new(MemoryOptions {
         rbac,
         now: Arc::new(move || clock.now()),
@@ -44,7 +44,7 @@ pub(crate) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> R
 }
 
 /// Accounts that the workflows name and the files don't bring. Where every account may do everything, they are made.
-pub(crate) fn missing_accounts(files: &[Manifest]) -> Vec<Value> {
+pub(super) fn missing_accounts(files: &[Manifest]) -> Vec<Value> {
     let brought: BTreeSet<(String, String)> = files
         .iter()
         .filter(|manifest| manifest.is("", "ServiceAccount"))
@@ -57,10 +57,10 @@ pub(crate) fn missing_accounts(files: &[Manifest]) -> Vec<Value> {
         .collect();
     let named: BTreeSet<(String, String)> = files
         .iter()
-        .filter(|manifest| manifest.is_workflow() || manifest.is_execution())
+        .filter(|manifest| manifest.runs())
         .filter_map(|manifest| {
             let account = manifest.object["spec"]["serviceAccountName"].as_str()?;
-            Some((namespace_of(manifest), account.to_owned()))
+            Some((manifest.namespace(), account.to_owned()))
         })
         .filter(|(_, account)| account != "default")
         .collect();
@@ -70,12 +70,4 @@ pub(crate) fn missing_accounts(files: &[Manifest]) -> Vec<Value> {
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
         })
         .collect()
-}
-
-/// An object without a namespace goes into `default`, as kubectl puts it.
-pub(crate) fn namespace_of(manifest: &Manifest) -> String {
-    match manifest.metadata("namespace") {
-        "" => "default".to_owned(),
-        namespace => namespace.to_owned(),
-    }
 }
