@@ -20,20 +20,11 @@ pub(super) fn check(
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     for manifest in manifests {
-        let own = manifest.check_values();
-        if !own.is_empty() {
-            problems.extend(own);
-            continue;
-        }
-        let errors = wording::of_server(&cluster.validate(&manifest.object));
-        problems.extend(
-            errors
-                .iter()
-                .map(|(field, reason)| manifest.problem(field, reason)),
-        );
-        if errors.is_empty() && manifest.runs() {
+        let wrong = check_object(cluster, manifest);
+        if wrong.is_empty() && manifest.runs() {
             problems.extend(check_execution(manifest, settings));
         }
+        problems.extend(wrong);
     }
     problems.extend(check_twice(manifests));
     if problems.is_empty() && !manifests.iter().any(Manifest::runs) {
@@ -44,6 +35,25 @@ pub(super) fn check(
         problems.push(Problem::of_file(Path::new(&names.join(", ")), None, reason));
     }
     problems
+}
+
+/// Checks objects that are not run as the API server would.
+pub(super) fn check_objects(cluster: &MemoryCluster, manifests: &[Manifest]) -> Vec<Problem> {
+    manifests
+        .iter()
+        .flat_map(|manifest| check_object(cluster, manifest))
+        .collect()
+}
+
+fn check_object(cluster: &MemoryCluster, manifest: &Manifest) -> Vec<Problem> {
+    let own = manifest.check_values();
+    if !own.is_empty() {
+        return own;
+    }
+    wording::of_server(&cluster.validate(&manifest.object))
+        .iter()
+        .map(|(field, reason)| manifest.problem(field, reason))
+        .collect()
 }
 
 /// The same workflow a second time would be an update of what runs already.

@@ -14,7 +14,7 @@ use super::wording;
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, Vec<Problem>> {
     let mut manifests = Vec::new();
     let mut problems = Vec::new();
-    for file in files {
+    for file in &with_folders(files, &mut problems) {
         match read_text(file) {
             Ok(text) => read_documents(file, &text, &mut manifests, &mut problems),
             Err(error) => problems.push(Problem::of_file(file, None, format!("can't be read: {error}"))),
@@ -25,6 +25,39 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, Vec<Problem>> {
     } else {
         Err(problems)
     }
+}
+
+/// A folder stands for the manifests in it, as for kubectl.
+fn with_folders(files: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for file in files {
+        if !file.is_dir() {
+            all.push(file.clone());
+            continue;
+        }
+        let is_manifest = |path: &PathBuf| {
+            let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+            ending.is_some_and(|ending| ["yaml", "yml", "json"].contains(&ending)) && path.is_file()
+        };
+        let listed = std::fs::read_dir(file).and_then(|entries| {
+            entries
+                .map(|entry| Ok(entry?.path()))
+                .collect::<std::io::Result<Vec<PathBuf>>>()
+        });
+        match listed {
+            Ok(paths) => {
+                let mut found: Vec<PathBuf> = paths.into_iter().filter(is_manifest).collect();
+                if found.is_empty() {
+                    let reason = "is a folder without manifests (*.yaml, *.yml, *.json)";
+                    problems.push(Problem::of_file(file, None, reason));
+                }
+                found.sort();
+                all.extend(found);
+            }
+            Err(error) => problems.push(Problem::of_file(file, None, format!("can't be read: {error}"))),
+        }
+    }
+    all
 }
 
 fn read_text(file: &Path) -> std::io::Result<String> {
@@ -68,6 +101,7 @@ fn read_documents(file: &Path, text: &str, manifests: &mut Vec<Manifest>, proble
                 object,
                 document: Arc::clone(&document),
                 within,
+                taken: false,
             };
             if !manifest.object.is_object() {
                 let reason = "is not a Kubernetes object, but a bare value";

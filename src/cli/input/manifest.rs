@@ -20,6 +20,8 @@ pub(crate) struct Manifest {
     pub(super) document: Arc<Document>,
     /// Where it stands in its document: empty, or `items[0]` of a List.
     pub(super) within: String,
+    /// Whether it shows the state of a real cluster.
+    pub(super) taken: bool,
 }
 
 /// Something that is wrong with the input.
@@ -187,7 +189,7 @@ impl Manifest {
     }
 }
 
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     text.len() <= 63 && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }

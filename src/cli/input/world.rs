@@ -8,14 +8,15 @@ use kubernaut_actors::ports::Clock as _;
 use serde_json::{Value, json};
 
 use super::manifest::Manifest;
+use super::taken;
 use crate::manifests::{self, Installation};
 use crate::memory::{MemoryCluster, MemoryOptions, Rbac};
 
 use kubernaut_machines::Settings;
 
 /// Whether the files say who may do what.
-pub(super) fn rights_of(files: &[Manifest]) -> Rbac {
-    let any = files.iter().any(|manifest| {
+pub(super) fn rights_of(manifests: &[Manifest]) -> Rbac {
+    let any = manifests.iter().any(|manifest| {
         manifest
             .text("apiVersion")
             .starts_with("rbac.authorization.k8s.io/")
@@ -23,14 +24,18 @@ pub(super) fn rights_of(files: &[Manifest]) -> Rbac {
     if any { Rbac::Evaluate } else { Rbac::AllowAll }
 }
 
-/// A cluster with kubernaut installed, its controller not yet started. Its admission policies are there to be seen; the
-/// embedded cluster does not evaluate them.
-pub(super) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
-    let cluster = MemoryCluster::new(MemoryOptions {
+pub(super) fn options(rbac: Rbac, clock: TokioClock) -> MemoryOptions {
+    MemoryOptions {
         rbac,
         now: Arc::new(move || clock.now()),
         ..MemoryOptions::default()
-    });
+    }
+}
+
+/// A cluster with kubernaut installed, its controller not yet started. Its admission policies are there to be seen; the
+/// embedded cluster does not evaluate them.
+pub(super) fn installed(settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
+    let cluster = MemoryCluster::new(options(Rbac::AllowAll, clock));
     let installation = Installation::without_pods(settings.clone());
     let objects = manifests::objects(&installation).map_err(|error| error.to_string())?;
     cluster.load(objects).map_err(|errors| {
@@ -43,28 +48,29 @@ pub(super) fn installed(rbac: Rbac, settings: &Settings, clock: TokioClock) -> R
     Ok(cluster)
 }
 
-/// Accounts that the workflows name and the files don't bring. Where every account may do everything, they are made.
-pub(super) fn missing_accounts(files: &[Manifest]) -> Vec<Value> {
-    let brought: BTreeSet<(String, String)> = files
+/// Accounts that are needed and that nobody brings. Where every account may do everything, those that the workflows name
+/// are made; and always those that pods of a real cluster run as.
+pub(super) fn missing_accounts(runs: &[Manifest], world: &[Manifest], rbac: Rbac) -> Vec<Value> {
+    let account = |manifest: &Manifest| (manifest.namespace(), manifest.metadata("name").to_owned());
+    let brought: BTreeSet<(String, String)> = world
         .iter()
         .filter(|manifest| manifest.is("", "ServiceAccount"))
-        .map(|manifest| {
-            (
-                manifest.metadata("namespace").to_owned(),
-                manifest.metadata("name").to_owned(),
-            )
-        })
+        .map(account)
         .collect();
-    let named: BTreeSet<(String, String)> = files
+    let of_pods = world
         .iter()
-        .filter(|manifest| manifest.runs())
+        .filter(|manifest| manifest.taken || rbac == Rbac::AllowAll)
+        .filter_map(|manifest| taken::account_of(&manifest.object));
+    let named = runs
+        .iter()
+        .filter(|_| rbac == Rbac::AllowAll)
         .filter_map(|manifest| {
             let account = manifest.object["spec"]["serviceAccountName"].as_str()?;
             Some((manifest.namespace(), account.to_owned()))
         })
-        .filter(|(_, account)| account != "default")
-        .collect();
-    named
+        .filter(|(_, account)| account != "default");
+    let needed: BTreeSet<(String, String)> = of_pods.chain(named).collect();
+    needed
         .difference(&brought)
         .map(|(namespace, name)| {
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})

@@ -73,7 +73,14 @@ pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
         .start_paused(true)
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(rehearse(arguments)),
+        Ok(runtime) => {
+            let within = runtime.enter();
+            // One clock for the cluster and the controller: tokio's, which is paused and jumps.
+            let clock = TokioClock::starting_at(Timestamp::now());
+            let input = read(arguments, clock);
+            drop(within);
+            input.and_then(|input| runtime.block_on(rehearse(arguments, &input, clock)))
+        }
         Err(error) => Err(Trouble::Here(format!("the runtime does not start: {error}"))),
     };
     let (problems, code) = match outcome {
@@ -82,9 +89,8 @@ pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
         Err(Trouble::Input(problems)) => (problems, ExitCode::from(BAD_INPUT)),
         Err(Trouble::Here(problem)) => (vec![problem], ExitCode::FAILURE),
     };
-    let mut errors = std::io::stderr().lock();
     for problem in problems {
-        let _ = writeln!(errors, "error: {problem}");
+        complain(&format!("error: {problem}"));
     }
     code
 }
@@ -103,20 +109,28 @@ impl From<Vec<String>> for Trouble {
     }
 }
 
-/// True when everything completed with success.
-async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
+fn read(arguments: &RunArguments, clock: TokioClock) -> Result<Input, Trouble> {
     let log = TelemetryOptions {
         log_format: LogFormat::Text,
         log_level: arguments.log_level.clone(),
     };
     start_logging(&log).map_err(|error| vec![error.to_string()])?;
-    // One clock for the cluster and the controller: tokio's, which is paused and jumps.
-    let clock = TokioClock::starting_at(Timestamp::now());
-    let input = Input::read(&arguments.input, &arguments.run.settings(), clock)?;
+    Ok(Input::read(&arguments.input, &arguments.run.settings(), clock)?)
+}
+
+/// True when everything completed with success.
+async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) -> Result<bool, Trouble> {
     let cluster = &input.installed;
     input.load_world(cluster)?;
     if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
         let _ = say("No RBAC objects in the files: every account may do everything.");
+    }
+    for note in &input.notes {
+        match arguments.output {
+            Output::Text => drop(say(note)),
+            // Standard output is the List alone.
+            Output::Json | Output::Yaml => complain(note),
+        }
     }
     let controller = User::service_account(
         installation::CONTROLLER_NAMESPACE,
@@ -299,6 +313,10 @@ fn list(cluster: &MemoryCluster, output: Output) -> Result<String, String> {
         Output::Yaml => serde_saphyr::to_string(&list).map_err(|error| error.to_string()),
         Output::Json | Output::Text => serde_json::to_string_pretty(&list).map_err(|error| error.to_string()),
     }
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// A reader that went away (`| head`) is no reason to fail; a full disk is.
