@@ -1,5 +1,7 @@
 //! `kubernaut run` as a person meets it: the program, its words and its exit codes.
 
+mod changes;
+mod failures;
 mod input;
 mod world;
 

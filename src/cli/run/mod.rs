@@ -1,6 +1,8 @@
 //! `kubernaut run FILE...`: the workflows of the files in a cluster inside this process, by the real controller.
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
+mod advice;
+mod changes;
 mod report;
 
 use std::io::Write as _;
@@ -14,7 +16,9 @@ use jiff::Timestamp;
 use kube::Api;
 use kube::runtime::watcher;
 use kubernaut_actors::TokioClock;
-use kubernaut_crds::{KubernetesExecution, PhaseTransition, WorkflowExecution};
+use kubernaut_crds::{
+    ExecutionPhase, KubernetesExecution, PhaseTransition, WorkflowExecution, WorkflowPhase,
+};
 use serde_json::{Value, json};
 
 use super::input::{Input, InputArguments, Manifest};
@@ -122,6 +126,7 @@ fn read(arguments: &RunArguments, clock: TokioClock) -> Result<Input, Trouble> {
 async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) -> Result<bool, Trouble> {
     let cluster = &input.installed;
     input.load_world(cluster)?;
+    let before = cluster.objects();
     if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
         let _ = say("No RBAC objects in the files: every account may do everything.");
     }
@@ -151,15 +156,15 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
         .await
     });
     input.load_runs(cluster)?;
-    let verdicts = tokio::time::timeout(
+    let followed = tokio::time::timeout(
         PATIENCE,
         follow(cluster, input.runs(), arguments.output == Output::Text),
     )
     .await;
     let _ = stop.send(());
-    let ended = controller.await;
-    let verdicts = match (verdicts, ended) {
-        (Ok(verdicts), Ok(Ok(()))) => verdicts,
+    let controller = controller.await;
+    let ended = match (followed, controller) {
+        (Ok(ended), Ok(Ok(()))) => ended,
         (_, Ok(Err(error))) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
         (_, Err(error)) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
         (Err(_), _) => {
@@ -168,18 +173,35 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
             ));
         }
     };
+    let after = cluster.objects();
+    let verdicts = ended
+        .iter()
+        .filter_map(|seen| seen.verdict(&after))
+        .collect::<Vec<_>>();
     let text = match arguments.output {
-        Output::Text => verdicts
-            .iter()
-            .fold(String::new(), |text, verdict| text + "\n" + verdict.text()),
-        Output::Json | Output::Yaml => list(cluster, arguments.output).map_err(Trouble::Here)?,
+        Output::Text => {
+            let own = [
+                installation::CONTROLLER_NAMESPACE,
+                &arguments.run.executor_namespace,
+            ];
+            let changed = changes::changes(&before, &after, &own);
+            let changed = if changed.is_empty() {
+                "\nNothing in the world has changed.\n".to_owned()
+            } else {
+                format!("\nWhat changed:\n{changed}")
+            };
+            verdicts
+                .iter()
+                .fold(changed, |text, verdict| text + "\n" + verdict.text())
+        }
+        Output::Json | Output::Yaml => list(after, arguments.output).map_err(Trouble::Here)?,
     };
     say(text.trim_end()).map_err(|error| Trouble::Here(format!("the result can't be written: {error}")))?;
     Ok(verdicts.iter().all(|verdict| verdict.success))
 }
 
 /// Follows what was started until all of it has ended.
-async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<report::Verdict> {
+async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<Seen> {
     let client = cluster.client(User::admin());
     let workflows = watcher(
         Api::<WorkflowExecution>::all(client.clone()),
@@ -199,7 +221,7 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<
         .map(|run| key(run.text("kind"), &run.namespace(), run.metadata("name")))
         .collect();
     let mut progress = report::Progress::default();
-    let mut verdicts = Vec::new();
+    let mut ended = Vec::new();
     loop {
         let next = changes.next();
         let first = if waiting.is_empty() {
@@ -223,16 +245,16 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<
                     let _ = say(&line);
                 }
             }
-            if let Some(verdict) = told.verdict
+            if told.ended
                 && let Some(index) = waiting.iter().position(|other| *other == told.what)
             {
                 waiting.remove(index);
-                verdicts.push(verdict);
+                ended.push((told.what, seen));
             }
         }
     }
-    verdicts.sort_by(|a, b| a.name.cmp(&b.name));
-    verdicts
+    ended.sort_by(|(a, _), (b, _)| a.cmp(b));
+    ended.into_iter().map(|(_, seen)| seen).collect()
 }
 
 enum Seen {
@@ -245,7 +267,7 @@ struct Told {
     what: String,
     transitions: Vec<PhaseTransition>,
     message: String,
-    verdict: Option<report::Verdict>,
+    ended: bool,
 }
 
 impl Seen {
@@ -259,6 +281,14 @@ impl Seen {
         revision.parse().unwrap_or_default()
     }
 
+    /// How it ended, with what else was there in the end.
+    fn verdict(&self, objects: &[Value]) -> Option<report::Verdict> {
+        match self {
+            Seen::Workflow(workflow) => report::of_workflow(workflow, objects),
+            Seen::Execution(execution) => report::of_execution(execution, objects),
+        }
+    }
+
     fn told(&self) -> Told {
         match self {
             Seen::Workflow(workflow) => {
@@ -267,7 +297,7 @@ impl Seen {
                     what: key("WorkflowExecution", "", &report::place(&workflow.metadata)),
                     transitions: status.phase_transitions,
                     message: status.message.unwrap_or_default(),
-                    verdict: report::of_workflow(workflow),
+                    ended: status.phase.is_some_and(WorkflowPhase::is_terminal),
                 }
             }
             Seen::Execution(execution) => {
@@ -276,7 +306,7 @@ impl Seen {
                     what: key("KubernetesExecution", "", &report::place(&execution.metadata)),
                     transitions: status.phase_transitions,
                     message: status.message.unwrap_or_default(),
-                    verdict: report::of_execution(execution),
+                    ended: status.phase.is_some_and(ExecutionPhase::is_terminal),
                 }
             }
         }
@@ -304,8 +334,7 @@ fn applied<K>(event: watcher::Event<K>) -> Option<K> {
 }
 
 /// Every object in its final state, as one List.
-fn list(cluster: &MemoryCluster, output: Output) -> Result<String, String> {
-    let mut items = cluster.objects();
+fn list(mut items: Vec<Value>, output: Output) -> Result<String, String> {
     items.iter_mut().for_each(report::mask);
     let list: Value =
         json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});

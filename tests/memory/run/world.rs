@@ -1,22 +1,24 @@
 //! Where the objects come from that a workflow acts on: its own files, `--world`, or nowhere.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{DEPLOYMENT, WORKFLOW, run, text};
 
 /// A workflow with these steps, in the order given.
 pub(crate) fn workflow(steps: &[&str]) -> String {
-    let steps: String = (1..)
-        .zip(steps)
-        .map(|(number, step)| {
-            let depends = if number > 1 {
-                format!("dependsOn: [{}], ", number - 1)
-            } else {
-                String::new()
-            };
-            format!("    - {{stepNumber: {number}, name: s{number}, {depends}{step}}}\n")
-        })
-        .collect();
+    let mut listed = String::new();
+    for (number, step) in (1..).zip(steps) {
+        let depends = match number {
+            1 => String::new(),
+            _ => format!("dependsOn: [{}], ", number - 1),
+        };
+        let _ = writeln!(
+            listed,
+            "    - {{stepNumber: {number}, name: s{number}, {depends}{step}}}"
+        );
+    }
     format!(
         "---
 apiVersion: workflow.kubernaut.io/v1
@@ -27,7 +29,7 @@ spec:
     name: fix
     version: v1
     steps:
-{steps}"
+{listed}"
     )
 }
 
@@ -107,7 +109,7 @@ fn where_there_are_objects_a_missing_target_is_a_finding_and_not_made_up() {
         let output = run(&["-"], &input);
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
-        assert!(!said.contains("made up"), "{said}");
+        assert!(!said.contains("No objects in the files"), "{said}");
         assert!(said.contains("deployment/shop/web does not exist"), "{said}");
     }
 }
@@ -134,7 +136,7 @@ fn what_kubectl_shows_of_a_cluster_is_a_world() {
         said.contains("Left out, since the embedded cluster does not know them: Widget."),
         "{said}"
     );
-    assert!(!said.contains("made up"), "{said}");
+    assert!(!said.contains("No objects in the files"), "{said}");
 
     let output = run(&["-", "--world", SHOWN, "--output", "json"], &input);
     let all = text(&output.stdout);
