@@ -37,6 +37,9 @@ const OF_THE_SERVER: [&str; 6] = [
 /// Counts rollouts, and says nothing that the template does not.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
+/// The name of a longer item is not looked for.
+const ITEM_MAX: usize = 200;
+
 /// Kind, namespace and name.
 type Key = (String, String, String);
 
@@ -165,6 +168,10 @@ fn lines(old: &str, new: &str) -> String {
         let mut depth = depth(line);
         for (above, (of, line)) in all.iter().enumerate().take(index).rev() {
             let here = self::depth(line);
+            if here <= depth && of == tag && kept.contains(&above) {
+                // What it stands below is kept already.
+                break;
+            }
             if here < depth && (*of == ChangeTag::Equal || of == tag) {
                 kept.insert(above);
                 depth = here;
@@ -199,9 +206,11 @@ fn name_beside(all: &[(ChangeTag, &str)], index: usize) -> Option<usize> {
     let begins = |line: &str| line.trim_start().starts_with("- ") && depth(line) == own;
     let first = (0..=index)
         .rev()
+        .take(ITEM_MAX)
         .take_while(|at| all.get(*at).is_some_and(|(_, line)| depth(line) >= own))
         .find(|at| all.get(*at).is_some_and(|(_, line)| begins(line)))?;
     (first..all.len())
+        .take(ITEM_MAX)
         .take_while(|at| {
             all.get(*at)
                 .is_some_and(|(_, line)| depth(line) >= own && (*at <= index || !begins(line)))

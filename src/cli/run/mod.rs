@@ -3,9 +3,10 @@
 
 mod advice;
 mod changes;
+mod live;
 mod report;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,9 @@ const REST: Duration = Duration::from_millis(100);
 /// What happens within so long on the cluster's own clock happens at the same time, to a reader.
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// Nothing is logged of what goes well, nor of what the output tells.
+const LOG_LEVEL: &str = "warn";
+
 /// Bad input: nothing was run.
 const BAD_INPUT: u8 = 2;
 
@@ -57,7 +61,7 @@ pub(crate) struct RunArguments {
     #[arg(
         long,
         env = "KUBERNAUT_LOG_LEVEL",
-        default_value = "warn",
+        default_value = LOG_LEVEL,
         value_name = "LEVEL"
     )]
     log_level: String,
@@ -156,11 +160,7 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
         .await
     });
     input.load_runs(cluster)?;
-    let followed = tokio::time::timeout(
-        PATIENCE,
-        follow(cluster, input.runs(), arguments.output == Output::Text),
-    )
-    .await;
+    let followed = tokio::time::timeout(PATIENCE, follow(cluster, input.runs(), arguments)).await;
     let _ = stop.send(());
     let controller = controller.await;
     let ended = match (followed, controller) {
@@ -201,7 +201,7 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
 }
 
 /// Follows what was started until all of it has ended.
-async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<Seen> {
+async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArguments) -> Vec<Seen> {
     let client = cluster.client(User::admin());
     let workflows = watcher(
         Api::<WorkflowExecution>::all(client.clone()),
@@ -221,6 +221,12 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<
         .map(|run| key(run.text("kind"), &run.namespace(), run.metadata("name")))
         .collect();
     let mut progress = report::Progress::default();
+    // A log that was asked for is not drawn over.
+    let mut live = Some(())
+        .filter(|()| arguments.log_level == LOG_LEVEL)
+        .and_then(|()| live::Live::for_a_person());
+    let seen_live = live.is_some() && std::io::stdout().is_terminal();
+    let aloud = arguments.output == Output::Text && !seen_live;
     let mut ended = Vec::new();
     loop {
         let next = changes.next();
@@ -239,6 +245,11 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<
         moment.sort_by_key(Seen::revision);
         for seen in moment {
             let told = seen.told();
+            match (&mut live, &seen) {
+                (Some(live), Seen::Workflow(workflow)) => live.workflow(workflow),
+                (Some(live), Seen::Execution(execution)) => live.execution(execution),
+                (None, _) => {}
+            }
             for line in progress.lines(&told.what, &told.transitions, &told.message) {
                 if aloud {
                     // What can't be written now can't be written at the end, where it is told.
@@ -252,6 +263,11 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], aloud: bool) -> Vec<
                 ended.push((told.what, seen));
             }
         }
+    }
+    if let Some(live) = live {
+        live.leave();
+        // The cursor stands behind the last line.
+        complain("");
     }
     ended.sort_by(|(a, _), (b, _)| a.cmp(b));
     ended.into_iter().map(|(_, seen)| seen).collect()
