@@ -2,6 +2,7 @@
 
 mod completion;
 mod controller;
+mod input;
 mod manifests;
 mod run;
 

@@ -63,6 +63,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
+pub(crate) use self::selector::labels_of_selector;
 pub use self::{
     load::LoadError,
     request::{RequestInfo, RequestRecord},
@@ -424,6 +425,11 @@ impl MemoryCluster {
     /// What the server would find wrong with an object if it were created now, under strict field validation.
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         self.0.lock().validate(object)
+    }
+
+    /// An object of another server without the fields that this one does not know; `None` when it serves no such kind.
+    pub fn known_part(&self, object: &Value) -> Option<Value> {
+        self.0.lock().known_part(object)
     }
 
     /// Every object, ordered by apiVersion, kind, namespace and name.

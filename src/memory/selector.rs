@@ -1,6 +1,8 @@
 //! Label and field selectors.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use super::{kinds::Kind, status::ApiError};
 
@@ -185,6 +187,24 @@ fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
         out.push(parse_term(term)?);
     }
     Ok(out)
+}
+
+/// Labels that a selector matches; `None` when it is no selector, or one that no labels match.
+pub(crate) fn labels_of_selector(text: &str) -> Option<BTreeMap<String, String>> {
+    let labels = parse_labels(text).ok()?;
+    let wanted: BTreeMap<String, String> = labels
+        .iter()
+        .filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => Some((key.clone(), values.first()?.clone())),
+            Requirement::Exists(key) => Some((key.clone(), "yes".to_owned())),
+            Requirement::NotIn(..) | Requirement::Absent(_) => None,
+        })
+        .collect();
+    let selector = Selector {
+        labels,
+        fields: Vec::new(),
+    };
+    selector.matches_labels(&json!(wanted)).then_some(wanted)
 }
 
 fn parse_term(term: &str) -> Result<Requirement, String> {

@@ -1,6 +1,9 @@
 //! `kubernaut run` as a person meets it: the program, its words and its exit codes.
 
+mod changes;
+mod failures;
 mod input;
+mod world;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -85,7 +88,8 @@ fn the_sample_completes_in_an_instant_and_says_so() {
 
 #[test]
 fn a_workflow_that_fails_ends_with_one_and_a_reason() {
-    let output = run(&["-"], WORKFLOW);
+    let other = DEPLOYMENT.replace("name: web, namespace", "name: other, namespace");
+    let output = run(&["-"], &format!("{other}{WORKFLOW}"));
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
     assert!(said.contains("deployment/shop/web does not exist"), "{said}");
