@@ -325,7 +325,7 @@ fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Resul
         unknown.extend(custom.prune(object));
         custom.default(object);
     } else if options.trusted {
-        *object = admission::without_nulls(object);
+        admission::drop_nulls(object);
     } else {
         unknown.extend(admission::prune_typed(kind, object)?);
     }
