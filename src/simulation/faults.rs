@@ -319,7 +319,7 @@ impl fmt::Display for Planned {
                 write!(f, "after {at:?} all watches end and their history is gone (410)")
             }
             Self::LaggingWatch { number, lag } => write!(f, "watch {number} tells each change {lag:?} late"),
-            Self::Pod { number, script } => write!(f, "pod {number} of the executor: {script:?}"),
+            Self::Pod { number, script } => write!(f, "pod {number} of the executor {}", told(script)),
             Self::Quota { at, lasts, resource } => write!(
                 f,
                 "after {at:?}, for {lasts:?}, a quota allows no more {resource} in the executor's namespace"
@@ -329,7 +329,7 @@ impl fmt::Display for Planned {
                 f,
                 "after {at:?} the leading one of two controllers is cut off from the network for {lasts:?}"
             ),
-            Self::Stranger { at, deed, .. } => write!(f, "after {at:?} somebody does: {deed:?}"),
+            Self::Stranger { at, deed, .. } => write!(f, "after {at:?} somebody {deed}"),
         }
     }
 }
@@ -344,5 +344,38 @@ impl fmt::Display for CallFault {
             Self::Late(delay) => write!(f, "answered after {delay:?}"),
             Self::Underway(delay) => write!(f, "arrives after {delay:?}, also if it was given up"),
         }
+    }
+}
+
+fn told(script: &PodScript) -> String {
+    match script {
+        PodScript::Run { after } => format!("takes {after:?}"),
+        PodScript::ExitWith { code, message } => {
+            format!("does nothing and ends with exit code {code} and the words {message:?}")
+        }
+        PodScript::ActAndFail { code, message } => {
+            format!("does its work and ends with exit code {code} and the words {message:?}")
+        }
+        PodScript::ActAndVanish => "does its work, and then its Job disappears".to_owned(),
+        PodScript::NeverStart { reason, message } => format!("never starts: {reason}: {message}"),
+        PodScript::Hang => "hangs until it is stopped".to_owned(),
+        PodScript::Lost => "runs on a node that is lost".to_owned(),
+        PodScript::Evicted => "is evicted before it does anything".to_owned(),
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeleteExecution => "deletes the execution of a step",
+            Self::DeleteWorkflow => "deletes a workflow",
+            Self::DeleteJob => "deletes a Job of the executor",
+            Self::DeletePod => "deletes a pod of the executor",
+            Self::EditTarget => "changes a Deployment",
+            Self::DeleteTarget => "deletes a Deployment",
+            Self::DeleteNamespace => "deletes the namespace of a workflow",
+            Self::SquatExecution => "makes an execution of the name of a step's that is not there yet",
+            Self::SquatJob => "makes a Job of the name that a step's next one will have",
+        })
     }
 }

@@ -83,6 +83,8 @@ pub struct Outcome {
     pub record: Vec<Committed>,
     /// Every answered request, in order.
     pub requests: Vec<RequestRecord>,
+    /// What is there before anything runs.
+    pub before: Vec<Value>,
     /// What is there in the end.
     pub objects: Vec<Value>,
     /// Until everything that was to run had ended, on the virtual clock; none when it never did.
@@ -120,6 +122,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         errors.join("; ")
     })?;
+    let before = cluster.objects();
     cluster.fault(call_faults(&scenario.plan));
     cluster.script_pods(pod_faults(&scenario.plan));
     let began = Instant::now();
@@ -141,7 +144,9 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
     }
     let mut ended = None;
     while began.elapsed() < scenario.patience {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // What has not ended after minutes is looked at less often.
+        let pause = (began.elapsed() / 100).clamp(Duration::from_millis(500), Duration::from_secs(30));
+        tokio::time::sleep(pause).await;
         if let Some(ended) = keepers.try_join_next() {
             orderly(ended)?;
         }
@@ -157,6 +162,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
     let outcome = Outcome {
         record: cluster.record(),
         requests: cluster.requests(),
+        before,
         objects: cluster.objects(),
         ended,
         quiet_from,
