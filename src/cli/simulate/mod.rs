@@ -128,7 +128,10 @@ type Ran = Result<Verdict, String>;
 fn examine(arguments: &SimulateArguments, input: &Input) -> Result<bool, String> {
     let simulation = Simulation::new(arguments, input);
     let calm = simulation.run_with(0, Vec::new(), POD_TIMES[1])?;
-    let calm = simulation.judged(&calm);
+    let calm = Calm {
+        verdict: simulation.judged(&calm),
+        told: report::verdicts(&simulation, &calm),
+    };
     let ran = simulation.run_all(&arguments.seeds.0);
     let text = match arguments.output {
         Output::Text => report::text(&simulation, input, &calm, &ran),
@@ -143,6 +146,13 @@ fn examine(arguments: &SimulateArguments, input: &Input) -> Result<bool, String>
         _ => {}
     }
     Ok(ran.values().all(|ran| ran.as_ref().is_ok_and(Verdict::is_well)))
+}
+
+/// The run in which nothing goes wrong.
+struct Calm {
+    verdict: Verdict,
+    /// How each workflow ended, with what to do.
+    told: String,
 }
 
 /// What all runs have in common.

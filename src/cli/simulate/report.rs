@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::verdict::{End, Verdict, find, text as word};
-use super::{Ran, Simulation};
+use super::{Calm, Ran, Simulation};
 use crate::cli::input::Input;
 use crate::cli::run::{changes, report};
 use crate::manifests as installation;
@@ -36,19 +36,24 @@ fn groups(ran: &BTreeMap<u64, Ran>) -> Groups<'_> {
 pub(super) fn text(
     simulation: &Simulation<'_>,
     input: &Input,
-    calm: &Verdict,
+    calm: &Calm,
     ran: &BTreeMap<u64, Ran>,
 ) -> String {
     let mut out = String::new();
     for note in &input.notes {
         let _ = writeln!(out, "{note}");
     }
+    let Calm { verdict: calm, told } = calm;
     let _ = writeln!(
         out,
         "When nothing goes wrong, {}: {}",
         taken(calm),
         ends(&calm.ends)
     );
+    if !calm.ends.iter().all(End::is_success) {
+        // Before anything goes wrong.
+        out.push_str(&indented(told, 2));
+    }
     if let Some((seed, only)) = ran.iter().next().filter(|_| ran.len() == 1) {
         out.push_str(&story(simulation, *seed, only));
         return out;
@@ -129,11 +134,16 @@ fn example(simulation: &Simulation<'_>, seed: u64) -> String {
         let _ = writeln!(out, "         - {planned}");
     }
     if let Ok(outcome) = simulation.run(seed) {
-        for line in verdicts(simulation, &outcome).lines() {
-            let _ = writeln!(out, "           {line}");
-        }
+        out.push_str(&indented(&verdicts(simulation, &outcome), 11));
     }
     out
+}
+
+fn indented(text: &str, spaces: usize) -> String {
+    text.lines().fold(String::new(), |mut out, line| {
+        let _ = writeln!(out, "{:spaces$}{line}", "");
+        out
+    })
 }
 
 /// One run, as it went.
@@ -214,7 +224,7 @@ fn timeline(outcome: &Outcome) -> String {
 }
 
 /// What is told of each workflow in the end, with what to do.
-fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String {
+pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String {
     let mut out = String::new();
     for run in &simulation.scenario.runs {
         let (kind, metadata) = (word(&run["kind"]), &run["metadata"]);
@@ -269,9 +279,10 @@ fn kinds(kinds: &[FaultKind]) -> Vec<String> {
 /// For programs.
 pub(super) fn json(
     simulation: &Simulation<'_>,
-    calm: &Verdict,
+    calm: &Calm,
     ran: &BTreeMap<u64, Ran>,
 ) -> Result<String, String> {
+    let calm = &calm.verdict;
     let outcomes: Vec<Value> = groups(ran)
         .iter()
         .map(|(ends, seeds)| {

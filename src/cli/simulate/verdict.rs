@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kubernaut_crds::names::{LABEL_EXECUTION_UID, WORKFLOW_KIND};
+use kubernaut_crds::names::{ANNOTATION_JOB_HASH, LABEL_EXECUTION_UID, WORKFLOW_KIND};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -107,6 +107,11 @@ impl End {
         ["completed", "failed", "deleted"].contains(&self.phase.as_str()) || self.waits
     }
 
+    /// All that was asked for was done.
+    pub(super) fn is_success(&self) -> bool {
+        self.phase == "completed" && ["", "success"].contains(&self.outcome.as_str())
+    }
+
     /// In one line.
     pub(super) fn words(&self) -> String {
         let mut words = vec![if self.waits {
@@ -155,7 +160,7 @@ fn left(objects: &[Value], executor: &str) -> Vec<String> {
                 "Secret" => object["metadata"]["namespace"] == executor && !uid.is_empty() && !waits(uid),
                 "Job" => {
                     object["metadata"]["namespace"] == executor
-                        && !uid.is_empty()
+                        && object["metadata"]["annotations"][ANNOTATION_JOB_HASH].is_string()
                         && !ended(object)
                         && !waits(uid)
                 }
@@ -176,11 +181,12 @@ fn left(objects: &[Value], executor: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether what has not ended says what it waits for.
+/// Whether what has not ended says what it waits for, or what it leaves locked, because a pod on a lost node may still act.
 fn says_why(object: &Value) -> bool {
-    ["waits: ", "running: "]
-        .iter()
-        .any(|words| text(&object["status"]["message"]).starts_with(words))
+    let message = text(&object["status"]["message"]);
+    message.starts_with("waits: ")
+        || message.starts_with("running: ")
+        || message.contains("could not be confirmed stopped")
 }
 
 pub(super) fn find<'a>(objects: &'a [Value], kind: &str, namespace: &str, name: &str) -> Option<&'a Value> {
