@@ -301,7 +301,12 @@ impl State {
         config["metadata"]["name"] = json!(request.info.name);
         let key = Self::key(kind, request);
         let manager = options.manager(kind, true);
-        let mut owners = self.store.owners.get(&key).cloned().unwrap_or_default();
+        let mut owners = self
+            .store
+            .owners
+            .get(&key)
+            .map(|owners| super::fields::FieldOwners::clone(owners))
+            .unwrap_or_default();
         let force = request.query("force") == "true";
         let Some(live) = self.store.get(&key).cloned() else {
             if part == Part::Status {
@@ -328,7 +333,7 @@ impl State {
 
     fn keep_owners(&mut self, key: &Key, owners: super::fields::FieldOwners, options: &WriteOptions) {
         if !options.dry_run && self.store.get(key).is_some() {
-            self.store.owners.insert(key.clone(), owners);
+            self.store.owners.insert(key.clone(), Arc::new(owners));
         }
     }
 

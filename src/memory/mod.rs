@@ -434,13 +434,15 @@ impl MemoryCluster {
 
     /// Every object, ordered by apiVersion, kind, namespace and name.
     pub fn objects(&self) -> Vec<Value> {
+        let shared = self.shared_objects();
+        shared.iter().map(|object| Value::clone(object)).collect()
+    }
+
+    /// The same without a copy of each.
+    pub fn shared_objects(&self) -> Vec<Arc<Value>> {
         let state = self.0.lock();
-        let mut objects: Vec<Value> = state
-            .store
-            .all()
-            .map(|(_, object)| Value::clone(object))
-            .collect();
-        let key = |object: &Value| -> [String; 4] {
+        let mut objects: Vec<Arc<Value>> = state.store.all().map(|(_, object)| Arc::clone(object)).collect();
+        let key = |object: &Arc<Value>| -> [String; 4] {
             [
                 &object["apiVersion"],
                 &object["kind"],

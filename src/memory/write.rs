@@ -98,11 +98,8 @@ impl State {
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
         let manager = options.manager(kind, false);
-        self.store
-            .owners
-            .entry(key.clone())
-            .or_default()
-            .updated(kind, &manager, None, &object);
+        let owners = self.store.owners.entry(key.clone()).or_default();
+        Arc::make_mut(owners).updated(kind, &manager, None, &object);
         Ok(self.store.put(key, object))
     }
 
@@ -165,7 +162,7 @@ impl State {
         if !(options.trusted && part == Part::Status) {
             let manager = options.manager(kind, false);
             let owners = self.store.owners.entry(key.clone()).or_default();
-            owners.updated(kind, &manager, Some(&old), &new);
+            Arc::make_mut(owners).updated(kind, &manager, Some(&old), &new);
         }
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.

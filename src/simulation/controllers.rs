@@ -165,7 +165,7 @@ impl Controllers {
 
     /// Cuts the controller that leads off from the network.
     pub(super) fn cut_off(&self, lasts: Duration) {
-        let holder = self.0.cluster.objects().into_iter().find_map(|object| {
+        let holder = self.0.cluster.shared_objects().into_iter().find_map(|object| {
             (object["kind"] == "Lease" && object["metadata"]["name"] == LEASE_NAME)
                 .then(|| object["spec"]["holderIdentity"].as_str().map(ToOwned::to_owned))?
         });

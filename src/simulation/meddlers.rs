@@ -1,5 +1,6 @@
 //! What strangers, the API server and the network do at certain times.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -107,8 +108,8 @@ fn kind_of(deed: Deed) -> &'static str {
 
 async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64) {
     let kind = kind_of(deed);
-    let found: Vec<Value> = cluster
-        .objects()
+    let found: Vec<Arc<Value>> = cluster
+        .shared_objects()
         .into_iter()
         .filter(|object| object["kind"] == kind)
         .filter(|object| kind != "Pod" || object["metadata"]["ownerReferences"][0]["kind"] == "Job")
@@ -145,7 +146,7 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
                 .await;
         }
         Deed::SquatExecution => {
-            let there = cluster.objects();
+            let there = cluster.shared_objects();
             let steps = object["spec"]["workflowDefinition"]["steps"].as_array();
             let free: Vec<Value> = steps
                 .into_iter()

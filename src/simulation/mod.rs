@@ -84,9 +84,9 @@ pub struct Outcome {
     /// Every answered request, in order.
     pub requests: Vec<RequestRecord>,
     /// What is there before anything runs.
-    pub before: Vec<Value>,
+    pub before: Vec<Arc<Value>>,
     /// What is there in the end.
-    pub objects: Vec<Value>,
+    pub objects: Vec<Arc<Value>>,
     /// Until everything that was to run had ended, on the virtual clock; none when it never did.
     pub ended: Option<Duration>,
     /// The cluster's revision then: what is written later is written for no reason.
@@ -122,7 +122,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         errors.join("; ")
     })?;
-    let before = cluster.objects();
+    let before = cluster.shared_objects();
     cluster.fault(call_faults(&scenario.plan));
     cluster.script_pods(pod_faults(&scenario.plan));
     let began = Instant::now();
@@ -163,7 +163,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         record: cluster.record(),
         requests: cluster.requests(),
         before,
-        objects: cluster.objects(),
+        objects: cluster.shared_objects(),
         ended,
         quiet_from,
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -169,7 +170,7 @@ fn story(simulation: &Simulation<'_>, seed: u64, ran: &Ran) -> String {
         installation::CONTROLLER_NAMESPACE,
         &simulation.executor_namespace(),
     ];
-    let changed = changes::changes(&outcome.before, &outcome.objects, &own);
+    let changed = changes::changes(&plain(&outcome.before), &plain(&outcome.objects), &own);
     if changed.is_empty() {
         out.push_str("\nNothing in the world has changed.\n\n");
     } else {
@@ -226,6 +227,7 @@ fn timeline(outcome: &Outcome) -> String {
 /// What is told of each workflow in the end, with what to do.
 pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String {
     let mut out = String::new();
+    let objects = plain(&outcome.objects);
     for run in &simulation.scenario.runs {
         let (kind, metadata) = (word(&run["kind"]), &run["metadata"]);
         let (namespace, name) = (word(&metadata["namespace"]), word(&metadata["name"]));
@@ -236,10 +238,10 @@ pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String
         let verdict = match kind {
             "WorkflowExecution" => serde_json::from_value(object.clone())
                 .ok()
-                .and_then(|workflow| report::of_workflow(&workflow, &outcome.objects)),
+                .and_then(|workflow| report::of_workflow(&workflow, &objects)),
             _ => serde_json::from_value(object.clone())
                 .ok()
-                .and_then(|execution| report::of_execution(&execution, &outcome.objects)),
+                .and_then(|execution| report::of_execution(&execution, &objects)),
         };
         if let Some(verdict) = verdict {
             out.push_str(verdict.text());
@@ -250,6 +252,10 @@ pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String
         }
     }
     out
+}
+
+fn plain(objects: &[Arc<Value>]) -> Vec<Value> {
+    objects.iter().map(|object| Value::clone(object)).collect()
 }
 
 fn ends(ends: &[End]) -> String {

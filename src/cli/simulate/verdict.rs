@@ -1,5 +1,6 @@
 //! How one run ended, and what it left behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kubernaut_crds::names::{ANNOTATION_JOB_HASH, LABEL_EXECUTION_UID, WORKFLOW_KIND};
@@ -57,7 +58,7 @@ impl Verdict {
 }
 
 impl End {
-    fn of(run: &Value, objects: &[Value]) -> Self {
+    fn of(run: &Value, objects: &[Arc<Value>]) -> Self {
         let kind = text(&run["kind"]);
         let short = if kind == WORKFLOW_KIND {
             "workflow"
@@ -138,7 +139,7 @@ impl End {
 }
 
 /// What should not be there any more: work that nobody waits for, payloads, objects that hang in their deletion.
-fn left(objects: &[Value], executor: &str) -> Vec<String> {
+fn left(objects: &[Arc<Value>], executor: &str) -> Vec<String> {
     let ended = |object: &Value| {
         let conditions = object["status"]["conditions"].as_array();
         conditions.into_iter().flatten().any(|condition| {
@@ -189,12 +190,16 @@ fn says_why(object: &Value) -> bool {
         || message.contains("could not be confirmed stopped")
 }
 
-pub(super) fn find<'a>(objects: &'a [Value], kind: &str, namespace: &str, name: &str) -> Option<&'a Value> {
-    objects.iter().find(|object| {
-        object["kind"] == kind
-            && object["metadata"]["namespace"] == namespace
-            && object["metadata"]["name"] == name
-    })
+pub(super) fn find<'a>(
+    objects: &'a [Arc<Value>],
+    kind: &str,
+    namespace: &str,
+    name: &str,
+) -> Option<&'a Value> {
+    let metadata =
+        |object: &Value| object["metadata"]["namespace"] == namespace && object["metadata"]["name"] == name;
+    let mut objects = objects.iter().map(AsRef::as_ref);
+    objects.find(|object| object["kind"] == kind && metadata(object))
 }
 
 pub(super) fn text(value: &Value) -> &str {
