@@ -253,7 +253,7 @@ mod tests {
             "✗ a/fix  failed  2 failed
 ✓    1 scale-deployment       completed  replicas: 1
 ✗    2 scale-deployment       failed  no
--    3 scale-deployment       skipped  not run"
+-    3 scale-deployment      skipped  not run"
         );
     }
 
