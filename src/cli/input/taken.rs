@@ -35,6 +35,16 @@ const LEFT_OUT: [&str; 13] = [
     "APIService",
 ];
 
+/// Kinds whose objects keep their uid.
+const OWNERS: [&str; 6] = [
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Pod",
+    "Node",
+];
+
 /// The label by which a Deployment tells its ReplicaSets apart.
 const HASH: &str = "pod-template-hash";
 
@@ -61,7 +71,8 @@ pub(super) fn take(
         .map(key)
         .collect();
     let mut unknown = BTreeSet::new();
-    let mut manifests = Vec::new();
+    let mut manifests: Vec<Manifest> = Vec::new();
+    let mut last = BTreeMap::new();
     for mut manifest in shown {
         // Here they are installed already, in this version.
         let of_kubernaut = own.contains(&manifest.metadata("namespace"))
@@ -75,7 +86,12 @@ pub(super) fn take(
             Some(known) => {
                 manifest.object = known;
                 manifest.taken = true;
-                manifests.push(manifest);
+                // The last word counts, where several are shown of one object.
+                let at = *last.entry(key(&manifest.object)).or_insert(manifests.len());
+                match manifests.get_mut(at) {
+                    Some(earlier) => *earlier = manifest,
+                    None => manifests.push(manifest),
+                }
             }
             None => {
                 unknown.insert(manifest.text("kind").to_owned());
@@ -114,7 +130,8 @@ fn is_taken(object: &Value) -> bool {
 /// Drops what the server sets.
 fn clean(object: &mut Value) {
     // The state of pods and nodes is nobody's work here; all other status is written by the controllers.
-    let keeps_status = matches!(text(&object["kind"]), "Pod" | "Node");
+    let kind = text(&object["kind"]).to_owned();
+    let keeps_status = matches!(kind.as_str(), "Pod" | "Node");
     if let Some(map) = object.as_object_mut()
         && !keeps_status
     {
@@ -127,8 +144,14 @@ fn clean(object: &mut Value) {
             "generation",
             "selfLink",
             "generateName",
+            // Nobody here would remove them.
+            "finalizers",
         ] {
             metadata.remove(field);
+        }
+        // Owners are known by it. Others may be here already, as accounts and roles that every cluster has.
+        if !OWNERS.contains(&kind.as_str()) {
+            metadata.remove("uid");
         }
     }
     if let Some(annotations) = object
