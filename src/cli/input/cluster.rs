@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use kubernaut_crds::Action;
@@ -87,25 +87,45 @@ async fn connect(arguments: &ClusterArguments) -> Result<(Client, String), Strin
         None => (Kubeconfig::read(), "--from-cluster".to_owned()),
     };
     let kubeconfig = kubeconfig.map_err(|error| {
-        format!("{from}: {error}; name a kubeconfig with --kubeconfig or in the variable KUBECONFIG")
+        let words = if let KubeconfigError::ReadConfig(error, path) = &error {
+            format!("the kubeconfig {} can't be read: {error}", path.display())
+        } else {
+            error.to_string()
+        };
+        format!("{from}: {words}; name one with --kubeconfig or in the variable KUBECONFIG")
     })?;
     let context = arguments
         .context
         .clone()
         .or_else(|| kubeconfig.current_context.clone())
         .unwrap_or_default();
-    let known: Vec<String> = kubeconfig
+    let known: Vec<&str> = kubeconfig
         .contexts
         .iter()
-        .map(|known| known.name.clone())
+        .map(|known| known.name.as_str())
         .collect();
+    if !known.contains(&context.as_str()) {
+        let which = if context.is_empty() {
+            "the kubeconfig names no current context".to_owned()
+        } else {
+            format!("the kubeconfig has no context {context:?}")
+        };
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        return Err(format!(
+            "{from}: {which}: choose one with --context; there is {known}"
+        ));
+    }
     let options = KubeConfigOptions {
-        context: arguments.context.clone(),
+        context: Some(context.clone()),
         ..KubeConfigOptions::default()
     };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .map_err(|error| format!("{from}: {error}; its contexts: {}", known.join(", ")))?;
+        .map_err(|error| format!("{from}: context {context:?}: {error}"))?;
     config.connect_timeout = Some(TIMEOUT);
     config.read_timeout = Some(TIMEOUT);
     let name = format!("{context} ({})", config.cluster_url);
@@ -409,7 +429,7 @@ impl Reader {
     fn failed(&mut self, error: &kube::Error, words: String) -> Result<(), String> {
         let name = &self.name;
         let kube::Error::Api(status) = error else {
-            return Err(format!("the cluster {name} can't be reached: {}", causes(error)));
+            return Err(format!("the cluster {name} can't be reached: {}", cause(error)));
         };
         match status.code {
             403 => {
@@ -432,18 +452,13 @@ impl Reader {
     }
 }
 
-/// An error and its causes, each once.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
+/// What is behind an error, in its own words: those around it are the client's.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
     }
-    text
+    deepest.to_string()
 }
 
 fn words_of(kind: &str, namespace: Option<&str>, name: &str) -> String {

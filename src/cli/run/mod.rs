@@ -120,7 +120,11 @@ impl From<Vec<String>> for Trouble {
 fn read(arguments: &RunArguments, clock: TokioClock) -> Result<Input, Trouble> {
     let log = TelemetryOptions {
         log_format: LogFormat::Text,
-        log_level: arguments.log_level.clone(),
+        log_level: match arguments.log_level.as_str() {
+            // What goes wrong with a cluster is told by itself.
+            LOG_LEVEL => format!("{LOG_LEVEL},kube_client=off"),
+            asked => asked.to_owned(),
+        },
     };
     start_logging(&log).map_err(|error| vec![error.to_string()])?;
     Ok(Input::read(&arguments.input, &arguments.run.settings(), clock)?)
