@@ -33,10 +33,10 @@ const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
 /// Which cluster is read.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "What the workflows act on, from a cluster")]
+#[command(next_help_heading = super::HEADING)]
 pub(crate) struct ClusterArguments {
-    /// Read what the workflows act on from a cluster, as it is now. It is only read, by nothing but GET: the rehearsal
-    /// itself touches it no more. Of Secrets only the keys are kept
+    /// Read them from a cluster, as they are now. It is only read, by nothing but GET, and the rehearsal itself does not
+    /// touch it. Of Secrets only the keys are kept
     #[arg(long)]
     pub(super) from_cluster: bool,
     /// The kubeconfig of that cluster. Default: KUBECONFIG, then ~/.kube/config

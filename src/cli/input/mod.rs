@@ -23,15 +23,18 @@ use self::cluster::ClusterArguments;
 pub(crate) use self::manifest::Manifest;
 use crate::memory::{LoadError, MemoryCluster, Rbac};
 
+/// Flags about the world stand together in the help.
+const HEADING: &str = "What the workflows act on";
+
 /// Where the input comes from.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InputArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Objects that the workflows act on, as they are in a cluster: `kubectl get deploy,cm,node,pdb -A -o yaml`, or a
-    /// folder of manifests. What a server sets is dropped. Without any object at all a small world is made up
-    #[arg(long, value_name = "FILE")]
+    /// Objects as a cluster shows them, such as from kubectl get deploy,rs,pod,cm,node,pdb -A -o yaml, or a folder of
+    /// manifests; can be given several times. What a server sets is dropped
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     world: Vec<PathBuf>,
     #[command(flatten)]
     cluster: ClusterArguments,
