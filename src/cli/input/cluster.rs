@@ -401,19 +401,7 @@ impl Reader {
 
     /// Keeps an object; of a Secret, only the keys.
     fn keep(&mut self, mut object: Value) -> Value {
-        if object["kind"] == "Secret" {
-            for value in object["data"]
-                .as_object_mut()
-                .into_iter()
-                .flat_map(|data| data.values_mut())
-            {
-                *value = json!("");
-            }
-            if let Some(metadata) = object["metadata"].as_object_mut() {
-                // kubectl keeps a copy of the whole object there.
-                metadata.remove("annotations");
-            }
-        }
+        drop_secret_values(&mut object);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let key = (
             text(&object["apiVersion"]),
@@ -452,6 +440,20 @@ impl Reader {
     }
 }
 
+fn drop_secret_values(object: &mut Value) {
+    if object["kind"] != "Secret" {
+        return;
+    }
+    let values = object["data"].as_object_mut();
+    for value in values.into_iter().flat_map(|data| data.values_mut()) {
+        *value = json!("");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        // kubectl keeps a copy of the whole object there.
+        metadata.remove("annotations");
+    }
+}
+
 /// What is behind an error, in its own words: those around it are the client's.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
@@ -484,4 +486,25 @@ fn selector_of(selector: &Value) -> Option<String> {
         .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
         .collect();
     Some(terms.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_secret_only_the_keys_are_kept() {
+        let mut secret = json!({
+            "kind": "Secret", "data": {"password": "b2xk", "user": "cm9vdA=="},
+            "metadata": {"name": "db", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "b2xk"}},
+        });
+        drop_secret_values(&mut secret);
+        assert_eq!(
+            secret,
+            json!({"kind": "Secret", "data": {"password": "", "user": ""}, "metadata": {"name": "db"}})
+        );
+        let mut other = json!({"kind": "ConfigMap", "data": {"a": "b"}});
+        drop_secret_values(&mut other);
+        assert_eq!(other["data"]["a"], "b");
+    }
 }

@@ -79,6 +79,10 @@ impl Input {
                 "--kubectl-image={image}: the cluster inside this process runs only images that have kubectl in their name"
             )]);
         }
+        let standard_input = |files: &[PathBuf]| files.iter().filter(|file| file.as_os_str() == "-").count();
+        if standard_input(&arguments.files) + standard_input(&arguments.world) > 1 {
+            return Err(vec!["- : standard input can be read only once".to_owned()]);
+        }
         let files = files::read(&arguments.files).map_err(|problems| words(&problems))?;
         let mut shown = files::read(&arguments.world).map_err(|problems| words(&problems))?;
         let runs_of_world: Vec<manifest::Problem> = shown

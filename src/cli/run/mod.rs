@@ -140,7 +140,7 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
     input.load_world(cluster)?;
     let before = cluster.objects();
     if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
-        let _ = say("No RBAC objects in the files: every account may do everything.");
+        let _ = say("No RBAC objects: every account may do everything.");
     }
     for note in &input.notes {
         match arguments.output {

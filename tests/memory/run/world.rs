@@ -207,6 +207,7 @@ fn what_is_wrong_with_a_world_is_said_with_its_place() {
         ),
         (empty.to_owned(), "is a folder without manifests"),
         ("nowhere.yaml".to_owned(), "nowhere.yaml: can't be read"),
+        ("-".to_owned(), "standard input can be read only once"),
     ] {
         let output = run(&["-", "--world", &world], WORKFLOW);
         let errors = text(&output.stderr);
