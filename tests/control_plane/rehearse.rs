@@ -263,3 +263,43 @@ async fn who_may_read_nothing_and_whom_nobody_knows_is_told_so() {
         all(&output)
     );
 }
+
+#[tokio::test]
+async fn what_kubectl_shows_of_everything_is_a_world() {
+    let cluster = cluster().await;
+    let kinds = "deploy,rs,sts,ds,pod,cm,secret,sa,node,pdb,ns,svc,endpoints,endpointslices,events,leases,priorityclasses,crd";
+    let rights = "roles,rolebindings,clusterroles,clusterrolebindings";
+    let steps = "    - {stepNumber: 1, name: a, action: scale-deployment, parameters: {scaleDeployment: {namespace: shop, deployment: web, replicas: 5}}}
+    - {stepNumber: 2, name: b, action: update-secret, parameters: {updateSecret: {namespace: shop, name: db, dataUpdates: {password: bmV3LXNlY3JldA==}}}}
+";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("workflow.yaml");
+    std::fs::write(&file, workflow(steps)).expect("written");
+    for (kinds, words) in [
+        (kinds.to_owned(), "workflow shop/fix: completed, success"),
+        // The account may view and nothing else.
+        (
+            format!("{kinds},{rights}"),
+            "nor patch deployments/scale in group apps named web",
+        ),
+    ] {
+        for form in ["yaml", "json"] {
+            let shown = cluster
+                .run_kubectl(&["get", &kinds, "--all-namespaces", &format!("--output={form}")])
+                .await
+                .expect("a list");
+            let world = folder.path().join("world.yaml");
+            std::fs::write(&world, shown).expect("written");
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+                .arg("run")
+                .arg(&file)
+                .arg("--world")
+                .arg(&world)
+                .output()
+                .expect("the program");
+            let said = all(&output);
+            assert!(said.contains(words), "{words} is not in: {said}");
+            assert!(!said.contains("b2xkLXNlY3JldA=="), "a secret is shown");
+        }
+    }
+}
