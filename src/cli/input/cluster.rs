@@ -126,6 +126,8 @@ async fn connect(arguments: &ClusterArguments) -> Result<(Client, String), Strin
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| format!("{from}: context {context:?}: {error}"))?;
+    // A person waits: what can't be answered now is told.
+    config.default_retry = false;
     config.connect_timeout = Some(TIMEOUT);
     config.read_timeout = Some(TIMEOUT);
     let name = format!("{context} ({})", config.cluster_url);
