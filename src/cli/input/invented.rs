@@ -15,6 +15,8 @@ use crate::memory::labels_of_selector;
 const NODES: usize = 2;
 /// Enough that a rollout or an eviction is one of several.
 const REPLICAS: u32 = 3;
+/// With its ending it is a name that is allowed.
+const SET_NAME_MAX: usize = 200;
 /// What everything runs, and held, before the workflow.
 const BEFORE: &str = "before";
 
@@ -216,11 +218,10 @@ impl Invented {
         });
         pod["spec"]["nodeName"] = json!(node);
         if owned {
-            // An owner is known by its uid alone.
-            let (set, uid) = (
-                format!("{}-set", name.trim_end_matches('.')),
-                format!("made-up-for-{namespace}-{name}"),
-            );
+            // An owner is known by its uid, which is as long as others are.
+            let uid = format!("00000000-0000-4000-8000-{:012}", self.objects.len());
+            let short: String = name.chars().take(SET_NAME_MAX).collect();
+            let set = format!("{}-set", short.trim_end_matches(['.', '-']));
             pod["metadata"]["ownerReferences"] = json!([{
                 "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": uid, "controller": true,
             }]);

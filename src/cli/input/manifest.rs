@@ -64,6 +64,17 @@ impl fmt::Display for Problem {
 }
 
 impl Manifest {
+    /// An object that stands in no file, but somewhere of this name.
+    pub(super) fn of_cluster(name: &str, object: Value) -> Self {
+        Self {
+            file: PathBuf::from(name),
+            object,
+            document: Arc::new(Document::new(1, String::new())),
+            within: String::new(),
+            taken: true,
+        }
+    }
+
     pub(crate) fn text(&self, field: &str) -> &str {
         self.object[field].as_str().unwrap_or_default()
     }

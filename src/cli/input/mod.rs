@@ -1,16 +1,17 @@
 //! What a command that runs workflows in the embedded cluster is given: read, checked, and a cluster to run it in.
 
 mod check;
+mod cluster;
 mod deeds;
 mod files;
 mod invented;
 mod manifest;
 mod places;
+mod read_only;
 mod taken;
 mod wording;
 mod world;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -18,9 +19,12 @@ use kubernaut_actors::TokioClock;
 use kubernaut_machines::Settings;
 use serde_json::Value;
 
+use self::cluster::ClusterArguments;
 pub(crate) use self::manifest::Manifest;
-use crate::manifests as installation;
 use crate::memory::{LoadError, MemoryCluster, Rbac};
+
+/// Flags about the world stand together in the help.
+const HEADING: &str = "What the workflows act on";
 
 /// Where the input comes from.
 #[derive(Args, Clone, Debug)]
@@ -28,10 +32,12 @@ pub(crate) struct InputArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Objects that the workflows act on, as they are in a cluster: `kubectl get deploy,cm,node,pdb -A -o yaml`, or a
-    /// folder of manifests. What a server sets is dropped. Without any object at all a small world is made up
-    #[arg(long, value_name = "FILE")]
+    /// Objects as a cluster shows them, such as from kubectl get deploy,rs,pod,cm,node,pdb -A -o yaml, or a folder of
+    /// manifests; can be given several times. What a server sets is dropped
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     world: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 /// Checked input.
@@ -56,7 +62,8 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Reads and checks; what is made of it has times of this clock.
+    /// Reads and checks; what is made of it has times of this clock. Not inside a runtime that runs: a cluster is read in
+    /// one whose clock can't be paused.
     ///
     /// # Errors
     /// Everything that is wrong, each in one line with its file, line, object and field.
@@ -72,8 +79,12 @@ impl Input {
                 "--kubectl-image={image}: the cluster inside this process runs only images that have kubectl in their name"
             )]);
         }
+        let standard_input = |files: &[PathBuf]| files.iter().filter(|file| file.as_os_str() == "-").count();
+        if standard_input(&arguments.files) + standard_input(&arguments.world) > 1 {
+            return Err(vec!["- : standard input can be read only once".to_owned()]);
+        }
         let files = files::read(&arguments.files).map_err(|problems| words(&problems))?;
-        let shown = files::read(&arguments.world).map_err(|problems| words(&problems))?;
+        let mut shown = files::read(&arguments.world).map_err(|problems| words(&problems))?;
         let runs_of_world: Vec<manifest::Problem> = shown
             .iter()
             .filter(|manifest| manifest.runs())
@@ -95,14 +106,25 @@ impl Input {
             .partition(Manifest::runs);
         let deeds = deeds::deeds(&runs, settings);
         let mut notes = Vec::new();
-        let (mut world, mut made) = take(&installed, shown, settings, &mut notes);
+        let from_cluster = arguments.cluster.from_cluster;
+        if from_cluster {
+            let read = cluster::read(&arguments.cluster, &runs, &deeds).map_err(|error| vec![error])?;
+            notes.extend(read.notes);
+            // What stands in a file counts more.
+            let of_cluster = read.objects.into_iter();
+            shown.splice(
+                0..0,
+                of_cluster.map(|object| Manifest::of_cluster(&read.name, object)),
+            );
+        }
+        let (mut world, mut made) = taken::take(&installed, shown, settings, &mut notes);
         let problems = check::check_objects(&installed, &world);
         if !problems.is_empty() {
             return Err(words(&problems));
         }
         // What people wrote for this run comes last, and counts.
         world.extend(of_files);
-        if arguments.world.is_empty() && !world.iter().any(invented::is_of_the_world) {
+        if !from_cluster && arguments.world.is_empty() && !world.iter().any(invented::is_of_the_world) {
             let invented = invented::invent(&deeds);
             notes.push(format!(
                 "No objects in the files: made up {}.",
@@ -152,60 +174,6 @@ impl Input {
     pub(crate) fn load_runs(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
         load(cluster, &self.runs.iter().collect::<Vec<_>>(), &[])
     }
-}
-
-/// Makes objects of a real cluster fit for the embedded one; the second list is what had to be added.
-fn take(
-    installed: &MemoryCluster,
-    shown: Vec<Manifest>,
-    settings: &Settings,
-    notes: &mut Vec<String>,
-) -> (Vec<Manifest>, Vec<Value>) {
-    let own = [
-        installation::CONTROLLER_NAMESPACE,
-        settings.executor_namespace.as_str(),
-    ];
-    let mut unknown = BTreeSet::new();
-    let mut manifests = Vec::new();
-    for mut manifest in shown {
-        // Here they are installed already, in this version.
-        let of_kubernaut = own.contains(&manifest.metadata("namespace"))
-            || manifest.is("", "Namespace") && own.contains(&manifest.metadata("name"));
-        if of_kubernaut || !taken::is_taken(&manifest.object) {
-            continue;
-        }
-        taken::clean(&mut manifest.object);
-        match installed.known_part(&manifest.object) {
-            Some(known) => {
-                manifest.object = known;
-                manifest.taken = true;
-                manifests.push(manifest);
-            }
-            None => {
-                unknown.insert(manifest.text("kind").to_owned());
-            }
-        }
-    }
-    if !unknown.is_empty() {
-        let kinds: Vec<String> = unknown.into_iter().collect();
-        notes.push(format!(
-            "Left out, since the embedded cluster does not know them: {}.",
-            kinds.join(", ")
-        ));
-    }
-    let objects = manifests.iter().map(Manifest::stored).collect();
-    let (kept, added) = taken::with_owners(objects);
-    let kept = manifests
-        .into_iter()
-        .zip(kept)
-        .filter_map(|(manifest, object)| {
-            Some(Manifest {
-                object: object?,
-                ..manifest
-            })
-        })
-        .collect();
-    (kept, added)
 }
 
 fn words(problems: &[manifest::Problem]) -> Vec<String> {

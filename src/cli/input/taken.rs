@@ -11,7 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kubernaut_crds::names::LAST_APPLIED;
+use kubernaut_machines::Settings;
 use serde_json::{Value, json};
+
+use super::Manifest;
+use crate::manifests as installation;
+use crate::memory::MemoryCluster;
 
 /// What only its cluster has a use for, or what would go on working here: Jobs would run a second time.
 const LEFT_OUT: [&str; 13] = [
@@ -30,20 +35,103 @@ const LEFT_OUT: [&str; 13] = [
     "APIService",
 ];
 
+/// Kinds whose objects keep their uid.
+const OWNERS: [&str; 6] = [
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Pod",
+    "Node",
+];
+
 /// The label by which a Deployment tells its ReplicaSets apart.
 const HASH: &str = "pod-template-hash";
 
+/// Makes objects of a real cluster fit for the embedded one; the second list is what had to be added.
+pub(super) fn take(
+    installed: &MemoryCluster,
+    shown: Vec<Manifest>,
+    settings: &Settings,
+    notes: &mut Vec<String>,
+) -> (Vec<Manifest>, Vec<Value>) {
+    let own = [
+        installation::CONTROLLER_NAMESPACE,
+        settings.executor_namespace.as_str(),
+    ];
+    let key = |object: &Value| {
+        let metadata = &object["metadata"];
+        [&object["kind"], &metadata["namespace"], &metadata["name"]].map(|part| text(part).to_owned())
+    };
+    let part_of = "/metadata/labels/app.kubernetes.io~1part-of";
+    let installed_here: BTreeSet<[String; 3]> = installed
+        .objects()
+        .iter()
+        .filter(|object| object.pointer(part_of) == Some(&json!("kubernaut")))
+        .map(key)
+        .collect();
+    let mut unknown = BTreeSet::new();
+    let mut manifests: Vec<Manifest> = Vec::new();
+    let mut last = BTreeMap::new();
+    for mut manifest in shown {
+        // Here they are installed already, in this version.
+        let of_kubernaut = own.contains(&manifest.metadata("namespace"))
+            || manifest.is("", "Namespace") && own.contains(&manifest.metadata("name"))
+            || installed_here.contains(&key(&manifest.object));
+        if of_kubernaut || !is_taken(&manifest.object) {
+            continue;
+        }
+        clean(&mut manifest.object);
+        match installed.known_part(&manifest.object) {
+            Some(known) => {
+                manifest.object = known;
+                manifest.taken = true;
+                // The last word counts, where several are shown of one object.
+                let at = *last.entry(key(&manifest.object)).or_insert(manifests.len());
+                match manifests.get_mut(at) {
+                    Some(earlier) => *earlier = manifest,
+                    None => manifests.push(manifest),
+                }
+            }
+            None => {
+                unknown.insert(manifest.text("kind").to_owned());
+            }
+        }
+    }
+    if !unknown.is_empty() {
+        let kinds: Vec<String> = unknown.into_iter().collect();
+        notes.push(format!(
+            "Left out, since the embedded cluster does not know them: {}.",
+            kinds.join(", ")
+        ));
+    }
+    let objects = manifests.iter().map(Manifest::stored).collect();
+    let (kept, added) = with_owners(objects);
+    let kept = manifests
+        .into_iter()
+        .zip(kept)
+        .filter_map(|(manifest, object)| {
+            Some(Manifest {
+                object: object?,
+                ..manifest
+            })
+        })
+        .collect();
+    (kept, added)
+}
+
 /// Whether the embedded cluster takes such an object of a real one at all.
-pub(super) fn is_taken(object: &Value) -> bool {
+fn is_taken(object: &Value) -> bool {
     let kind = text(&object["kind"]);
     let ended = kind == "Pod" && matches!(text(&object["status"]["phase"]), "Succeeded" | "Failed");
     !LEFT_OUT.contains(&kind) && object["metadata"]["deletionTimestamp"].is_null() && !ended
 }
 
 /// Drops what the server sets.
-pub(super) fn clean(object: &mut Value) {
+fn clean(object: &mut Value) {
     // The state of pods and nodes is nobody's work here; all other status is written by the controllers.
-    let keeps_status = matches!(text(&object["kind"]), "Pod" | "Node");
+    let kind = text(&object["kind"]).to_owned();
+    let keeps_status = matches!(kind.as_str(), "Pod" | "Node");
     if let Some(map) = object.as_object_mut()
         && !keeps_status
     {
@@ -56,8 +144,14 @@ pub(super) fn clean(object: &mut Value) {
             "generation",
             "selfLink",
             "generateName",
+            // Nobody here would remove them.
+            "finalizers",
         ] {
             metadata.remove(field);
+        }
+        // Owners are known by it. Others may be here already, as accounts and roles that every cluster has.
+        if !OWNERS.contains(&kind.as_str()) {
+            metadata.remove("uid");
         }
     }
     if let Some(annotations) = object
@@ -71,7 +165,7 @@ pub(super) fn clean(object: &mut Value) {
 
 /// Gives everything an owner that is there, or none: what has lost all of its owners would be collected as garbage.
 /// `Some` are kept, in place; the second list is what had to be added.
-pub(super) fn with_owners(objects: Vec<Value>) -> (Vec<Option<Value>>, Vec<Value>) {
+fn with_owners(objects: Vec<Value>) -> (Vec<Option<Value>>, Vec<Value>) {
     let there: BTreeSet<String> = objects
         .iter()
         .map(|object| text(&object["metadata"]["uid"]).to_owned())

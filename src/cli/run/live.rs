@@ -124,11 +124,15 @@ impl Live {
             0 | 1 => String::new(),
             several => format!(", attempt {several}"),
         };
-        let number = execution.spec.step_number;
+        let head = if execution.spec.workflow_execution_ref.is_some() {
+            format!("{:>4}", execution.spec.step_number)
+        } else {
+            name.clone()
+        };
         let target = status.target_name.unwrap_or_default();
         let said = status.message.unwrap_or_default();
         let text = format!(
-            "{number:>4} {:<20} {target}  {}{attempts}  {said}",
+            "{head} {:<20} {target}  {}{attempts}  {said}",
             execution.spec.action,
             phase.as_str()
         );
@@ -201,7 +205,8 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
             "metadata": {"name": format!("fix-step-{number}"), "namespace": "a"},
-            "spec": {"action": "scale-deployment", "stepNumber": number, "parameters": {}},
+            "spec": {"action": "scale-deployment", "stepNumber": number, "parameters": {},
+                     "workflowExecutionRef": {"name": "fix", "namespace": "a", "uid": "u"}},
             "status": status,
         }))
         .expect("an execution")
@@ -253,7 +258,7 @@ mod tests {
             "✗ a/fix  failed  2 failed
 ✓    1 scale-deployment       completed  replicas: 1
 ✗    2 scale-deployment       failed  no
--    3 scale-deployment       skipped  not run"
+-    3 scale-deployment      skipped  not run"
         );
     }
 

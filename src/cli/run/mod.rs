@@ -44,19 +44,19 @@ const LOG_LEVEL: &str = "warn";
 /// Bad input: nothing was run.
 const BAD_INPUT: u8 = 2;
 
-/// Run workflows in a cluster inside this process, without touching any real one.
+/// Run workflows in a cluster inside this process, without touching any real one
+///
+/// The real controller runs them; waiting costs no time. What they act on stands in the files, or is shown by --world or read
+/// with --from-cluster; without any object at all, a small world is made up. It is told what happens, what changed, how each
+/// workflow ended and what to do about each failure. Without RBAC objects every account may do everything.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Try it: kubernaut run deploy/samples/scale-and-restart.yaml\n\nExit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
 )]
 pub(crate) struct RunArguments {
-    #[command(flatten)]
-    input: InputArguments,
     /// What is printed: what happened in words, or every object in its final state as one List
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
-    #[command(flatten)]
-    run: RunOptions,
     /// What is logged to standard error: error, warn, info, debug or trace
     #[arg(
         long,
@@ -65,6 +65,10 @@ pub(crate) struct RunArguments {
         value_name = "LEVEL"
     )]
     log_level: String,
+    #[command(flatten)]
+    input: InputArguments,
+    #[command(flatten)]
+    run: RunOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,7 +124,11 @@ impl From<Vec<String>> for Trouble {
 fn read(arguments: &RunArguments, clock: TokioClock) -> Result<Input, Trouble> {
     let log = TelemetryOptions {
         log_format: LogFormat::Text,
-        log_level: arguments.log_level.clone(),
+        log_level: match arguments.log_level.as_str() {
+            // What goes wrong with a cluster is told by itself.
+            LOG_LEVEL => format!("{LOG_LEVEL},kube_client=off"),
+            asked => asked.to_owned(),
+        },
     };
     start_logging(&log).map_err(|error| vec![error.to_string()])?;
     Ok(Input::read(&arguments.input, &arguments.run.settings(), clock)?)
@@ -132,7 +140,7 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
     input.load_world(cluster)?;
     let before = cluster.objects();
     if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
-        let _ = say("No RBAC objects in the files: every account may do everything.");
+        let _ = say("No RBAC objects: every account may do everything.");
     }
     for note in &input.notes {
         match arguments.output {

@@ -207,10 +207,63 @@ fn what_is_wrong_with_a_world_is_said_with_its_place() {
         ),
         (empty.to_owned(), "is a folder without manifests"),
         ("nowhere.yaml".to_owned(), "nowhere.yaml: can't be read"),
+        ("-".to_owned(), "standard input can be read only once"),
     ] {
         let output = run(&["-", "--world", &world], WORKFLOW);
         let errors = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{}{errors}", text(&output.stdout));
         assert!(errors.contains(words), "{words} is not in: {errors}");
     }
+}
+
+#[test]
+fn a_cluster_that_can_t_be_read_is_told_in_plain_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = |name: &str, current: &str| {
+        let path = folder.path().join(name);
+        let content = format!(
+            "apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:9'}}}}]
+users: [{{name: u, user: {{token: x}}}}]
+contexts: [{{name: home, context: {{cluster: c, user: u}}}}]
+{current}"
+        );
+        std::fs::write(&path, content).expect("written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let home = kubeconfig("home", "current-context: home\n");
+    let open = kubeconfig("open", "");
+    for (arguments, words) in [
+        (
+            vec!["--kubeconfig", "/nowhere"],
+            "--kubeconfig=/nowhere: the kubeconfig /nowhere can't be read: No such file",
+        ),
+        (
+            vec!["--kubeconfig", &home],
+            "error: the cluster home (https://127.0.0.1:9/) can't be reached: Connection refused",
+        ),
+        (
+            vec!["--kubeconfig", &home, "--context", "away"],
+            "the kubeconfig has no context \"away\": choose one with --context; there is home",
+        ),
+        (
+            vec!["--kubeconfig", &open],
+            "the kubeconfig names no current context: choose one with --context; there is home",
+        ),
+    ] {
+        let arguments = [vec!["-", "--from-cluster"], arguments].concat();
+        let output = run(&arguments, WORKFLOW);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{}{errors}", text(&output.stdout));
+        assert!(errors.contains(words), "{words} is not in: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    let output = run(&["-", "--context", "home"], WORKFLOW);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("--from-cluster"),
+        "{}",
+        text(&output.stderr)
+    );
 }
