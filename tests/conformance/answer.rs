@@ -1,10 +1,15 @@
 //! What a request was answered with.
 
+use std::panic::Location;
+
 use serde_json::Value;
 
-/// An answer, and the request that it belongs to for the words of a failed expectation.
-#[derive(Clone, Debug)]
+use super::lab::Lab;
+
+/// An answer, and the request that it belongs to for the words of a failed expectation. A case goes on after one.
+#[derive(Clone)]
 pub(crate) struct Answer {
+    pub(super) lab: Lab,
     pub(super) request: String,
     pub(super) code: u16,
     /// A text that is no JSON is a JSON string.
@@ -13,23 +18,34 @@ pub(crate) struct Answer {
 
 impl Answer {
     #[track_caller]
+    fn check(&self, so: bool, what: &str) {
+        if !so {
+            let place = Location::caller();
+            let failure = format!(
+                "{}:{}: {}: expected {what}, got {} {}",
+                place.file(),
+                place.line(),
+                self.request,
+                self.code,
+                self.body
+            );
+            self.lab.fail(failure);
+        }
+    }
+
+    #[track_caller]
     pub(super) fn is(&self, code: u16) -> &Self {
-        assert_eq!(self.code, code, "{}: {}", self.request, self.body);
+        self.check(self.code == code, &code.to_string());
         self
     }
 
     /// A refusal with this code, reason and part of its message.
     #[track_caller]
     pub(super) fn refused(&self, code: u16, reason: &str, words: &str) -> &Self {
-        self.is(code);
-        let found = self.body["reason"].as_str().unwrap_or_default();
-        assert_eq!(found, reason, "{}: {}", self.request, self.body);
-        let message = self.message();
-        assert!(
-            message.contains(words),
-            "{}: {words:?} is not in {message:?}",
-            self.request
-        );
+        let so = self.code == code
+            && self.body["reason"].as_str().unwrap_or_default() == reason
+            && self.message().contains(words);
+        self.check(so, &format!("{code} {reason} {words:?}"));
         self
     }
 
@@ -41,21 +57,17 @@ impl Answer {
 
     #[track_caller]
     pub(super) fn has(&self, pointer: &str, value: impl Into<Value>) -> &Self {
-        let found = self.body.pointer(pointer).unwrap_or(&Value::Null);
-        assert_eq!(
-            *found,
-            value.into(),
-            "{} at {pointer}: {}",
-            self.request,
-            self.body
-        );
+        let value = value.into();
+        self.check(self.at(pointer) == value, &format!("{value} at {pointer}"));
         self
     }
 
     #[track_caller]
     pub(super) fn lacks(&self, pointer: &str) -> &Self {
-        let found = self.body.pointer(pointer);
-        assert_eq!(found, None, "{} at {pointer}: {}", self.request, self.body);
+        self.check(
+            self.body.pointer(pointer).is_none(),
+            &format!("nothing at {pointer}"),
+        );
         self
     }
 

@@ -25,6 +25,9 @@ pub(super) const APPLY: &str = "application/apply-patch+yaml";
 const PAUSE: Duration = Duration::from_millis(50);
 const LOOKS: usize = 600;
 
+/// What is no watch ends in this time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A namespace, and a client that writes down what it asks and hears.
 ///
 /// Targets are short: `cm/a?dryRun=All` is the ConfigMap `a` in the case's namespace, and a path that begins with a
@@ -97,6 +100,17 @@ impl Lab {
         self.note(|notes| notes.add(what, value));
     }
 
+    /// An expectation failed.
+    pub(super) fn fail(&self, failure: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.failures.push(failure);
+    }
+
+    pub(super) fn failures(&self) -> Vec<String> {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.failures.clone()
+    }
+
     pub(super) fn transcript(&self) -> Transcript {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).finish()
     }
@@ -158,11 +172,16 @@ impl Lab {
         let label = format!("{method} {target}");
         let response = self.open(method, target, media, body).await;
         let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        let bytes = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
+        let bytes = bytes.map_or_else(
+            |_| "an answer without an end".into(),
+            |body| body.expect("a body").to_bytes(),
+        );
         let body: Value = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         self.note(|notes| notes.add(&label, json!({"code": code, "body": body})));
         Answer {
+            lab: self.clone(),
             request: label,
             code,
             body,

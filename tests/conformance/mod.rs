@@ -36,8 +36,8 @@ pub(crate) struct Case {
 pub(crate) struct Outcome {
     pub(crate) case: &'static str,
     pub(crate) transcript: Transcript,
-    /// How it failed; its transcript ends there.
-    pub(crate) failure: Option<String>,
+    /// What was not as expected.
+    pub(crate) failures: Vec<String>,
 }
 
 /// Cases that run side by side: each waits most of its time.
@@ -49,10 +49,12 @@ pub(crate) async fn run(ground: &Ground, cases: &[Case]) -> Vec<Outcome> {
         .map(|case| async move {
             let lab = Lab::new(ground.clone(), case.name).await;
             let result = AssertUnwindSafe((case.run)(&lab)).catch_unwind().await;
+            let mut failures = lab.failures();
+            failures.extend(result.err().map(|panic| words(panic.as_ref())));
             Outcome {
                 case: case.name,
                 transcript: lab.transcript(),
-                failure: result.err().map(|panic| words(panic.as_ref())),
+                failures,
             }
         })
         .buffer_unordered(AT_ONCE)
@@ -64,11 +66,13 @@ pub(crate) async fn run(ground: &Ground, cases: &[Case]) -> Vec<Outcome> {
 
 /// The failed cases, each with its name.
 pub(crate) fn failures(ground: &str, outcomes: &[Outcome]) -> Vec<String> {
-    let failed = outcomes.iter().filter_map(|outcome| {
-        let failure = outcome.failure.as_ref()?;
-        Some(format!("{} ({ground}): {failure}", outcome.case))
-    });
-    failed.collect()
+    let of = |outcome: &Outcome| -> Vec<String> {
+        let failures = outcome.failures.iter();
+        failures
+            .map(|failure| format!("{} ({ground}): {failure}", outcome.case))
+            .collect()
+    };
+    outcomes.iter().flat_map(of).collect()
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {

@@ -24,6 +24,7 @@ pub(crate) struct Notes {
     entries: Vec<(String, Value)>,
     /// Random text, and what stands for it.
     names: Vec<(String, String)>,
+    pub(super) failures: Vec<String>,
 }
 
 /// Requests, each with the lines of its answer as path and value.
@@ -64,11 +65,51 @@ fn is_list(object: &Map<String, Value>) -> bool {
     object.contains_key("items") && object.contains_key("metadata")
 }
 
+/// Items of lists have no kind, but these fields.
 fn is_restless(object: &Map<String, Value>) -> bool {
-    object
-        .get("kind")
-        .and_then(Value::as_str)
-        .is_some_and(|kind| RESTLESS.contains(&kind))
+    let kind = object.get("kind").and_then(Value::as_str);
+    let is_pod = || {
+        object
+            .get("spec")
+            .is_some_and(|spec| spec["containers"].is_array())
+    };
+    kind.map_or_else(is_pod, |kind| RESTLESS.contains(&kind))
+}
+
+/// What plugins that no rule depends on add to each pod of the real server: a token, tolerations, a priority.
+fn without_admission(spec: &mut Value) {
+    let is_token = |name: &Value| {
+        name.as_str()
+            .is_some_and(|name| name.starts_with("kube-api-access-"))
+    };
+    if !spec["containers"].is_array() {
+        return;
+    }
+    for list in ["containers", "volumes", "tolerations"] {
+        let Some(items) = spec.get_mut(list).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        items.retain(|item| !is_token(&item["name"]) && item["tolerationSeconds"] != 300);
+        for item in items {
+            if let Some(mounts) = item.get_mut("volumeMounts").and_then(Value::as_array_mut) {
+                mounts.retain(|mount| !is_token(&mount["name"]));
+            }
+            remove_empty(item, "volumeMounts");
+        }
+        remove_empty(spec, list);
+    }
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("priority");
+        spec.remove("preemptionPolicy");
+    }
+}
+
+fn remove_empty(object: &mut Value, field: &str) {
+    if let Some(object) = object.as_object_mut()
+        && object.get(field) == Some(&json!([]))
+    {
+        object.remove(field);
+    }
 }
 
 fn version_of(object: &Map<String, Value>) -> Option<u64> {
@@ -119,8 +160,15 @@ fn settle(value: &Value, places: &BTreeMap<u64, usize>) -> Value {
                 let text = place.map_or_else(|| "<version>".to_owned(), |place| format!("<version {place}>"));
                 out["metadata"]["resourceVersion"] = json!(text);
             }
-            if is_list(object) && out["metadata"]["continue"].is_string() {
+            if is_list(object)
+                && out["metadata"]["continue"]
+                    .as_str()
+                    .is_some_and(|token| !token.is_empty())
+            {
                 out["metadata"]["continue"] = json!("<more>");
+            }
+            if let Some(spec) = out.get_mut("spec") {
+                without_admission(spec);
             }
             if is_restless(object) {
                 out.remove("status");
@@ -196,7 +244,18 @@ fn word(text: &str, names: &[(String, String)]) -> String {
     match (is_time, text.contains('.')) {
         (true, true) => "<time with a fraction>".to_owned(),
         (true, false) => "<time>".to_owned(),
-        (false, _) => rename(text, names),
+        (false, _) => rename(&without_object(text), names),
+    }
+}
+
+/// A refused patch is told with the whole object, whose fields stand in any order.
+fn without_object(text: &str) -> String {
+    let Some((head, rest)) = text.split_once("Invalid value: \"{") else {
+        return text.to_owned();
+    };
+    match rest.rsplit_once("}\": ") {
+        Some((_, tail)) => format!("{head}Invalid value: <object>: {tail}"),
+        None => text.to_owned(),
     }
 }
 

@@ -533,7 +533,7 @@ async fn the_view_role_sees_no_secrets(lab: &Lab) {
         ("autoscaling", "horizontalpodautoscalers", true),
         ("discovery.k8s.io", "endpointslices", true),
         ("coordination.k8s.io", "leases", false),
-        ("events.k8s.io", "events", false),
+        ("events.k8s.io", "events", true),
         (GROUP, "roles", false),
     ] {
         assert_eq!(

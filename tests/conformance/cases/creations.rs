@@ -67,13 +67,8 @@ async fn a_generated_name_begins_as_asked(lab: &Lab) {
     let both = json!({"metadata": {"generateName": "x-", "name": "mine"}});
     lab.post("cm", both).await.has("/metadata/name", "mine");
     let long = json!({"metadata": {"generateName": "y".repeat(260)}});
-    let name = lab
-        .post("cm?dryRun=All", long)
-        .await
-        .is(201)
-        .text("/metadata/name");
-    lab.call(&name, "long");
-    lab.say("its length", json!(name.len()));
+    let refused = lab.quietly().post("cm", long).await;
+    refused.invalid("metadata.generateName").invalid("253");
     let bad = json!({"metadata": {"generateName": "Bad_"}});
     let refused = lab.quietly().post("cm", bad).await;
     let name = refused.is(422).text("/details/name");
@@ -116,7 +111,9 @@ async fn a_bad_name_is_refused(lab: &Lab) {
 }
 
 async fn a_namespace_has_a_label_as_its_name(lab: &Lab) {
-    lab.post("ns", named("a.b")).await.invalid("RFC 1123 label");
+    lab.post("ns", named("a.b"))
+        .await
+        .invalid("must not contain dots");
     lab.post("ns", named(&"a".repeat(64))).await.invalid("63");
     let made = lab.get("ns/{ns}").await;
     made.has("/metadata/labels/kubernetes.io~1metadata.name", lab.namespace());
@@ -214,7 +211,9 @@ async fn a_wrong_kind_is_refused(lab: &Lab) {
     lab.post("cm", unknown).await.is(400);
     let plan = json!({"apiVersion": "conformance.kubernaut.io/v1", "kind": "Other", "metadata": {"name": "a"},
         "spec": {"size": 1}});
-    lab.post("plan", plan).await.is(400);
+    lab.post("plan", plan)
+        .await
+        .invalid("kind: Invalid value: \"Other\": must be Plan");
 }
 
 async fn a_wrong_version_is_refused(lab: &Lab) {
@@ -354,7 +353,8 @@ async fn bad_finalizers_are_refused(lab: &Lab) {
     let body = json!({"metadata": {"name": "a", "finalizers": ["example.com/hold", "example.com/hold"]}});
     lab.post("cm?dryRun=All", body).await;
     let body = json!({"metadata": {"name": "a", "finalizers": ["hold"]}, "spec": {"size": 1}});
-    lab.post("plan", body).await.is(422);
+    // Here the server only warns.
+    lab.post("plan", body).await.is(201);
 }
 
 async fn bad_owners_are_refused(lab: &Lab) {
@@ -390,7 +390,9 @@ async fn bad_owners_are_refused(lab: &Lab) {
 }
 
 async fn a_body_that_is_no_object_is_refused(lab: &Lab) {
-    for body in ["", "[]", "7", "{", "null", "\"a\"", "{\"metadata\": 3}"] {
+    lab.send(Method::POST, "cm", JSON, Vec::new()).await.is(422);
+    lab.send(Method::POST, "plan", JSON, Vec::new()).await.is(400);
+    for body in ["[]", "7", "{", "\"a\"", "{\"metadata\": 3}"] {
         let body = body.as_bytes().to_vec();
         lab.send(Method::POST, "cm", JSON, body.clone()).await.is(400);
         lab.send(Method::POST, "plan", JSON, body).await.is(400);
@@ -531,7 +533,6 @@ async fn a_method_that_is_not_served_is_refused(lab: &Lab) {
     lab.given("plan", json!({"metadata": {"name": "a"}, "spec": {"size": 1}}))
         .await;
     lab.delete("plan/a/status").await.is(405);
-    lab.post("plan/a", json!({})).await.is(405);
 }
 
 async fn a_wrong_type_is_refused(lab: &Lab) {

@@ -130,11 +130,6 @@ async fn a_pod_is_checked(lab: &Lab) {
             "spec.tolerations[0].operator",
         ),
         ("/spec/nodeName", json!("A b"), "spec.nodeName"),
-        (
-            "/spec/serviceAccountName",
-            json!("A b"),
-            "spec.serviceAccountName",
-        ),
         ("/spec/terminationGracePeriodSeconds", json!(-1), ""),
     ] {
         let answer = lab.post("pod?dryRun=All", set(pointer, value)).await;

@@ -161,7 +161,7 @@ async fn a_job_is_checked(lab: &Lab) {
         (
             "/spec/template/spec/restartPolicy",
             json!("Always"),
-            "spec.template.spec.restartPolicy: Unsupported value",
+            "spec.template.spec.restartPolicy: Required value",
         ),
         ("/spec/backoffLimit", json!(-1), "spec.backoffLimit"),
         (
