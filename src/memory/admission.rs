@@ -1,16 +1,23 @@
 //! What the API server itself makes of built-in objects: known fields, defaults, and the rules that matter here.
 
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
-    batch::v1::Job,
-    core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount},
-    policy::v1::PodDisruptionBudget,
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        authorization::v1::{SelfSubjectAccessReview, SubjectAccessReview},
+        batch::v1::Job,
+        coordination::v1::Lease,
+        core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
     kinds::Kind,
+    rules,
     schema::child,
     status::{ApiError, FieldError},
     write::set_or_remove,
@@ -67,6 +74,15 @@ pub(super) fn prune_typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>
         "services" => prune_as::<Service>(kind, object),
         "serviceaccounts" => prune_as::<ServiceAccount>(kind, object),
         "poddisruptionbudgets.policy" => prune_as::<PodDisruptionBudget>(kind, object),
+        "leases.coordination.k8s.io" => prune_as::<Lease>(kind, object),
+        "roles.rbac.authorization.k8s.io" => prune_as::<Role>(kind, object),
+        "clusterroles.rbac.authorization.k8s.io" => prune_as::<ClusterRole>(kind, object),
+        "rolebindings.rbac.authorization.k8s.io" => prune_as::<RoleBinding>(kind, object),
+        "clusterrolebindings.rbac.authorization.k8s.io" => prune_as::<ClusterRoleBinding>(kind, object),
+        "subjectaccessreviews.authorization.k8s.io" => prune_as::<SubjectAccessReview>(kind, object),
+        "selfsubjectaccessreviews.authorization.k8s.io" => prune_as::<SelfSubjectAccessReview>(kind, object),
+        // Both are stored in the core form.
+        "events" | "events.events.k8s.io" => prune_as::<Event>(kind, object),
         _ => Ok(Vec::new()),
     }
 }
@@ -77,17 +93,28 @@ fn prune_as<T: DeserializeOwned + Serialize>(
 ) -> Result<Vec<String>, ApiError> {
     // Times that were never set arrive as null from some clients.
     drop_nulls(object);
-    let typed: T = T::deserialize(&*object).map_err(|e| {
-        ApiError::bad_request(&format!(
-            "{k} in version \"{}\" cannot be handled as a {k}: json: {e}",
-            kind.version,
-            k = kind.kind
-        ))
-    })?;
+    let typed = T::deserialize(&*object).map_err(|e| wrong_type(kind, &e))?;
     let known = serde_json::to_value(&typed).map_err(|e| ApiError::internal(&e.to_string()))?;
     let mut unknown = Vec::new();
     retain_known(object, &known, "", &mut unknown);
     Ok(unknown)
+}
+
+/// Errors: 400 when a field of the metadata has the wrong type.
+pub(super) fn check_metadata(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    let mut metadata = object["metadata"].clone();
+    drop_nulls(&mut metadata);
+    serde_json::from_value::<ObjectMeta>(metadata)
+        .map(drop)
+        .map_err(|e| wrong_type(kind, &e))
+}
+
+fn wrong_type(kind: &Kind, error: &serde_json::Error) -> ApiError {
+    ApiError::bad_request(&format!(
+        "{k} in version \"{}\" cannot be handled as a {k}: json: {error}",
+        kind.version,
+        k = kind.kind
+    ))
 }
 
 /// An object without its nulls: for the server's types they are the same as nothing.
@@ -152,16 +179,11 @@ pub(super) fn prepare_create(kind: &Kind, object: &mut Value) {
             default(&mut object["status"], "qosClass", json!("BestEffort"));
         }
         "jobs.batch" => prepare_job(object, &uid, &name),
-        "secrets" => {
-            // stringData is write-only.
-            let plain = object["stringData"].as_object().cloned().unwrap_or_default();
-            set_or_remove(object, "stringData", None);
-            for (key, value) in plain {
-                let text = value.as_str().unwrap_or_default();
-                object["data"][key] = json!(super::base64(text.as_bytes()));
-            }
-        }
         _ => {}
+    }
+    let has_status = ["apps", "batch", "policy"].contains(&kind.group.as_str()) || kind.is("nodes");
+    if has_status && kind.status {
+        default(object, "status", json!({}));
     }
     apply_defaults(kind, object);
 }
@@ -175,6 +197,49 @@ pub(super) fn prepare_update(kind: &Kind, object: &mut Value, old: &Value) {
 }
 
 fn apply_defaults(kind: &Kind, object: &mut Value) {
+    match kind.resource.as_str() {
+        "configmaps" | "secrets" => {
+            for field in ["data", "binaryData"] {
+                if object[field].as_object().is_none_or(serde_json::Map::is_empty) {
+                    set_or_remove(object, field, None);
+                }
+            }
+        }
+        "leases.coordination.k8s.io" => default(object, "spec", json!({})),
+        "events" | "events.events.k8s.io" => {
+            for field in ["eventTime", "firstTimestamp", "lastTimestamp"] {
+                default(object, field, Value::Null);
+            }
+            default(object, "source", json!({}));
+            default(object, "reportingComponent", json!(""));
+            default(object, "reportingInstance", json!(""));
+        }
+        "roles.rbac.authorization.k8s.io" | "clusterroles.rbac.authorization.k8s.io" => {
+            default(object, "rules", Value::Null);
+        }
+        "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
+            for subject in object
+                .get_mut("subjects")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                if subject["kind"] != "ServiceAccount" {
+                    default(subject, "apiGroup", json!("rbac.authorization.k8s.io"));
+                }
+            }
+        }
+        "customresourcedefinitions.apiextensions.k8s.io" => {
+            let kind = object["spec"]["names"]["kind"].as_str().unwrap_or("").to_owned();
+            if object["spec"]["names"].is_object() {
+                let names = &mut object["spec"]["names"];
+                default(names, "listKind", json!(format!("{kind}List")));
+                default(names, "singular", json!(kind.to_lowercase()));
+                default(&mut object["spec"], "conversion", json!({"strategy": "None"}));
+            }
+        }
+        _ => {}
+    }
     match kind.resource.as_str() {
         "deployments.apps" => {
             let spec = &mut object["spec"];
@@ -212,7 +277,16 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
             pod_defaults(&mut object["spec"]["template"]["spec"], Some("Always"));
         }
         "pods" => pod_defaults(&mut object["spec"], Some("Always")),
-        "secrets" => default(object, "type", json!("Opaque")),
+        "secrets" => {
+            // stringData is write-only.
+            let plain = object["stringData"].as_object().cloned().unwrap_or_default();
+            set_or_remove(object, "stringData", None);
+            for (key, value) in plain {
+                let text = value.as_str().unwrap_or_default();
+                object["data"][key] = json!(super::base64(text.as_bytes()));
+            }
+            default(object, "type", json!("Opaque"));
+        }
         "services" => default(&mut object["spec"], "type", json!("ClusterIP")),
         _ => {}
     }
@@ -228,6 +302,7 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
     default(spec, "dnsPolicy", json!("ClusterFirst"));
     default(spec, "schedulerName", json!("default-scheduler"));
     default(spec, "securityContext", json!({}));
+    default(spec, "enableServiceLinks", json!(true));
     default(spec, "terminationGracePeriodSeconds", json!(30));
     if spec["serviceAccountName"].is_string() {
         spec["serviceAccount"] = spec["serviceAccountName"].clone();
@@ -250,6 +325,29 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
             default(container, "resources", json!({}));
             default(container, "terminationMessagePath", json!("/dev/termination-log"));
             default(container, "terminationMessagePolicy", json!("File"));
+            for port in container
+                .get_mut("ports")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                default(port, "protocol", json!("TCP"));
+            }
+            for variable in container
+                .get_mut("env")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                if let Some(source) = variable.pointer_mut("/valueFrom/fieldRef") {
+                    default(source, "apiVersion", json!("v1"));
+                }
+            }
+            for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
+                if let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) {
+                    probe_defaults(probe);
+                }
+            }
         }
     }
     for volume in spec
@@ -263,15 +361,35 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
                 default(&mut volume[source], "defaultMode", json!(420));
             }
         }
+        if let Some(items) = volume
+            .pointer_mut("/downwardAPI/items")
+            .and_then(Value::as_array_mut)
+        {
+            for item in items {
+                if item["fieldRef"].is_object() {
+                    default(&mut item["fieldRef"], "apiVersion", json!("v1"));
+                }
+            }
+        }
+    }
+}
+
+fn probe_defaults(probe: &mut Value) {
+    for (field, value) in [
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ] {
+        default(probe, field, json!(value));
+    }
+    if probe["httpGet"].is_object() {
+        default(&mut probe["httpGet"], "path", json!("/"));
+        default(&mut probe["httpGet"], "scheme", json!("HTTP"));
     }
 }
 
 fn prepare_job(object: &mut Value, uid: &Value, name: &Value) {
-    // A Job without labels of its own gets its template's.
-    let labels = object["spec"]["template"]["metadata"]["labels"].clone();
-    if labels.is_object() {
-        default(&mut object["metadata"], "labels", labels);
-    }
     let spec = &mut object["spec"];
     default(spec, "backoffLimit", json!(6));
     default(spec, "completions", json!(1));
@@ -293,6 +411,11 @@ fn prepare_job(object: &mut Value, uid: &Value, name: &Value) {
         labels["controller-uid"] = uid.clone();
         labels["job-name"] = name.clone();
     }
+    // A Job without labels of its own gets its template's, those made here too.
+    let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+    if labels.is_object() {
+        default(&mut object["metadata"], "labels", labels);
+    }
     // Jobs have no default for it: the server insists on a choice.
     pod_defaults(&mut object["spec"]["template"]["spec"], None);
 }
@@ -303,64 +426,55 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
     let spec = &object["spec"];
     match kind.resource.as_str() {
         "deployments.apps" | "replicasets.apps" | "statefulsets.apps" => {
-            non_negative(&spec["replicas"], "spec.replicas", &mut errors);
-            selector_rules(object, old, &mut errors);
-            pod_rules(&spec["template"]["spec"], "spec.template.spec", &mut errors);
+            selector_rules(kind, object, old, &mut errors);
+            rules::workload_rules(spec, &mut errors);
+            if kind.is("deployments.apps") {
+                rules::deployment_rules(spec, &mut errors);
+            }
         }
         "daemonsets.apps" => {
-            selector_rules(object, old, &mut errors);
-            pod_rules(&spec["template"]["spec"], "spec.template.spec", &mut errors);
+            selector_rules(kind, object, old, &mut errors);
+            rules::workload_rules(spec, &mut errors);
         }
-        "jobs.batch" => job_rules(spec, old, &mut errors),
-        "pods" => pod_rules(spec, "spec", &mut errors),
-        "configmaps" | "secrets" => {
-            for key in object["data"].as_object().into_iter().flat_map(|d| d.keys()) {
-                if key.is_empty()
-                    || key.len() > 253
-                    || !key
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-                {
-                    errors.push(FieldError::invalid(
-                        &format!("data[{key}]"),
-                        &json!(key),
-                        "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. \
-                         'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is \
-                         '[-._a-zA-Z0-9]+')",
-                    ));
-                }
-            }
-            if old.is_some_and(|o| o["immutable"] == true && o["data"] != object["data"]) {
-                errors.push(FieldError::forbidden(
-                    "data",
-                    "field is immutable when `immutable` is set",
-                ));
+        "jobs.batch" => rules::job_rules(spec, old, &mut errors),
+        "pods" => {
+            rules::pod_rules(spec, "spec", &mut errors);
+            if let Some(old) = old.filter(|_| errors.is_empty()) {
+                errors.extend(rules::kept_pod(old, object));
             }
         }
-        _ => {}
+        _ => errors.extend(rules::of_small_kinds(kind, object, old)),
     }
     errors
 }
 
-fn non_negative(value: &Value, field: &str, errors: &mut Vec<FieldError>) {
-    if value.as_i64().is_some_and(|n| n < 0) {
-        errors.push(FieldError::invalid(
-            field,
-            value,
-            "must be greater than or equal to 0",
-        ));
-    }
-}
-
-fn selector_rules(object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn selector_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let selector = &object["spec"]["selector"];
+    let empty = selector.as_object().is_some_and(serde_json::Map::is_empty);
     if !selector.is_object() {
         errors.push(FieldError::required("spec.selector", ""));
-        return;
+    } else if empty {
+        errors.push(FieldError::invalid(
+            "spec.selector",
+            selector,
+            &format!("empty selector is invalid for {}", kind.kind.to_lowercase()),
+        ));
+    }
+    let keys = selector["matchLabels"].as_object().into_iter().flatten();
+    let before = errors.len();
+    for problem in
+        keys.flat_map(|(key, _)| super::names::key_problems(key).into_iter().map(move |p| (key, p)))
+    {
+        errors.push(FieldError::invalid(
+            "spec.selector.matchLabels",
+            &json!(problem.0),
+            &problem.1,
+        ));
     }
     let parsed = super::selector::Selector::from_label_selector(selector);
     let labels = &object["spec"]["template"]["metadata"]["labels"];
-    if !parsed.matches_labels(labels) {
+    // No selector at all selects nothing, also not this template.
+    if errors.len() == before && !empty && (!selector.is_object() || !parsed.matches_labels(labels)) {
         errors.push(FieldError::invalid(
             "spec.template.metadata.labels",
             labels,
@@ -368,73 +482,6 @@ fn selector_rules(object: &Value, old: Option<&Value>, errors: &mut Vec<FieldErr
         ));
     }
     if old.is_some_and(|old| old["spec"]["selector"] != *selector) {
-        errors.push(FieldError::invalid(
-            "spec.selector",
-            selector,
-            "field is immutable",
-        ));
-    }
-}
-
-fn job_rules(spec: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    for field in [
-        "backoffLimit",
-        "activeDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-        "parallelism",
-    ] {
-        non_negative(&spec[field], &format!("spec.{field}"), errors);
-    }
-    let template = &spec["template"]["spec"];
-    pod_rules(template, "spec.template.spec", errors);
-    match template["restartPolicy"].as_str() {
-        None | Some("") => errors.push(FieldError::required(
-            "spec.template.spec.restartPolicy",
-            "valid values: \"OnFailure\", \"Never\"",
-        )),
-        Some("Never" | "OnFailure") => {}
-        Some(other) => errors.push(FieldError::not_supported(
-            "spec.template.spec.restartPolicy",
-            &json!(other),
-            &["OnFailure".to_owned(), "Never".to_owned()],
-        )),
-    }
-    if let Some(old) = old {
-        for field in [
-            "template",
-            "selector",
-            "completions",
-            "podFailurePolicy",
-            "completionMode",
-        ] {
-            if old["spec"][field] != spec[field] {
-                errors.push(FieldError::invalid(
-                    &format!("spec.{field}"),
-                    &spec[field],
-                    "field is immutable",
-                ));
-            }
-        }
-    }
-}
-
-fn pod_rules(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let containers = spec["containers"].as_array().map_or(&[][..], Vec::as_slice);
-    if containers.is_empty() {
-        errors.push(FieldError::required(&format!("{path}.containers"), ""));
-    }
-    let mut names: Vec<&str> = Vec::new();
-    for (i, container) in containers.iter().enumerate() {
-        let at = format!("{path}.containers[{i}]");
-        match container["name"].as_str() {
-            None | Some("") => errors.push(FieldError::required(&format!("{at}.name"), "")),
-            Some(name) if names.contains(&name) => {
-                errors.push(FieldError::duplicate(&format!("{at}.name"), &json!(name)));
-            }
-            Some(name) => names.push(name),
-        }
-        if container["image"].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required(&format!("{at}.image"), ""));
-        }
+        errors.push(FieldError::immutable("spec.selector", selector));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     discovery,
     events_api::{present, to_stored},
     kinds::Kind,
-    patch,
+    options, patch,
     request::{ApiRequest, RequestRecord},
     selector::Selector,
     state::State,
@@ -49,7 +49,7 @@ impl State {
             session: Arc::clone(&request.session),
         });
         let reply = self
-            .authorize(&request.info, &request.path)
+            .authorize(&request.info, request.selected.as_deref(), &request.path)
             .and_then(|()| self.dispatch(request))
             .unwrap_or_else(|error| Reply::Object(error.code(), Arc::new(*error.0)));
         self.store.write_as(before);
@@ -83,10 +83,10 @@ impl State {
             .by_path(&info.group, &info.version, &info.resource)
             .cloned()
         else {
-            return Ok(Reply::Text(404, "404 page not found\n"));
+            return self.no_such_path(request);
         };
         if !kind.namespaced && !info.namespace.is_empty() {
-            return Ok(Reply::Text(404, "404 page not found\n"));
+            return self.no_such_path(request);
         }
         match (info.subresource.as_str(), info.verb.as_str()) {
             ("", "create") if kind.create_only => self.access_review(&kind, request),
@@ -106,11 +106,26 @@ impl State {
             ("eviction", "create") if kind.is("pods") => self.evict(&kind, request),
             ("binding", "create") if kind.is("pods") => self.bind(&kind, request),
             ("", _) => Err(ApiError::method_not_allowed()),
+            ("status", verb) if kind.status && kind.custom.is_some() => {
+                Err(ApiError::not_supported(&kind, verb))
+            }
             ("status", _) if kind.status => Err(ApiError::method_not_allowed()),
             ("scale", _) if kind.scale => Err(ApiError::method_not_allowed()),
             ("eviction" | "binding", _) if kind.is("pods") => Err(ApiError::method_not_allowed()),
-            _ => Ok(Reply::Text(404, "404 page not found\n")),
+            _ if kind.custom.is_some() => Err(ApiError::no_such_resource(json!({
+                "name": info.name, "group": kind.group, "kind": kind.plural,
+            }))),
+            _ => Err(ApiError::no_such_resource(json!({}))),
         }
+    }
+
+    /// Below a group that the server itself serves a Status says so, elsewhere a page.
+    fn no_such_path(&self, request: &ApiRequest) -> Outcome {
+        let built_in = |kind: &&Arc<Kind>| kind.group == request.info.group && kind.custom.is_none();
+        if self.kinds.all().any(|kind| built_in(&kind)) {
+            return Err(ApiError::no_such_resource(json!({})));
+        }
+        Ok(Reply::Text(404, "404 page not found\n"))
     }
 
     fn key(kind: &Kind, request: &ApiRequest) -> Key {
@@ -125,6 +140,11 @@ impl State {
     }
 
     fn get_one(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
+        let version = request.query("resourceVersion");
+        if !version.is_empty() {
+            let version = options::version_option(version).map_err(|why| ApiError::internal(&why))?;
+            self.check_future(version)?;
+        }
         Ok(Reply::Object(200, present(kind, &self.current(kind, request)?)))
     }
 
@@ -137,15 +157,23 @@ impl State {
     }
 
     fn list(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
+        options::check_list(request)?;
         let selector = Self::selector(kind, request)?;
+        self.check_list_version(request)?;
         let limit = request.query("limit").parse().ok().filter(|limit| *limit > 0);
         let token = request.query("continue");
         let after = if token.is_empty() {
             None
         } else {
-            let bad = || ApiError::bad_request("continue key is not valid");
-            let text = super::unbase64(token).ok_or_else(bad)?;
-            let (namespace, name) = text.split_once('/').ok_or_else(bad)?;
+            let bad = |why: &str| {
+                ApiError::bad_request(&format!(
+                    "invalid continue token: continue key is not valid: {why}"
+                ))
+            };
+            let text = super::unbase64(token).ok_or_else(|| bad("illegal base64 data at input byte 0"))?;
+            let (namespace, name) = text
+                .split_once('/')
+                .ok_or_else(|| bad("server does not recognize this encoded version "))?;
             Some((namespace.to_owned(), name.to_owned()))
         };
         let (items, next, remaining) = self.store.page(
@@ -157,24 +185,16 @@ impl State {
         );
         let items: Vec<Value> = items
             .iter()
-            .map(|item| {
-                let mut item = Value::clone(&present(kind, item));
-                // Items of built-in lists carry no type.
-                if kind.custom.is_none()
-                    && let Some(map) = item.as_object_mut()
-                {
-                    map.remove("apiVersion");
-                    map.remove("kind");
-                }
-                item
-            })
+            .map(|item| as_item(kind, &present(kind, item)))
             .collect();
-        let mut metadata = json!({"resourceVersion": self.store.revision().to_string()});
+        let mut metadata = self.list_metadata(kind);
         if let Some(next) = next {
             metadata["continue"] = json!(super::base64(
                 format!("{}/{}", next.namespace, next.name).as_bytes()
             ));
-            metadata["remainingItemCount"] = json!(remaining);
+            if selector.is_empty() {
+                metadata["remainingItemCount"] = json!(remaining);
+            }
         }
         Ok(Reply::Object(
             200,
@@ -185,16 +205,42 @@ impl State {
         ))
     }
 
-    fn watch(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
-        let mut selector_request = request.clone();
-        // Watching one object by its path is a watch of its name.
-        if !request.info.name.is_empty() {
-            selector_request.query.insert(
-                "fieldSelector".to_owned(),
-                format!("metadata.name={}", request.info.name),
-            );
+    /// The metadata of a list; that of custom resources has a place for a token also when there is none.
+    fn list_metadata(&self, kind: &Kind) -> Value {
+        let mut metadata = json!({"resourceVersion": self.store.revision().to_string()});
+        if kind.custom.is_some() {
+            metadata["continue"] = json!("");
         }
-        let selector = Self::selector(kind, &selector_request)?;
+        metadata
+    }
+
+    /// All versions up to the present one are the present one here.
+    fn check_list_version(&self, request: &ApiRequest) -> Result<(), ApiError> {
+        let version = request.query("resourceVersion");
+        if version.is_empty() {
+            return Ok(());
+        }
+        let number = options::version_option(version)
+            .map_err(|why| ApiError::bad_request(&format!("invalid resource version: {why}")))?;
+        if number > 0 && !request.query("continue").is_empty() {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        self.check_future(number)
+    }
+
+    fn check_future(&self, version: u64) -> Result<(), ApiError> {
+        let current = self.store.revision();
+        if version > current {
+            return Err(ApiError::too_large_version(version, current));
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
+        options::check_list(request)?;
+        let selector = Self::selector(kind, request)?;
         let version = request.query("resourceVersion");
         let initial = match request.query("sendInitialEvents") {
             "true" => Some(true),
@@ -204,9 +250,9 @@ impl State {
         let from = match (initial, version) {
             (Some(true), _) | (None, "" | "0") => WatchFrom::Now { initial: true },
             (Some(false), "" | "0") => WatchFrom::Now { initial: false },
-            (_, version) => WatchFrom::Revision(version.parse().map_err(|_| {
-                ApiError::bad_request(&format!("invalid resource version \"{version}\": invalid"))
-            })?),
+            (_, version) => {
+                WatchFrom::Revision(options::version_option(version).map_err(|why| ApiError::internal(&why))?)
+            }
         };
         let (sender, receiver) = unbounded_channel();
         let watcher = Watcher {
@@ -242,25 +288,35 @@ impl State {
         if kind.namespaced && request.info.namespace.is_empty() {
             return Err(ApiError::method_not_allowed());
         }
-        let object = to_stored(kind, parse(&request.body)?);
-        let object = self.create(kind, &request.info.namespace, object, &options(request))?;
+        options::check_write(request, false)?;
+        let object = to_stored(kind, read(kind, request)?);
+        let object = self.create(kind, &request.info.namespace, object, &write_options(request))?;
         Ok(Reply::Object(201, present(kind, &object)))
     }
 
     fn put(&mut self, kind: &Arc<Kind>, request: &ApiRequest, part: Part) -> Outcome {
-        let object = to_stored(kind, parse(&request.body)?);
+        if request.info.name.is_empty() {
+            return Err(ApiError::method_not_allowed());
+        }
+        options::check_write(request, false)?;
+        let object = to_stored(kind, read(kind, request)?);
         check_url(&object, request)?;
         let key = Self::key(kind, request);
-        if self.store.get(&key).is_none() && kind.is("leases.coordination.k8s.io") {
-            let object = self.create(kind, &request.info.namespace, object, &options(request))?;
-            return Ok(Reply::Object(201, object));
+        if self.store.get(&key).is_none() && part == Part::Main && is_made_by_updates(kind) {
+            let object = self.create(kind, &request.info.namespace, object, &write_options(request))?;
+            return Ok(Reply::Object(201, present(kind, &object)));
         }
-        let object = self.update(kind, &key, part, object, &options(request))?;
+        let object = self.update(kind, &key, part, object, &write_options(request))?;
         Ok(Reply::Object(200, present(kind, &object)))
     }
 
     fn patch(&mut self, kind: &Arc<Kind>, request: &ApiRequest, part: Part) -> Outcome {
-        let mut options = options(request);
+        if request.info.name.is_empty() {
+            return Err(ApiError::method_not_allowed());
+        }
+        let is_apply = request.content_type.starts_with("application/apply-patch+yaml");
+        options::check_write(request, is_apply)?;
+        let mut options = write_options(request);
         options.by_patch = true;
         let media = request.content_type.split(';').next().unwrap_or("").trim();
         if media == "application/apply-patch+yaml" {
@@ -268,7 +324,9 @@ impl State {
         }
         let current = self.current(kind, request)?;
         let shown = present(kind, &current);
-        let patched = apply_patch(kind, media, &shown, &request.body)?;
+        let mut patched = apply_patch(kind, media, &shown, &request.body)?;
+        whole_numbers(&mut patched);
+        check_patched(kind, &patched, request)?;
         let patched = to_stored(kind, patched);
         let object = self.update(kind, &Self::key(kind, request), part, patched, &options)?;
         Ok(Reply::Object(200, present(kind, &object)))
@@ -282,23 +340,26 @@ impl State {
         part: Part,
         options: &WriteOptions,
     ) -> Outcome {
-        if request.query("fieldManager").is_empty() {
-            return Err(ApiError::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for \
-                 apply patch",
-            ));
-        }
         let text = String::from_utf8_lossy(&request.body);
         let mut config: Value = serde_saphyr::from_str(&text)
             .map_err(|e| ApiError::bad_request(&format!("error decoding YAML: {e}")))?;
         check_shape(&config)?;
+        whole_numbers(&mut config);
+        let (version, name) = (text_of(&config["apiVersion"]), text_of(&config["kind"]));
+        if version != kind.api_version() || name != kind.kind {
+            let slash = if version.contains('/') { "" } else { "/" };
+            return Err(ApiError::bad_request(&format!(
+                "invalid object type: {slash}{version}, Kind={name}"
+            )));
+        }
+        check_url(&config, request)?;
+        check_declared(kind, &config)?;
         if config["metadata"]["managedFields"]
             .as_array()
             .is_some_and(|m| !m.is_empty())
         {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
-        config["metadata"]["name"] = json!(request.info.name);
         let key = Self::key(kind, request);
         let manager = options.manager(kind, true);
         let mut owners = self
@@ -315,7 +376,7 @@ impl State {
             // Who creates by applying needs the right to create as well.
             let mut creation = request.info.clone();
             "create".clone_into(&mut creation.verb);
-            self.authorize(&creation, &request.path)?;
+            self.authorize(&creation, None, &request.path)?;
             let made = owners.apply(kind, &manager, &json!({}), &config, force)?;
             let object = self.create(kind, &request.info.namespace, made, options)?;
             self.keep_owners(&key, owners, options);
@@ -325,8 +386,13 @@ impl State {
         if config_version.is_some_and(|v| live["metadata"]["resourceVersion"] != v) {
             return Err(ApiError::modified(kind, &request.info.name));
         }
+        let before = owners.clone();
         let merged = owners.apply(kind, &manager, &live, &config, force)?;
-        let object = self.update(kind, &key, part, merged, options)?;
+        let mut object = self.update(kind, &key, part, merged, options)?;
+        if owners != before && object == live && !options.dry_run {
+            // To own a field is a change of the object, though only its owners are another.
+            object = self.store.put(key.clone(), Value::clone(&live));
+        }
         self.keep_owners(&key, owners, options);
         Ok(Reply::Object(200, object))
     }
@@ -374,22 +440,28 @@ impl State {
         for item in items {
             let text = |field: &str| item["metadata"][field].as_str().unwrap_or("");
             let key = Key::of(kind, text("namespace"), text("name"));
-            match self.delete(kind, &key, &options)? {
-                Deleted::Gone(object) | Deleted::Pending(object) => deleted.push(Value::clone(&object)),
-            }
+            self.delete(kind, &key, &options)?;
+            deleted.push(as_item(kind, &present(kind, &item)));
         }
+        let metadata = self.list_metadata(kind);
         Ok(Reply::Object(
             200,
             Arc::new(json!({
                 "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(),
-                "metadata": {"resourceVersion": self.store.revision().to_string()}, "items": deleted,
+                "metadata": metadata, "items": deleted,
             })),
         ))
     }
 
     fn access_review(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
         let is_self = kind.plural.starts_with("self");
-        let mut review = self.review(&request.info.user, parse(&request.body)?, is_self)?;
+        options::check_write(request, false)?;
+        let mut asked = read(kind, request)?;
+        let unknown = super::admission::prune_typed(kind, &mut asked)?;
+        if request.query("fieldValidation") == "Strict" && !unknown.is_empty() {
+            return Err(ApiError::strict_decoding(kind, &unknown));
+        }
+        let mut review = self.review(&request.info.user, asked, is_self)?;
         review["apiVersion"] = json!(kind.api_version());
         review["kind"] = json!(kind.kind);
         Ok(Reply::Object(201, Arc::new(review)))
@@ -406,11 +478,17 @@ impl State {
                 wanted
             }
             _ => {
+                options::check_write(request, false)?;
                 let media = request.content_type.split(';').next().unwrap_or("").trim();
                 apply_patch(kind, media, &shown, &request.body)?
             }
         };
-        let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+        let asked = &wanted["spec"]["replicas"];
+        if !asked.is_null() && !asked.is_i64() {
+            let why = "json: cannot unmarshal into Go struct field ScaleSpec.spec.replicas of type int32";
+            return Err(ApiError::bad_patch(&wanted, why));
+        }
+        let replicas = asked.as_i64().unwrap_or(0);
         if replicas < 0 {
             return Err(ApiError::invalid(
                 &Kind {
@@ -442,7 +520,7 @@ impl State {
             &Self::key(kind, request),
             Part::Main,
             new,
-            &options(request),
+            &write_options(request),
         )?;
         Ok(Reply::Object(200, Arc::new(scale_of(&object))))
     }
@@ -467,7 +545,7 @@ impl State {
             &Self::key(kind, request),
             Part::Main,
             pod,
-            &options(request),
+            &write_options(request),
         )?;
         Ok(Reply::Object(
             201,
@@ -487,6 +565,11 @@ fn scale_of(object: &Value) -> Value {
         .collect();
     let selector: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let metadata = &object["metadata"];
+    // Its type leaves out what is nothing.
+    let spec = match object["spec"]["replicas"].as_i64().unwrap_or(0) {
+        0 => json!({}),
+        replicas => json!({"replicas": replicas}),
+    };
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {
@@ -494,7 +577,7 @@ fn scale_of(object: &Value) -> Value {
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "spec": spec,
         "status": {
             "replicas": object["status"]["replicas"].as_i64().unwrap_or(0),
             "selector": selector.join(","),
@@ -507,7 +590,133 @@ fn apply_patch(kind: &Kind, media: &str, current: &Value, body: &[u8]) -> Result
         "application/json-patch+json" => patch::json(current, body),
         "application/merge-patch+json" => patch::merge(current, body),
         "application/strategic-merge-patch+json" if kind.custom.is_none() => patch::strategic(current, body),
-        other => Err(ApiError::unsupported_media_type(other)),
+        _ => Err(ApiError::unsupported_patch(kind)),
+    }
+}
+
+fn as_item(kind: &Kind, object: &Value) -> Value {
+    let mut item = object.clone();
+    // Items of built-in lists carry no type.
+    if kind.custom.is_none()
+        && let Some(map) = item.as_object_mut()
+    {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    item
+}
+
+/// Kinds whose objects are made when an update finds none.
+fn is_made_by_updates(kind: &Kind) -> bool {
+    kind.group == "rbac.authorization.k8s.io"
+        || matches!(
+            kind.resource.as_str(),
+            "leases.coordination.k8s.io" | "events" | "events.events.k8s.io"
+        )
+}
+
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}
+
+/// What a patch may not make of an object: another one, or one of another kind.
+fn check_patched(kind: &Kind, patched: &Value, request: &ApiRequest) -> Result<(), ApiError> {
+    if !patched["metadata"].is_object() {
+        let why = "json: cannot unmarshal into Go struct field .metadata of type v1.ObjectMeta";
+        return Err(ApiError::bad_patch(patched, why));
+    }
+    let (version, name) = (text_of(&patched["apiVersion"]), text_of(&patched["kind"]));
+    if kind.custom.is_none() && (version != kind.api_version() || name != kind.kind) {
+        return Err(ApiError::bad_patch(
+            patched,
+            &super::write::no_such_kind(kind, version, name),
+        ));
+    }
+    if request.info.name != text_of(&patched["metadata"]["name"])
+        || text_of(&patched["metadata"]["namespace"]) != request.info.namespace
+    {
+        check_url(patched, request)?;
+    }
+    Ok(())
+}
+
+/// What is applied must be declared in the schema, whatever the request's field validation.
+fn check_declared(kind: &Kind, config: &Value) -> Result<(), ApiError> {
+    let mut copy = config.clone();
+    let unknown = match &kind.custom {
+        Some(custom) => {
+            let unknown = custom.prune(&mut copy);
+            let wrong = custom.wrong_types(&copy);
+            unknown
+                .iter()
+                .map(|path| format!(".{path}: field not declared in schema"))
+                .chain(wrong)
+                .next()
+        }
+        None => super::admission::prune_typed(kind, &mut copy)?
+            .first()
+            .map(|path| format!(".{path}: field not declared in schema")),
+    };
+    unknown.map_or(Ok(()), |why| {
+        let name = text_of(&config["metadata"]["name"]);
+        let namespace = text_of(&config["metadata"]["namespace"]);
+        Err(ApiError::internal(&format!(
+            "failed to create typed patch object ({namespace}/{name}; {}, Kind={}): {why}",
+            kind.api_version(),
+            kind.kind
+        )))
+    })
+}
+
+/// The object of a create or an update, in JSON or YAML.
+fn read(kind: &Kind, request: &ApiRequest) -> Result<Value, ApiError> {
+    let media = request.content_type.split(';').next().unwrap_or("").trim();
+    let mut object = match media {
+        "" | "application/json" => parse(&request.body)?,
+        "application/yaml" => {
+            let text = String::from_utf8_lossy(&request.body);
+            let object = serde_saphyr::from_str(&text)
+                .map_err(|e| ApiError::bad_request(&format!("error converting YAML to JSON: yaml: {e}")))?;
+            check_shape(&object)?;
+            object
+        }
+        _ => {
+            return Err(ApiError::unsupported_media_type(&[
+                "application/json",
+                "application/yaml",
+                "application/vnd.kubernetes.protobuf",
+            ]));
+        }
+    };
+    if request.query("fieldValidation") == "Strict" && media != "application/yaml" {
+        super::strict::no_duplicates(kind, &request.body)?;
+    }
+    whole_numbers(&mut object);
+    // The types of the server itself need no name.
+    if kind.custom.is_none() {
+        for (field, value) in [("apiVersion", kind.api_version()), ("kind", kind.kind.clone())] {
+            if text_of(&object[field]).is_empty() {
+                object[field] = json!(value);
+            }
+        }
+    }
+    Ok(object)
+}
+
+/// A number without a fraction is a whole number, however it is written.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Number(number) if number.is_f64() => {
+            let float = number.as_f64().unwrap_or(0.5);
+            if float.fract() == 0.0 && float.abs() < 9e15 {
+                #[allow(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+                let whole = float as i64;
+                *value = json!(whole);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -533,7 +742,13 @@ fn check_shape(object: &Value) -> Result<(), ApiError> {
 
 fn check_url(object: &Value, request: &ApiRequest) -> Result<(), ApiError> {
     let name = object["metadata"]["name"].as_str().unwrap_or("");
-    if !name.is_empty() && name != request.info.name {
+    if name.is_empty() {
+        return Err(ApiError::bad_request(&format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            request.info.name
+        )));
+    }
+    if name != request.info.name {
         return Err(ApiError::bad_request(&format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             request.info.name
@@ -548,7 +763,7 @@ fn check_url(object: &Value, request: &ApiRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-pub(super) fn options(request: &ApiRequest) -> WriteOptions {
+pub(super) fn write_options(request: &ApiRequest) -> WriteOptions {
     let manager = match request.query("fieldManager") {
         "" => request
             .user_agent
@@ -575,14 +790,5 @@ pub(super) fn delete_options(request: &ApiRequest) -> Result<DeleteOptions, ApiE
     } else {
         parse(&request.body)?
     };
-    let mut options = DeleteOptions::parse(&body);
-    options.dry_run |= request.info.dry_run;
-    if options.grace.is_none() {
-        options.grace = request.query("gracePeriodSeconds").parse().ok();
-    }
-    let policy = request.query("propagationPolicy");
-    if options.propagation.is_none() && !policy.is_empty() {
-        options.propagation = Some(policy.to_owned());
-    }
-    Ok(options)
+    options::delete(request, &body)
 }

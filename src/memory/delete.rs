@@ -103,7 +103,18 @@ impl State {
                 return Ok(Deleted::Gone(old));
             }
             self.forget_pod(&old);
-            let gone = self.store.remove(key).unwrap_or(old);
+            let mut gone = self.store.remove(key).unwrap_or(old);
+            // A pod is marked before it goes at once.
+            if kind.is("pods") {
+                let mut marked = Value::clone(&gone);
+                marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+                if !deleting {
+                    marked["metadata"]["deletionTimestamp"] = json!(self.now_seconds());
+                    let generation = marked["metadata"]["generation"].as_i64().unwrap_or(0);
+                    marked["metadata"]["generation"] = json!(generation + 1);
+                }
+                gone = Arc::new(marked);
+            }
             if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
                 self.unregister_crd(&gone);
             }

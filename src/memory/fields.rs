@@ -21,7 +21,8 @@ pub(super) struct Manager {
 impl Manager {
     fn label(&self) -> String {
         match (self.apply, self.subresource.as_str()) {
-            (true, _) => format!("{:?}", self.name),
+            (true, "") => format!("{:?}", self.name),
+            (true, sub) => format!("{:?} with subresource {sub:?}", self.name),
             (false, "") => format!("{:?} using {}", self.name, self.api_version),
             (false, sub) => format!(
                 "{:?} with subresource {sub:?} using {}",
@@ -36,12 +37,14 @@ impl Manager {
 enum Step {
     Field(String),
     Item(String, String),
+    /// An item of a list of plain values without order.
+    Member(String),
 }
 
 type Path = Vec<Step>;
 
 /// The owners of one object's fields.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FieldOwners(BTreeMap<Manager, BTreeSet<Path>>);
 
 impl FieldOwners {
@@ -162,6 +165,7 @@ fn text(path: &Path) -> String {
         .map(|step| match step {
             Step::Field(name) => format!(".{name}"),
             Step::Item(key, value) => format!("[{key}={value}]"),
+            Step::Member(value) => format!("[={value}]"),
         })
         .collect()
 }
@@ -172,7 +176,7 @@ fn list_key(kind: &Kind, path: &[Step]) -> Option<String> {
         .iter()
         .filter_map(|s| match s {
             Step::Field(name) => Some(name.as_str()),
-            Step::Item(..) => None,
+            Step::Item(..) | Step::Member(_) => None,
         })
         .collect();
     let (field, rest) = names.split_last()?;
@@ -180,6 +184,20 @@ fn list_key(kind: &Kind, path: &[Step]) -> Option<String> {
         return custom.list_keys(&names).and_then(|keys| keys.into_iter().next());
     }
     merge_key(rest.last().copied().unwrap_or(""), field).map(ToOwned::to_owned)
+}
+
+/// Whether the list at a path is a set.
+fn is_set(kind: &Kind, path: &[Step]) -> bool {
+    let field = |name: &str| Step::Field(name.to_owned());
+    let names = path.iter().map(|step| match step {
+        Step::Field(name) => name.as_str(),
+        Step::Item(..) | Step::Member(_) => "",
+    });
+    *path == [field("metadata"), field("finalizers")]
+        || kind.custom.as_ref().is_some_and(|custom| {
+            let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+            custom.is_set(&names)
+        })
 }
 
 /// Every owned leaf of an object; identity and server-made metadata have no owner.
@@ -239,6 +257,13 @@ fn collect(kind: &Kind, path: &mut Path, value: &Value, out: &mut BTreeMap<Path,
                 path.pop();
             }
         }
+        Value::Array(items) if is_set(kind, path) => {
+            for item in items {
+                path.push(Step::Member(item.to_string()));
+                out.insert(path.clone(), item.clone());
+                path.pop();
+            }
+        }
         Value::Array(items) => match list_key(kind, path) {
             Some(key) if items.iter().all(|i| i.get(&key).is_some()) => {
                 for item in items {
@@ -268,6 +293,15 @@ fn merge(kind: &Kind, path: &mut Path, target: &mut Value, config: &Value) {
                     path.push(Step::Field(name.clone()));
                     merge(kind, path, map.entry(name.clone()).or_insert(Value::Null), value);
                     path.pop();
+                }
+            }
+        }
+        Value::Array(items) if is_set(kind, path) && target.is_array() => {
+            if let Some(current) = target.as_array_mut() {
+                for item in items {
+                    if !current.contains(item) {
+                        current.push(item.clone());
+                    }
                 }
             }
         }
@@ -321,6 +355,11 @@ fn remove(target: &mut Value, path: &[Step]) {
                 items.remove(i);
             } else {
                 remove(&mut items[i], rest);
+            }
+        }
+        [Step::Member(value), ..] => {
+            if let Some(items) = target.as_array_mut() {
+                items.retain(|item| item.to_string() != *value);
             }
         }
         [] => {}

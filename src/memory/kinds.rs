@@ -260,3 +260,11 @@ pub(super) fn resource_name(plural: &str, group: &str) -> String {
         format!("{plural}.{group}")
     }
 }
+
+/// Whether the server itself has this kind.
+pub(super) fn is_built_in(api_version: &str, kind: &str) -> bool {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    BUILT_IN
+        .iter()
+        .any(|(g, v, _, k, _)| *g == group && *v == version && *k == kind)
+}

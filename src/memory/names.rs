@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{kinds::Kind, status::FieldError};
 
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
+/// What a name of labels and dots must look like.
+pub(super) const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
      and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
      '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
@@ -13,21 +14,33 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
      and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used \
      for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
+const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
      with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
      '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const KEY: &str = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
+     with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. \
+     'example.com/MyName')";
 
 /// Rules for metadata that hold for every kind.
 pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or("");
+    let base = metadata["generateName"].as_str().unwrap_or("");
+    if let Some(problem) = name_problem(kind, base.trim_end_matches('-')).filter(|_| !base.is_empty()) {
+        errors.push(FieldError::invalid(
+            "metadata.generateName",
+            &json!(base),
+            &problem,
+        ));
+    }
     if let Some(problem) = name_problem(kind, name) {
         errors.push(FieldError::invalid("metadata.name", &json!(name), &problem));
     }
     for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
-        if !is_qualified(key) {
-            errors.push(FieldError::invalid("metadata.labels", &json!(key), QUALIFIED));
+        for problem in key_problems(key) {
+            errors.push(FieldError::invalid("metadata.labels", &json!(key), &problem));
         }
         let value = value.as_str().unwrap_or("");
         if value.len() > 63 {
@@ -43,12 +56,8 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
     }
     let mut size = 0;
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
-        if !is_qualified(&key.to_lowercase()) {
-            errors.push(FieldError::invalid(
-                "metadata.annotations",
-                &json!(key),
-                QUALIFIED,
-            ));
+        for problem in key_problems(&key.to_lowercase()) {
+            errors.push(FieldError::invalid("metadata.annotations", &json!(key), &problem));
         }
         size += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -56,6 +65,32 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
         errors.push(FieldError::too_long("metadata.annotations", 262_144));
     }
     errors.extend(owner_errors(&metadata["ownerReferences"]));
+    for (i, finalizer) in metadata["finalizers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        errors.extend(finalizer_errors(kind, i, finalizer));
+    }
+    errors
+}
+
+fn finalizer_errors(kind: &Kind, index: usize, finalizer: &Value) -> Vec<FieldError> {
+    let text = finalizer.as_str().unwrap_or("");
+    let problems = key_problems(text).into_iter();
+    let mut errors: Vec<FieldError> = problems
+        .map(|problem| FieldError::invalid("metadata.finalizers", finalizer, &problem))
+        .collect();
+    let standard = ["orphan", "foregroundDeletion", "kubernetes"].contains(&text);
+    // Of a custom resource the server only warns.
+    if kind.custom.is_none() && !text.contains('/') && !standard {
+        errors.push(FieldError::invalid(
+            &format!("metadata.finalizers[{index}]"),
+            finalizer,
+            "name is neither a standard finalizer name nor is it fully qualified",
+        ));
+    }
     errors
 }
 
@@ -76,6 +111,13 @@ fn owner_errors(references: &Value) -> Vec<FieldError> {
                     message,
                 ));
             }
+        }
+        if reference["apiVersion"] == "v1" && reference["kind"] == "Event" {
+            errors.push(FieldError::invalid(
+                "metadata.ownerReferences",
+                reference,
+                "/v1, Kind=Event is disallowed from being an owner",
+            ));
         }
         if reference["controller"] == true {
             let this = format!(
@@ -101,25 +143,42 @@ fn owner_errors(references: &Value) -> Vec<FieldError> {
 
 fn name_problem(kind: &Kind, name: &str) -> Option<String> {
     match kind.resource.as_str() {
-        resource if resource.ends_with(".rbac.authorization.k8s.io") => {
-            let bad = matches!(name, "." | "..") || name.contains('/') || name.contains('%');
-            bad.then(|| "may not contain '/' or '%'".to_owned())
-        }
-        "namespaces" | "services" => {
-            if name.len() > 63 {
-                Some("must be no more than 63 bytes".to_owned())
-            } else {
-                (!is_label(name)).then(|| LABEL.to_owned())
-            }
-        }
+        resource if resource.ends_with(".rbac.authorization.k8s.io") => match name {
+            "." | ".." => Some(format!("may not be '{name}'")),
+            _ => ['/', '%']
+                .into_iter()
+                .find(|c| name.contains(*c))
+                .map(|c| format!("may not contain '{c}'")),
+        },
+        "namespaces" | "services" => label_problem(name),
+        // Their names are what others make of the names of things.
+        "events" | "events.events.k8s.io" => None,
+        "jobs.batch" if name.len() > 63 => Some("must be no more than 63 characters".to_owned()),
         _ => {
             if name.len() > 253 {
-                Some("must be no more than 253 bytes".to_owned())
+                Some("must be no more than 253 characters".to_owned())
             } else {
-                (!name.split('.').all(is_label)).then(|| SUBDOMAIN.to_owned())
+                (!is_subdomain(name)).then(|| SUBDOMAIN.to_owned())
             }
         }
     }
+}
+
+/// What is wrong with a name of one label.
+pub(super) fn label_problem(name: &str) -> Option<String> {
+    if name.len() > 63 {
+        Some("must be no more than 63 characters".to_owned())
+    } else if is_label(name) {
+        None
+    } else if is_subdomain(name) {
+        Some("must not contain dots".to_owned())
+    } else {
+        Some(LABEL.to_owned())
+    }
+}
+
+pub(super) fn is_subdomain(text: &str) -> bool {
+    text.split('.').all(is_label)
 }
 
 fn is_label(text: &str) -> bool {
@@ -143,9 +202,31 @@ fn is_name_part(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-fn is_qualified(key: &str) -> bool {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
-    prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(is_label))
-        && name.len() <= 63
-        && is_name_part(name)
+/// What is wrong with the key of a label, an annotation or a finalizer.
+pub(super) fn key_problems(key: &str) -> Vec<String> {
+    let parts: Vec<&str> = key.split('/').collect();
+    let mut problems = Vec::new();
+    let name = match parts.as_slice() {
+        [name] => name,
+        [prefix, name] => {
+            if prefix.is_empty() {
+                problems.push("prefix part must be non-empty".to_owned());
+            } else if !is_subdomain(prefix) {
+                problems.push(format!("prefix part {SUBDOMAIN}"));
+            } else if prefix.len() > 253 {
+                problems.push("prefix part must be no more than 253 characters".to_owned());
+            }
+            name
+        }
+        _ => return vec![KEY.to_owned()],
+    };
+    if name.is_empty() {
+        problems.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        problems.push("name part must be no more than 63 bytes".to_owned());
+    }
+    if !is_name_part(name) {
+        problems.push(NAME_PART.to_owned());
+    }
+    problems
 }

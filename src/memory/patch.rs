@@ -6,10 +6,21 @@ use super::status::ApiError;
 
 /// Applies a JSON patch. Every failing operation gets the one answer of the real server.
 pub(super) fn json(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
-    let patch: json_patch::Patch = serde_json::from_slice(patch)
-        .map_err(|e| ApiError::bad_request(&format!("error decoding patch: {e}")))?;
+    let operations: Vec<Value> = serde_json::from_slice(patch)
+        .map_err(|e| ApiError::bad_request(&format!("error decoding patch: json: {e}")))?;
     let mut out = object.clone();
-    json_patch::patch(&mut out, &patch).map_err(|_| ApiError::unprocessable_patch())?;
+    for mut operation in operations {
+        // In an object the server's library replaces also what is not there.
+        let path = operation["path"].as_str().unwrap_or("");
+        let parent = path.rsplit_once('/').and_then(|(parent, _)| out.pointer(parent));
+        if operation["op"] == "replace" && out.pointer(path).is_none() && parent.is_some_and(Value::is_object)
+        {
+            operation["op"] = "add".into();
+        }
+        let operation: json_patch::PatchOperation =
+            serde_json::from_value(operation).map_err(|_| ApiError::unprocessable_patch())?;
+        json_patch::patch(&mut out, &[operation]).map_err(|_| ApiError::unprocessable_patch())?;
+    }
     Ok(out)
 }
 
@@ -44,9 +55,9 @@ fn parse_object(patch: &[u8]) -> Result<Value, ApiError> {
 /// The key by which the items of a built-in list are matched; the real server has these on the Go types.
 pub(super) fn merge_key(parent: &str, field: &str) -> Option<&'static str> {
     Some(match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => {
-            "name"
-        }
+        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" => "name",
+        // Of a ServiceAccount they are one value.
+        "imagePullSecrets" if !parent.is_empty() => "name",
         "volumeMounts" => "mountPath",
         "volumeDevices" => "devicePath",
         "hostAliases" => "ip",
@@ -105,11 +116,31 @@ fn merge_value(field: &str, target: &mut Value, patch: &Value) -> Result<(), Api
             map.remove(name);
         } else if let Value::Array(items) = value {
             merge_list(field, name, map, items)?;
+            if let Some(order) = patch.get(&format!("$setElementOrder/{name}")) {
+                set_order(field, name, map, order);
+            }
         } else {
             merge_value(name, map.entry(name.clone()).or_insert(Value::Null), value)?;
         }
     }
     Ok(())
+}
+
+/// Puts the items of a list in the wanted order; those that are not in it come last.
+fn set_order(parent: &str, name: &str, map: &mut Map<String, Value>, order: &Value) {
+    let (Some(key), Some(items)) = (
+        merge_key(parent, name),
+        map.get_mut(name).and_then(Value::as_array_mut),
+    ) else {
+        return;
+    };
+    let place = |item: &Value| {
+        let mut wanted = order.as_array().into_iter().flatten();
+        wanted
+            .position(|w| w.get(key) == item.get(key))
+            .unwrap_or(usize::MAX)
+    };
+    items.sort_by_key(place);
 }
 
 fn merge_list(

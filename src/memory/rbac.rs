@@ -2,7 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{User, kinds::resource_name, request::RequestInfo, state::State, status::ApiError};
+use super::{
+    User,
+    kinds::resource_name,
+    request::RequestInfo,
+    state::State,
+    status::{ApiError, FieldError},
+};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -20,7 +26,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    pub(super) fn of(info: &RequestInfo, path: &str) -> Self {
+    pub(super) fn of(info: &RequestInfo, selected: Option<&str>, path: &str) -> Self {
         Self {
             verb: info.verb.clone(),
             group: info.group.clone(),
@@ -31,7 +37,7 @@ impl Attributes {
             } else {
                 info.namespace.clone()
             },
-            name: info.name.clone(),
+            name: selected.map_or_else(|| info.name.clone(), ToOwned::to_owned),
             path: info.resource.is_empty().then(|| path.to_owned()),
         }
     }
@@ -45,6 +51,24 @@ impl Attributes {
     }
 }
 
+/// Paths that everyone who is known may read.
+fn is_public(path: &str) -> bool {
+    let whole = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/openapi",
+        "/version",
+        "/version/",
+    ];
+    whole.contains(&path)
+        || ["/api/", "/apis/", "/openapi/"]
+            .iter()
+            .any(|root| path.starts_with(root))
+}
+
 /// The answer to whether a user may.
 #[derive(Clone, Debug)]
 pub(super) struct Decision {
@@ -54,8 +78,13 @@ pub(super) struct Decision {
 
 impl State {
     /// Refuses a request that its user may not make.
-    pub(super) fn authorize(&self, info: &RequestInfo, path: &str) -> Result<(), ApiError> {
-        let attributes = Attributes::of(info, path);
+    pub(super) fn authorize(
+        &self,
+        info: &RequestInfo,
+        selected: Option<&str>,
+        path: &str,
+    ) -> Result<(), ApiError> {
+        let attributes = Attributes::of(info, selected, path);
         let decision = self.decide(&info.user, &attributes);
         if decision.allowed {
             return Ok(());
@@ -82,6 +111,9 @@ impl State {
         } else {
             format!("{why}: {}", decision.reason)
         };
+        if attributes.path.is_some() {
+            return Err(ApiError::forbidden_path(&why));
+        }
         Err(forbidden(&attributes, &why))
     }
 
@@ -95,7 +127,7 @@ impl State {
         }
         // What the bootstrap roles system:discovery and system:basic-user give everyone.
         let authenticated = user.groups.iter().any(|g| g == "system:authenticated");
-        let basic = attributes.path.is_some()
+        let basic = attributes.path.as_deref().is_some_and(is_public)
             || (attributes.group == "authorization.k8s.io"
                 && attributes.resource.starts_with("selfsubject")
                 && attributes.verb == "create");
@@ -149,13 +181,29 @@ impl State {
 
     /// Answers a (Self)SubjectAccessReview.
     pub(super) fn review(&self, user: &User, mut review: Value, is_self: bool) -> Result<Value, ApiError> {
+        // The server's types leave empty texts out.
+        for part in ["resourceAttributes", "nonResourceAttributes"] {
+            if let Some(attributes) = review["spec"].get_mut(part).and_then(Value::as_object_mut) {
+                attributes.retain(|_, value| value != "");
+            }
+        }
         let spec = review["spec"].clone();
         let resource = &spec["resourceAttributes"];
         let path = &spec["nonResourceAttributes"];
         if resource.is_object() == path.is_object() {
-            return Err(ApiError::bad_request(
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ));
+            return Err(ApiError::invalid_review(&if resource.is_object() {
+                FieldError::invalid(
+                    "spec.nonResourceAttributes",
+                    &json!({"Path": path["path"], "Verb": path["verb"]}),
+                    "cannot be specified in combination with resourceAttributes",
+                )
+            } else {
+                FieldError::invalid(
+                    "spec.resourceAttributes",
+                    &Value::Null,
+                    "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+                )
+            }));
         }
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
         let asked = if is_self {
@@ -168,9 +216,11 @@ impl State {
                 .map(text)
                 .collect::<Vec<String>>();
             if text(&spec["user"]).is_empty() && groups.is_empty() {
-                return Err(ApiError::bad_request(
+                return Err(ApiError::invalid_review(&FieldError::invalid(
+                    "spec.user",
+                    &json!(""),
                     "at least one of user or group must be specified",
-                ));
+                )));
             }
             User {
                 name: text(&spec["user"]),

@@ -42,6 +42,8 @@ pub(super) type Query = BTreeMap<String, String>;
 #[derive(Clone, Debug)]
 pub(super) struct ApiRequest {
     pub(super) info: RequestInfo,
+    /// The one name that a list or watch is limited to: rights may be given on it.
+    pub(super) selected: Option<String>,
     pub(super) path: String,
     pub(super) query: Query,
     pub(super) content_type: String,
@@ -105,7 +107,7 @@ impl ApiRequest {
         }
         let watch = query.get("watch").is_some_and(|v| v == "true" || v == "1");
         let verb = match (method, info.name.is_empty()) {
-            ("GET", _) if watch => "watch",
+            ("GET", true) if watch => "watch",
             ("GET", true) if !info.resource.is_empty() => "list",
             ("GET", _) => "get",
             ("POST", _) => "create",
@@ -116,8 +118,12 @@ impl ApiRequest {
             _ => "",
         };
         verb.clone_into(&mut info.verb);
+        let selected = matches!(verb, "list" | "watch" | "deletecollection")
+            .then(|| selected_name(query.get("fieldSelector").map_or("", String::as_str)))
+            .flatten();
         Self {
             info,
+            selected,
             path: path.to_owned(),
             query,
             content_type: String::new(),
@@ -130,6 +136,14 @@ impl ApiRequest {
     pub(super) fn query(&self, key: &str) -> &str {
         self.query.get(key).map_or("", String::as_str)
     }
+}
+
+fn selected_name(selector: &str) -> Option<String> {
+    let mut terms = selector.split(',').filter_map(|term| {
+        let value = term.strip_prefix("metadata.name=")?;
+        Some(value.strip_prefix('=').unwrap_or(value).to_owned())
+    });
+    terms.next()
 }
 
 fn parse_query(query: &str) -> Query {

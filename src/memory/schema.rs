@@ -1,8 +1,6 @@
 //! Structural schemas of custom resources: pruning, defaults, validation, in the order and words of the API server.
 
-use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use jsonschema::Validator as JsonSchema;
 use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
@@ -10,16 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::status::FieldError;
 
-/// So many parts of objects are remembered.
-const MOST_HELD: usize = 10_000;
-
 /// The schema of one version of a custom resource.
 pub(super) struct CustomSchema {
     schema: Value,
     rules: CompiledSchema,
     patterns: BTreeMap<String, JsonSchema>,
-    /// Parts of objects that held all rules when they were compared with themselves, by hash.
-    held: Mutex<HashSet<u64>>,
     /// Field selectors, as `status.phase`.
     pub(super) selectable: Vec<String>,
 }
@@ -58,7 +51,6 @@ impl CustomSchema {
                 schema,
                 rules,
                 patterns,
-                held: Mutex::default(),
                 selectable,
             })
         } else {
@@ -80,6 +72,18 @@ impl CustomSchema {
 
     /// The merge keys of the list at a path, when it is a map by its schema.
     pub(super) fn list_keys(&self, path: &[&str]) -> Option<Vec<String>> {
+        let schema = self.at(path)?;
+        (schema["x-kubernetes-list-type"] == "map")
+            .then(|| string_list(&schema["x-kubernetes-list-map-keys"]))
+    }
+
+    /// Whether the list at a path is a set by its schema.
+    pub(super) fn is_set(&self, path: &[&str]) -> bool {
+        self.at(path)
+            .is_some_and(|schema| schema["x-kubernetes-list-type"] == "set")
+    }
+
+    fn at(&self, path: &[&str]) -> Option<&Value> {
         let mut schema = &self.schema;
         for part in path {
             schema = if schema["properties"].get(part).is_some() {
@@ -93,8 +97,22 @@ impl CustomSchema {
                 schema = &schema["items"];
             }
         }
-        (schema["x-kubernetes-list-type"] == "map")
-            .then(|| string_list(&schema["x-kubernetes-list-map-keys"]))
+        Some(schema)
+    }
+
+    /// Fields whose types are not those of the schema, in the words of server-side apply.
+    pub(super) fn wrong_types(&self, object: &Value) -> Vec<String> {
+        let mut errors = Vec::new();
+        self.check(&self.schema, object, "", &mut errors);
+        let wrong = errors
+            .iter()
+            .filter(|error| error.reason == "FieldValueTypeInvalid");
+        wrong
+            .map(|error| {
+                let found = type_name(&value_at(object, &error.field));
+                format!(".{}: expected another type, got {found}", error.field)
+            })
+            .collect()
     }
 
     /// Checks an object, against its predecessor where there is one. Rules are left out when the object's shape is
@@ -103,6 +121,8 @@ impl CustomSchema {
         let mut errors = Vec::new();
         self.check(&self.schema, object, "", &mut errors);
         check_lists(&self.schema, object, "", &mut errors);
+        // What was wrong before and did not change is let be.
+        errors.retain(|error| old.is_none_or(|old| !unchanged(old, object, &error.field)));
         let blocking = errors.iter().any(|e| {
             matches!(
                 e.reason.as_str(),
@@ -122,63 +142,53 @@ impl CustomSchema {
             ));
             return errors;
         }
-        let (changed, old, kept) = self.without_kept_parts(object, old);
-        if let Err(failed) = cel.validate_compiled(&self.rules, &changed, old.as_ref()) {
+        let (changed, before) = self.changed_parts(object, old);
+        if let Err(failed) = cel.validate_compiled(&self.rules, &changed, before.as_ref()) {
             // The engine walks properties in no particular order.
             let mut failed: Vec<FieldError> =
                 failed.into_vec().iter().map(|e| rule_error(object, e)).collect();
             failed.sort();
+            let root = |field: &str| field.split(['.', '[']).next().unwrap_or("").to_owned();
+            failed.retain(|error| old.is_none_or(|old| !unchanged(old, object, &root(&error.field))));
             errors.extend(failed);
-        } else {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > MOST_HELD {
-                held.clear();
-            }
-            held.extend(kept);
         }
         errors
     }
 
-    /// The object and its predecessor without the parts, such as the spec, that this write leaves as they are and that are known
-    /// to hold all rules then: rules cost far more than all else of a write. And the hashes of the parts that will be known.
-    fn without_kept_parts(&self, object: &Value, old: Option<&Value>) -> (Value, Option<Value>, Vec<u64>) {
-        let Some(old) = old else {
-            return (object.clone(), None, Vec::new());
+    /// The object and its predecessor without the parts, such as the spec, that this write leaves as they are: their rules are
+    /// not held against it, and rules cost far more than all else of a write.
+    fn changed_parts(&self, object: &Value, old: Option<&Value>) -> (Value, Option<Value>) {
+        let (Some(old), Some(parts)) = (old, object.as_object()) else {
+            return (object.clone(), None);
         };
+        // Rules of the whole object look into all of it.
         let of_all_of_it = self.schema["x-kubernetes-validations"].is_array();
-        let mut kept = Vec::new();
-        let mut is_kept = |name: &str, value: &Value| {
-            let schema = &self.schema["properties"][name];
-            if of_all_of_it || *value != old[name] || !schema.is_object() || !schema["default"].is_null() {
-                return false;
-            }
-            let mut hasher = DefaultHasher::new();
-            (name, value.to_string()).hash(&mut hasher);
-            let hash = hasher.finish();
-            let held = self
-                .held
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&hash);
-            if !held {
-                kept.push(hash);
-            }
-            held
-        };
-        let parts = object.as_object().into_iter().flatten();
+        // What is left out would be filled in again.
+        let has_default = |name: &str| !self.schema["properties"][name]["default"].is_null();
         let (mut changed, mut before) = (Map::new(), Map::new());
-        for (name, value) in parts.filter(|(name, value)| !is_kept(name, value)) {
-            changed.insert(name.clone(), value.clone());
-            if let Some(old) = old.get(name) {
-                before.insert(name.clone(), old.clone());
+        for (name, value) in parts {
+            if of_all_of_it || has_default(name) || *value != old[name] {
+                changed.insert(name.clone(), value.clone());
+                if let Some(old) = old.get(name) {
+                    before.insert(name.clone(), old.clone());
+                }
             }
         }
-        (Value::Object(changed), Some(Value::Object(before)), kept)
+        (Value::Object(changed), Some(Value::Object(before)))
     }
 
     fn check(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
         if value.is_null() && schema["nullable"] == true {
             return;
+        }
+        if let Some(allowed) = schema["enum"].as_array()
+            && !allowed.contains(value)
+        {
+            let allowed: Vec<String> = allowed
+                .iter()
+                .map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned))
+                .collect();
+            errors.push(FieldError::not_supported(path, value, &allowed));
         }
         if let Some(expected) = schema["type"].as_str()
             && !has_type(expected, value)
@@ -204,15 +214,6 @@ impl CustomSchema {
                     type_name(value)
                 ),
             ));
-        }
-        if let Some(allowed) = schema["enum"].as_array()
-            && !allowed.contains(value)
-        {
-            let allowed: Vec<String> = allowed
-                .iter()
-                .map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned))
-                .collect();
-            errors.push(FieldError::not_supported(path, value, &allowed));
         }
         match value {
             Value::Object(map) => self.check_object(schema, map, path, errors),
@@ -287,17 +288,16 @@ impl CustomSchema {
         errors: &mut Vec<FieldError>,
     ) {
         let length = text.chars().count() as u64;
+        // The first rule that fails is told alone.
         if let Some(max) = schema["maxLength"].as_u64().filter(|max| length > *max) {
             errors.push(FieldError::too_long(path, max));
-        }
-        if let Some(min) = schema["minLength"].as_u64().filter(|min| length < *min) {
+        } else if let Some(min) = schema["minLength"].as_u64().filter(|min| length < *min) {
             errors.push(FieldError::invalid(
                 path,
                 value,
                 &format!("{} should be at least {min} chars long", in_body(path)),
             ));
-        }
-        if let Some(pattern) = schema["pattern"].as_str()
+        } else if let Some(pattern) = schema["pattern"].as_str()
             && self.patterns.get(pattern).is_some_and(|p| !p.is_valid(value))
         {
             errors.push(FieldError::invalid(
@@ -361,6 +361,12 @@ impl CustomSchema {
     }
 }
 
+/// Whether a field has the value that it had.
+fn unchanged(old: &Value, new: &Value, field: &str) -> bool {
+    let value = value_at(new, field);
+    !value.is_null() && value == value_at(old, field)
+}
+
 fn rule_error(object: &Value, error: &kube::core::cel::ValidationError) -> FieldError {
     let (field, value) = (error.field_path.as_str(), value_at(object, &error.field_path));
     if error.kind != ErrorKind::ValidationFailure {
@@ -371,8 +377,7 @@ fn rule_error(object: &Value, error: &kube::core::cel::ValidationError) -> Field
         Some("FieldValueForbidden") => FieldError::forbidden(field, &error.message),
         Some("FieldValueRequired") => FieldError::required(field, &error.message),
         Some("FieldValueDuplicate") => FieldError::duplicate(field, &value),
-        _ if value.is_object() || value.is_array() => FieldError::omitted(field, &error.message),
-        _ => FieldError::invalid(field, &value, &error.message),
+        _ => FieldError::omitted(field, &error.message),
     }
 }
 
@@ -399,7 +404,8 @@ fn check_number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Fiel
             fail(format!("should be greater than or equal to {min}"));
         }
     }
-    if schema["format"] == "int32" && value.as_i64().is_some_and(|n| i32::try_from(n).is_err()) {
+    let fits = schema["maximum"].is_null() && schema["minimum"].is_null();
+    if fits && schema["format"] == "int32" && value.as_i64().is_some_and(|n| i32::try_from(n).is_err()) {
         fail("must be of type int32: \"int64\"".to_owned());
     }
 }
@@ -425,6 +431,14 @@ fn check_lists(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Field
             for (i, item) in items.iter().enumerate() {
                 let at = format!("{path}[{i}]");
                 let identity = match schema["x-kubernetes-list-type"].as_str() {
+                    Some("map") if !item.is_object() => {
+                        errors.push(FieldError::invalid(
+                            &at,
+                            item,
+                            "must be an object for an array of list-type map",
+                        ));
+                        None
+                    }
                     Some("map") => {
                         let key: Map<String, Value> = keys
                             .iter()
@@ -492,7 +506,11 @@ fn apply_defaults(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|name, value| {
-                let inner = &schema["properties"][name];
+                let inner = if schema["properties"].get(name).is_some() {
+                    &schema["properties"][name]
+                } else {
+                    &schema["additionalProperties"]
+                };
                 !(value.is_null()
                     && inner.is_object()
                     && inner["nullable"] != true

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{kinds::Kind, status::ApiError};
+use super::{kinds::Kind, label_query, status::ApiError};
 
+/// What one term of a label selector asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Requirement {
+pub(super) enum Requirement {
     In(String, Vec<String>),
     NotIn(String, Vec<String>),
     Exists(String),
     Absent(String),
+    /// A whole number greater than this.
+    Above(String, i64),
+    /// A whole number less than this.
+    Below(String, i64),
 }
 
 /// What a list or watch is limited to.
@@ -24,8 +29,7 @@ pub(super) struct Selector {
 impl Selector {
     /// Parses both selectors; a field that the kind can't be selected by is an error, as on the real server.
     pub(super) fn parse(kind: &Kind, labels: &str, fields: &str) -> Result<Self, ApiError> {
-        let labels_parsed = parse_labels(labels)
-            .map_err(|e| ApiError::bad_request(&format!("unable to parse requirement: {e}")))?;
+        let labels_parsed = label_query::parse(labels).map_err(|e| ApiError::bad_request(&e))?;
         let mut parsed = Vec::new();
         for term in fields.split(',').filter(|t| !t.is_empty()) {
             let (field, value, equal) = if let Some((f, v)) = term.split_once("!=") {
@@ -39,13 +43,13 @@ impl Selector {
                     "invalid selector: '{fields}'; can't understand '{term}'"
                 )));
             };
+            if value.contains('=') {
+                return Err(ApiError::bad_request(
+                    "invalid field selector: unescaped character in value: 61",
+                ));
+            }
             if !selectable(kind, field) {
-                return Err(ApiError::bad_request(&format!(
-                    "Unable to find \"{}, Resource={}\" that match label selector \"{labels}\", field \
-                     selector \"{fields}\": field label not supported: {field}",
-                    kind.api_version(),
-                    kind.plural,
-                )));
+                return Err(ApiError::bad_request(&not_selectable(kind, field)));
             }
             parsed.push((field.to_owned(), value.to_owned(), equal));
         }
@@ -87,6 +91,11 @@ impl Selector {
         }
     }
 
+    /// Whether it selects everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     pub(super) fn matches(&self, object: &Value) -> bool {
         self.matches_labels(&object["metadata"]["labels"])
             && self
@@ -102,6 +111,8 @@ impl Selector {
             Requirement::NotIn(key, values) => !get(key).is_some_and(|v| values.iter().any(|w| w == v)),
             Requirement::Exists(key) => get(key).is_some(),
             Requirement::Absent(key) => get(key).is_none(),
+            Requirement::Above(key, than) => number(get(key)).is_some_and(|value| value > *than),
+            Requirement::Below(key, than) => number(get(key)).is_some_and(|value| value < *than),
         })
     }
 }
@@ -177,26 +188,20 @@ fn field_value(object: &Value, field: &str) -> String {
     }
 }
 
-fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
-    let mut out = Vec::new();
-    for term in split_terms(text) {
-        let term = term.trim();
-        if term.is_empty() {
-            continue;
-        }
-        out.push(parse_term(term)?);
-    }
-    Ok(out)
+fn number(value: Option<&str>) -> Option<i64> {
+    value?.parse().ok()
 }
 
 /// Labels that a selector matches; `None` when it is no selector, or one that no labels match.
 pub(crate) fn labels_of_selector(text: &str) -> Option<BTreeMap<String, String>> {
-    let labels = parse_labels(text).ok()?;
+    let labels = label_query::parse(text).ok()?;
     let wanted: BTreeMap<String, String> = labels
         .iter()
         .filter_map(|requirement| match requirement {
             Requirement::In(key, values) => Some((key.clone(), values.first()?.clone())),
             Requirement::Exists(key) => Some((key.clone(), "yes".to_owned())),
+            Requirement::Above(key, number) => Some((key.clone(), number.saturating_add(1).to_string())),
+            Requirement::Below(key, number) => Some((key.clone(), number.saturating_sub(1).to_string())),
             Requirement::NotIn(..) | Requirement::Absent(_) => None,
         })
         .collect();
@@ -207,52 +212,18 @@ pub(crate) fn labels_of_selector(text: &str) -> Option<BTreeMap<String, String>>
     selector.matches_labels(&json!(wanted)).then_some(wanted)
 }
 
-fn parse_term(term: &str) -> Result<Requirement, String> {
-    if let Some(key) = term.strip_prefix('!') {
-        return Ok(Requirement::Absent(key.trim().to_owned()));
-    }
-    if let Some((head, values)) = term.split_once('(') {
-        let values: Vec<String> = values
-            .trim_end_matches(')')
-            .split(',')
-            .map(|v| v.trim().to_owned())
-            .collect();
-        let mut words = head.split_whitespace();
-        return match (words.next(), words.next()) {
-            (Some(key), Some("in")) => Ok(Requirement::In(key.to_owned(), values)),
-            (Some(key), Some("notin")) => Ok(Requirement::NotIn(key.to_owned(), values)),
-            _ => Err(format!("found '{term}', expected: in, notin")),
-        };
-    }
-    let pair = |key: &str, value: &str| (key.trim().to_owned(), vec![value.trim().to_owned()]);
-    if let Some((key, value)) = term.split_once("!=") {
-        let (key, values) = pair(key, value);
-        return Ok(Requirement::NotIn(key, values));
-    }
-    if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-        let (key, values) = pair(key, value);
-        return Ok(Requirement::In(key, values));
-    }
-    if term.contains(char::is_whitespace) {
-        return Err(format!("found '{term}', expected an operator"));
-    }
-    Ok(Requirement::Exists(term.to_owned()))
-}
-
-/// Commas inside parentheses do not separate.
-fn split_terms(text: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut out) = (0_i32, 0, Vec::new());
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                out.push(&text[start..i]);
-                start = i + 1;
-            }
-            _ => {}
+/// Kinds with fields of their own say it in another way than those without.
+fn not_selectable(kind: &Kind, field: &str) -> String {
+    match kind.resource.as_str() {
+        "jobs.batch" | "replicasets.apps" => {
+            format!("field label {field:?} not supported for {}", kind.kind)
+        }
+        "pods" | "nodes" | "namespaces" | "secrets" | "events" | "events.events.k8s.io" => {
+            format!("field label not supported: {field}")
+        }
+        _ if kind.custom.is_some() => format!("field label not supported: {field}"),
+        _ => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
         }
     }
-    out.push(&text[start..]);
-    out
 }

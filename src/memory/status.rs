@@ -90,6 +90,10 @@ impl FieldError {
         Self::new(field, "FieldValueDuplicate", format!("Duplicate value: {value}"))
     }
 
+    pub(super) fn not_found(field: &str, value: &Value) -> Self {
+        Self::new(field, "FieldValueNotFound", format!("Not found: {value}"))
+    }
+
     pub(super) fn not_supported(field: &str, value: &Value, supported: &[String]) -> Self {
         let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         Self::new(
@@ -118,6 +122,23 @@ impl FieldError {
             "FieldValueTooMany",
             format!("Too many: {actual}: must have at most {max} {unit}"),
         )
+    }
+
+    /// The rules of a status are told from the status on.
+    pub(super) fn within_status(&mut self) {
+        let (whole, inner) = match self.field.strip_prefix("status") {
+            Some("") => ("status in body".to_owned(), " in body".to_owned()),
+            Some(rest) => (
+                format!("{} in body", self.field),
+                format!("{} in body", rest.trim_start_matches('.')),
+            ),
+            None => return,
+        };
+        self.message = self.message.replace(&whole, &inner);
+    }
+
+    pub(super) fn immutable(field: &str, value: &Value) -> Self {
+        Self::invalid(field, value, "field is immutable")
     }
 
     pub(super) fn unknown_field(path: &str) -> Self {
@@ -224,6 +245,31 @@ impl ApiError {
         Self::new(403, "Forbidden", &message, Self::details(kind, name))
     }
 
+    /// For paths that are no resource.
+    pub(super) fn forbidden_path(why: &str) -> Self {
+        Self::new(403, "Forbidden", &format!("forbidden: {why}"), json!({}))
+    }
+
+    /// Reviews have no kind and no name in their errors.
+    pub(super) fn invalid_review(error: &FieldError) -> Self {
+        Self::nameless("authorization.k8s.io", "", std::slice::from_ref(error))
+    }
+
+    /// Options that stand in the query or in the body of a deletion.
+    pub(super) fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        Self::nameless("meta.k8s.io", kind, errors)
+    }
+
+    /// A patch whose outcome can't be decoded.
+    pub(super) fn bad_patch(object: &Value, why: &str) -> Self {
+        let error = FieldError::invalid("patch", &json!(object.to_string()), why);
+        Self::nameless("", "", &[error])
+    }
+
+    fn nameless(group: &str, kind: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_as(group, kind, "", errors)
+    }
+
     pub(super) fn terminating_namespace(kind: &Kind, name: &str, namespace: &str) -> Self {
         let mut error = Self::forbidden(
             kind,
@@ -242,6 +288,35 @@ impl ApiError {
         Self::new(400, "BadRequest", message, Value::Null)
     }
 
+    /// A path that is served with another method, of a custom resource.
+    pub(super) fn not_supported(kind: &Kind, verb: &str) -> Self {
+        let message = format!("{verb} is not supported on resources of kind {:?}", kind.resource);
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            &message,
+            Self::plain_details(&kind.group, &kind.plural, ""),
+        )
+    }
+
+    /// A path below one that is served.
+    pub(super) fn no_such_resource(details: Value) -> Self {
+        let message = "the server could not find the requested resource";
+        Self::new(404, "NotFound", message, details)
+    }
+
+    /// A revision that no write has reached yet.
+    pub(super) fn too_large_version(requested: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {requested}, current: {current}");
+        let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+        Self::new(
+            504,
+            "Timeout",
+            &message,
+            json!({"causes": causes, "retryAfterSeconds": 1}),
+        )
+    }
+
     pub(super) fn method_not_allowed() -> Self {
         Self::new(
             405,
@@ -251,12 +326,29 @@ impl ApiError {
         )
     }
 
-    pub(super) fn unsupported_media_type(content_type: &str) -> Self {
+    /// The media type of a patch that the kind does not take.
+    pub(super) fn unsupported_patch(kind: &Kind) -> Self {
+        if kind.custom.is_none() {
+            return Self::new(
+                415,
+                "UnsupportedMediaType",
+                "415: Unsupported Media Type",
+                json!({}),
+            );
+        }
+        Self::unsupported_media_type(&[
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/apply-patch+yaml",
+        ])
+    }
+
+    pub(super) fn unsupported_media_type(accepted: &[&str]) -> Self {
         let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml: {content_type}"
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
         );
-        Self::new(415, "UnsupportedMediaType", &message, json!({}))
+        Self::new(415, "UnsupportedMediaType", &message, Value::Null)
     }
 
     /// What every failing JSON patch operation is answered with: the server does not say which one.
@@ -270,10 +362,24 @@ impl ApiError {
     }
 
     pub(super) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        let what = if kind.group.is_empty() {
-            kind.kind.clone()
+        Self::invalid_as(&kind.group, &kind.kind, name, errors)
+    }
+
+    /// With the name of the resource where that of the kind usually stands.
+    pub(super) fn no_version(kind: &Kind, name: &str) -> Self {
+        let error = FieldError::invalid(
+            "metadata.resourceVersion",
+            &json!(0),
+            "must be specified for an update",
+        );
+        Self::invalid_as(&kind.group, &kind.plural, name, &[error])
+    }
+
+    pub(super) fn invalid_as(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
+        let what = if group.is_empty() {
+            kind.to_owned()
         } else {
-            format!("{}.{}", kind.kind, kind.group)
+            format!("{kind}.{group}")
         };
         let mut lines: Vec<String> = Vec::new();
         for line in errors.iter().map(ToString::to_string) {
@@ -290,7 +396,7 @@ impl ApiError {
             .iter()
             .map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field}))
             .collect();
-        let mut details = Self::plain_details(&kind.group, &kind.kind, name);
+        let mut details = Self::plain_details(group, kind, name);
         details["causes"] = json!(causes);
         Self::new(
             422,

@@ -86,6 +86,10 @@ impl State {
             return Err(ApiError::invalid(kind, &name, &errors));
         }
         self.check_quotas(kind, namespace, &name)?;
+        if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
+            Self::check_crd(&object, options.dry_run)
+                .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
+        }
         let key = Key::of(kind, namespace, &name);
         if self.store.get(&key).is_some() {
             return Err(ApiError::already_exists(kind, &name));
@@ -120,11 +124,18 @@ impl State {
         );
         check_type(kind, &incoming)?;
         decode(kind, &mut incoming, options)?;
-        check_version(kind, &name, &old, &incoming)?;
+        check_version(kind, &name, &old, &incoming, part, options.by_patch)?;
         let mut new = match part {
             Part::Status => {
                 let mut new = Value::clone(&old);
                 set_or_remove(&mut new, "status", incoming.get("status").cloned());
+                // For these labels and annotations may come by the status too.
+                if matches!(kind.resource.as_str(), "pods" | "nodes") {
+                    for field in ["labels", "annotations"] {
+                        let value = incoming["metadata"].get(field).cloned();
+                        set_or_remove(&mut new["metadata"], field, value);
+                    }
+                }
                 new
             }
             Part::Main => {
@@ -134,6 +145,7 @@ impl State {
                 incoming
             }
         };
+        let mut errors = immutable_metadata(&old, &new);
         keep_system_metadata(kind, &old, &mut new);
         admission::prepare_update(kind, &mut new, &old);
         if let Some(custom) = &kind.custom {
@@ -143,8 +155,11 @@ impl State {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
             new["metadata"]["generation"] = json!(generation);
         }
-        let mut errors = validate_metadata_update(&old, &new);
+        errors.extend(validate_metadata_update(&old, &new));
         errors.extend(self.validate_stored(kind, &new, Some(&old)));
+        if part == Part::Status {
+            errors.iter_mut().for_each(FieldError::within_status);
+        }
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind, &name, &errors));
         }
@@ -166,8 +181,9 @@ impl State {
         }
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.
-            let revision = self.store.remove(key);
-            return Ok(revision.unwrap_or(old));
+            let last = self.store.remove(key).unwrap_or(old);
+            new["metadata"]["resourceVersion"] = last["metadata"]["resourceVersion"].clone();
+            return Ok(Arc::new(new));
         }
         Ok(self.store.put(key.clone(), new))
     }
@@ -228,14 +244,14 @@ impl State {
             name = format!("{base}{}", self.random.suffix());
         }
         if name.is_empty() {
-            return Err(ApiError::invalid(
-                kind,
-                "",
-                &[FieldError::required(
-                    "metadata.name",
-                    "name or generateName is required",
-                )],
-            ));
+            let mut errors = vec![FieldError::required(
+                "metadata.name",
+                "name or generateName is required",
+            )];
+            if let Some(custom) = &kind.custom {
+                errors.extend(custom.validate(&self.cel, object, None));
+            }
+            return Err(ApiError::invalid(kind, "", &errors));
         }
         let uid = loaded("uid", object).unwrap_or_else(|| self.random.uuid());
         if let Some(metadata) = object["metadata"].as_object_mut() {
@@ -318,23 +334,23 @@ impl State {
 /// Drops or refuses fields that the kind does not know, and fills in a custom resource's defaults.
 fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Result<(), ApiError> {
     let mut unknown = admission::prune_metadata(object);
+    let wrong = |error: ApiError, object: &Value| match error.message().split_once(": ") {
+        Some((_, why)) if options.by_patch => ApiError::bad_patch(object, why),
+        _ => error,
+    };
     if let Some(custom) = &kind.custom {
         unknown.extend(custom.prune(object));
         custom.default(object);
+        admission::check_metadata(kind, object).map_err(|error| wrong(error, object))?;
     } else if options.trusted {
         admission::drop_nulls(object);
     } else {
-        unknown.extend(admission::prune_typed(kind, object)?);
+        let found = admission::prune_typed(kind, object);
+        unknown.extend(found.map_err(|error| wrong(error, object))?);
     }
     if options.strict && !unknown.is_empty() {
-        let name = object["metadata"]["name"].as_str().unwrap_or("");
         return Err(if options.by_patch {
-            let text = super::status::strict_decoding_text(&unknown);
-            ApiError::invalid(
-                kind,
-                name,
-                &[FieldError::invalid("patch", &json!(object.to_string()), &text)],
-            )
+            ApiError::bad_patch(object, &super::status::strict_decoding_text(&unknown))
         } else {
             ApiError::strict_decoding(kind, &unknown)
         });
@@ -391,48 +407,88 @@ fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
             "the object provided is unrecognized (must be of type Object)",
         ));
     }
-    let (version, name) = (object["apiVersion"].as_str(), object["kind"].as_str());
-    let stored_event = kind.is("events.events.k8s.io") && version == Some("v1");
-    match (version, name) {
-        (_, None | Some("")) => Err(ApiError::bad_request(&format!(
-            "Object 'Kind' is missing in '{object}'"
-        ))),
-        (_, Some(name)) if name != kind.kind => Err(ApiError::bad_request(&format!(
-            "{name} in version \"{}\" cannot be handled as a {}: no kind \"{name}\" is registered",
-            kind.version, kind.kind
-        ))),
-        (version, _) if version != Some(kind.api_version().as_str()) && !stored_event => {
-            Err(ApiError::bad_request(&format!(
-                "the API version in the data ({}) does not match the expected API version ({})",
-                version.unwrap_or(""),
-                kind.api_version()
-            )))
-        }
-        _ => Ok(()),
+    let text = |field: &str| object[field].as_str().unwrap_or("");
+    let (version, name) = (text("apiVersion"), text("kind"));
+    let stored_event = kind.is("events.events.k8s.io") && version == "v1";
+    if version == kind.api_version() && name == kind.kind || stored_event {
+        return Ok(());
+    }
+    if kind.custom.is_none() {
+        return Err(ApiError::bad_request(&format!(
+            "{name} in version {:?} cannot be handled as a {}: {}",
+            version.rsplit('/').next().unwrap_or(""),
+            kind.kind,
+            no_such_kind(kind, version, name)
+        )));
+    }
+    if name.is_empty() {
+        return Err(ApiError::bad_request(&format!(
+            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in '{object}'",
+            kind.kind
+        )));
+    }
+    let wrong = |field: &str, given: &str, wanted: &str| {
+        FieldError::invalid(field, &json!(given), &format!("must be {wanted}"))
+    };
+    let error = if version == kind.api_version() {
+        wrong("kind", name, &kind.kind)
+    } else if object["metadata"]["uid"].is_string() {
+        wrong("apiVersion", version, &kind.api_version())
+    } else {
+        return Err(ApiError::bad_request(&format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            kind.api_version()
+        )));
+    };
+    let shown = object["metadata"]["name"].as_str().unwrap_or("");
+    Err(ApiError::invalid_as(&kind.group, name, shown, &[error]))
+}
+
+/// What Go's decoder says of a kind that is not the one of the path.
+pub(super) fn no_such_kind(kind: &Kind, version: &str, name: &str) -> String {
+    let served = super::kinds::is_built_in(version, name);
+    if served {
+        let short = |version: &str| version.rsplit('/').next().unwrap_or("").to_owned();
+        let group = |group: &str| {
+            let first = group.split('.').next().unwrap_or("");
+            if first.is_empty() { "core" } else { first }.to_owned()
+        };
+        format!(
+            "converting ({}.{name}) to ({}.{}): unknown conversion",
+            short(version),
+            group(&kind.group),
+            kind.kind
+        )
+    } else {
+        format!(
+            "no kind {name:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+        )
     }
 }
 
-fn check_version(kind: &Kind, name: &str, old: &Value, incoming: &Value) -> Result<(), ApiError> {
+fn check_version(
+    kind: &Kind,
+    name: &str,
+    old: &Value,
+    incoming: &Value,
+    part: Part,
+    by_patch: bool,
+) -> Result<(), ApiError> {
     let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or("").to_owned();
     let (version, current) = (text(incoming, "resourceVersion"), text(old, "resourceVersion"));
     if version.is_empty() || version == "0" {
         // Custom resources, leases and the like can't be overwritten blindly.
-        if kind.custom.is_some() || kind.is("leases.coordination.k8s.io") {
-            return Err(ApiError::invalid(
-                kind,
-                name,
-                &[FieldError::invalid(
-                    "metadata.resourceVersion",
-                    &json!(0),
-                    "must be specified for an update",
-                )],
-            ));
+        let careful = ["leases.coordination.k8s.io", "poddisruptionbudgets.policy"];
+        if kind.custom.is_some() || careful.contains(&kind.resource.as_str()) {
+            return Err(ApiError::no_version(kind, name));
         }
     } else if version != current {
+        super::options::version(&version).map_err(|why| ApiError::internal(&why))?;
         return Err(ApiError::modified(kind, name));
     }
     let (uid, current) = (text(incoming, "uid"), text(old, "uid"));
-    if !uid.is_empty() && uid != current {
+    // A patch that changes it breaks a rule; the metadata of a status is not looked at.
+    if !uid.is_empty() && uid != current && !by_patch && part == Part::Main {
         return Err(ApiError::conflict(
             kind,
             name,
@@ -484,6 +540,18 @@ fn keep_system_metadata(kind: &Kind, old: &Value, new: &mut Value) {
     }
     new["apiVersion"] = old["apiVersion"].clone();
     new["kind"] = json!(kind.kind);
+}
+
+/// What a request may repeat but not change.
+fn immutable_metadata(old: &Value, new: &Value) -> Vec<FieldError> {
+    let fields = ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"];
+    let changed = fields.into_iter().filter(|field| {
+        let (before, after) = (&old["metadata"][field], &new["metadata"][field]);
+        !after.is_null() && *after != "" && before != after
+    });
+    changed
+        .map(|field| FieldError::immutable(&format!("metadata.{field}"), &new["metadata"][field]))
+        .collect()
 }
 
 fn validate_metadata_update(old: &Value, new: &Value) -> Vec<FieldError> {

@@ -14,6 +14,7 @@ mod installed;
 mod scene;
 
 mod admission;
+mod conformance;
 mod crash;
 mod crds;
 mod dataflow;

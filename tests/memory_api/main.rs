@@ -7,6 +7,7 @@
 )]
 
 mod actions;
+mod conformance;
 mod crd;
 mod crud;
 mod delete;

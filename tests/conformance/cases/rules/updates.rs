@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{execution, with, workflow};
+use super::super::super::bodies::{execution, with, workflow};
 
 /// What is tried, a base, merge patches that pass one after the other, then one that does not, and its words.
 pub(super) fn updates() -> Vec<(&'static str, Value, Vec<Value>, Value, &'static str)> {

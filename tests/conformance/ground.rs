@@ -1,0 +1,67 @@
+//! Where cases run.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
+use serde_json::Value;
+
+use super::bodies::definition;
+
+/// A cluster, as cases need it: somebody's client.
+#[derive(Clone)]
+pub(crate) enum Ground {
+    /// The embedded one.
+    Memory(Memory),
+    /// A real one, by its administrator's client, who impersonates the others.
+    Real(Client),
+}
+
+impl Ground {
+    /// The client for requests of this user, with the headers that say who it is; nobody is the administrator.
+    pub(super) fn client(&self, user: Option<&User>) -> (Client, Vec<(&'static str, String)>) {
+        match self {
+            Self::Memory(memory) => {
+                let user = user.cloned().unwrap_or_else(User::admin);
+                (memory.0.client(user), Vec::new())
+            }
+            Self::Real(client) => {
+                let mut headers = Vec::new();
+                if let Some(user) = user {
+                    headers.push(("impersonate-user", user.name.clone()));
+                    let groups = user.groups.iter();
+                    headers.extend(groups.map(|group| ("impersonate-group", group.clone())));
+                }
+                (client.clone(), headers)
+            }
+        }
+    }
+}
+
+/// The embedded cluster with all definitions that cases use.
+#[derive(Clone)]
+pub(crate) struct Memory(MemoryCluster);
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        let cluster = MemoryCluster::new(MemoryOptions {
+            rbac: Rbac::Evaluate,
+            ..MemoryOptions::default()
+        });
+        let ours = [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()];
+        let mut objects: Vec<Value> = ours
+            .iter()
+            .map(|crd| serde_json::to_value(crd).expect("JSON"))
+            .collect();
+        objects.push(definition());
+        cluster.load(objects).expect("loaded");
+        // No kubelet works on the real control plane either.
+        cluster.script_pods(Arc::new(|_| Some(PodScript::Lost)));
+        Self(cluster)
+    }
+
+    /// Forgets the history of watches.
+    pub(crate) fn compact(&self) {
+        self.0.compact();
+    }
+}
