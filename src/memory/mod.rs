@@ -32,6 +32,7 @@ mod delete;
 mod discovery;
 mod events_api;
 mod fields;
+mod habits;
 mod http;
 mod kinds;
 mod kubectl;
@@ -69,6 +70,7 @@ use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 pub(crate) use self::selector::labels_of_selector;
 pub use self::{
+    habits::PodHabits,
     load::LoadError,
     request::{RequestInfo, RequestRecord},
     status::FieldError,

@@ -37,7 +37,7 @@ pub use crate::chance::Chance;
 
 use crate::config::RunOptions;
 use crate::memory::{
-    Committed, FaultAnswer, FaultFunction, MemoryCluster, MemoryOptions, PodScriptFunction, Rbac,
+    Committed, FaultAnswer, FaultFunction, MemoryCluster, MemoryOptions, PodHabits, PodScriptFunction, Rbac,
     RequestInfo, RequestRecord, User,
 };
 use controllers::Controllers;
@@ -68,6 +68,8 @@ pub struct Scenario {
     pub plan: Vec<Planned>,
     /// How long a Job's pod takes, from its start to its end.
     pub pod_run_time: Duration,
+    /// What other pods do that start after the beginning.
+    pub habits: PodHabits,
     /// Decides uids and names.
     pub seed: u64,
     /// How long a workflow may take, on the virtual clock.
@@ -124,7 +126,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
     })?;
     let before = cluster.shared_objects();
     cluster.fault(call_faults(&scenario.plan));
-    cluster.script_pods(pod_faults(&scenario.plan));
+    cluster.script_pods(pod_faults(&scenario.plan, &scenario.habits));
     let began = Instant::now();
     let (stop, stopped) = watch::channel(false);
     let controllers = Controllers::new(cluster.clone(), scenario.options.clone(), clock, &scenario.plan);
@@ -222,14 +224,15 @@ fn call_faults(plan: &[Planned]) -> FaultFunction {
     })
 }
 
-fn pod_faults(plan: &[Planned]) -> PodScriptFunction {
+fn pod_faults(plan: &[Planned], habits: &PodHabits) -> PodScriptFunction {
     let plan = plan.to_vec();
+    let habits = habits.clone();
     let pods: Mutex<Vec<String>> = Mutex::default();
     Arc::new(move |pod| {
         if pod["spec"]["serviceAccountName"] == Value::Null
             || pod["metadata"]["ownerReferences"][0]["kind"] != "Job"
         {
-            return None;
+            return habits.script(pod);
         }
         let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
         let this = {

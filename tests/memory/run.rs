@@ -3,6 +3,7 @@
 mod changes;
 mod failures;
 mod input;
+mod pods;
 mod world;
 
 use std::io::Write as _;

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::PostParams;
 use kubernaut::config::RunOptions;
-use kubernaut::memory::{MemoryCluster, MemoryOptions, Rbac, User};
+use kubernaut::memory::{MemoryCluster, MemoryOptions, PodHabits, Rbac, User};
 use kubernaut::simulation::{Chance, FaultKind, Scenario, plan, simulate};
 
 #[derive(Parser)]
@@ -42,6 +42,7 @@ fn scenario(installed: &MemoryCluster, seed: u64, faults: u64) -> Scenario {
         rbac: Rbac::AllowAll,
         plan,
         pod_run_time: Duration::from_secs(2),
+        habits: PodHabits::default(),
         seed,
         patience: Duration::from_hours(1),
         rest: Duration::from_mins(3),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use kubernaut::config::RunOptions;
-use kubernaut::memory::{MemoryCluster, Rbac};
+use kubernaut::memory::{MemoryCluster, PodHabits, Rbac};
 use kubernaut::simulation::{Chance, FaultKind, Outcome, Planned, Scenario, plan, simulate};
 use serde_json::{Value, json};
 
@@ -52,6 +52,10 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         plan,
         // So that more or less of what goes wrong meets it.
         pod_run_time: Duration::from_millis(*chance.pick(&[20, 400, 4_000, 15_000])),
+        habits: PodHabits {
+            ready_after: Duration::from_millis(*chance.pick(&[0, 0, 500, 20_000])),
+            bad_images: Vec::new(),
+        },
         seed,
         patience: Duration::from_hours(1),
         rest: Duration::from_mins(3),

@@ -13,15 +13,17 @@ mod wording;
 mod world;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use kubernaut_actors::TokioClock;
 use kubernaut_machines::Settings;
+use kubernaut_machines::duration::parse_go;
 use serde_json::Value;
 
 use self::cluster::ClusterArguments;
 pub(crate) use self::manifest::Manifest;
-use crate::memory::{LoadError, MemoryCluster, Rbac};
+use crate::memory::{LoadError, MemoryCluster, PodHabits, Rbac};
 
 /// Flags about the world stand together in the help.
 const HEADING: &str = "What the workflows act on";
@@ -38,6 +40,22 @@ pub(crate) struct InputArguments {
     world: Vec<PathBuf>,
     #[command(flatten)]
     cluster: ClusterArguments,
+    /// An image that can't be pulled, as pods name it; can be given several times. To see what a workflow makes of it
+    #[arg(long, value_name = "IMAGE", help_heading = HEADING)]
+    bad_image: Vec<String>,
+    /// How long pods take until they are ready that start while the workflows run, such as 10s
+    #[arg(long, default_value = "0s", value_parser = parse_go, value_name = "DURATION", help_heading = HEADING)]
+    ready_after: Duration,
+}
+
+impl InputArguments {
+    /// What pods do that start while the workflows run.
+    pub(crate) fn habits(&self) -> PodHabits {
+        PodHabits {
+            ready_after: self.ready_after,
+            bad_images: self.bad_image.clone(),
+        }
+    }
 }
 
 /// Checked input.

@@ -138,6 +138,8 @@ fn read(arguments: &RunArguments, clock: TokioClock) -> Result<Input, Trouble> {
 async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) -> Result<bool, Trouble> {
     let cluster = &input.installed;
     input.load_world(cluster)?;
+    let habits = arguments.input.habits();
+    cluster.script_pods(Arc::new(move |pod| habits.script(pod)));
     let before = cluster.objects();
     if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
         let _ = say("No RBAC objects: every account may do everything.");

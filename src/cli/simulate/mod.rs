@@ -173,6 +173,7 @@ impl<'a> Simulation<'a> {
                 rbac: input.rbac,
                 plan: Vec::new(),
                 pod_run_time: POD_TIMES[0],
+                habits: arguments.input.habits(),
                 seed: 0,
                 patience: PATIENCE,
                 rest: REST,
