@@ -76,7 +76,8 @@ fn prune_as<T: DeserializeOwned + Serialize>(
     object: &mut Value,
 ) -> Result<Vec<String>, ApiError> {
     // Times that were never set arrive as null from some clients.
-    let typed: T = serde_json::from_value(without_nulls(object)).map_err(|e| {
+    drop_nulls(object);
+    let typed: T = T::deserialize(&*object).map_err(|e| {
         ApiError::bad_request(&format!(
             "{k} in version \"{}\" cannot be handled as a {k}: json: {e}",
             kind.version,
@@ -90,16 +91,14 @@ fn prune_as<T: DeserializeOwned + Serialize>(
 }
 
 /// An object without its nulls: for the server's types they are the same as nothing.
-pub(super) fn without_nulls(value: &Value) -> Value {
+pub(super) fn drop_nulls(value: &mut Value) {
     match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .filter(|(_, v)| !v.is_null())
-                .map(|(k, v)| (k.clone(), without_nulls(v)))
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

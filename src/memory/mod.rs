@@ -14,10 +14,11 @@
 //! # Caveats: what it does not do
 //!
 //! - Admission webhooks and policies are stored, not evaluated: whoever may write an object may write all of it, also
-//!   what kubernaut's own policies keep to the controller or to approvers. Quotas, limit ranges and priorities neither.
+//!   what kubernaut's own policies keep to the controller or to approvers. Limit ranges and priorities neither; quotas count
+//!   objects, not resources, and keep no status.
 //! - Built-in kinds are checked by type and by the rules this project can meet, not by all of the real ones.
 //! - Server-side apply knows the owners of fields, but shows no managedFields.
-//! - Rollouts and workload pods are ready at once; Services, HPAs, volumes and the network do nothing.
+//! - Pods that serve are ready at once unless a script says otherwise, and rollouts as soon as their pods; Services, HPAs, volumes and the network do nothing.
 //! - Pages of a list are read from the present state, not from one snapshot.
 //! - Transition rules inside lists compare items by index. Rules have no cost limit.
 //! - Table and metadata-only output, protobuf, exec, logs and port-forward are not served.
@@ -37,6 +38,7 @@ mod kubectl;
 mod load;
 mod names;
 mod patch;
+mod quota;
 mod rbac;
 mod request;
 mod schema;
@@ -138,6 +140,8 @@ pub enum FaultAnswer {
     Dropped,
     /// The ordinary answer, only late. Needs `commit`.
     Ordinary,
+    /// The request itself arrives late, whether or not anybody waits for its answer any more.
+    Underway,
     /// Of a watch: it answers at once, and each event comes this much later, in order.
     Lagging(Duration),
     /// The client's process dies: nothing of it reaches the cluster any more, and it hears nothing. Its session is cut.
@@ -183,19 +187,43 @@ impl Fault {
             answer: FaultAnswer::Ordinary,
         }
     }
+
+    /// The request arrives late, even when who sent it has given it up.
+    pub fn underway(delay: Duration) -> Self {
+        Self {
+            commit: false,
+            delay,
+            answer: FaultAnswer::Underway,
+        }
+    }
 }
 
-/// One client's connection to the cluster, to be cut off as the death of its process does.
+/// One client's connection to the cluster, to be cut off as the death of its process does, or stalled as a network does.
 #[derive(Clone, Debug, Default)]
 pub struct Session(Arc<SessionState>);
 
 #[derive(Debug, Default)]
 struct SessionState {
+    name: Arc<str>,
     cut: AtomicBool,
     told: Notify,
+    stalled: Mutex<Option<Instant>>,
 }
 
 impl Session {
+    /// One that the record of writes shows by this name.
+    pub fn named(name: &str) -> Self {
+        Self(Arc::new(SessionState {
+            name: Arc::from(name),
+            ..SessionState::default()
+        }))
+    }
+
+    /// What it was called; empty unless it was [`Self::named`].
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.0.name)
+    }
+
     /// From now on no request of this client arrives and no answer and no event reaches it.
     pub fn cut(&self) {
         self.0.cut.store(true, Ordering::Release);
@@ -217,6 +245,18 @@ impl Session {
             told.await;
         }
     }
+
+    /// Until then no request of this client arrives, and no answer and no event reaches it. Requests that were sent
+    /// meanwhile fail then; events that were held come then.
+    pub fn stall(&self, until: Instant) {
+        *self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Until when it is stalled, if it is.
+    fn stalled(&self) -> Option<Instant> {
+        let until = *self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        until.filter(|until| *until > Instant::now())
+    }
 }
 
 /// One committed write.
@@ -228,6 +268,8 @@ pub struct Committed {
     pub at: Duration,
     /// User name; empty for the cluster's own controllers.
     pub author: Arc<str>,
+    /// Name of the [`Session`] that it came by; empty for the cluster's own controllers.
+    pub session: Arc<str>,
     /// Whether the object is gone after it.
     pub deleted: bool,
     /// The object after it; a deleted one as it was.
@@ -364,7 +406,8 @@ impl MemoryCluster {
             .map(|(at, commit)| Committed {
                 revision: commit.revision,
                 at: at.duration_since(*first),
-                author: Arc::clone(&commit.author),
+                author: Arc::clone(&commit.author.user),
+                session: Arc::clone(&commit.author.session),
                 deleted: commit.change == Change::Deleted,
                 object: Arc::clone(&commit.object),
             })
@@ -391,13 +434,15 @@ impl MemoryCluster {
 
     /// Every object, ordered by apiVersion, kind, namespace and name.
     pub fn objects(&self) -> Vec<Value> {
+        let shared = self.shared_objects();
+        shared.iter().map(|object| Value::clone(object)).collect()
+    }
+
+    /// The same without a copy of each.
+    pub fn shared_objects(&self) -> Vec<Arc<Value>> {
         let state = self.0.lock();
-        let mut objects: Vec<Value> = state
-            .store
-            .all()
-            .map(|(_, object)| Value::clone(object))
-            .collect();
-        let key = |object: &Value| -> [String; 4] {
+        let mut objects: Vec<Arc<Value>> = state.store.all().map(|(_, object)| Arc::clone(object)).collect();
+        let key = |object: &Arc<Value>| -> [String; 4] {
             [
                 &object["apiVersion"],
                 &object["kind"],

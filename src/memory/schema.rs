@@ -1,6 +1,8 @@
 //! Structural schemas of custom resources: pruning, defaults, validation, in the order and words of the API server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, PoisonError};
 
 use jsonschema::Validator as JsonSchema;
 use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
@@ -8,11 +10,16 @@ use serde_json::{Map, Value, json};
 
 use super::status::FieldError;
 
+/// So many parts of objects are remembered.
+const MOST_HELD: usize = 10_000;
+
 /// The schema of one version of a custom resource.
 pub(super) struct CustomSchema {
     schema: Value,
     rules: CompiledSchema,
     patterns: BTreeMap<String, JsonSchema>,
+    /// Parts of objects that held all rules when they were compared with themselves, by hash.
+    held: Mutex<HashSet<u64>>,
     /// Field selectors, as `status.phase`.
     pub(super) selectable: Vec<String>,
 }
@@ -51,6 +58,7 @@ impl CustomSchema {
                 schema,
                 rules,
                 patterns,
+                held: Mutex::default(),
                 selectable,
             })
         } else {
@@ -114,14 +122,58 @@ impl CustomSchema {
             ));
             return errors;
         }
-        if let Err(failed) = cel.validate_compiled(&self.rules, object, old) {
+        let (changed, old, kept) = self.without_kept_parts(object, old);
+        if let Err(failed) = cel.validate_compiled(&self.rules, &changed, old.as_ref()) {
             // The engine walks properties in no particular order.
             let mut failed: Vec<FieldError> =
                 failed.into_vec().iter().map(|e| rule_error(object, e)).collect();
             failed.sort();
             errors.extend(failed);
+        } else {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() > MOST_HELD {
+                held.clear();
+            }
+            held.extend(kept);
         }
         errors
+    }
+
+    /// The object and its predecessor without the parts, such as the spec, that this write leaves as they are and that are known
+    /// to hold all rules then: rules cost far more than all else of a write. And the hashes of the parts that will be known.
+    fn without_kept_parts(&self, object: &Value, old: Option<&Value>) -> (Value, Option<Value>, Vec<u64>) {
+        let Some(old) = old else {
+            return (object.clone(), None, Vec::new());
+        };
+        let of_all_of_it = self.schema["x-kubernetes-validations"].is_array();
+        let mut kept = Vec::new();
+        let mut is_kept = |name: &str, value: &Value| {
+            let schema = &self.schema["properties"][name];
+            if of_all_of_it || *value != old[name] || !schema.is_object() || !schema["default"].is_null() {
+                return false;
+            }
+            let mut hasher = DefaultHasher::new();
+            (name, value.to_string()).hash(&mut hasher);
+            let hash = hasher.finish();
+            let held = self
+                .held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&hash);
+            if !held {
+                kept.push(hash);
+            }
+            held
+        };
+        let parts = object.as_object().into_iter().flatten();
+        let (mut changed, mut before) = (Map::new(), Map::new());
+        for (name, value) in parts.filter(|(name, value)| !is_kept(name, value)) {
+            changed.insert(name.clone(), value.clone());
+            if let Some(old) = old.get(name) {
+                before.insert(name.clone(), old.clone());
+            }
+        }
+        (Value::Object(changed), Some(Value::Object(before)), kept)
     }
 
     fn check(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {

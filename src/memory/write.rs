@@ -85,6 +85,7 @@ impl State {
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind, &name, &errors));
         }
+        self.check_quotas(kind, namespace, &name)?;
         let key = Key::of(kind, namespace, &name);
         if self.store.get(&key).is_some() {
             return Err(ApiError::already_exists(kind, &name));
@@ -97,11 +98,8 @@ impl State {
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
         let manager = options.manager(kind, false);
-        self.store
-            .owners
-            .entry(key.clone())
-            .or_default()
-            .updated(kind, &manager, None, &object);
+        let owners = self.store.owners.entry(key.clone()).or_default();
+        Arc::make_mut(owners).updated(kind, &manager, None, &object);
         Ok(self.store.put(key, object))
     }
 
@@ -164,7 +162,7 @@ impl State {
         if !(options.trusted && part == Part::Status) {
             let manager = options.manager(kind, false);
             let owners = self.store.owners.entry(key.clone()).or_default();
-            owners.updated(kind, &manager, Some(&old), &new);
+            Arc::make_mut(owners).updated(kind, &manager, Some(&old), &new);
         }
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.
@@ -324,7 +322,7 @@ fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Resul
         unknown.extend(custom.prune(object));
         custom.default(object);
     } else if options.trusted {
-        *object = admission::without_nulls(object);
+        admission::drop_nulls(object);
     } else {
         unknown.extend(admission::prune_typed(kind, object)?);
     }

@@ -11,8 +11,12 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 pub(crate) fn run(arguments: &[&str], input: &str) -> Output {
+    program("run", arguments, input)
+}
+
+pub(crate) fn program(command: &str, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_kubernaut"))
-        .arg("run")
+        .arg(command)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

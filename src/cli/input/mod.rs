@@ -148,7 +148,6 @@ impl Input {
     }
 
     /// What is there before anything runs, besides what is installed.
-    #[expect(dead_code, reason = "for `kubernaut simulate`, which is being written")]
     pub(crate) fn world(&self) -> Vec<Value> {
         let brought = self.world.iter().map(Manifest::stored);
         brought.chain(self.made.iter().cloned()).collect()

@@ -2,9 +2,9 @@
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
 mod advice;
-mod changes;
+pub(super) mod changes;
 mod live;
-mod report;
+pub(super) mod report;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

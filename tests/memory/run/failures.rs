@@ -1,7 +1,7 @@
 //! Every way in which a workflow can fail in a rehearsal is explained in words that a person can act on.
 
 use super::world::workflow;
-use super::{run, text};
+use super::{program, run, text};
 
 const SCALE: &str = "action: scale-deployment, parameters: {scaleDeployment: {namespace: shop, deployment: web, replicas: 3}}";
 const RESTART: &str =
@@ -42,13 +42,27 @@ const NO_RIGHTS: &str = "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, 
 /// The world, the steps, and what is said of the failure.
 type Case<'a> = (String, &'a [&'a str], &'a [&'a str]);
 
-/// Each fails with exit code 1 and these words.
+/// Each fails with exit code 1 and these words; in a simulation it always ends, with the same words.
 fn fail(cases: &[Case<'_>]) {
     for (world, steps, words) in cases {
-        let output = run(
-            &["-", "--apply-manifest-kinds=ConfigMap"],
-            &format!("{world}{}", workflow(steps)),
+        let input = format!("{world}{}", workflow(steps));
+        let flags = ["-", "--apply-manifest-kinds=ConfigMap"];
+        let simulated = program(
+            "simulate",
+            &[&flags[..], &["--seeds=2", "--faults=crashes"]].concat(),
+            &input,
         );
+        let told = text(&simulated.stdout);
+        assert_eq!(
+            simulated.status.code(),
+            Some(0),
+            "{told}{}",
+            text(&simulated.stderr)
+        );
+        for word in *words {
+            assert!(told.contains(word), "{word:?} is not in: {told}");
+        }
+        let output = run(&flags, &input);
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
         let (_, verdict) = said.split_once("\nworkflow ").expect("a verdict");
