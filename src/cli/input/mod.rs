@@ -154,6 +154,7 @@ impl Input {
         if rbac == Rbac::Evaluate {
             installed = installed.copy(world::options(rbac, clock));
         }
+        made.extend(world::missing_namespaces(&runs, &world, &installed.objects()));
         made.extend(world::missing_accounts(&runs, &world, rbac));
         Ok(Self {
             installed,

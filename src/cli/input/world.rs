@@ -77,3 +77,22 @@ pub(super) fn missing_accounts(runs: &[Manifest], world: &[Manifest], rbac: Rbac
         })
         .collect()
 }
+
+/// Namespaces of what is to run that are not there: a person who rehearses a workflow has not said that they are missing.
+pub(super) fn missing_namespaces(runs: &[Manifest], world: &[Manifest], installed: &[Value]) -> Vec<Value> {
+    let in_installation = installed
+        .iter()
+        .filter(|object| object["kind"] == "Namespace")
+        .filter_map(|object| object["metadata"]["name"].as_str());
+    let in_world = world
+        .iter()
+        .filter(|manifest| manifest.is("", "Namespace"))
+        .map(|manifest| manifest.metadata("name"));
+    let there: BTreeSet<&str> = in_installation.chain(in_world).collect();
+    let needed: BTreeSet<String> = runs.iter().map(Manifest::namespace).collect();
+    needed
+        .iter()
+        .filter(|name| !there.contains(name.as_str()))
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        .collect()
+}

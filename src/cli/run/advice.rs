@@ -75,12 +75,11 @@ impl Failure<'_> {
     }
 
     fn missing(&self) -> String {
-        let kind = self.kind();
-        let there = self.others(kind);
+        let there = self.others(self.kind());
         let there = if there.is_empty() {
-            format!("there is no {kind} at all where it was looked for")
+            String::new()
         } else {
-            format!("there is {}", there.join(", "))
+            format!(" (there is {})", there.join(", "))
         };
         let what = if self.place().1.starts_with('(') {
             "selector"
@@ -88,7 +87,7 @@ impl Failure<'_> {
             "name"
         };
         format!(
-            "correct the {what} ({there}), or bring the object in a file or with --world; without any object, a world is made up"
+            "correct the {what}{there}, or bring the object in a file or with --world; without any object, a world is made up"
         )
     }
 

@@ -90,7 +90,7 @@ fn missing_targets_are_named_with_what_to_do() {
         (
             NODES.to_owned(),
             &[SCALE],
-            &["there is no deployment at all where it was looked for", as_told],
+            &["to do: correct the name, or bring the object", as_told],
         ),
         (
             NODES.to_owned(),
@@ -115,7 +115,10 @@ fn missing_targets_are_named_with_what_to_do() {
             &[
                 "action: update-secret, parameters: {updateSecret: {namespace: shop, name: db, dataUpdates: {a: aGVsbG8=}}}",
             ],
-            &["secrets \"db\" not found", "there is no secret at all"],
+            &[
+                "secrets \"db\" not found",
+                "to do: correct the name, or bring the object",
+            ],
         ),
         (
             WEB.to_owned(),
