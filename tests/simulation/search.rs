@@ -135,11 +135,20 @@ pub(crate) fn seeds(usual: u64) -> std::ops::Range<u64> {
     }
 }
 
+/// How long to look at most: KUBERNAUT_SEARCH_TIME, as 1h.
+fn time() -> Option<Duration> {
+    let text = std::env::var("KUBERNAUT_SEARCH_TIME").ok()?;
+    Some(
+        kubernaut_machines::duration::parse_go(&text)
+            .expect("KUBERNAUT_SEARCH_TIME is a duration such as 1h"),
+    )
+}
+
 #[test]
 fn whatever_goes_wrong_the_invariants_hold() {
     let seeds = seeds(2_000);
+    let time = time();
     let begun = Instant::now();
-    let all = seeds.end - seeds.start;
     let next = AtomicU64::new(seeds.start);
     let bad = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -148,7 +157,8 @@ fn whatever_goes_wrong_the_invariants_hold() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || bad.lock().expect("no panic").len() >= ENOUGH {
+                    let over = time.is_some_and(|time| begun.elapsed() > time);
+                    if seed >= seeds.end || over || bad.lock().expect("no panic").len() >= ENOUGH {
                         return;
                     }
                     let scenario = scenario(seed);
@@ -162,6 +172,7 @@ fn whatever_goes_wrong_the_invariants_hold() {
         }
     });
     let bad = bad.into_inner().expect("no panic");
+    let all = next.into_inner().min(seeds.end) - seeds.start;
     println!("{all} seeds in {:?}", begun.elapsed());
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
 }
