@@ -246,12 +246,12 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
             default(spec, "revisionHistoryLimit", json!(10));
             default(spec, "progressDeadlineSeconds", json!(600));
             default(spec, "strategy", json!({"type": "RollingUpdate"}));
+            default(&mut spec["strategy"], "type", json!("RollingUpdate"));
             if spec["strategy"]["type"] == "RollingUpdate" {
-                default(
-                    &mut spec["strategy"],
-                    "rollingUpdate",
-                    json!({"maxSurge": "25%", "maxUnavailable": "25%"}),
-                );
+                default(&mut spec["strategy"], "rollingUpdate", json!({}));
+                for bound in ["maxSurge", "maxUnavailable"] {
+                    default(&mut spec["strategy"]["rollingUpdate"], bound, json!("25%"));
+                }
             }
             pod_defaults(&mut spec["template"]["spec"], Some("Always"));
         }
@@ -269,13 +269,28 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
                 "updateStrategy",
                 json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
             );
+            default(
+                spec,
+                "persistentVolumeClaimRetentionPolicy",
+                json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
+            );
             pod_defaults(&mut spec["template"]["spec"], Some("Always"));
         }
         "daemonsets.apps" => {
             default(&mut object["spec"], "revisionHistoryLimit", json!(10));
+            let update =
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+            default(&mut object["spec"], "updateStrategy", update);
             pod_defaults(&mut object["spec"]["template"]["spec"], Some("Always"));
         }
-        "pods" => pod_defaults(&mut object["spec"], Some("Always")),
+        "pods" => {
+            default(&mut object["spec"], "enableServiceLinks", json!(true));
+            let grace = &mut object["spec"]["terminationGracePeriodSeconds"];
+            if grace.as_i64().is_some_and(|seconds| seconds < 0) {
+                *grace = json!(1);
+            }
+            pod_defaults(&mut object["spec"], Some("Always"));
+        }
         "secrets" => {
             // stringData is write-only.
             let plain = object["stringData"].as_object().cloned().unwrap_or_default();
@@ -301,7 +316,6 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
     default(spec, "dnsPolicy", json!("ClusterFirst"));
     default(spec, "schedulerName", json!("default-scheduler"));
     default(spec, "securityContext", json!({}));
-    default(spec, "enableServiceLinks", json!(true));
     default(spec, "terminationGracePeriodSeconds", json!(30));
     if spec["serviceAccountName"].is_string() {
         spec["serviceAccount"] = spec["serviceAccountName"].clone();
@@ -402,6 +416,21 @@ fn prepare_job(object: &mut Value, uid: &Value, name: &Value) {
         "TerminatingOrFailed"
     };
     default(spec, "podReplacementPolicy", json!(replacement));
+    for rule in spec
+        .pointer_mut("/podFailurePolicy/rules")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        for condition in rule
+            .get_mut("onPodConditions")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            default(condition, "status", json!("True"));
+        }
+    }
     if spec["manualSelector"] != true && spec["selector"].is_null() {
         spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
         let labels = &mut spec["template"]["metadata"]["labels"];
@@ -429,6 +458,9 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
             rules::workload_rules(spec, &mut errors);
             if kind.is("deployments.apps") {
                 rules::deployment_rules(spec, &mut errors);
+            }
+            if kind.is("statefulsets.apps") {
+                errors.extend(old.and_then(|old| rules::kept_stateful_set(old, object)));
             }
         }
         "daemonsets.apps" => {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -100,7 +101,10 @@ impl State {
             ("", "patch") => self.patch(&kind, request, Part::Main),
             ("status", "patch") if kind.status => self.patch(&kind, request, Part::Status),
             ("scale", "get" | "update" | "patch") if kind.scale => self.scale(&kind, request),
-            ("eviction", "create") if kind.is("pods") => self.evict(&kind, request),
+            ("eviction", "create") if kind.is("pods") => {
+                check_eviction(request)?;
+                self.evict(&kind, request)
+            }
             ("binding", "create") if kind.is("pods") => self.bind(&kind, request),
             ("", _) => Err(ApiError::method_not_allowed()),
             ("status", verb) if kind.status && kind.custom.is_some() => {
@@ -109,9 +113,7 @@ impl State {
             ("status", _) if kind.status => Err(ApiError::method_not_allowed()),
             ("scale", _) if kind.scale => Err(ApiError::method_not_allowed()),
             ("eviction" | "binding", _) if kind.is("pods") => Err(ApiError::method_not_allowed()),
-            _ if kind.custom.is_some() => Err(ApiError::no_such_resource(json!({
-                "name": info.name, "group": kind.group, "kind": kind.plural,
-            }))),
+            _ if kind.custom.is_some() => Err(ApiError::not_found(&kind, &info.name)),
             _ => Err(ApiError::no_such_resource(json!({}))),
         }
     }
@@ -167,7 +169,7 @@ impl State {
                     "invalid continue token: continue key is not valid: {why}"
                 ))
             };
-            let text = super::unbase64(token).ok_or_else(|| bad("illegal base64 data at input byte 0"))?;
+            let text = token_text(token).ok_or_else(|| bad("illegal base64 data at input byte 0"))?;
             let (namespace, name) = text
                 .split_once('/')
                 .ok_or_else(|| bad("server does not recognize this encoded version "))?;
@@ -186,9 +188,7 @@ impl State {
             .collect();
         let mut metadata = self.list_metadata(kind);
         if let Some(next) = next {
-            metadata["continue"] = json!(super::base64(
-                format!("{}/{}", next.namespace, next.name).as_bytes()
-            ));
+            metadata["continue"] = json!(token_of(&format!("{}/{}", next.namespace, next.name)));
             if selector.is_empty() {
                 metadata["remainingItemCount"] = json!(remaining);
             }
@@ -349,8 +349,11 @@ impl State {
                 "invalid object type: {slash}{version}, Kind={name}"
             )));
         }
-        check_url(&config, request)?;
         check_declared(kind, &config)?;
+        check_url(&config, request)?;
+        if kind.status {
+            keep_part(&mut config, part);
+        }
         if config["metadata"]["managedFields"]
             .as_array()
             .is_some_and(|m| !m.is_empty())
@@ -524,11 +527,7 @@ impl State {
             .as_str()
             .is_some_and(|n| !n.is_empty())
         {
-            let why = format!(
-                "pod {} is already assigned to node {}",
-                request.info.name, current["spec"]["nodeName"]
-            );
-            return Err(ApiError::conflict(kind, &request.info.name, &why));
+            return Err(ApiError::bound(&request.info.name, &current["spec"]["nodeName"]));
         }
         let mut pod = Value::clone(&current);
         pod["spec"]["nodeName"] = binding["target"]["name"].clone();
@@ -586,6 +585,15 @@ fn apply_patch(kind: &Kind, media: &str, current: &Value, body: &[u8]) -> Result
     }
 }
 
+/// Where the next page begins, fit for a query.
+fn token_of(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+fn token_text(token: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()
+}
+
 fn as_item(kind: &Kind, object: &Value) -> Value {
     let mut item = object.clone();
     // Items of built-in lists carry no type.
@@ -621,13 +629,50 @@ fn check_patched(kind: &Kind, patched: &Value, request: &ApiRequest) -> Result<(
     if kind.custom.is_none() && (version != kind.api_version() || name != kind.kind) {
         return Err(ApiError::bad_patch(
             patched,
-            &super::write::no_such_kind(kind, version, name),
+            &super::write::no_such_kind((&kind.group, &kind.kind), version, name),
         ));
     }
     if request.info.name != text_of(&patched["metadata"]["name"])
         || text_of(&patched["metadata"]["namespace"]) != request.info.namespace
     {
         check_url(patched, request)?;
+    }
+    Ok(())
+}
+
+/// An apply of the object says nothing of its status, and the other way round.
+fn keep_part(config: &mut Value, part: Part) {
+    if let Some(map) = config.as_object_mut() {
+        map.retain(|field, _| match part {
+            Part::Main => field != "status",
+            Part::Status => matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"),
+        });
+    }
+    if part == Part::Status
+        && let Some(metadata) = config["metadata"].as_object_mut()
+    {
+        metadata
+            .retain(|field, _| matches!(field.as_str(), "name" | "namespace" | "resourceVersion" | "uid"));
+    }
+}
+
+fn check_eviction(request: &ApiRequest) -> Result<(), ApiError> {
+    options::check_write(request, false)?;
+    let eviction = parse(&request.body)?;
+    let (version, name) = (text_of(&eviction["apiVersion"]), text_of(&eviction["kind"]));
+    let old = ["policy/v1", "policy/v1beta1"].contains(&version);
+    if !(old && name == "Eviction" || version.is_empty() && name.is_empty()) {
+        return Err(ApiError::bad_request(&format!(
+            "{name} in version {:?} cannot be handled as a Eviction: {}",
+            version.rsplit('/').next().unwrap_or(""),
+            super::write::no_such_kind(("policy", "Eviction"), version, name)
+        )));
+    }
+    let namespace = text_of(&eviction["metadata"]["namespace"]);
+    if !namespace.is_empty() && namespace != request.info.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }

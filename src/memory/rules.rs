@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::Kind,
-    names::{is_subdomain, label_problem},
+    names::{is_subdomain, key_problems, label_errors, label_problem},
     status::FieldError,
 };
 
@@ -249,6 +249,13 @@ fn event_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Ve
     if object["eventTime"].is_null() {
         errors.push(FieldError::required("eventTime", ""));
     }
+    for problem in key_problems(object["reportingComponent"].as_str().unwrap_or("")) {
+        errors.push(FieldError::invalid(
+            "reportingController",
+            &object["reportingComponent"],
+            &problem,
+        ));
+    }
     for (field, shown) in [
         ("reportingComponent", "reportingController"),
         ("reportingInstance", "reportingInstance"),
@@ -302,11 +309,40 @@ pub(super) fn kept_pod(old: &Value, new: &Value) -> Option<FieldError> {
     })
 }
 
+/// Of a StatefulSet only some fields may change.
+pub(super) fn kept_stateful_set(old: &Value, new: &Value) -> Option<FieldError> {
+    let kept = |set: &Value| {
+        let mut spec = set["spec"].clone();
+        for field in [
+            "replicas",
+            "ordinals",
+            "template",
+            "updateStrategy",
+            "revisionHistoryLimit",
+            "persistentVolumeClaimRetentionPolicy",
+            "minReadySeconds",
+            "selector",
+        ] {
+            super::write::set_or_remove(&mut spec, field, None);
+        }
+        spec
+    };
+    (kept(old) != kept(new)).then(|| {
+        FieldError::forbidden(
+            "spec",
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
+             'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and \
+             'minReadySeconds' are forbidden",
+        )
+    })
+}
+
 /// A workload that keeps pods running: what its template may not say, and its counts.
 pub(super) fn workload_rules(spec: &Value, errors: &mut Vec<FieldError>) {
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
         non_negative(&spec[field], &format!("spec.{field}"), errors);
     }
+    template_labels(spec, errors);
     pod_rules(&spec["template"]["spec"], "spec.template.spec", errors);
     one_of(
         &spec["template"]["spec"]["restartPolicy"],
@@ -314,6 +350,13 @@ pub(super) fn workload_rules(spec: &Value, errors: &mut Vec<FieldError>) {
         "spec.template.spec.restartPolicy",
         errors,
     );
+}
+
+fn template_labels(spec: &Value, errors: &mut Vec<FieldError>) {
+    errors.extend(label_errors(
+        "spec.template.labels",
+        &spec["template"]["metadata"]["labels"],
+    ));
 }
 
 /// The strategy and the deadline of a Deployment.
@@ -335,12 +378,10 @@ pub(super) fn deployment_rules(spec: &Value, errors: &mut Vec<FieldError>) {
         ));
     }
     let strategy = &spec["strategy"];
-    one_of(
-        &strategy["type"],
-        &["Recreate", "RollingUpdate"],
-        "spec.strategy.type",
-        errors,
-    );
+    if !["Recreate", "RollingUpdate"].contains(&strategy["type"].as_str().unwrap_or("")) {
+        let known = ["Recreate", "RollingUpdate"].map(ToOwned::to_owned);
+        errors.push(FieldError::not_supported("spec.strategy", strategy, &known));
+    }
     let rolling = &strategy["rollingUpdate"];
     if strategy["type"] == "Recreate" && rolling.is_object() {
         errors.push(FieldError::forbidden(
@@ -363,10 +404,19 @@ pub(super) fn job_rules(spec: &Value, old: Option<&Value>, errors: &mut Vec<Fiel
         "activeDeadlineSeconds",
         "ttlSecondsAfterFinished",
         "parallelism",
+        "completions",
     ] {
         non_negative(&spec[field], &format!("spec.{field}"), errors);
     }
     let template = &spec["template"]["spec"];
+    one_of(
+        &spec["completionMode"],
+        &["NonIndexed", "Indexed"],
+        "spec.completionMode",
+        errors,
+    );
+    failure_policy_rules(spec, errors);
+    template_labels(spec, errors);
     pod_rules(template, "spec.template.spec", errors);
     match template["restartPolicy"].as_str() {
         None | Some("" | "Always") => errors.push(FieldError::required(
@@ -393,6 +443,53 @@ pub(super) fn job_rules(spec: &Value, old: Option<&Value>, errors: &mut Vec<Fiel
                     &format!("spec.{field}"),
                     &spec[field],
                     "field is immutable",
+                ));
+            }
+        }
+    }
+}
+
+fn failure_policy_rules(spec: &Value, errors: &mut Vec<FieldError>) {
+    let policy = &spec["podFailurePolicy"];
+    let replacements: &[&str] = if policy.is_object() {
+        &["Failed"]
+    } else {
+        &["Failed", "TerminatingOrFailed"]
+    };
+    one_of(
+        &spec["podReplacementPolicy"],
+        replacements,
+        "spec.podReplacementPolicy",
+        errors,
+    );
+    if !policy.is_object() {
+        return;
+    }
+    let restart = &spec["template"]["spec"]["restartPolicy"];
+    if restart == "OnFailure" {
+        errors.push(FieldError::invalid(
+            "spec.template.spec.restartPolicy",
+            restart,
+            "only \"Never\" is supported when podFailurePolicy is specified",
+        ));
+    }
+    for (i, rule) in policy["rules"].as_array().into_iter().flatten().enumerate() {
+        let at = format!("spec.podFailurePolicy.rules[{i}]");
+        let known = ["Count", "FailIndex", "FailJob", "Ignore"];
+        one_of(&rule["action"], &known, &format!("{at}.action"), errors);
+        let codes = &rule["onExitCodes"];
+        if is_empty(&rule["onPodConditions"]) && !codes.is_object() {
+            errors.push(FieldError::omitted(
+                &at,
+                "specifying one of OnExitCodes and OnPodConditions is required",
+            ));
+        }
+        for (i, value) in codes["values"].as_array().into_iter().flatten().enumerate() {
+            if codes["operator"] == "In" && *value == 0 {
+                errors.push(FieldError::invalid(
+                    &format!("{at}.onExitCodes.values[{i}]"),
+                    value,
+                    "must not be 0 for the In operator",
                 ));
             }
         }
@@ -513,13 +610,17 @@ fn volume_rules(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::duplicate(&format!("{at}.name"), &json!(name)));
         }
         names.push(name);
-        let sources: Vec<&String> = volume
-            .as_object()
-            .into_iter()
-            .flat_map(serde_json::Map::keys)
-            .filter(|key| *key != "name")
-            .collect();
-        for more in sources.iter().skip(1) {
+        // In the order of the server's type.
+        let order = [
+            "emptyDir",
+            "secret",
+            "persistentVolumeClaim",
+            "downwardAPI",
+            "configMap",
+            "projected",
+        ];
+        let sources = order.iter().filter(|source| volume[source].is_object());
+        for more in sources.skip(1) {
             errors.push(FieldError::forbidden(
                 &format!("{at}.{more}"),
                 "may not specify more than 1 volume type",

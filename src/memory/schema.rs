@@ -110,19 +110,33 @@ impl CustomSchema {
         wrong
             .map(|error| {
                 let found = type_name(&value_at(object, &error.field));
-                format!(".{}: expected another type, got {found}", error.field)
+                let numeric =
+                    error.message.contains("of type integer") || error.message.contains("of type number");
+                let wanted = if numeric {
+                    "numeric (int or float)"
+                } else {
+                    "another type"
+                };
+                format!(".{}: expected {wanted}, got {found}", error.field)
             })
             .collect()
     }
 
     /// Checks an object, against its predecessor where there is one. Rules are left out when the object's shape is
-    /// wrong, and an error says so, as the API server does it.
-    pub(super) fn validate(&self, cel: &Validator, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    /// wrong, and an error says so, as the API server does it. `found` is what is wrong otherwise.
+    pub(super) fn validate(
+        &self,
+        cel: &Validator,
+        object: &Value,
+        old: Option<&Value>,
+        found: Vec<FieldError>,
+    ) -> Vec<FieldError> {
         let mut errors = Vec::new();
         self.check(&self.schema, object, "", &mut errors);
         check_lists(&self.schema, object, "", &mut errors);
         // What was wrong before and did not change is let be.
         errors.retain(|error| old.is_none_or(|old| !unchanged(old, object, &error.field)));
+        errors.splice(0..0, found);
         let blocking = errors.iter().any(|e| {
             matches!(
                 e.reason.as_str(),

@@ -149,7 +149,7 @@ async fn a_streaming_list_ends_with_its_bookmark(lab: &Lab) {
     lab.given("secret", named("a")).await;
     let mut watch = lab.watch(&format!("secret?{STREAMING}")).await;
     assert_eq!(watch.next(2).await, ["ADDED a", "BOOKMARK"]);
-    let mut empty = lab.watch(&format!("lease?{STREAMING}")).await;
+    let mut empty = lab.watch(&format!("wfe?{STREAMING}")).await;
     assert_eq!(empty.next(1).await, ["BOOKMARK"]);
     let mut from = lab
         .watch(&format!("plan?{STREAMING}&resourceVersion=1&labelSelector=none"))
