@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::Kind,
-    rules,
+    pod_rules, rules,
     schema::child,
     status::{ApiError, FieldError},
     write::set_or_remove,
@@ -100,7 +100,20 @@ fn prune_as<T: DeserializeOwned + Serialize>(
 }
 
 /// Errors: 400 when a field of the metadata has the wrong type.
-pub(super) fn check_metadata(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+pub(super) fn check_metadata(kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
+    // A text that is null is an empty one.
+    for field in ["labels", "annotations"] {
+        for value in object["metadata"]
+            .get_mut(field)
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flat_map(serde_json::Map::values_mut)
+        {
+            if value.is_null() {
+                *value = json!("");
+            }
+        }
+    }
     serde_json::from_value::<ObjectMeta>(without_nulls(&object["metadata"]))
         .map(drop)
         .map_err(|e| wrong_type(kind, &e))
@@ -431,8 +444,12 @@ fn prepare_job(object: &mut Value, uid: &Value, name: &Value) {
             default(condition, "status", json!("True"));
         }
     }
-    if spec["manualSelector"] != true && spec["selector"].is_null() {
-        spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    if spec["manualSelector"] != true {
+        default(
+            spec,
+            "selector",
+            json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}),
+        );
         let labels = &mut spec["template"]["metadata"]["labels"];
         labels["batch.kubernetes.io/controller-uid"] = uid.clone();
         labels["batch.kubernetes.io/job-name"] = name.clone();
@@ -467,11 +484,11 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
             selector_rules(kind, object, old, &mut errors);
             rules::workload_rules(spec, &mut errors);
         }
-        "jobs.batch" => rules::job_rules(spec, old, &mut errors),
+        "jobs.batch" => pod_rules::job_rules(spec, old, &mut errors),
         "pods" => {
-            rules::pod_rules(spec, "spec", &mut errors);
+            pod_rules::pod_rules(spec, "spec", &mut errors);
             if let Some(old) = old.filter(|_| errors.is_empty()) {
-                errors.extend(rules::kept_pod(old, object));
+                errors.extend(pod_rules::kept_pod(old, object));
             }
         }
         _ => errors.extend(rules::of_small_kinds(kind, object, old)),

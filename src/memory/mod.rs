@@ -26,6 +26,7 @@
 
 mod admission;
 mod api;
+mod body;
 mod crd;
 mod delete;
 mod discovery;
@@ -39,6 +40,7 @@ mod load;
 mod names;
 mod options;
 mod patch;
+mod pod_rules;
 mod rbac;
 mod request;
 mod rules;
@@ -48,6 +50,8 @@ mod state;
 mod status;
 mod store;
 mod strict;
+mod structure;
+mod subresources;
 mod watch;
 mod world;
 mod write;

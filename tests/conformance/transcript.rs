@@ -70,12 +70,12 @@ fn is_list(object: &Map<String, Value>) -> bool {
 /// Items of lists have no kind, but these fields.
 fn is_restless(object: &Map<String, Value>) -> bool {
     let kind = object.get("kind").and_then(Value::as_str);
-    let is_pod = || {
-        object
-            .get("spec")
-            .is_some_and(|spec| spec["containers"].is_array())
+    let unnamed = || {
+        let pod = |spec: &Value| spec["containers"].is_array();
+        let node = |status: &Value| !status["nodeInfo"].is_null() || status == &json!({});
+        object.get("spec").is_some_and(pod) || object.get("status").is_some_and(node)
     };
-    kind.map_or_else(is_pod, |kind| RESTLESS.contains(&kind))
+    kind.map_or_else(unnamed, |kind| RESTLESS.contains(&kind))
 }
 
 /// What plugins that no rule depends on add to each pod of the real server: a token, tolerations, a priority.
@@ -166,6 +166,9 @@ fn settle(value: &Value, places: &BTreeMap<u64, usize>) -> Value {
                     .filter(|_| !is_list(object) && !is_restless(object));
                 let text = place.map_or_else(|| "<version>".to_owned(), |place| format!("<version {place}>"));
                 out["metadata"]["resourceVersion"] = json!(text);
+            }
+            if object.get("type") == Some(&json!("BOOKMARK")) {
+                out["object"]["metadata"]["resourceVersion"] = json!("<version>");
             }
             if is_list(object)
                 && out["metadata"]["continue"]

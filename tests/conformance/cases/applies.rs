@@ -359,8 +359,7 @@ async fn an_apply_on_an_old_version_conflicts(lab: &Lab) {
     lab.apply("cm/a?fieldManager=one", managed).await.is(400);
     let mut new = config("b", json!({}));
     new["metadata"]["uid"] = json!("4a2c0b62-2f0e-4d4b-9a3e-111111111111");
-    lab.quietly()
-        .apply("cm/b?fieldManager=one", new)
+    lab.apply("cm/b?fieldManager=one", new)
         .await
         .refused(409, "Conflict", "");
 }
