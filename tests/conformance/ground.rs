@@ -23,7 +23,7 @@ impl Ground {
         match self {
             Self::Memory(memory) => {
                 let user = user.cloned().unwrap_or_else(User::admin);
-                (memory.0.client(user), Vec::new())
+                (memory.client(user), Vec::new())
             }
             Self::Real(client) => {
                 let mut headers = Vec::new();
@@ -58,6 +58,11 @@ impl Memory {
         // No kubelet works on the real control plane either.
         cluster.script_pods(Arc::new(|_| Some(PodScript::Lost)));
         Self(cluster)
+    }
+
+    /// Its administrator's client, or somebody else's.
+    pub(crate) fn client(&self, user: User) -> Client {
+        self.0.client(user)
     }
 
     /// Forgets the history of watches.
