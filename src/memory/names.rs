@@ -39,7 +39,7 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
         errors.push(FieldError::invalid("metadata.name", &json!(name), &problem));
     }
     // Those that a Job has from its template are told of there.
-    let own = &object["spec"]["template"]["metadata"]["labels"] != &metadata["labels"];
+    let own = object["spec"]["template"]["metadata"]["labels"] != metadata["labels"];
     if own || !kind.is("jobs.batch") {
         errors.extend(label_errors("metadata.labels", &metadata["labels"]));
     }

@@ -197,13 +197,11 @@ impl State {
         old: Option<&Value>,
     ) -> Vec<FieldError> {
         let mut errors = names::validate_metadata(kind, object);
-        match &kind.custom {
-            Some(custom) => custom.validate(&self.cel, object, old, errors),
-            None => {
-                errors.extend(admission::validate(kind, object, old));
-                errors
-            }
+        if let Some(custom) = &kind.custom {
+            return custom.validate(&self.cel, object, old, errors);
         }
+        errors.extend(admission::validate(kind, object, old));
+        errors
     }
 
     fn prepare_metadata(
