@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::Kind,
-    rules,
+    pod_rules, rules,
     schema::child,
     status::{ApiError, FieldError},
     write::set_or_remove,
@@ -101,7 +101,20 @@ fn prune_as<T: DeserializeOwned + Serialize>(
 }
 
 /// Errors: 400 when a field of the metadata has the wrong type.
-pub(super) fn check_metadata(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+pub(super) fn check_metadata(kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
+    // A text that is null is an empty one.
+    for field in ["labels", "annotations"] {
+        for value in object["metadata"]
+            .get_mut(field)
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flat_map(serde_json::Map::values_mut)
+        {
+            if value.is_null() {
+                *value = json!("");
+            }
+        }
+    }
     let mut metadata = object["metadata"].clone();
     drop_nulls(&mut metadata);
     serde_json::from_value::<ObjectMeta>(metadata)
@@ -247,12 +260,12 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
             default(spec, "revisionHistoryLimit", json!(10));
             default(spec, "progressDeadlineSeconds", json!(600));
             default(spec, "strategy", json!({"type": "RollingUpdate"}));
+            default(&mut spec["strategy"], "type", json!("RollingUpdate"));
             if spec["strategy"]["type"] == "RollingUpdate" {
-                default(
-                    &mut spec["strategy"],
-                    "rollingUpdate",
-                    json!({"maxSurge": "25%", "maxUnavailable": "25%"}),
-                );
+                default(&mut spec["strategy"], "rollingUpdate", json!({}));
+                for bound in ["maxSurge", "maxUnavailable"] {
+                    default(&mut spec["strategy"]["rollingUpdate"], bound, json!("25%"));
+                }
             }
             pod_defaults(&mut spec["template"]["spec"], Some("Always"));
         }
@@ -270,13 +283,28 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
                 "updateStrategy",
                 json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
             );
+            default(
+                spec,
+                "persistentVolumeClaimRetentionPolicy",
+                json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
+            );
             pod_defaults(&mut spec["template"]["spec"], Some("Always"));
         }
         "daemonsets.apps" => {
             default(&mut object["spec"], "revisionHistoryLimit", json!(10));
+            let update =
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+            default(&mut object["spec"], "updateStrategy", update);
             pod_defaults(&mut object["spec"]["template"]["spec"], Some("Always"));
         }
-        "pods" => pod_defaults(&mut object["spec"], Some("Always")),
+        "pods" => {
+            default(&mut object["spec"], "enableServiceLinks", json!(true));
+            let grace = &mut object["spec"]["terminationGracePeriodSeconds"];
+            if grace.as_i64().is_some_and(|seconds| seconds < 0) {
+                *grace = json!(1);
+            }
+            pod_defaults(&mut object["spec"], Some("Always"));
+        }
         "secrets" => {
             // stringData is write-only.
             let plain = object["stringData"].as_object().cloned().unwrap_or_default();
@@ -302,7 +330,6 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
     default(spec, "dnsPolicy", json!("ClusterFirst"));
     default(spec, "schedulerName", json!("default-scheduler"));
     default(spec, "securityContext", json!({}));
-    default(spec, "enableServiceLinks", json!(true));
     default(spec, "terminationGracePeriodSeconds", json!(30));
     if spec["serviceAccountName"].is_string() {
         spec["serviceAccount"] = spec["serviceAccountName"].clone();
@@ -403,8 +430,27 @@ fn prepare_job(object: &mut Value, uid: &Value, name: &Value) {
         "TerminatingOrFailed"
     };
     default(spec, "podReplacementPolicy", json!(replacement));
-    if spec["manualSelector"] != true && spec["selector"].is_null() {
-        spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    for rule in spec
+        .pointer_mut("/podFailurePolicy/rules")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        for condition in rule
+            .get_mut("onPodConditions")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            default(condition, "status", json!("True"));
+        }
+    }
+    if spec["manualSelector"] != true {
+        default(
+            spec,
+            "selector",
+            json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}),
+        );
         let labels = &mut spec["template"]["metadata"]["labels"];
         labels["batch.kubernetes.io/controller-uid"] = uid.clone();
         labels["batch.kubernetes.io/job-name"] = name.clone();
@@ -431,16 +477,19 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
             if kind.is("deployments.apps") {
                 rules::deployment_rules(spec, &mut errors);
             }
+            if kind.is("statefulsets.apps") {
+                errors.extend(old.and_then(|old| rules::kept_stateful_set(old, object)));
+            }
         }
         "daemonsets.apps" => {
             selector_rules(kind, object, old, &mut errors);
             rules::workload_rules(spec, &mut errors);
         }
-        "jobs.batch" => rules::job_rules(spec, old, &mut errors),
+        "jobs.batch" => pod_rules::job_rules(spec, old, &mut errors),
         "pods" => {
-            rules::pod_rules(spec, "spec", &mut errors);
+            pod_rules::pod_rules(spec, "spec", &mut errors);
             if let Some(old) = old.filter(|_| errors.is_empty()) {
-                errors.extend(rules::kept_pod(old, object));
+                errors.extend(pod_rules::kept_pod(old, object));
             }
         }
         _ => errors.extend(rules::of_small_kinds(kind, object, old)),

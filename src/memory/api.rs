@@ -1,17 +1,22 @@
 //! Requests: authorisation, then the verb.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{
+    body::{
+        apply_patch, check_declared, check_eviction, check_patched, check_shape, check_url, keep_part, parse,
+        read, text_of, whole_numbers,
+    },
     delete::{DeleteOptions, Deleted},
     discovery,
     events_api::{present, to_stored},
     kinds::Kind,
-    options, patch,
+    options,
     request::{ApiRequest, RequestRecord},
     selector::Selector,
     state::State,
@@ -39,7 +44,7 @@ impl Reply {
     }
 }
 
-type Outcome = Result<Reply, ApiError>;
+pub(super) type Outcome = Result<Reply, ApiError>;
 
 impl State {
     /// Answers a request and records it. The world has not reacted yet: see `settle`.
@@ -103,7 +108,10 @@ impl State {
             ("", "patch") => self.patch(&kind, request, Part::Main),
             ("status", "patch") if kind.status => self.patch(&kind, request, Part::Status),
             ("scale", "get" | "update" | "patch") if kind.scale => self.scale(&kind, request),
-            ("eviction", "create") if kind.is("pods") => self.evict(&kind, request),
+            ("eviction", "create") if kind.is("pods") => {
+                check_eviction(request)?;
+                self.evict(&kind, request)
+            }
             ("binding", "create") if kind.is("pods") => self.bind(&kind, request),
             ("", _) => Err(ApiError::method_not_allowed()),
             ("status", verb) if kind.status && kind.custom.is_some() => {
@@ -112,9 +120,7 @@ impl State {
             ("status", _) if kind.status => Err(ApiError::method_not_allowed()),
             ("scale", _) if kind.scale => Err(ApiError::method_not_allowed()),
             ("eviction" | "binding", _) if kind.is("pods") => Err(ApiError::method_not_allowed()),
-            _ if kind.custom.is_some() => Err(ApiError::no_such_resource(json!({
-                "name": info.name, "group": kind.group, "kind": kind.plural,
-            }))),
+            _ if kind.custom.is_some() => Err(ApiError::not_found(&kind, &info.name)),
             _ => Err(ApiError::no_such_resource(json!({}))),
         }
     }
@@ -128,11 +134,11 @@ impl State {
         Ok(Reply::Text(404, "404 page not found\n"))
     }
 
-    fn key(kind: &Kind, request: &ApiRequest) -> Key {
+    pub(super) fn key(kind: &Kind, request: &ApiRequest) -> Key {
         Key::of(kind, &request.info.namespace, &request.info.name)
     }
 
-    fn current(&self, kind: &Kind, request: &ApiRequest) -> Result<Arc<Value>, ApiError> {
+    pub(super) fn current(&self, kind: &Kind, request: &ApiRequest) -> Result<Arc<Value>, ApiError> {
         self.store
             .get(&Self::key(kind, request))
             .cloned()
@@ -170,7 +176,7 @@ impl State {
                     "invalid continue token: continue key is not valid: {why}"
                 ))
             };
-            let text = super::unbase64(token).ok_or_else(|| bad("illegal base64 data at input byte 0"))?;
+            let text = token_text(token).ok_or_else(|| bad("illegal base64 data at input byte 0"))?;
             let (namespace, name) = text
                 .split_once('/')
                 .ok_or_else(|| bad("server does not recognize this encoded version "))?;
@@ -189,9 +195,7 @@ impl State {
             .collect();
         let mut metadata = self.list_metadata(kind);
         if let Some(next) = next {
-            metadata["continue"] = json!(super::base64(
-                format!("{}/{}", next.namespace, next.name).as_bytes()
-            ));
+            metadata["continue"] = json!(token_of(&format!("{}/{}", next.namespace, next.name)));
             if selector.is_empty() {
                 metadata["remainingItemCount"] = json!(remaining);
             }
@@ -352,8 +356,11 @@ impl State {
                 "invalid object type: {slash}{version}, Kind={name}"
             )));
         }
-        check_url(&config, request)?;
         check_declared(kind, &config)?;
+        check_url(&config, request)?;
+        if kind.status {
+            keep_part(&mut config, part);
+        }
         if config["metadata"]["managedFields"]
             .as_array()
             .is_some_and(|m| !m.is_empty())
@@ -377,6 +384,16 @@ impl State {
             let mut creation = request.info.clone();
             "create".clone_into(&mut creation.verb);
             self.authorize(&creation, None, &request.path)?;
+            let uid = text_of(&config["metadata"]["uid"]);
+            if !uid.is_empty() {
+                return Err(ApiError::conflict(
+                    kind,
+                    &request.info.name,
+                    &format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    ),
+                ));
+            }
             let made = owners.apply(kind, &manager, &json!({}), &config, force)?;
             let object = self.create(kind, &request.info.namespace, made, options)?;
             self.keep_owners(&key, owners, options);
@@ -466,132 +483,15 @@ impl State {
         review["kind"] = json!(kind.kind);
         Ok(Reply::Object(201, Arc::new(review)))
     }
-
-    fn scale(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
-        let current = self.current(kind, request)?;
-        let shown = scale_of(&current);
-        let wanted = match request.info.verb.as_str() {
-            "get" => return Ok(Reply::Object(200, Arc::new(shown))),
-            "update" => {
-                let wanted = parse(&request.body)?;
-                check_url(&wanted, request)?;
-                wanted
-            }
-            _ => {
-                options::check_write(request, false)?;
-                let media = request.content_type.split(';').next().unwrap_or("").trim();
-                apply_patch(kind, media, &shown, &request.body)?
-            }
-        };
-        let asked = &wanted["spec"]["replicas"];
-        if !asked.is_null() && !asked.is_i64() {
-            let why = "json: cannot unmarshal into Go struct field ScaleSpec.spec.replicas of type int32";
-            return Err(ApiError::bad_patch(&wanted, why));
-        }
-        let replicas = asked.as_i64().unwrap_or(0);
-        if replicas < 0 {
-            return Err(ApiError::invalid(
-                &Kind {
-                    group: "autoscaling".to_owned(),
-                    version: "v1".to_owned(),
-                    plural: "scales".to_owned(),
-                    kind: "Scale".to_owned(),
-                    namespaced: true,
-                    status: false,
-                    scale: false,
-                    create_only: false,
-                    resource: "scales.autoscaling".to_owned(),
-                    storage: Arc::clone(&kind.storage),
-                    custom: None,
-                },
-                &request.info.name,
-                &[super::FieldError::invalid(
-                    "spec.replicas",
-                    &json!(replicas),
-                    "must be greater than or equal to 0",
-                )],
-            ));
-        }
-        let mut new = Value::clone(&current);
-        new["spec"]["replicas"] = json!(replicas);
-        new["metadata"]["resourceVersion"] = wanted["metadata"]["resourceVersion"].clone();
-        let object = self.update(
-            kind,
-            &Self::key(kind, request),
-            Part::Main,
-            new,
-            &write_options(request),
-        )?;
-        Ok(Reply::Object(200, Arc::new(scale_of(&object))))
-    }
-
-    fn bind(&mut self, kind: &Arc<Kind>, request: &ApiRequest) -> Outcome {
-        let binding = parse(&request.body)?;
-        let current = self.current(kind, request)?;
-        if current["spec"]["nodeName"]
-            .as_str()
-            .is_some_and(|n| !n.is_empty())
-        {
-            let why = format!(
-                "pod {} is already assigned to node {}",
-                request.info.name, current["spec"]["nodeName"]
-            );
-            return Err(ApiError::conflict(kind, &request.info.name, &why));
-        }
-        let mut pod = Value::clone(&current);
-        pod["spec"]["nodeName"] = binding["target"]["name"].clone();
-        self.update(
-            kind,
-            &Self::key(kind, request),
-            Part::Main,
-            pod,
-            &write_options(request),
-        )?;
-        Ok(Reply::Object(
-            201,
-            Arc::new(json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
-            })),
-        ))
-    }
 }
 
-fn scale_of(object: &Value) -> Value {
-    let labels: BTreeMap<String, String> = object["spec"]["selector"]["matchLabels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| (k.clone(), v.as_str().unwrap_or("").to_owned()))
-        .collect();
-    let selector: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    let metadata = &object["metadata"];
-    // Its type leaves out what is nothing.
-    let spec = match object["spec"]["replicas"].as_i64().unwrap_or(0) {
-        0 => json!({}),
-        replicas => json!({"replicas": replicas}),
-    };
-    json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1",
-        "metadata": {
-            "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-            "creationTimestamp": metadata["creationTimestamp"],
-        },
-        "spec": spec,
-        "status": {
-            "replicas": object["status"]["replicas"].as_i64().unwrap_or(0),
-            "selector": selector.join(","),
-        },
-    })
+/// Where the next page begins, fit for a query.
+fn token_of(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(text)
 }
 
-fn apply_patch(kind: &Kind, media: &str, current: &Value, body: &[u8]) -> Result<Value, ApiError> {
-    match media {
-        "application/json-patch+json" => patch::json(current, body),
-        "application/merge-patch+json" => patch::merge(current, body),
-        "application/strategic-merge-patch+json" if kind.custom.is_none() => patch::strategic(current, body),
-        _ => Err(ApiError::unsupported_patch(kind)),
-    }
+fn token_text(token: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()
 }
 
 fn as_item(kind: &Kind, object: &Value) -> Value {
@@ -613,154 +513,6 @@ fn is_made_by_updates(kind: &Kind) -> bool {
             kind.resource.as_str(),
             "leases.coordination.k8s.io" | "events" | "events.events.k8s.io"
         )
-}
-
-fn text_of(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
-}
-
-/// What a patch may not make of an object: another one, or one of another kind.
-fn check_patched(kind: &Kind, patched: &Value, request: &ApiRequest) -> Result<(), ApiError> {
-    if !patched["metadata"].is_object() {
-        let why = "json: cannot unmarshal into Go struct field .metadata of type v1.ObjectMeta";
-        return Err(ApiError::bad_patch(patched, why));
-    }
-    let (version, name) = (text_of(&patched["apiVersion"]), text_of(&patched["kind"]));
-    if kind.custom.is_none() && (version != kind.api_version() || name != kind.kind) {
-        return Err(ApiError::bad_patch(
-            patched,
-            &super::write::no_such_kind(kind, version, name),
-        ));
-    }
-    if request.info.name != text_of(&patched["metadata"]["name"])
-        || text_of(&patched["metadata"]["namespace"]) != request.info.namespace
-    {
-        check_url(patched, request)?;
-    }
-    Ok(())
-}
-
-/// What is applied must be declared in the schema, whatever the request's field validation.
-fn check_declared(kind: &Kind, config: &Value) -> Result<(), ApiError> {
-    let mut copy = config.clone();
-    let unknown = match &kind.custom {
-        Some(custom) => {
-            let unknown = custom.prune(&mut copy);
-            let wrong = custom.wrong_types(&copy);
-            unknown
-                .iter()
-                .map(|path| format!(".{path}: field not declared in schema"))
-                .chain(wrong)
-                .next()
-        }
-        None => super::admission::prune_typed(kind, &mut copy)?
-            .first()
-            .map(|path| format!(".{path}: field not declared in schema")),
-    };
-    unknown.map_or(Ok(()), |why| {
-        let name = text_of(&config["metadata"]["name"]);
-        let namespace = text_of(&config["metadata"]["namespace"]);
-        Err(ApiError::internal(&format!(
-            "failed to create typed patch object ({namespace}/{name}; {}, Kind={}): {why}",
-            kind.api_version(),
-            kind.kind
-        )))
-    })
-}
-
-/// The object of a create or an update, in JSON or YAML.
-fn read(kind: &Kind, request: &ApiRequest) -> Result<Value, ApiError> {
-    let media = request.content_type.split(';').next().unwrap_or("").trim();
-    let mut object = match media {
-        "" | "application/json" => parse(&request.body)?,
-        "application/yaml" => {
-            let text = String::from_utf8_lossy(&request.body);
-            let object = serde_saphyr::from_str(&text)
-                .map_err(|e| ApiError::bad_request(&format!("error converting YAML to JSON: yaml: {e}")))?;
-            check_shape(&object)?;
-            object
-        }
-        _ => {
-            return Err(ApiError::unsupported_media_type(&[
-                "application/json",
-                "application/yaml",
-                "application/vnd.kubernetes.protobuf",
-            ]));
-        }
-    };
-    if request.query("fieldValidation") == "Strict" && media != "application/yaml" {
-        super::strict::no_duplicates(kind, &request.body)?;
-    }
-    whole_numbers(&mut object);
-    // The types of the server itself need no name.
-    if kind.custom.is_none() {
-        for (field, value) in [("apiVersion", kind.api_version()), ("kind", kind.kind.clone())] {
-            if text_of(&object[field]).is_empty() {
-                object[field] = json!(value);
-            }
-        }
-    }
-    Ok(object)
-}
-
-/// A number without a fraction is a whole number, however it is written.
-fn whole_numbers(value: &mut Value) {
-    match value {
-        Value::Object(map) => map.values_mut().for_each(whole_numbers),
-        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
-        Value::Number(number) if number.is_f64() => {
-            let float = number.as_f64().unwrap_or(0.5);
-            if float.fract() == 0.0 && float.abs() < 9e15 {
-                #[allow(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
-                let whole = float as i64;
-                *value = json!(whole);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// A body that is an object with metadata that is one, or has none.
-fn parse(body: &[u8]) -> Result<Value, ApiError> {
-    let bad =
-        |why: &str| ApiError::bad_request(&format!("couldn't get version/kind; json parse error: {why}"));
-    let object: Value = serde_json::from_slice(body).map_err(|e| bad(&e.to_string()))?;
-    check_shape(&object)?;
-    Ok(object)
-}
-
-fn check_shape(object: &Value) -> Result<(), ApiError> {
-    let metadata = &object["metadata"];
-    if object.is_object() && (metadata.is_null() || metadata.is_object()) {
-        Ok(())
-    } else {
-        Err(ApiError::bad_request(
-            "json: cannot unmarshal into Go value of type v1.ObjectMeta",
-        ))
-    }
-}
-
-fn check_url(object: &Value, request: &ApiRequest) -> Result<(), ApiError> {
-    let name = object["metadata"]["name"].as_str().unwrap_or("");
-    if name.is_empty() {
-        return Err(ApiError::bad_request(&format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            request.info.name
-        )));
-    }
-    if name != request.info.name {
-        return Err(ApiError::bad_request(&format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            request.info.name
-        )));
-    }
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
-    if !namespace.is_empty() && namespace != request.info.namespace {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    Ok(())
 }
 
 pub(super) fn write_options(request: &ApiRequest) -> WriteOptions {

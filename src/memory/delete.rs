@@ -123,7 +123,9 @@ impl State {
         let present = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
         if !deleting || present.is_some_and(|p| grace < p) {
             new["metadata"]["deletionTimestamp"] = json!(self.seconds_from_now(grace));
-            new["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+            if !kind.is("namespaces") {
+                new["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+            }
             if !deleting && let Some(generation) = old["metadata"]["generation"].as_i64() {
                 new["metadata"]["generation"] = json!(generation + 1);
             }

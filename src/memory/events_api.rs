@@ -27,7 +27,12 @@ pub(super) fn present(kind: &Kind, object: &Arc<Value>) -> Arc<Value> {
         return Arc::clone(object);
     }
     let mut out = if kind.is("events.events.k8s.io") {
-        rename(object, |core, new| (core, new))
+        let mut out = rename(object, |core, new| (core, new));
+        if let Some(map) = out.as_object_mut() {
+            let optional = |field: &str| matches!(field, "reportingController" | "reportingInstance");
+            map.retain(|field, value| !(optional(field) && value == ""));
+        }
+        out
     } else {
         Value::clone(object)
     };

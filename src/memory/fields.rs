@@ -359,7 +359,8 @@ fn remove(target: &mut Value, path: &[Step]) {
         }
         [Step::Member(value), ..] => {
             if let Some(items) = target.as_array_mut() {
-                items.retain(|item| item.to_string() != *value);
+                let gone: Option<Value> = serde_json::from_str(value).ok();
+                items.retain(|item| gone.as_ref() != Some(item));
             }
         }
         [] => {}

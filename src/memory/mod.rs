@@ -8,25 +8,37 @@
 //!
 //! # Guarantees
 //!
-//! Codes, reasons and messages are those of kube-apiserver 1.35 wherever this project reads them. Custom resources
-//! are pruned, defaulted and validated by their schemas and CEL rules. resourceVersions are one global counter.
+//! Codes, reasons, messages, causes and objects are those of kube-apiserver 1.35 wherever this project reads them: the
+//! cases of tests/conformance run on both, and what they hear is compared line by line. Custom resources are pruned,
+//! defaulted and validated by their schemas and CEL rules. resourceVersions are one global counter.
 //!
 //! # Caveats: what it does not do
 //!
 //! - Admission webhooks and policies are stored, not evaluated: whoever may write an object may write all of it, also
-//!   what kubernaut's own policies keep to the controller or to approvers. Limit ranges and priorities neither; quotas count
-//!   objects, not resources, and keep no status.
-//! - Built-in kinds are checked by type and by the rules this project can meet, not by all of the real ones.
-//! - Server-side apply knows the owners of fields, but shows no managedFields.
-//! - Pods that serve are ready at once unless a script says otherwise, and rollouts as soon as their pods; Services, HPAs, volumes and the network do nothing.
-//! - Pages of a list are read from the present state, not from one snapshot.
-//! - Transition rules inside lists compare items by index. Rules have no cost limit.
-//! - Table and metadata-only output, protobuf, exec, logs and port-forward are not served.
+//!   what kubernaut's own policies keep to the controller or to approvers. Limit ranges and priorities neither; quotas
+//!   count objects, not resources, and keep no status. Pods get no token, no priority and no tolerations of their own,
+//!   nodes no taint, namespaces no kube-root-ca.crt.
+//! - Built-in kinds are checked by type and by the rules this project can meet, not by all of the real ones. What has a
+//!   wrong type is refused with the real code and reason, in words that are not Go's. Quantities stay as written.
+//! - Objects in messages have their fields in the order of the alphabet, not of Go's types, and a rule that the real
+//!   server asks twice of an update is told once.
+//! - Server-side apply knows the owners of fields, but shows no managedFields, and has no owners of whole objects.
+//! - Of schemas, oneOf and anyOf are checked, but told with fewer causes; rules have no cost limit, and transition rules
+//!   inside lists compare items by index. An update is not asked for what was wrong before: per field and, for rules,
+//!   per spec or status. Definitions are checked for types, keys and rules that compile, and go at once.
+//! - Pods that serve are ready at once unless a script says otherwise, also where there is no node, and rollouts with
+//!   them; a suspended Job has no condition, and pods of Jobs no finalizer. Services, HPAs, volumes and the network do
+//!   nothing.
+//! - Lists at a version are those of the present, also pages; a version of the future is refused at once. A continue
+//!   token is not the real one's, and never expires.
+//! - Warnings are not sent. Nobody impersonates. LocalSubjectAccessReview, TokenRequest and SelfSubjectReview are not
+//!   served; nor are Table and metadata-only output, protobuf, exec, logs and port-forward.
 
 #![allow(clippy::doc_markdown, reason = "names of Kubernetes kinds are words here")]
 
 mod admission;
 mod api;
+mod body;
 mod crd;
 mod delete;
 mod discovery;
@@ -41,6 +53,7 @@ mod load;
 mod names;
 mod options;
 mod patch;
+mod pod_rules;
 mod quota;
 mod rbac;
 mod request;
@@ -51,6 +64,8 @@ mod state;
 mod status;
 mod store;
 mod strict;
+mod structure;
+mod subresources;
 mod watch;
 mod world;
 mod write;

@@ -38,21 +38,10 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
     if let Some(problem) = name_problem(kind, name) {
         errors.push(FieldError::invalid("metadata.name", &json!(name), &problem));
     }
-    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
-        for problem in key_problems(key) {
-            errors.push(FieldError::invalid("metadata.labels", &json!(key), &problem));
-        }
-        let value = value.as_str().unwrap_or("");
-        if value.len() > 63 {
-            errors.push(FieldError::invalid(
-                "metadata.labels",
-                &json!(value),
-                "must be no more than 63 bytes",
-            ));
-        }
-        if !is_label_value(value) {
-            errors.push(FieldError::invalid("metadata.labels", &json!(value), LABEL_VALUE));
-        }
+    // Those that a Job has from its template are told of there.
+    let own = object["spec"]["template"]["metadata"]["labels"] != metadata["labels"];
+    if own || !kind.is("jobs.batch") {
+        errors.extend(label_errors("metadata.labels", &metadata["labels"]));
     }
     let mut size = 0;
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
@@ -72,6 +61,28 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
         .enumerate()
     {
         errors.extend(finalizer_errors(kind, i, finalizer));
+    }
+    errors
+}
+
+/// What is wrong with labels.
+pub(super) fn label_errors(field: &str, labels: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        for problem in key_problems(key) {
+            errors.push(FieldError::invalid(field, &json!(key), &problem));
+        }
+        let value = value.as_str().unwrap_or("");
+        if value.len() > 63 {
+            errors.push(FieldError::invalid(
+                field,
+                &json!(value),
+                "must be no more than 63 bytes",
+            ));
+        }
+        if !is_label_value(value) {
+            errors.push(FieldError::invalid(field, &json!(value), LABEL_VALUE));
+        }
     }
     errors
 }
@@ -153,7 +164,6 @@ fn name_problem(kind: &Kind, name: &str) -> Option<String> {
         "namespaces" | "services" => label_problem(name),
         // Their names are what others make of the names of things.
         "events" | "events.events.k8s.io" => None,
-        "jobs.batch" if name.len() > 63 => Some("must be no more than 63 characters".to_owned()),
         _ => {
             if name.len() > 253 {
                 Some("must be no more than 253 characters".to_owned())

@@ -63,6 +63,14 @@ pub(super) fn check_list(request: &ApiRequest) -> Result<(), ApiError> {
             "resourceVersionMatch",
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         );
+        if !how.is_empty() {
+            let supported = ["NotOlderThan".to_owned()];
+            errors.push(FieldError::not_supported(
+                "resourceVersionMatch",
+                &json!(how),
+                &supported,
+            ));
+        }
     } else if watch && initial.is_empty() && !how.is_empty() {
         forbid(
             "resourceVersionMatch",
@@ -115,6 +123,19 @@ pub(super) fn version_option(text: &str) -> Result<u64, String> {
 /// The options of a deletion: its body, or the query when there is none.
 pub(super) fn delete(request: &ApiRequest, body: &Value) -> Result<DeleteOptions, ApiError> {
     number(request, "gracePeriodSeconds")?;
+    let grace = &body["gracePeriodSeconds"];
+    if !grace.is_null() && !grace.is_i64() {
+        return Err(ApiError::bad_request(
+            "json: cannot unmarshal into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
+        ));
+    }
+    if let (Some(kind), Some(version)) = (body["kind"].as_str(), body["apiVersion"].as_str())
+        && kind != "DeleteOptions"
+    {
+        return Err(ApiError::bad_request(&format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+        )));
+    }
     let mut options = DeleteOptions::parse(body);
     let mut errors = Vec::new();
     if request.body.is_empty() {

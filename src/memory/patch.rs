@@ -6,10 +6,10 @@ use super::status::ApiError;
 
 /// Applies a JSON patch. Every failing operation gets the one answer of the real server.
 pub(super) fn json(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
-    let operations: Vec<Value> = serde_json::from_slice(patch)
+    let operations: Option<Vec<Value>> = serde_json::from_slice(patch)
         .map_err(|e| ApiError::bad_request(&format!("error decoding patch: json: {e}")))?;
     let mut out = object.clone();
-    for mut operation in operations {
+    for mut operation in operations.unwrap_or_default() {
         // In an object the server's library replaces also what is not there.
         let path = operation["path"].as_str().unwrap_or("");
         let parent = path.rsplit_once('/').and_then(|(parent, _)| out.pointer(parent));
@@ -46,9 +46,7 @@ fn parse_object(patch: &[u8]) -> Result<Value, ApiError> {
     if value.is_object() {
         Ok(value)
     } else {
-        Err(ApiError::bad_request(
-            "error decoding patch: json: cannot unmarshal into Go value of type map",
-        ))
+        Err(ApiError::bad_request("Invalid JSON Patch"))
     }
 }
 
@@ -115,9 +113,19 @@ fn merge_value(field: &str, target: &mut Value, patch: &Value) -> Result<(), Api
         } else if value.is_null() {
             map.remove(name);
         } else if let Value::Array(items) = value {
+            let live = map
+                .get(name)
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             merge_list(field, name, map, items)?;
-            if let Some(order) = patch.get(&format!("$setElementOrder/{name}")) {
-                set_order(field, name, map, order);
+            if let (Some(key), Some(merged)) = (
+                merge_key(field, name),
+                map.get_mut(name).and_then(Value::as_array_mut),
+            ) {
+                let order = patch.get(&format!("$setElementOrder/{name}"));
+                let order = order.and_then(Value::as_array).unwrap_or(items);
+                put_in_order(key, &live, order, merged);
             }
         } else {
             merge_value(name, map.entry(name.clone()).or_insert(Value::Null), value)?;
@@ -126,21 +134,25 @@ fn merge_value(field: &str, target: &mut Value, patch: &Value) -> Result<(), Api
     Ok(())
 }
 
-/// Puts the items of a list in the wanted order; those that are not in it come last.
-fn set_order(parent: &str, name: &str, map: &mut Map<String, Value>, order: &Value) {
-    let (Some(key), Some(items)) = (
-        merge_key(parent, name),
-        map.get_mut(name).and_then(Value::as_array_mut),
-    ) else {
-        return;
-    };
-    let place = |item: &Value| {
-        let mut wanted = order.as_array().into_iter().flatten();
-        wanted
-            .position(|w| w.get(key) == item.get(key))
-            .unwrap_or(usize::MAX)
-    };
-    items.sort_by_key(place);
+/// Puts merged items in the order of the patch; those that only the live list has stand before the first that came
+/// after them there.
+fn put_in_order(key: &str, live: &[Value], order: &[Value], merged: &mut Vec<Value>) {
+    let place = |list: &[Value], item: &Value| list.iter().position(|i| i.get(key) == item.get(key));
+    let (mut patched, rest): (Vec<Value>, Vec<Value>) = std::mem::take(merged)
+        .into_iter()
+        .partition(|item| place(order, item).is_some());
+    patched.sort_by_key(|item| place(order, item));
+    let mut rest = rest.into_iter().peekable();
+    for item in patched {
+        while let Some(before) = rest.next_if(|other| {
+            let places = (place(live, other), place(live, &item));
+            matches!(places, (Some(other), Some(item)) if other < item)
+        }) {
+            merged.push(before);
+        }
+        merged.push(item);
+    }
+    merged.extend(rest);
 }
 
 fn merge_list(
@@ -180,7 +192,7 @@ fn merge_list(
     }
     for item in patch {
         let Some(identity) = item.get(key) else {
-            return Err(ApiError::bad_request(&format!(
+            return Err(ApiError::internal(&format!(
                 "map: {item} does not contain declared merge key: {key}"
             )));
         };

@@ -474,6 +474,7 @@ fn rules(verbs: &[&str]) -> Vec<Value> {
             "replicationcontrollers/status", "resourcequotas", "resourcequotas/status", "namespaces",
         ]}));
         out.push(json!({"apiGroups": ["discovery.k8s.io"], "verbs": verbs, "resources": ["endpointslices"]}));
+        out.push(json!({"apiGroups": ["events.k8s.io"], "verbs": verbs, "resources": ["events"]}));
     } else {
         core.extend([
             "pods/attach",

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::Kind,
-    names::{is_subdomain, label_problem},
+    names::{key_problems, label_errors},
+    pod_rules::pod_rules,
     status::FieldError,
 };
 
@@ -24,7 +25,7 @@ fn positive(value: &Value, field: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn one_of(value: &Value, known: &[&str], field: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn one_of(value: &Value, known: &[&str], field: &str, errors: &mut Vec<FieldError>) {
     if value.as_str().is_some_and(|text| !known.contains(&text)) {
         let known: Vec<String> = known.iter().map(|text| (*text).to_owned()).collect();
         errors.push(FieldError::not_supported(field, value, &known));
@@ -145,7 +146,7 @@ fn budget_rules(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn is_empty(list: &Value) -> bool {
+pub(super) fn is_empty(list: &Value) -> bool {
     list.as_array().is_none_or(Vec::is_empty)
 }
 
@@ -249,6 +250,13 @@ fn event_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Ve
     if object["eventTime"].is_null() {
         errors.push(FieldError::required("eventTime", ""));
     }
+    for problem in key_problems(object["reportingComponent"].as_str().unwrap_or("")) {
+        errors.push(FieldError::invalid(
+            "reportingController",
+            &object["reportingComponent"],
+            &problem,
+        ));
+    }
     for (field, shown) in [
         ("reportingComponent", "reportingController"),
         ("reportingInstance", "reportingInstance"),
@@ -261,43 +269,35 @@ fn event_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Ve
     }
     let class = json!(object["type"].as_str().unwrap_or(""));
     if class != "Normal" && class != "Warning" {
-        errors.push(FieldError::invalid("type", &class, "has invalid value: "));
+        let why = format!("has invalid value: {}", class.as_str().unwrap_or(""));
+        errors.push(FieldError::invalid("type", &json!(""), &why));
     }
 }
 
-/// Of a running pod little may change.
-pub(super) fn kept_pod(old: &Value, new: &Value) -> Option<FieldError> {
-    let kept = |pod: &Value| {
-        let mut spec = pod["spec"].clone();
+/// Of a StatefulSet only some fields may change.
+pub(super) fn kept_stateful_set(old: &Value, new: &Value) -> Option<FieldError> {
+    let kept = |set: &Value| {
+        let mut spec = set["spec"].clone();
         for field in [
-            "activeDeadlineSeconds",
-            "tolerations",
-            "terminationGracePeriodSeconds",
+            "replicas",
+            "ordinals",
+            "template",
+            "updateStrategy",
+            "revisionHistoryLimit",
+            "persistentVolumeClaimRetentionPolicy",
+            "minReadySeconds",
+            "selector",
         ] {
             super::write::set_or_remove(&mut spec, field, None);
         }
-        for list in ["containers", "initContainers"] {
-            for container in spec
-                .get_mut(list)
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-            {
-                container["image"] = Value::Null;
-            }
-        }
         spec
     };
-    let bound = old["spec"]["nodeName"]
-        .as_str()
-        .is_some_and(|node| !node.is_empty());
-    (bound && kept(old) != kept(new)).then(|| {
+    (kept(old) != kept(new)).then(|| {
         FieldError::forbidden(
             "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,\
-             `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
-             existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-             previously negative)",
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
+             'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and \
+             'minReadySeconds' are forbidden",
         )
     })
 }
@@ -307,6 +307,7 @@ pub(super) fn workload_rules(spec: &Value, errors: &mut Vec<FieldError>) {
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
         non_negative(&spec[field], &format!("spec.{field}"), errors);
     }
+    template_labels(spec, errors);
     pod_rules(&spec["template"]["spec"], "spec.template.spec", errors);
     one_of(
         &spec["template"]["spec"]["restartPolicy"],
@@ -314,6 +315,13 @@ pub(super) fn workload_rules(spec: &Value, errors: &mut Vec<FieldError>) {
         "spec.template.spec.restartPolicy",
         errors,
     );
+}
+
+pub(super) fn template_labels(spec: &Value, errors: &mut Vec<FieldError>) {
+    errors.extend(label_errors(
+        "spec.template.labels",
+        &spec["template"]["metadata"]["labels"],
+    ));
 }
 
 /// The strategy and the deadline of a Deployment.
@@ -335,12 +343,10 @@ pub(super) fn deployment_rules(spec: &Value, errors: &mut Vec<FieldError>) {
         ));
     }
     let strategy = &spec["strategy"];
-    one_of(
-        &strategy["type"],
-        &["Recreate", "RollingUpdate"],
-        "spec.strategy.type",
-        errors,
-    );
+    if !["Recreate", "RollingUpdate"].contains(&strategy["type"].as_str().unwrap_or("")) {
+        let known = ["Recreate", "RollingUpdate"].map(ToOwned::to_owned);
+        errors.push(FieldError::not_supported("spec.strategy", strategy, &known));
+    }
     let rolling = &strategy["rollingUpdate"];
     if strategy["type"] == "Recreate" && rolling.is_object() {
         errors.push(FieldError::forbidden(
@@ -354,176 +360,5 @@ pub(super) fn deployment_rules(spec: &Value, errors: &mut Vec<FieldError>) {
             &json!(0),
             "may not be 0 when `maxSurge` is 0",
         ));
-    }
-}
-
-pub(super) fn job_rules(spec: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    for field in [
-        "backoffLimit",
-        "activeDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-        "parallelism",
-    ] {
-        non_negative(&spec[field], &format!("spec.{field}"), errors);
-    }
-    let template = &spec["template"]["spec"];
-    pod_rules(template, "spec.template.spec", errors);
-    match template["restartPolicy"].as_str() {
-        None | Some("" | "Always") => errors.push(FieldError::required(
-            "spec.template.spec.restartPolicy",
-            "valid values: \"OnFailure\", \"Never\"",
-        )),
-        Some("Never" | "OnFailure") => {}
-        Some(other) => errors.push(FieldError::not_supported(
-            "spec.template.spec.restartPolicy",
-            &json!(other),
-            &["OnFailure".to_owned(), "Never".to_owned()],
-        )),
-    }
-    if let Some(old) = old {
-        for field in [
-            "template",
-            "selector",
-            "completions",
-            "podFailurePolicy",
-            "completionMode",
-        ] {
-            if old["spec"][field] != spec[field] {
-                errors.push(FieldError::invalid(
-                    &format!("spec.{field}"),
-                    &spec[field],
-                    "field is immutable",
-                ));
-            }
-        }
-    }
-}
-
-pub(super) fn pod_rules(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let containers = spec["containers"].as_array().map_or(&[][..], Vec::as_slice);
-    if containers.is_empty() {
-        errors.push(FieldError::required(&format!("{path}.containers"), ""));
-    }
-    let mut names: Vec<&str> = Vec::new();
-    for (i, container) in containers.iter().enumerate() {
-        let at = format!("{path}.containers[{i}]");
-        match container["name"].as_str() {
-            None | Some("") => errors.push(FieldError::required(&format!("{at}.name"), "")),
-            Some(name) if names.contains(&name) => {
-                errors.push(FieldError::duplicate(&format!("{at}.name"), &json!(name)));
-            }
-            Some(name) => names.push(name),
-        }
-        if let Some(problem) = container["name"]
-            .as_str()
-            .filter(|n| !n.is_empty())
-            .and_then(label_problem)
-        {
-            errors.push(FieldError::invalid(
-                &format!("{at}.name"),
-                &container["name"],
-                &problem,
-            ));
-        }
-        if container["image"].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required(&format!("{at}.image"), ""));
-        }
-        one_of(
-            &container["imagePullPolicy"],
-            &["Always", "IfNotPresent", "Never"],
-            &format!("{at}.imagePullPolicy"),
-            errors,
-        );
-        container_rules(spec, container, &at, errors);
-    }
-    volume_rules(spec, path, errors);
-    one_of(
-        &spec["restartPolicy"],
-        &["Always", "OnFailure", "Never"],
-        &format!("{path}.restartPolicy"),
-        errors,
-    );
-    if let Some(seconds) = spec["activeDeadlineSeconds"].as_i64().filter(|s| *s < 1) {
-        errors.push(FieldError::invalid(
-            &format!("{path}.activeDeadlineSeconds"),
-            &json!(seconds),
-            "must be between 1 and 2147483647, inclusive",
-        ));
-    }
-    if let Some(node) = spec["nodeName"]
-        .as_str()
-        .filter(|n| !n.is_empty() && !is_subdomain(n))
-    {
-        errors.push(FieldError::invalid(
-            &format!("{path}.nodeName"),
-            &json!(node),
-            super::names::SUBDOMAIN,
-        ));
-    }
-    for (i, toleration) in spec["tolerations"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.tolerations[{i}].operator");
-        one_of(&toleration["operator"], &["Equal", "Exists"], &at, errors);
-    }
-}
-
-fn container_rules(spec: &Value, container: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    for (i, port) in container["ports"].as_array().into_iter().flatten().enumerate() {
-        let (field, value) = (format!("{at}.ports[{i}].containerPort"), &port["containerPort"]);
-        if value.as_i64().unwrap_or(0) == 0 {
-            errors.push(FieldError::required(&field, ""));
-        } else if value.as_i64().is_some_and(|port| !(1..=65535).contains(&port)) {
-            errors.push(FieldError::invalid(
-                &field,
-                value,
-                "must be between 1 and 65535, inclusive",
-            ));
-        }
-    }
-    for (i, variable) in container["env"].as_array().into_iter().flatten().enumerate() {
-        if variable["name"].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required(&format!("{at}.env[{i}].name"), ""));
-        }
-    }
-    for (i, mount) in container["volumeMounts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        let mut volumes = spec["volumes"].as_array().into_iter().flatten();
-        if !volumes.any(|volume| volume["name"] == mount["name"]) {
-            errors.push(FieldError::not_found(
-                &format!("{at}.volumeMounts[{i}].name"),
-                &mount["name"],
-            ));
-        }
-    }
-}
-
-fn volume_rules(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let mut names = Vec::new();
-    for (i, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.volumes[{i}]");
-        let name = volume["name"].as_str().unwrap_or("");
-        if name.is_empty() {
-            errors.push(FieldError::required(&format!("{at}.name"), ""));
-        } else if let Some(problem) = label_problem(name) {
-            errors.push(FieldError::invalid(&format!("{at}.name"), &json!(name), &problem));
-        } else if names.contains(&name) {
-            errors.push(FieldError::duplicate(&format!("{at}.name"), &json!(name)));
-        }
-        names.push(name);
-        let sources: Vec<&String> = volume
-            .as_object()
-            .into_iter()
-            .flat_map(serde_json::Map::keys)
-            .filter(|key| *key != "name")
-            .collect();
-        for more in sources.iter().skip(1) {
-            errors.push(FieldError::forbidden(
-                &format!("{at}.{more}"),
-                "may not specify more than 1 volume type",
-            ));
-        }
     }
 }

@@ -6,7 +6,7 @@ use jsonschema::Validator as JsonSchema;
 use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
 use serde_json::{Map, Value, json};
 
-use super::status::FieldError;
+use super::{status::FieldError, structure};
 
 /// The schema of one version of a custom resource.
 pub(super) struct CustomSchema {
@@ -38,6 +38,7 @@ impl CustomSchema {
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
         };
         let mut errors = Vec::new();
+        structure::check(&schema, "openAPIV3Schema", &mut errors);
         let mut patterns = BTreeMap::new();
         collect_patterns(&schema, "openAPIV3Schema", &mut patterns, &mut errors);
         compile_errors(&compile_schema(&schema), "openAPIV3Schema", &mut errors);
@@ -78,13 +79,13 @@ impl CustomSchema {
     /// Removes fields that the schema does not know; their paths are returned in order.
     pub(super) fn prune(&self, object: &mut Value) -> Vec<String> {
         let mut unknown = Vec::new();
-        prune(&self.schema, object, "", true, &mut unknown);
+        structure::prune(&self.schema, object, "", true, &mut unknown);
         unknown
     }
 
     /// Drops nulls that the schema does not allow and fills in defaults.
     pub(super) fn default(&self, object: &mut Value) {
-        apply_defaults(&self.schema, object);
+        structure::apply_defaults(&self.schema, object);
     }
 
     /// The merge keys of the list at a path, when it is a map by its schema.
@@ -127,19 +128,33 @@ impl CustomSchema {
         wrong
             .map(|error| {
                 let found = type_name(&value_at(object, &error.field));
-                format!(".{}: expected another type, got {found}", error.field)
+                let numeric =
+                    error.message.contains("of type integer") || error.message.contains("of type number");
+                let wanted = if numeric {
+                    "numeric (int or float)"
+                } else {
+                    "another type"
+                };
+                format!(".{}: expected {wanted}, got {found}", error.field)
             })
             .collect()
     }
 
     /// Checks an object, against its predecessor where there is one. Rules are left out when the object's shape is
-    /// wrong, and an error says so, as the API server does it.
-    pub(super) fn validate(&self, cel: &Validator, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    /// wrong, and an error says so, as the API server does it. `found` is what is wrong otherwise.
+    pub(super) fn validate(
+        &self,
+        cel: &Validator,
+        object: &Value,
+        old: Option<&Value>,
+        found: Vec<FieldError>,
+    ) -> Vec<FieldError> {
         let mut errors = Vec::new();
         self.check(&self.schema, object, "", &mut errors);
         check_lists(&self.schema, object, "", &mut errors);
         // What was wrong before and did not change is let be.
         errors.retain(|error| old.is_none_or(|old| !unchanged(old, object, &error.field)));
+        errors.splice(0..0, found);
         let blocking = errors.iter().any(|e| {
             matches!(
                 e.reason.as_str(),
@@ -497,91 +512,6 @@ fn check_lists(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Field
     }
 }
 
-fn prune(schema: &Value, value: &mut Value, path: &str, is_root: bool, unknown: &mut Vec<String>) {
-    match value {
-        Value::Object(map) => {
-            let keep = schema["x-kubernetes-preserve-unknown-fields"] == true;
-            let embedded = is_root || schema["x-kubernetes-embedded-resource"] == true;
-            map.retain(|name, _| {
-                let known = schema["properties"].get(name).is_some()
-                    || schema["additionalProperties"].is_object()
-                    || schema["additionalProperties"] == true
-                    || keep
-                    || (embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
-                if !known {
-                    unknown.push(child(path, name));
-                }
-                known
-            });
-            for (name, value) in map.iter_mut() {
-                if embedded && name == "metadata" {
-                    continue;
-                }
-                let inner = if schema["properties"].get(name).is_some() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
-                if inner.is_object() {
-                    prune(inner, value, &child(path, name), false, unknown);
-                }
-            }
-        }
-        Value::Array(items) => {
-            for (i, item) in items.iter_mut().enumerate() {
-                prune(&schema["items"], item, &format!("{path}[{i}]"), false, unknown);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn apply_defaults(schema: &Value, value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|name, value| {
-                let inner = if schema["properties"].get(name).is_some() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
-                !(value.is_null()
-                    && inner.is_object()
-                    && inner["nullable"] != true
-                    && inner.get("default").is_none())
-            });
-            if let Some(properties) = schema["properties"].as_object() {
-                for (name, inner) in properties {
-                    let Some(default) = inner.get("default") else {
-                        continue;
-                    };
-                    let missing = match map.get(name) {
-                        None => true,
-                        Some(value) => value.is_null() && inner["nullable"] != true,
-                    };
-                    if missing {
-                        map.insert(name.clone(), default.clone());
-                    }
-                }
-            }
-            for (name, value) in map.iter_mut() {
-                let inner = if schema["properties"].get(name).is_some() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
-                apply_defaults(inner, value);
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                apply_defaults(&schema["items"], item);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
 fn collect_patterns(
     schema: &Value,
     path: &str,
@@ -618,11 +548,13 @@ fn collect_patterns(
 }
 
 fn compile_errors(rules: &CompiledSchema, path: &str, errors: &mut Vec<FieldError>) {
-    for error in rules.compilation_errors() {
-        errors.push(FieldError::omitted(
-            &child(path, "x-kubernetes-validations"),
-            &error.to_string(),
-        ));
+    for (i, rule) in rules.validations.iter().enumerate() {
+        if let Err(error) = rule {
+            errors.push(FieldError::omitted(
+                &child(path, &format!("x-kubernetes-validations[{i}].rule")),
+                &error.to_string(),
+            ));
+        }
     }
     let mut names: Vec<&String> = rules.properties.keys().collect();
     names.sort();
@@ -634,7 +566,7 @@ fn compile_errors(rules: &CompiledSchema, path: &str, errors: &mut Vec<FieldErro
     }
 }
 
-fn has_type(expected: &str, value: &Value) -> bool {
+pub(super) fn has_type(expected: &str, value: &Value) -> bool {
     match expected {
         "object" => value.is_object(),
         "array" => value.is_array(),
@@ -670,7 +602,7 @@ pub(super) fn child(path: &str, name: &str) -> String {
     }
 }
 
-fn string_list(value: &Value) -> Vec<String> {
+pub(super) fn string_list(value: &Value) -> Vec<String> {
     value
         .as_array()
         .into_iter()

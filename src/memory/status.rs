@@ -236,6 +236,15 @@ impl ApiError {
         )
     }
 
+    /// A pod that is bound a second time.
+    pub(super) fn bound(name: &str, node: &Value) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is already assigned to node {node}"
+        );
+        let details = Self::plain_details("", "pods/binding", name);
+        Self::new(409, "Conflict", &message, details)
+    }
+
     pub(super) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
         let message = if name.is_empty() {
             format!("{} is forbidden: {why}", kind.resource)
@@ -362,7 +371,9 @@ impl ApiError {
     }
 
     pub(super) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_as(&kind.group, &kind.kind, name, errors)
+        // Both APIs check events in the core form.
+        let group = if kind.kind == "Event" { "" } else { &kind.group };
+        Self::invalid_as(group, &kind.kind, name, errors)
     }
 
     /// With the name of the resource where that of the kind usually stands.

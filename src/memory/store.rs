@@ -156,8 +156,11 @@ impl Store {
         self.get(&Key::new(resource, namespace, name))
     }
 
-    pub(super) fn uid_exists(&self, uid: &str) -> bool {
-        self.by_uid.contains_key(uid)
+    /// Whether the owner of something in this namespace is there: in the same one, or in none.
+    pub(super) fn owner_exists(&self, uid: &str, namespace: &str) -> bool {
+        self.by_uid
+            .get(uid)
+            .is_some_and(|key| key.namespace.is_empty() || key.namespace == namespace)
     }
 
     /// Objects that name this uid among their owners.

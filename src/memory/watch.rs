@@ -82,7 +82,7 @@ impl Watcher {
                 let mut object = json!({
                     "apiVersion": self.kind.api_version(),
                     "kind": self.kind.kind,
-                    "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
+                    "metadata": {"resourceVersion": revision.to_string()},
                 });
                 if *initial_end {
                     object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});

@@ -181,8 +181,7 @@ impl State {
         }
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.
-            let last = self.store.remove(key).unwrap_or(old);
-            new["metadata"]["resourceVersion"] = last["metadata"]["resourceVersion"].clone();
+            self.store.remove(key);
             return Ok(Arc::new(new));
         }
         Ok(self.store.put(key.clone(), new))
@@ -196,10 +195,10 @@ impl State {
         old: Option<&Value>,
     ) -> Vec<FieldError> {
         let mut errors = names::validate_metadata(kind, object);
-        match &kind.custom {
-            Some(custom) => errors.extend(custom.validate(&self.cel, object, old)),
-            None => errors.extend(admission::validate(kind, object, old)),
+        if let Some(custom) = &kind.custom {
+            return custom.validate(&self.cel, object, old, errors);
         }
+        errors.extend(admission::validate(kind, object, old));
         errors
     }
 
@@ -244,13 +243,14 @@ impl State {
             name = format!("{base}{}", self.random.suffix());
         }
         if name.is_empty() {
-            let mut errors = vec![FieldError::required(
+            let errors = vec![FieldError::required(
                 "metadata.name",
                 "name or generateName is required",
             )];
-            if let Some(custom) = &kind.custom {
-                errors.extend(custom.validate(&self.cel, object, None));
-            }
+            let errors = match &kind.custom {
+                Some(custom) => custom.validate(&self.cel, object, None, errors),
+                None => errors,
+            };
             return Err(ApiError::invalid(kind, "", &errors));
         }
         let uid = loaded("uid", object).unwrap_or_else(|| self.random.uuid());
@@ -418,7 +418,7 @@ fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
             "{name} in version {:?} cannot be handled as a {}: {}",
             version.rsplit('/').next().unwrap_or(""),
             kind.kind,
-            no_such_kind(kind, version, name)
+            no_such_kind((&kind.group, &kind.kind), version, name)
         )));
     }
     if name.is_empty() {
@@ -445,7 +445,7 @@ fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
 }
 
 /// What Go's decoder says of a kind that is not the one of the path.
-pub(super) fn no_such_kind(kind: &Kind, version: &str, name: &str) -> String {
+pub(super) fn no_such_kind(wanted: (&str, &str), version: &str, name: &str) -> String {
     let served = super::kinds::is_built_in(version, name);
     if served {
         let short = |version: &str| version.rsplit('/').next().unwrap_or("").to_owned();
@@ -456,8 +456,8 @@ pub(super) fn no_such_kind(kind: &Kind, version: &str, name: &str) -> String {
         format!(
             "converting ({}.{name}) to ({}.{}): unknown conversion",
             short(version),
-            group(&kind.group),
-            kind.kind
+            group(wanted.0),
+            wanted.1
         )
     } else {
         format!(

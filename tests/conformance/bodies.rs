@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// A kind by its short name.
 pub(super) struct Short {
-    short: &'static str,
+    word: &'static str,
     group: &'static str,
     version: &'static str,
     plural: &'static str,
@@ -25,20 +25,20 @@ impl Short {
     pub(super) fn path(&self, target: &str) -> String {
         let root = if self.group.is_empty() { "api" } else { "apis" };
         let place = if self.namespaced { "/namespaces/{ns}" } else { "" };
-        let rest = &target[self.short.len()..];
+        let rest = &target[self.word.len()..];
         format!("/{root}/{}{place}/{}{rest}", self.api_version(), self.plural)
     }
 }
 
 const fn short(
-    short: &'static str,
+    word: &'static str,
     group: &'static str,
     plural: &'static str,
     kind: &'static str,
     namespaced: bool,
 ) -> Short {
     Short {
-        short,
+        word,
         group,
         version: "v1",
         plural,
@@ -124,7 +124,7 @@ const KINDS: &[Short] = &[
 /// The kind that a target begins with; none for a path.
 pub(super) fn kind_of(target: &str) -> Option<&'static Short> {
     let word = target.split(['/', '?']).next()?;
-    KINDS.iter().find(|kind| kind.short == word)
+    KINDS.iter().find(|kind| kind.word == word)
 }
 
 pub(super) fn named(name: &str) -> Value {
@@ -204,10 +204,12 @@ pub(super) fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     let parent = object
         .pointer_mut(parent)
         .unwrap_or_else(|| panic!("{pointer}: no parent"));
-    match parent {
-        Value::Array(items) => items[key.parse::<usize>().expect("an index")] = value,
-        other if value.is_null() => drop(other.as_object_mut().expect("an object").remove(key)),
-        other => other[key] = value,
+    if let Value::Array(items) = parent {
+        items[key.parse::<usize>().expect("an index")] = value;
+    } else if value.is_null() {
+        drop(parent.as_object_mut().expect("an object").remove(key));
+    } else {
+        parent[key] = value;
     }
     object
 }

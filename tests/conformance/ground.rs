@@ -1,6 +1,6 @@
 //! Where cases run.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kube::Client;
 use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
@@ -23,7 +23,7 @@ impl Ground {
         match self {
             Self::Memory(memory) => {
                 let user = user.cloned().unwrap_or_else(User::admin);
-                (memory.0.client(user), Vec::new())
+                (memory.client(user), Vec::new())
             }
             Self::Real(client) => {
                 let mut headers = Vec::new();
@@ -44,20 +44,32 @@ pub(crate) struct Memory(MemoryCluster);
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        let cluster = MemoryCluster::new(MemoryOptions {
+        // Definitions take long to load, and a copy of what is loaded does not.
+        static LOADED: OnceLock<MemoryCluster> = OnceLock::new();
+        let options = || MemoryOptions {
             rbac: Rbac::Evaluate,
             ..MemoryOptions::default()
+        };
+        let loaded = LOADED.get_or_init(|| {
+            let cluster = MemoryCluster::new(options());
+            let ours = [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()];
+            let mut objects: Vec<Value> = ours
+                .iter()
+                .map(|crd| serde_json::to_value(crd).expect("JSON"))
+                .collect();
+            objects.push(definition());
+            cluster.load(objects).expect("loaded");
+            cluster
         });
-        let ours = [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()];
-        let mut objects: Vec<Value> = ours
-            .iter()
-            .map(|crd| serde_json::to_value(crd).expect("JSON"))
-            .collect();
-        objects.push(definition());
-        cluster.load(objects).expect("loaded");
+        let cluster = loaded.copy(options());
         // No kubelet works on the real control plane either.
         cluster.script_pods(Arc::new(|_| Some(PodScript::Lost)));
         Self(cluster)
+    }
+
+    /// Its administrator's client, or somebody else's.
+    pub(crate) fn client(&self, user: User) -> Client {
+        self.0.client(user)
     }
 
     /// Forgets the history of watches.

@@ -16,6 +16,8 @@ const RESTLESS: &[&str] = &[
     "Namespace",
     "ServiceAccount",
     "CustomResourceDefinition",
+    "DaemonSet",
+    "Node",
 ];
 
 /// Notes as they are taken.
@@ -68,12 +70,12 @@ fn is_list(object: &Map<String, Value>) -> bool {
 /// Items of lists have no kind, but these fields.
 fn is_restless(object: &Map<String, Value>) -> bool {
     let kind = object.get("kind").and_then(Value::as_str);
-    let is_pod = || {
-        object
-            .get("spec")
-            .is_some_and(|spec| spec["containers"].is_array())
+    let unnamed = || {
+        let pod = |spec: &Value| spec["containers"].is_array();
+        let node = |status: &Value| !status["nodeInfo"].is_null() || status == &json!({});
+        object.get("spec").is_some_and(pod) || object.get("status").is_some_and(node)
     };
-    kind.map_or_else(is_pod, |kind| RESTLESS.contains(&kind))
+    kind.map_or_else(unnamed, |kind| RESTLESS.contains(&kind))
 }
 
 /// What plugins that no rule depends on add to each pod of the real server: a token, tolerations, a priority.
@@ -82,6 +84,11 @@ fn without_admission(spec: &mut Value) {
         name.as_str()
             .is_some_and(|name| name.starts_with("kube-api-access-"))
     };
+    // A node without a kubelet is tainted.
+    if let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut) {
+        taints.retain(|taint| taint["key"] != "node.kubernetes.io/not-ready");
+        remove_empty(spec, "taints");
+    }
     if !spec["containers"].is_array() {
         return;
     }
@@ -106,7 +113,7 @@ fn without_admission(spec: &mut Value) {
 
 fn remove_empty(object: &mut Value, field: &str) {
     if let Some(object) = object.as_object_mut()
-        && object.get(field) == Some(&json!([]))
+        && (object.get(field) == Some(&json!([])) || object.get(field) == Some(&json!({})))
     {
         object.remove(field);
     }
@@ -160,6 +167,9 @@ fn settle(value: &Value, places: &BTreeMap<u64, usize>) -> Value {
                 let text = place.map_or_else(|| "<version>".to_owned(), |place| format!("<version {place}>"));
                 out["metadata"]["resourceVersion"] = json!(text);
             }
+            if object.get("type") == Some(&json!("BOOKMARK")) {
+                out["object"]["metadata"]["resourceVersion"] = json!("<version>");
+            }
             if is_list(object)
                 && out["metadata"]["continue"]
                     .as_str()
@@ -170,6 +180,9 @@ fn settle(value: &Value, places: &BTreeMap<u64, usize>) -> Value {
             if let Some(spec) = out.get_mut("spec") {
                 without_admission(spec);
             }
+            if out.get("spec") == Some(&json!({})) && is_restless(object) && !out.contains_key("data") {
+                out.remove("spec");
+            }
             if is_restless(object) {
                 out.remove("status");
                 if let Some(Value::Object(annotations)) = out
@@ -177,6 +190,10 @@ fn settle(value: &Value, places: &BTreeMap<u64, usize>) -> Value {
                     .and_then(|metadata| metadata.get_mut("annotations"))
                 {
                     annotations.remove("deployment.kubernetes.io/revision");
+                    annotations.remove("node.alpha.kubernetes.io/ttl");
+                }
+                if let Some(metadata) = out.get_mut("metadata") {
+                    remove_empty(metadata, "annotations");
                 }
             }
             if out.get("kind") == Some(&json!("Status")) {
@@ -211,7 +228,9 @@ fn plain(mut status: Map<String, Value>) -> Map<String, Value> {
         let head = format!("{head}<causes>");
         status.insert("message".to_owned(), json!(head));
     }
+    // Some rules are asked twice of an update.
     causes.sort_by_cached_key(Value::to_string);
+    causes.dedup();
     if let Some(details) = status.get_mut("details") {
         details["causes"] = Value::Array(causes);
     }
@@ -248,15 +267,22 @@ fn word(text: &str, names: &[(String, String)]) -> String {
     }
 }
 
-/// A refused patch is told with the whole object, whose fields stand in any order.
+/// Objects are told with their fields in the order of Go's types, and a refused patch with all of the object.
 fn without_object(text: &str) -> String {
-    let Some((head, rest)) = text.split_once("Invalid value: \"{") else {
-        return text.to_owned();
-    };
-    match rest.rsplit_once("}\": ") {
-        Some((_, tail)) => format!("{head}Invalid value: <object>: {tail}"),
-        None => text.to_owned(),
+    for open in ["alue: {", "alue: [{", "alue: \"{"] {
+        let Some((head, rest)) = text.split_once(open) else {
+            continue;
+        };
+        let ends = ["}: ", "}]: ", "}\": "];
+        let tail = ends
+            .iter()
+            .filter_map(|end| rest.rsplit_once(end))
+            .map(|(_, tail)| tail);
+        if let Some(tail) = tail.min_by_key(|tail| tail.len()) {
+            return format!("{head}alue: <object>: {tail}");
+        }
     }
+    text.to_owned()
 }
 
 /// Replaces random words where they stand alone: a short number may be a part of another.

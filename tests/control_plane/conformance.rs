@@ -6,7 +6,6 @@ mod suite;
 use std::thread;
 
 use kubernaut_testbed::ControlPlane;
-use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use self::suite::{Case, Ground, Memory, Outcome};

@@ -8,15 +8,11 @@
 
 mod actions;
 mod conformance;
-mod crd;
-mod crud;
-mod delete;
 mod faults;
 mod installation;
 mod jobs;
+mod load;
 mod nodes;
-mod patch;
-mod rbac;
 mod support;
 mod watch;
 mod workloads;

@@ -164,3 +164,22 @@ async fn a_stateful_set_keeps_its_names() {
     assert_eq!(after.len(), 2);
     assert_ne!(after[0].uid(), before[0].uid());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_running_pod_is_first_marked_and_then_gone() {
+    let (_cluster, client) = cluster();
+    create_deployment(&client, "web", 1).await;
+    let pod = pods(&client, "app=web").await.remove(0);
+    let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), "default");
+    let marked = api
+        .delete(&pod.name_any(), &DeleteParams::default())
+        .await
+        .unwrap()
+        .left()
+        .unwrap();
+    assert_eq!(marked.metadata.deletion_grace_period_seconds, Some(30));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let left = pods(&client, "app=web").await;
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0].name_any(), pod.name_any());
+}

@@ -50,9 +50,11 @@ impl State {
         if references.is_empty() || is_deleting(&object) {
             return;
         }
-        let (alive, gone): (Vec<Value>, Vec<Value>) = references
-            .into_iter()
-            .partition(|r| r["uid"].as_str().is_some_and(|uid| self.store.uid_exists(uid)));
+        let (alive, gone): (Vec<Value>, Vec<Value>) = references.into_iter().partition(|r| {
+            r["uid"]
+                .as_str()
+                .is_some_and(|uid| self.store.owner_exists(uid, &key.namespace))
+        });
         if gone.is_empty() {
             return;
         }

@@ -162,8 +162,8 @@ async fn a_refusal_names_the_scope(lab: &Lab) {
         .await
         .refused(403, "Forbidden", "cannot get path \"/metrics\"");
     bot.get("/apis/nobody.io/v1/things").await.is(403);
-    bot.get("/version").await.is(200);
-    bot.get("/api").await.is(200);
+    bot.quietly().get("/version").await.is(200);
+    bot.quietly().get("/api").await.is(200);
 }
 
 async fn a_role_gives_its_verbs_on_its_names_in_its_namespace(lab: &Lab) {
@@ -438,9 +438,6 @@ async fn a_review_is_checked(lab: &Lab) {
     lab.post("review", json!({"spec": {"user": "x", "resourceAttributes": {}}}))
         .await;
     lab.post("selfreview", json!({"spec": {}})).await.is(422);
-    let named = json!({"metadata": {"name": "x"},
-        "spec": {"user": "x", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
-    lab.post("review", named).await;
     lab.post(
         "review?fieldValidation=Strict",
         json!({"spec": {"user": "x", "odd": 1,

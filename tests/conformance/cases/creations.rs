@@ -267,7 +267,7 @@ async fn a_version_is_not_set_at_creation(lab: &Lab) {
 async fn a_deletion_time_can_not_be_set(lab: &Lab) {
     let body = json!({"metadata": {
         "name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 5,
-        "generation": 7, "creationTimestamp": "2020-01-01T00:00:00Z", "selfLink": "/x",
+        "creationTimestamp": "2020-01-01T00:00:00Z", "selfLink": "/x",
     }});
     let made = lab.post("cm", body).await;
     made.is(201)
@@ -390,7 +390,7 @@ async fn bad_owners_are_refused(lab: &Lab) {
 }
 
 async fn a_body_that_is_no_object_is_refused(lab: &Lab) {
-    lab.send(Method::POST, "cm", JSON, Vec::new()).await.is(422);
+    lab.send(Method::POST, "cm", JSON, Vec::new()).await.is(400);
     lab.send(Method::POST, "plan", JSON, Vec::new()).await.is(400);
     for body in ["[]", "7", "{", "\"a\"", "{\"metadata\": 3}"] {
         let body = body.as_bytes().to_vec();

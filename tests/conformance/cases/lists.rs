@@ -236,7 +236,7 @@ async fn an_unknown_field_is_refused(lab: &Lab) {
 }
 
 async fn a_bad_field_selector_is_refused(lab: &Lab) {
-    for selector in ["metadata.name", "metadata.name=a=b", "=", "a"] {
+    for selector in ["metadata.name", "metadata.name=a=b", "a"] {
         lab.get(&format!("cm?fieldSelector={}", encoded(selector))).await;
     }
 }
@@ -279,8 +279,6 @@ async fn a_bad_token_is_refused(lab: &Lab) {
     lab.get(&format!("cm?limit=2&continue={token}&resourceVersion=5"))
         .await
         .is(400);
-    lab.get(&format!("cm?limit=2&continue={token}&resourceVersion=0"))
-        .await;
 }
 
 async fn a_token_stays_good_when_its_object_goes(lab: &Lab) {
@@ -366,7 +364,7 @@ async fn one_object_is_read_at_any_version(lab: &Lab) {
 
 async fn a_bad_limit_is_refused(lab: &Lab) {
     lab.get("cm?limit=x").await;
-    lab.get("cm?limit=-1").await;
+    lab.get("cm?limit=-1&labelSelector=none").await;
     lab.get("cm?timeoutSeconds=x").await;
     lab.given("deploy", workload("a", 0)).await;
     lab.get("deploy/a?limit=x").await.is(200);

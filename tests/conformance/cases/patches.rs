@@ -388,7 +388,7 @@ async fn a_scale_is_patched_apart(lab: &Lab) {
         .invalid(words);
     lab.merge("deploy/a/scale", json!({"spec": {"replicas": "x"}}))
         .await
-        .is(400);
+        .is(422);
     lab.merge("deploy/a/scale?dryRun=All", json!({"spec": {"replicas": 5}}))
         .await
         .is(200);
