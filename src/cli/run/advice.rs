@@ -23,10 +23,14 @@ impl Failure<'_> {
     pub(crate) fn advice(&self) -> Option<String> {
         let says = |words: &str| self.message.contains(words);
         // The words of kubectl and of the API server come with several classes.
-        if says("disruption budget") {
+        let budgets = self.tight_budgets();
+        // A drain that ran into its deadline could not say what it waited for.
+        let drain_in_vain = self.kind() == "node" && self.error_type == Some(ErrorType::Timeout);
+        if !budgets.is_empty() && (says("disruption budget") || drain_in_vain) {
             return Some(format!(
-                "{} allows no eviction of these pods: let more of them run, or allow more disruptions, before this step",
-                self.budgets()
+                "PodDisruptionBudget {} allows no eviction of these pods: let more of them run, or allow more disruptions, \
+                 before this step",
+                budgets.join(", ")
             ));
         }
         if says("--delete-emptydir-data") {
@@ -234,21 +238,21 @@ impl Failure<'_> {
             .collect()
     }
 
-    /// Those that allow nothing now.
-    fn budgets(&self) -> String {
-        let tight: Vec<String> = self
-            .objects
+    /// Those that protect pods and allow nothing now.
+    fn tight_budgets(&self) -> Vec<String> {
+        self.objects
             .iter()
             .filter(|object| {
+                let status = |field: &str| object["status"][field].as_i64().unwrap_or(0);
                 object["kind"] == "PodDisruptionBudget"
-                    && object["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) == 0
+                    && status("expectedPods") > 0
+                    && status("disruptionsAllowed") == 0
             })
             .map(|object| {
                 let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
                 format!("{}/{}", text("namespace"), text("name"))
             })
-            .collect();
-        format!("PodDisruptionBudget {}", tight.join(", "))
+            .collect()
     }
 
     fn any_node_takes_pods(&self) -> bool {
