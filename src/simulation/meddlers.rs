@@ -195,7 +195,7 @@ fn squatting_execution(workflow: &Value, number: &Value) -> Value {
     json!({
         "apiVersion": EXECUTION_API_VERSION, "kind": "KubernetesExecution",
         "metadata": {"name": format!("{name}-step-{number}"), "namespace": workflow["metadata"]["namespace"]},
-        "spec": {"stepNumber": number, "action": "uncordon-node", "maxRetries": 0,
+        "spec": {"stepNumber": number, "action": "uncordon-node", "maxRetries": 0, "approvalReceived": true,
                  "parameters": {"uncordonNode": {"node": "node-2"}}},
     })
 }

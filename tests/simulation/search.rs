@@ -20,7 +20,7 @@ struct Flags {
 }
 
 /// Most things that go wrong in one run.
-const FAULTS: u64 = 5;
+const FAULTS: u64 = 8;
 /// As many bad seeds end a search.
 const ENOUGH: usize = 3;
 

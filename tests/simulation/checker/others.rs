@@ -52,6 +52,17 @@ impl Checker<'_> {
                 found.push(format!("{} of a stranger was adopted", execution.name()));
             }
         }
+        for workflow in self.workflows.values() {
+            for step in items(&workflow.last()["status"]["stepStatuses"]) {
+                let of_step = self.executions.get(text(&step["k8sExecutionRef"]["uid"]));
+                if of_step.is_some_and(|execution| execution.born().author.as_ref() == STRANGER) {
+                    found.push(format!(
+                        "{} took a stranger's execution for its own",
+                        workflow.name()
+                    ));
+                }
+            }
+        }
         for what in found {
             self.wrong("I11", &what);
         }
