@@ -20,7 +20,13 @@ impl Checker<'_> {
     /// I11.
     pub(super) fn what_strangers_make_stays_theirs(&mut self) {
         let mut found = Vec::new();
-        for job in lives(&self.outcome.record, "Job").values() {
+        let jobs = lives(&self.outcome.record, "Job");
+        let born_of = |name: &Value, author: &str| {
+            jobs.values().any(|job| {
+                job.born().object["metadata"]["name"] == *name && job.born().author.as_ref() == author
+            })
+        };
+        for job in jobs.values() {
             let ours = |commit: &&&kubernaut::memory::Committed| commit.author.as_ref() == CONTROLLER;
             if job.born().author.as_ref() == STRANGER
                 && let Some(touched) = job.states.iter().find(ours)
@@ -32,16 +38,12 @@ impl Checker<'_> {
                 ));
             }
         }
-        let ours = |name: &Value| {
-            self.jobs
-                .values()
-                .any(|job| job.born().object["metadata"]["name"] == *name)
-        };
         for execution in self.executions.values() {
             let mut attempts = items(&execution.last()["status"]["attempts"]);
-            if let Some(adopted) =
-                attempts.find(|attempt| attempt["outcome"] == "succeeded" && !ours(&attempt["jobName"]))
-            {
+            if let Some(adopted) = attempts.find(|attempt| {
+                let name = &attempt["jobName"];
+                attempt["outcome"] == "succeeded" && born_of(name, STRANGER) && !born_of(name, CONTROLLER)
+            }) {
                 found.push(format!(
                     "{} took {} for its own",
                     execution.name(),
