@@ -2,8 +2,10 @@
 
 mod completion;
 mod controller;
+mod input;
 mod manifests;
 mod run;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,7 @@ enum Command {
     /// next controller takes them up. A controller that loses its lease ends with exit code 1, to be started again.
     Controller(Box<crate::config::ControllerOptions>),
     Run(Box<run::RunArguments>),
+    Simulate(Box<simulate::SimulateArguments>),
     /// Print what has to be installed, for these flags
     ///
     /// CRDs, namespaces, the accounts and roles of the actions, the controller's account and rights, admission and network
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Controller(options) => controller::controller(&options),
         Command::Run(options) => return run::execute(&options),
+        Command::Simulate(options) => return simulate::execute(&options),
         Command::Manifests(options) => {
             let own = matches.subcommand().map_or(&matches, |(_, own)| own);
             manifests::manifests(&options, own)

@@ -92,7 +92,8 @@ fn prune_as<T: DeserializeOwned + Serialize>(
     object: &mut Value,
 ) -> Result<Vec<String>, ApiError> {
     // Times that were never set arrive as null from some clients.
-    let typed: T = serde_json::from_value(without_nulls(object)).map_err(|e| wrong_type(kind, &e))?;
+    drop_nulls(object);
+    let typed = T::deserialize(&*object).map_err(|e| wrong_type(kind, &e))?;
     let known = serde_json::to_value(&typed).map_err(|e| ApiError::internal(&e.to_string()))?;
     let mut unknown = Vec::new();
     retain_known(object, &known, "", &mut unknown);
@@ -114,7 +115,9 @@ pub(super) fn check_metadata(kind: &Kind, object: &mut Value) -> Result<(), ApiE
             }
         }
     }
-    serde_json::from_value::<ObjectMeta>(without_nulls(&object["metadata"]))
+    let mut metadata = object["metadata"].clone();
+    drop_nulls(&mut metadata);
+    serde_json::from_value::<ObjectMeta>(metadata)
         .map(drop)
         .map_err(|e| wrong_type(kind, &e))
 }
@@ -128,16 +131,14 @@ fn wrong_type(kind: &Kind, error: &serde_json::Error) -> ApiError {
 }
 
 /// An object without its nulls: for the server's types they are the same as nothing.
-pub(super) fn without_nulls(value: &Value) -> Value {
+pub(super) fn drop_nulls(value: &mut Value) {
     match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .filter(|(_, v)| !v.is_null())
-                .map(|(k, v)| (k.clone(), without_nulls(v)))
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     selector::Selector,
     state::State,
     status::ApiError,
-    store::{Key, WatchFrom},
+    store::{Author, Key, WatchFrom},
     watch::{Watcher, line},
     world::Timer,
     write::{Part, WriteOptions},
@@ -49,7 +49,10 @@ pub(super) type Outcome = Result<Reply, ApiError>;
 impl State {
     /// Answers a request and records it. The world has not reacted yet: see `settle`.
     pub(super) fn handle(&mut self, request: &ApiRequest) -> Reply {
-        let before = self.store.write_as(Arc::from(request.info.user.name.as_str()));
+        let before = self.store.write_as(Author {
+            user: Arc::from(request.info.user.name.as_str()),
+            session: Arc::clone(&request.session),
+        });
         let reply = self
             .authorize(&request.info, request.selected.as_deref(), &request.path)
             .and_then(|()| self.dispatch(request))
@@ -366,7 +369,12 @@ impl State {
         }
         let key = Self::key(kind, request);
         let manager = options.manager(kind, true);
-        let mut owners = self.store.owners.get(&key).cloned().unwrap_or_default();
+        let mut owners = self
+            .store
+            .owners
+            .get(&key)
+            .map(|owners| super::fields::FieldOwners::clone(owners))
+            .unwrap_or_default();
         let force = request.query("force") == "true";
         let Some(live) = self.store.get(&key).cloned() else {
             if part == Part::Status {
@@ -408,7 +416,7 @@ impl State {
 
     fn keep_owners(&mut self, key: &Key, owners: super::fields::FieldOwners, options: &WriteOptions) {
         if !options.dry_run && self.store.get(key).is_some() {
-            self.store.owners.insert(key.clone(), owners);
+            self.store.owners.insert(key.clone(), Arc::new(owners));
         }
     }
 

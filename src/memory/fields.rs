@@ -50,8 +50,17 @@ pub(super) struct FieldOwners(BTreeMap<Manager, BTreeSet<Path>>);
 impl FieldOwners {
     /// An ordinary write: whoever changes a field owns it alone.
     pub(super) fn updated(&mut self, kind: &Kind, manager: &Manager, old: Option<&Value>, new: &Value) {
-        let before = old.map(|o| leaves(kind, o)).unwrap_or_default();
-        let after = leaves(kind, new);
+        let nothing = Value::Null;
+        let Some((old, new)) = differing(old.unwrap_or(&nothing), new) else {
+            return;
+        };
+        let before = leaves(kind, &old);
+        let after = leaves(kind, &new);
+        for path in before.keys().filter(|path| !after.contains_key(*path)) {
+            for paths in self.0.values_mut() {
+                paths.remove(path);
+            }
+        }
         for (path, value) in &after {
             if before.get(path) != Some(value) {
                 for paths in self.0.values_mut() {
@@ -60,7 +69,7 @@ impl FieldOwners {
                 self.0.entry(manager.clone()).or_default().insert(path.clone());
             }
         }
-        self.forget_missing(&after);
+        self.0.retain(|_, paths| !paths.is_empty());
     }
 
     fn forget_missing(&mut self, present: &BTreeMap<Path, Value>) {
@@ -192,6 +201,32 @@ fn is_set(kind: &Kind, path: &[Step]) -> bool {
 }
 
 /// Every owned leaf of an object; identity and server-made metadata have no owner.
+/// Both without the fields in which they are the same; none when there is no other. Most writes change little.
+fn differing(old: &Value, new: &Value) -> Option<(Value, Value)> {
+    match (old, new) {
+        (Value::Object(before), Value::Object(after)) => {
+            let (mut old, mut new) = (Map::new(), Map::new());
+            for (name, value) in before {
+                match after.get(name) {
+                    Some(other) => {
+                        if let Some((value, other)) = differing(value, other) {
+                            old.insert(name.clone(), value);
+                            new.insert(name.clone(), other);
+                        }
+                    }
+                    None => drop(old.insert(name.clone(), value.clone())),
+                }
+            }
+            for (name, value) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
+                new.insert(name.clone(), value.clone());
+            }
+            let differ = !(old.is_empty() && new.is_empty()) || before.is_empty() != after.is_empty();
+            differ.then_some((Value::Object(old), Value::Object(new)))
+        }
+        (old, new) => (old != new).then(|| (old.clone(), new.clone())),
+    }
+}
+
 fn leaves(kind: &Kind, object: &Value) -> BTreeMap<Path, Value> {
     let mut out = BTreeMap::new();
     if let Some(map) = object.as_object() {

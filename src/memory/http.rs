@@ -71,6 +71,11 @@ async fn answer(cluster: &MemoryCluster, user: &User, session: &Session, request
     let mut request = ApiRequest::parse(user, parts.method.as_str(), target, body.to_vec());
     request.content_type = header_text(&parts.headers, &header::CONTENT_TYPE);
     request.user_agent = header_text(&parts.headers, &header::USER_AGENT);
+    request.session = session.name();
+    if let Some(until) = session.stalled() {
+        tokio::time::sleep_until(until).await;
+        return Err("connection timed out".into());
+    }
     let faults = cluster.0.lock().faults.clone();
     let fault = if session.is_cut() {
         None
@@ -88,6 +93,14 @@ async fn answer(cluster: &MemoryCluster, user: &User, session: &Session, request
     else {
         return Ok((respond(cluster.perform(&request), session)?, false));
     };
+    if answer == FaultAnswer::Underway {
+        let cluster = cluster.clone();
+        let arrival = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            cluster.perform(&request)
+        });
+        return Ok((respond(arrival.await?, session)?, false));
+    }
     let reply = commit.then(|| cluster.perform(&request));
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
@@ -105,9 +118,10 @@ async fn answer(cluster: &MemoryCluster, user: &User, session: &Session, request
                 _ => std::future::pending().await,
             }
         }
-        (FaultAnswer::Ordinary | FaultAnswer::Lagging(_) | FaultAnswer::Dropped, _) => {
-            Err("connection reset by peer".into())
-        }
+        (
+            FaultAnswer::Ordinary | FaultAnswer::Underway | FaultAnswer::Lagging(_) | FaultAnswer::Dropped,
+            _,
+        ) => Err("connection reset by peer".into()),
         (FaultAnswer::Status(code), reply) => {
             if reply.is_none() {
                 cluster.0.lock().record(&request, code);
@@ -144,7 +158,7 @@ fn respond(reply: Reply, session: &Session) -> Result<Response<Answer>, BoxError
             "text/plain; charset=utf-8",
             Answer::Whole(Some(Bytes::from_static(text.as_bytes()))),
         ),
-        Reply::Watch(receiver) => ("application/json", Answer::Stream(receiver, session.clone())),
+        Reply::Watch(receiver) => ("application/json", Answer::stream(receiver, session.clone())),
     };
     Ok(Response::builder()
         .status(code)

@@ -150,6 +150,19 @@ impl State {
             .cloned()
     }
 
+    /// The object without the fields that the server does not know; `None` when it serves no such kind.
+    pub(super) fn known_part(&self, object: &Value) -> Option<Value> {
+        let kind = self.kind_of(object)?;
+        let mut known = object.clone();
+        admission::prune_metadata(&mut known);
+        match &kind.custom {
+            Some(custom) => drop(custom.prune(&mut known)),
+            // One that can't be read as its type is refused in the words of a create.
+            None => drop(admission::prune_typed(&kind, &mut known)),
+        }
+        Some(known)
+    }
+
     /// What a create under strict field validation would find wrong, namespaces apart.
     pub(super) fn validate(&self, object: &Value) -> Vec<FieldError> {
         let Some(kind) = self.kind_of(object) else {

@@ -15,8 +15,9 @@
 //! # Caveats: what it does not do
 //!
 //! - Admission webhooks and policies are stored, not evaluated: whoever may write an object may write all of it, also
-//!   what kubernaut's own policies keep to the controller or to approvers. Quotas, limit ranges and priorities neither.
-//!   Pods get no token, no priority and no tolerations of their own, nodes no taint, namespaces no kube-root-ca.crt.
+//!   what kubernaut's own policies keep to the controller or to approvers. Limit ranges and priorities neither; quotas
+//!   count objects, not resources, and keep no status. Pods get no token, no priority and no tolerations of their own,
+//!   nodes no taint, namespaces no kube-root-ca.crt.
 //! - Built-in kinds are checked by type and by the rules this project can meet, not by all of the real ones. What has a
 //!   wrong type is refused with the real code and reason, in words that are not Go's. Quantities stay as written.
 //! - Objects in messages have their fields in the order of the alphabet, not of Go's types, and a rule that the real
@@ -25,8 +26,9 @@
 //! - Of schemas, oneOf and anyOf are checked, but told with fewer causes; rules have no cost limit, and transition rules
 //!   inside lists compare items by index. An update is not asked for what was wrong before: per field and, for rules,
 //!   per spec or status. Definitions are checked for types, keys and rules that compile, and go at once.
-//! - Rollouts and workload pods are ready at once, also where there is no node; a suspended Job has no condition, and pods
-//!   of Jobs no finalizer. Services, HPAs, volumes and the network do nothing.
+//! - Pods that serve are ready at once unless a script says otherwise, also where there is no node, and rollouts with
+//!   them; a suspended Job has no condition, and pods of Jobs no finalizer. Services, HPAs, volumes and the network do
+//!   nothing.
 //! - Lists at a version are those of the present, also pages; a version of the future is refused at once. A continue
 //!   token is not the real one's, and never expires.
 //! - Warnings are not sent. Nobody impersonates. LocalSubjectAccessReview, TokenRequest and SelfSubjectReview are not
@@ -42,6 +44,7 @@ mod delete;
 mod discovery;
 mod events_api;
 mod fields;
+mod habits;
 mod http;
 mod kinds;
 mod kubectl;
@@ -51,6 +54,7 @@ mod names;
 mod options;
 mod patch;
 mod pod_rules;
+mod quota;
 mod rbac;
 mod request;
 mod rules;
@@ -79,7 +83,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
+pub(crate) use self::selector::labels_of_selector;
 pub use self::{
+    habits::PodHabits,
     load::LoadError,
     request::{RequestInfo, RequestRecord},
     status::FieldError,
@@ -155,6 +161,8 @@ pub enum FaultAnswer {
     Dropped,
     /// The ordinary answer, only late. Needs `commit`.
     Ordinary,
+    /// The request itself arrives late, whether or not anybody waits for its answer any more.
+    Underway,
     /// Of a watch: it answers at once, and each event comes this much later, in order.
     Lagging(Duration),
     /// The client's process dies: nothing of it reaches the cluster any more, and it hears nothing. Its session is cut.
@@ -200,19 +208,43 @@ impl Fault {
             answer: FaultAnswer::Ordinary,
         }
     }
+
+    /// The request arrives late, even when who sent it has given it up.
+    pub fn underway(delay: Duration) -> Self {
+        Self {
+            commit: false,
+            delay,
+            answer: FaultAnswer::Underway,
+        }
+    }
 }
 
-/// One client's connection to the cluster, to be cut off as the death of its process does.
+/// One client's connection to the cluster, to be cut off as the death of its process does, or stalled as a network does.
 #[derive(Clone, Debug, Default)]
 pub struct Session(Arc<SessionState>);
 
 #[derive(Debug, Default)]
 struct SessionState {
+    name: Arc<str>,
     cut: AtomicBool,
     told: Notify,
+    stalled: Mutex<Option<Instant>>,
 }
 
 impl Session {
+    /// One that the record of writes shows by this name.
+    pub fn named(name: &str) -> Self {
+        Self(Arc::new(SessionState {
+            name: Arc::from(name),
+            ..SessionState::default()
+        }))
+    }
+
+    /// What it was called; empty unless it was [`Self::named`].
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.0.name)
+    }
+
     /// From now on no request of this client arrives and no answer and no event reaches it.
     pub fn cut(&self) {
         self.0.cut.store(true, Ordering::Release);
@@ -234,6 +266,18 @@ impl Session {
             told.await;
         }
     }
+
+    /// Until then no request of this client arrives, and no answer and no event reaches it. Requests that were sent
+    /// meanwhile fail then; events that were held come then.
+    pub fn stall(&self, until: Instant) {
+        *self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Until when it is stalled, if it is.
+    fn stalled(&self) -> Option<Instant> {
+        let until = *self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        until.filter(|until| *until > Instant::now())
+    }
 }
 
 /// One committed write.
@@ -245,6 +289,8 @@ pub struct Committed {
     pub at: Duration,
     /// User name; empty for the cluster's own controllers.
     pub author: Arc<str>,
+    /// Name of the [`Session`] that it came by; empty for the cluster's own controllers.
+    pub session: Arc<str>,
     /// Whether the object is gone after it.
     pub deleted: bool,
     /// The object after it; a deleted one as it was.
@@ -381,7 +427,8 @@ impl MemoryCluster {
             .map(|(at, commit)| Committed {
                 revision: commit.revision,
                 at: at.duration_since(*first),
-                author: Arc::clone(&commit.author),
+                author: Arc::clone(&commit.author.user),
+                session: Arc::clone(&commit.author.session),
                 deleted: commit.change == Change::Deleted,
                 object: Arc::clone(&commit.object),
             })
@@ -401,15 +448,22 @@ impl MemoryCluster {
         self.0.lock().validate(object)
     }
 
+    /// An object of another server without the fields that this one does not know; `None` when it serves no such kind.
+    pub fn known_part(&self, object: &Value) -> Option<Value> {
+        self.0.lock().known_part(object)
+    }
+
     /// Every object, ordered by apiVersion, kind, namespace and name.
     pub fn objects(&self) -> Vec<Value> {
+        let shared = self.shared_objects();
+        shared.iter().map(|object| Value::clone(object)).collect()
+    }
+
+    /// The same without a copy of each.
+    pub fn shared_objects(&self) -> Vec<Arc<Value>> {
         let state = self.0.lock();
-        let mut objects: Vec<Value> = state
-            .store
-            .all()
-            .map(|(_, object)| Value::clone(object))
-            .collect();
-        let key = |object: &Value| -> [String; 4] {
+        let mut objects: Vec<Arc<Value>> = state.store.all().map(|(_, object)| Arc::clone(object)).collect();
+        let key = |object: &Arc<Value>| -> [String; 4] {
             [
                 &object["apiVersion"],
                 &object["kind"],

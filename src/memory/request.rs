@@ -1,6 +1,6 @@
 //! What a request asks for: the path, query and media type of an HTTP request, taken apart.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::User;
 
@@ -49,6 +49,8 @@ pub(super) struct ApiRequest {
     pub(super) content_type: String,
     pub(super) user_agent: String,
     pub(super) body: Vec<u8>,
+    /// Name of the session that it came by.
+    pub(super) session: Arc<str>,
 }
 
 impl ApiRequest {
@@ -127,6 +129,7 @@ impl ApiRequest {
             content_type: String::new(),
             user_agent: String::new(),
             body,
+            session: Arc::from(""),
         }
     }
 

@@ -11,6 +11,9 @@ use super::{status::FieldError, structure};
 /// The schema of one version of a custom resource.
 pub(super) struct CustomSchema {
     schema: Value,
+    /// The rules of the whole object, where there are some.
+    rules_of_all: Option<CompiledSchema>,
+    /// All others.
     rules: CompiledSchema,
     patterns: BTreeMap<String, JsonSchema>,
     /// Field selectors, as `status.phase`.
@@ -38,8 +41,21 @@ impl CustomSchema {
         structure::check(&schema, "openAPIV3Schema", &mut errors);
         let mut patterns = BTreeMap::new();
         collect_patterns(&schema, "openAPIV3Schema", &mut patterns, &mut errors);
-        let rules = compile_schema(&schema);
-        compile_errors(&rules, "openAPIV3Schema", &mut errors);
+        compile_errors(&compile_schema(&schema), "openAPIV3Schema", &mut errors);
+        let rules_of_all = schema["x-kubernetes-validations"].is_array().then(|| {
+            let mut schema = schema.clone();
+            if let Some(parts) = schema["properties"].as_object_mut() {
+                parts.values_mut().for_each(drop_rules);
+            }
+            compile_schema(&schema)
+        });
+        let rules = {
+            let mut schema = schema.clone();
+            schema
+                .as_object_mut()
+                .map(|schema| schema.remove("x-kubernetes-validations"));
+            compile_schema(&schema)
+        };
         let selectable = version["selectableFields"]
             .as_array()
             .into_iter()
@@ -50,6 +66,7 @@ impl CustomSchema {
         if errors.is_empty() {
             Ok(Self {
                 schema,
+                rules_of_all,
                 rules,
                 patterns,
                 selectable,
@@ -157,16 +174,44 @@ impl CustomSchema {
             ));
             return errors;
         }
-        if let Err(failed) = cel.validate_compiled(&self.rules, object, old) {
-            // The engine walks properties in no particular order.
-            let mut failed: Vec<FieldError> =
-                failed.into_vec().iter().map(|e| rule_error(object, e)).collect();
-            failed.sort();
-            let root = |field: &str| field.split(['.', '[']).next().unwrap_or("").to_owned();
-            failed.retain(|error| old.is_none_or(|old| !unchanged(old, object, &root(&error.field))));
-            errors.extend(failed);
+        let mut failed = Vec::new();
+        let mut evaluate = |rules: &CompiledSchema, object: &Value, old: Option<&Value>| {
+            if let Err(broken) = cel.validate_compiled(rules, object, old) {
+                failed.extend(broken.into_vec());
+            }
+        };
+        if let Some(rules) = &self.rules_of_all {
+            evaluate(rules, object, old);
         }
+        let (changed, before) = self.changed_parts(object, old);
+        evaluate(&self.rules, &changed, before.as_ref());
+        // The engine walks properties in no particular order.
+        let mut failed: Vec<FieldError> = failed.iter().map(|e| rule_error(object, e)).collect();
+        failed.sort();
+        let root = |field: &str| field.split(['.', '[']).next().unwrap_or("").to_owned();
+        failed.retain(|error| old.is_none_or(|old| !unchanged(old, object, &root(&error.field))));
+        errors.extend(failed);
         errors
+    }
+
+    /// The object and its predecessor without the parts, such as the spec, that this write leaves as they are: their rules are
+    /// not held against it, and rules cost far more than all else of a write.
+    fn changed_parts(&self, object: &Value, old: Option<&Value>) -> (Value, Option<Value>) {
+        let (Some(old), Some(parts)) = (old, object.as_object()) else {
+            return (object.clone(), None);
+        };
+        // What is left out would be filled in again.
+        let has_default = |name: &str| !self.schema["properties"][name]["default"].is_null();
+        let (mut changed, mut before) = (Map::new(), Map::new());
+        for (name, value) in parts {
+            if has_default(name) || *value != old[name] {
+                changed.insert(name.clone(), value.clone());
+                if let Some(old) = old.get(name) {
+                    before.insert(name.clone(), old.clone());
+                }
+            }
+        }
+        (Value::Object(changed), Some(Value::Object(before)))
     }
 
     fn check(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
@@ -350,6 +395,18 @@ impl CustomSchema {
                 &format!("{path:?} must not validate the schema (not)"),
             ));
         }
+    }
+}
+
+/// Leaves a schema without rules, at any depth.
+fn drop_rules(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("x-kubernetes-validations");
+            map.values_mut().for_each(drop_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_rules),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

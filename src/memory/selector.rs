@@ -1,6 +1,8 @@
 //! Label and field selectors.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use super::{kinds::Kind, label_query, status::ApiError};
 
@@ -188,6 +190,26 @@ fn field_value(object: &Value, field: &str) -> String {
 
 fn number(value: Option<&str>) -> Option<i64> {
     value?.parse().ok()
+}
+
+/// Labels that a selector matches; `None` when it is no selector, or one that no labels match.
+pub(crate) fn labels_of_selector(text: &str) -> Option<BTreeMap<String, String>> {
+    let labels = label_query::parse(text).ok()?;
+    let wanted: BTreeMap<String, String> = labels
+        .iter()
+        .filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => Some((key.clone(), values.first()?.clone())),
+            Requirement::Exists(key) => Some((key.clone(), "yes".to_owned())),
+            Requirement::Above(key, number) => Some((key.clone(), number.saturating_add(1).to_string())),
+            Requirement::Below(key, number) => Some((key.clone(), number.saturating_sub(1).to_string())),
+            Requirement::NotIn(..) | Requirement::Absent(_) => None,
+        })
+        .collect();
+    let selector = Selector {
+        labels,
+        fields: Vec::new(),
+    };
+    selector.matches_labels(&json!(wanted)).then_some(wanted)
 }
 
 /// Kinds with fields of their own say it in another way than those without.

@@ -63,8 +63,15 @@ pub(super) struct Commit {
     /// The state after; for a deletion the last state with the deletion's revision.
     pub(super) object: Arc<Value>,
     pub(super) previous: Option<Arc<Value>>,
-    /// Whose request it was; empty for the cluster's own controllers.
-    pub(super) author: Arc<str>,
+    /// Whose request it was.
+    pub(super) author: Author,
+}
+
+/// Who writes; all of it is empty for the cluster's own controllers.
+#[derive(Clone, Debug)]
+pub(super) struct Author {
+    pub(super) user: Arc<str>,
+    pub(super) session: Arc<str>,
 }
 
 /// Objects and their history.
@@ -79,13 +86,13 @@ pub(super) struct Store {
     next_watcher: u64,
     by_uid: BTreeMap<String, Key>,
     dependents: BTreeMap<String, BTreeSet<Key>>,
-    pub(super) owners: BTreeMap<Key, FieldOwners>,
+    pub(super) owners: BTreeMap<Key, Arc<FieldOwners>>,
     /// Commits that the world has not seen yet.
     unseen: VecDeque<Commit>,
     /// Every commit, also those that watches can't replay any more, with its time.
     record: Option<Vec<(Instant, Commit)>>,
     /// Who writes now.
-    author: Arc<str>,
+    author: Author,
 }
 
 impl Store {
@@ -103,7 +110,10 @@ impl Store {
             owners: BTreeMap::new(),
             unseen: VecDeque::new(),
             record: None,
-            author: Arc::from(""),
+            author: Author {
+                user: Arc::from(""),
+                session: Arc::from(""),
+            },
         }
     }
 
@@ -130,7 +140,7 @@ impl Store {
     }
 
     /// Says who writes from now on; returns who did until now.
-    pub(super) fn write_as(&mut self, author: Arc<str>) -> Arc<str> {
+    pub(super) fn write_as(&mut self, author: Author) -> Author {
         std::mem::replace(&mut self.author, author)
     }
 
@@ -201,7 +211,7 @@ impl Store {
             change,
             object: Arc::clone(&object),
             previous,
-            author: Arc::clone(&self.author),
+            author: self.author.clone(),
         });
         object
     }
@@ -221,7 +231,7 @@ impl Store {
             change: Change::Deleted,
             object: Arc::clone(&object),
             previous: Some(previous),
-            author: Arc::clone(&self.author),
+            author: self.author.clone(),
         });
         Some(object)
     }

@@ -2,9 +2,10 @@
 
 use std::{
     convert::Infallible,
+    future::Future as _,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use hyper::body::{Body, Frame};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
-    time::Instant,
+    time::{Instant, Sleep},
 };
 
 use super::{
@@ -124,8 +125,41 @@ pub(super) fn lagging(mut lines: UnboundedReceiver<Bytes>, lag: Duration) -> Unb
 #[derive(Debug)]
 pub(super) enum Answer {
     Whole(Option<Bytes>),
-    /// Silent once the session is cut.
-    Stream(UnboundedReceiver<Bytes>, Session),
+    Stream(Lines),
+}
+
+/// Watch events; silent once their session is cut, and while it is stalled.
+#[derive(Debug)]
+pub(super) struct Lines {
+    receiver: UnboundedReceiver<Bytes>,
+    session: Session,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Answer {
+    pub(super) fn stream(receiver: UnboundedReceiver<Bytes>, session: Session) -> Self {
+        Self::Stream(Lines {
+            receiver,
+            session,
+            stalled: None,
+        })
+    }
+}
+
+impl Lines {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.session.is_cut() {
+            return Poll::Pending;
+        }
+        if let Some(until) = self.session.stalled() {
+            self.stalled = Some(Box::pin(tokio::time::sleep_until(until)));
+        }
+        if let Some(stalled) = &mut self.stalled {
+            ready!(stalled.as_mut().poll(context));
+            self.stalled = None;
+        }
+        self.receiver.poll_recv(context)
+    }
 }
 
 impl Body for Answer {
@@ -136,10 +170,10 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::Stream(_, session) if session.is_cut() => Poll::Pending,
-            Self::Stream(receiver, _) => receiver.poll_recv(context).map(|b| b.map(|b| Ok(Frame::data(b)))),
-        }
+        let bytes = match &mut *self {
+            Self::Whole(bytes) => bytes.take(),
+            Self::Stream(lines) => ready!(lines.poll(context)),
+        };
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

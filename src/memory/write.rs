@@ -85,6 +85,7 @@ impl State {
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind, &name, &errors));
         }
+        self.check_quotas(kind, namespace, &name)?;
         if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
             Self::check_crd(&object, options.dry_run)
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
@@ -101,11 +102,8 @@ impl State {
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
         let manager = options.manager(kind, false);
-        self.store
-            .owners
-            .entry(key.clone())
-            .or_default()
-            .updated(kind, &manager, None, &object);
+        let owners = self.store.owners.entry(key.clone()).or_default();
+        Arc::make_mut(owners).updated(kind, &manager, None, &object);
         Ok(self.store.put(key, object))
     }
 
@@ -179,7 +177,7 @@ impl State {
         if !(options.trusted && part == Part::Status) {
             let manager = options.manager(kind, false);
             let owners = self.store.owners.entry(key.clone()).or_default();
-            owners.updated(kind, &manager, Some(&old), &new);
+            Arc::make_mut(owners).updated(kind, &manager, Some(&old), &new);
         }
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.
@@ -345,7 +343,7 @@ fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Resul
         custom.default(object);
         admission::check_metadata(kind, object).map_err(|error| wrong(error, object))?;
     } else if options.trusted {
-        *object = admission::without_nulls(object);
+        admission::drop_nulls(object);
     } else {
         let found = admission::prune_typed(kind, object);
         unknown.extend(found.map_err(|error| wrong(error, object))?);

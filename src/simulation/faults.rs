@@ -13,7 +13,7 @@ use crate::memory::{Fault, FaultAnswer, PodScript};
 pub enum FaultKind {
     /// The API server refuses a call for now, or its answer is lost, before or after the work was done
     Api,
-    /// The API server answers late
+    /// The API server answers late, or calls reach it late
     Slow,
     /// Watches end, lag, or find their history gone
     Watches,
@@ -21,8 +21,16 @@ pub enum FaultKind {
     Crashes,
     /// A Job's pod fails, hangs, starts never, is evicted, or dies after its work
     Pods,
-    /// Somebody deletes executions, Jobs and pods, or edits targets
+    /// Somebody deletes executions, Jobs, pods and namespaces, or edits targets
     Strangers,
+    /// Somebody makes objects of the names that the controller is going to use
+    Squatters,
+    /// For a while quotas allow no more Jobs, or pods, of the executor
+    Quotas,
+    /// The clock of the controller's machine is set forward or back
+    Clocks,
+    /// Of two controllers, the one that leads is cut off from the network for a while
+    Failover,
 }
 
 /// When, and what of one thing that goes wrong.
@@ -65,6 +73,29 @@ pub enum Planned {
         /// What becomes of it.
         script: PodScript,
     },
+    /// From this time on, for a while, the executor's namespace takes no more of these.
+    Quota {
+        /// Since the start.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+        /// Resource name of a quota: `pods` or `count/jobs.batch`.
+        resource: &'static str,
+    },
+    /// At this time the clock of the controller's machine is set, forward or, in processes that begin later, back.
+    ClockJump {
+        /// Since the start.
+        at: Duration,
+        /// By how much, in seconds.
+        by: i64,
+    },
+    /// At this time the controller that leads is cut off from the network. Because of this there are two of them.
+    Partition {
+        /// Since the start.
+        at: Duration,
+        /// Until the network works again.
+        lasts: Duration,
+    },
     /// At this time somebody does this.
     Stranger {
         /// Since the start.
@@ -87,6 +118,8 @@ pub enum CallFault {
     Dropped(bool),
     /// Answered so much later.
     Late(Duration),
+    /// Arrives so much later, also when it was given up.
+    Underway(Duration),
 }
 
 /// Where in a write a controller dies.
@@ -115,6 +148,12 @@ pub enum Deed {
     EditTarget,
     /// Deletes a Deployment.
     DeleteTarget,
+    /// Deletes the namespace of a workflow, with all that is in it.
+    DeleteNamespace,
+    /// Makes an execution of the name of a step's that is not there yet.
+    SquatExecution,
+    /// Makes a Job of the name that an execution's next one will have.
+    SquatJob,
 }
 
 impl CallFault {
@@ -124,6 +163,7 @@ impl CallFault {
             Self::AfterCommit(code) => Fault::after_commit(code),
             Self::Dropped(commit) => Fault::dropped(commit),
             Self::Late(delay) => Fault::delayed(delay),
+            Self::Underway(delay) => Fault::underway(delay),
         }
     }
 }
@@ -163,10 +203,18 @@ fn draw(kind: FaultKind, chance: &mut Chance) -> Planned {
             let number = below(chance, 80);
             Planned::Call { number, fault }
         }
-        FaultKind::Slow => Planned::Call {
-            number: below(chance, 80),
-            fault: CallFault::Late(Duration::from_millis(1 + chance.below(40) * chance.below(1000))),
-        },
+        FaultKind::Slow => {
+            let delay = Duration::from_millis(1 + chance.below(40) * chance.below(1000));
+            let late = if chance.one_in(2) {
+                CallFault::Late
+            } else {
+                CallFault::Underway
+            };
+            Planned::Call {
+                number: below(chance, 80),
+                fault: late(delay),
+            }
+        }
         FaultKind::Watches if chance.one_in(2) => Planned::LaggingWatch {
             number: below(chance, 10),
             lag: Duration::from_millis(1 + chance.below(100) * chance.below(100)),
@@ -217,8 +265,32 @@ fn draw(kind: FaultKind, chance: &mut Chance) -> Planned {
                 Deed::DeletePod,
                 Deed::EditTarget,
                 Deed::DeleteTarget,
+                Deed::DeleteNamespace,
             ]),
             choice: chance.draw(),
+        },
+        FaultKind::Squatters => Planned::Stranger {
+            // Most names are taken within the first second.
+            at: Duration::from_millis(chance.below(40) * chance.below(40)),
+            deed: *chance.pick(&[Deed::SquatExecution, Deed::SquatJob]),
+            choice: chance.draw(),
+        },
+        FaultKind::Quotas => Planned::Quota {
+            at: moment(chance),
+            lasts: Duration::from_millis(chance.below(300) * chance.below(300)),
+            resource: if chance.one_in(2) {
+                "pods"
+            } else {
+                "count/jobs.batch"
+            },
+        },
+        FaultKind::Clocks => Planned::ClockJump {
+            at: moment(chance),
+            by: i64::try_from(1 + chance.below(30) * chance.below(30)).unwrap_or(1) * chance.pick(&[1, -1]),
+        },
+        FaultKind::Failover => Planned::Partition {
+            at: moment(chance),
+            lasts: Duration::from_millis(chance.below(200) * chance.below(300)),
         },
     }
 }
@@ -247,8 +319,17 @@ impl fmt::Display for Planned {
                 write!(f, "after {at:?} all watches end and their history is gone (410)")
             }
             Self::LaggingWatch { number, lag } => write!(f, "watch {number} tells each change {lag:?} late"),
-            Self::Pod { number, script } => write!(f, "pod {number} of the executor: {script:?}"),
-            Self::Stranger { at, deed, .. } => write!(f, "after {at:?} somebody does: {deed:?}"),
+            Self::Pod { number, script } => write!(f, "pod {number} of the executor {}", told(script)),
+            Self::Quota { at, lasts, resource } => write!(
+                f,
+                "after {at:?}, for {lasts:?}, a quota allows no more {resource} in the executor's namespace"
+            ),
+            Self::ClockJump { at, by } => write!(f, "after {at:?} the controller's clock is set by {by:+} s"),
+            Self::Partition { at, lasts } => write!(
+                f,
+                "after {at:?} the leading one of two controllers is cut off from the network for {lasts:?}"
+            ),
+            Self::Stranger { at, deed, .. } => write!(f, "after {at:?} somebody {deed}"),
         }
     }
 }
@@ -261,6 +342,40 @@ impl fmt::Display for CallFault {
             Self::Dropped(false) => f.write_str("connection reset before it arrived"),
             Self::Dropped(true) => f.write_str("carried out, connection reset before the answer"),
             Self::Late(delay) => write!(f, "answered after {delay:?}"),
+            Self::Underway(delay) => write!(f, "arrives after {delay:?}, also if it was given up"),
         }
+    }
+}
+
+fn told(script: &PodScript) -> String {
+    match script {
+        PodScript::Run { after } => format!("takes {after:?}"),
+        PodScript::ExitWith { code, message } => {
+            format!("does nothing and ends with exit code {code} and the words {message:?}")
+        }
+        PodScript::ActAndFail { code, message } => {
+            format!("does its work and ends with exit code {code} and the words {message:?}")
+        }
+        PodScript::ActAndVanish => "does its work, and then its Job disappears".to_owned(),
+        PodScript::NeverStart { reason, message } => format!("never starts: {reason}: {message}"),
+        PodScript::Hang => "hangs until it is stopped".to_owned(),
+        PodScript::Lost => "runs on a node that is lost".to_owned(),
+        PodScript::Evicted => "is evicted before it does anything".to_owned(),
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeleteExecution => "deletes the execution of a step",
+            Self::DeleteWorkflow => "deletes a workflow",
+            Self::DeleteJob => "deletes a Job of the executor",
+            Self::DeletePod => "deletes a pod of the executor",
+            Self::EditTarget => "changes a Deployment",
+            Self::DeleteTarget => "deletes a Deployment",
+            Self::DeleteNamespace => "deletes the namespace of a workflow",
+            Self::SquatExecution => "makes an execution of the name of a step's that is not there yet",
+            Self::SquatJob => "makes a Job of the name that a step's next one will have",
+        })
     }
 }

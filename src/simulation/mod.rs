@@ -6,39 +6,41 @@
 //!
 //! # Caveats
 //! A controller that dies is cut off from the cluster: its tasks end after that, but nothing of them gets out. A frozen
-//! one can't be had this way.
+//! one can't be had this way: one that is cut off from the network still has its timers.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
     reason = "each place looks for its own faults in the plan"
 )]
 
+mod clock;
+mod controllers;
 mod faults;
+mod meddlers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernaut_actors::TokioClock;
 use kubernaut_actors::ports::Clock as _;
-use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 pub use self::faults::{Boundary, CallFault, Deed, FaultKind, Planned, plan};
 pub use crate::chance::Chance;
 
 use crate::config::RunOptions;
-use crate::http::Readiness;
 use crate::memory::{
-    Committed, FaultAnswer, FaultFunction, MemoryCluster, MemoryOptions, PodScriptFunction, Rbac,
-    RequestInfo, RequestRecord, Session, User,
+    Committed, FaultAnswer, FaultFunction, MemoryCluster, MemoryOptions, PodHabits, PodScriptFunction, Rbac,
+    RequestInfo, RequestRecord, User,
 };
-use crate::telemetry::Telemetry;
-use crate::{World, run};
+use controllers::Controllers;
 
 /// When every run begins.
 const EPOCH: i64 = 1_767_225_600;
@@ -64,6 +66,10 @@ pub struct Scenario {
     pub rbac: Rbac,
     /// What goes wrong.
     pub plan: Vec<Planned>,
+    /// How long a Job's pod takes, from its start to its end.
+    pub pod_run_time: Duration,
+    /// What other pods do that start after the beginning.
+    pub habits: PodHabits,
     /// Decides uids and names.
     pub seed: u64,
     /// How long a workflow may take, on the virtual clock.
@@ -79,8 +85,10 @@ pub struct Outcome {
     pub record: Vec<Committed>,
     /// Every answered request, in order.
     pub requests: Vec<RequestRecord>,
+    /// What is there before anything runs.
+    pub before: Vec<Arc<Value>>,
     /// What is there in the end.
-    pub objects: Vec<Value>,
+    pub objects: Vec<Arc<Value>>,
     /// Until everything that was to run had ended, on the virtual clock; none when it never did.
     pub ended: Option<Duration>,
     /// The cluster's revision then: what is written later is written for no reason.
@@ -107,6 +115,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         now: Arc::new(move || clock.now()),
         seed: scenario.seed,
         rbac: scenario.rbac,
+        pod_run_time: scenario.pod_run_time,
         ..MemoryOptions::default()
     });
     let admin = cluster.client(User::admin());
@@ -115,26 +124,33 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         errors.join("; ")
     })?;
+    let before = cluster.shared_objects();
     cluster.fault(call_faults(&scenario.plan));
-    cluster.script_pods(pod_faults(&scenario.plan));
+    cluster.script_pods(pod_faults(&scenario.plan, &scenario.habits));
     let began = Instant::now();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let keeper = tokio::spawn(keep_controller(
+    let (stop, stopped) = watch::channel(false);
+    let controllers = Controllers::new(cluster.clone(), scenario.options.clone(), clock, &scenario.plan);
+    let mut keepers = JoinSet::new();
+    for number in 1..=controllers.number() {
+        keepers.spawn(controllers.clone().keep(number, stopped.clone()));
+    }
+    let meddlers = tokio::spawn(meddlers::meddle(
         cluster.clone(),
-        scenario.options.clone(),
-        clock,
-        down_times(&scenario.plan),
-        stopped,
+        controllers,
+        scenario.plan.clone(),
+        scenario.options.settings().executor_namespace,
+        began,
     ));
-    let meddlers = tokio::spawn(meddle(cluster.clone(), scenario.plan.clone(), began));
     for object in &scenario.runs {
         create(&admin, object).await?;
     }
     let mut ended = None;
     while began.elapsed() < scenario.patience {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if keeper.is_finished() {
-            break;
+        // What has not ended after minutes is looked at less often.
+        let pause = (began.elapsed() / 100).clamp(Duration::from_millis(500), Duration::from_secs(30));
+        tokio::time::sleep(pause).await;
+        if let Some(ended) = keepers.try_join_next() {
+            orderly(ended)?;
         }
         if all_ended(&cluster) && meddlers.is_finished() {
             ended = Some(began.elapsed());
@@ -148,83 +164,20 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
     let outcome = Outcome {
         record: cluster.record(),
         requests: cluster.requests(),
-        objects: cluster.objects(),
+        before,
+        objects: cluster.shared_objects(),
         ended,
         quiet_from,
     };
-    let _ = stop.send(());
-    match keeper.await {
-        Ok(Ok(())) => Ok(outcome),
-        Ok(Err(error)) => Err(error),
-        Err(error) => Err(format!("the controller panicked: {error}")),
+    let _ = stop.send(true);
+    while let Some(ended) = keepers.join_next().await {
+        orderly(ended)?;
     }
+    Ok(outcome)
 }
 
-/// Starts the controller, and the next one when it has died.
-async fn keep_controller(
-    cluster: MemoryCluster,
-    options: RunOptions,
-    clock: TokioClock,
-    downs: Vec<Duration>,
-    mut stopped: oneshot::Receiver<()>,
-) -> Result<(), String> {
-    let mut downs = downs.into_iter();
-    loop {
-        let session = Session::default();
-        let client = cluster.client_in(
-            User::service_account("kubernaut-system", "kubernaut-controller"),
-            session.clone(),
-        );
-        let world = World::new(
-            Arc::new(clock),
-            Arc::new(Telemetry::default()),
-            Readiness::default(),
-        );
-        let (end, ended) = oneshot::channel::<()>();
-        let options = options.clone();
-        let mut controller = tokio::spawn(async move {
-            run(&options, client, world, async {
-                let _ = ended.await;
-            })
-            .await
-        });
-        let died = tokio::select! {
-            biased;
-            () = session.when_cut() => true,
-            _ = &mut stopped => false,
-            ended = &mut controller => {
-                return Err(format!("the controller ended by itself: {ended:?}"));
-            }
-        };
-        let _ = end.send(());
-        if !died {
-            return match controller.await {
-                Ok(Ok(())) => Ok(()),
-                other => Err(format!("the controller did not end in order: {other:?}")),
-            };
-        }
-        match downs.next() {
-            Some(down) => tokio::time::sleep(down).await,
-            None => {
-                return Err(format!(
-                    "the controller sent {MOST_CALLS} calls: it goes round in circles"
-                ));
-            }
-        }
-    }
-}
-
-/// How long it is down after each death, in the order of the deaths.
-fn down_times(plan: &[Planned]) -> Vec<Duration> {
-    let mut crashes: Vec<(usize, Duration)> = plan
-        .iter()
-        .filter_map(|planned| match planned {
-            Planned::Crash { write, down, .. } => Some((*write, *down)),
-            _ => None,
-        })
-        .collect();
-    crashes.sort_unstable();
-    crashes.into_iter().map(|(_, down)| down).collect()
+fn orderly(ended: Result<Result<(), String>, JoinError>) -> Result<(), String> {
+    ended.unwrap_or_else(|error| Err(format!("the controller panicked: {error}")))
 }
 
 /// Whether this is counted by [`Planned::Crash`].
@@ -271,14 +224,15 @@ fn call_faults(plan: &[Planned]) -> FaultFunction {
     })
 }
 
-fn pod_faults(plan: &[Planned]) -> PodScriptFunction {
+fn pod_faults(plan: &[Planned], habits: &PodHabits) -> PodScriptFunction {
     let plan = plan.to_vec();
+    let habits = habits.clone();
     let pods: Mutex<Vec<String>> = Mutex::default();
     Arc::new(move |pod| {
         if pod["spec"]["serviceAccountName"] == Value::Null
             || pod["metadata"]["ownerReferences"][0]["kind"] != "Job"
         {
-            return None;
+            return habits.script(pod);
         }
         let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
         let this = {
@@ -293,73 +247,6 @@ fn pod_faults(plan: &[Planned]) -> PodScriptFunction {
             _ => None,
         })
     })
-}
-
-/// Does what the plan has strangers and the API server do at certain times.
-async fn meddle(cluster: MemoryCluster, plan: Vec<Planned>, began: Instant) {
-    let stranger = User {
-        name: STRANGER.to_owned(),
-        ..User::admin()
-    };
-    let client = cluster.client(stranger);
-    let mut timed: Vec<(Duration, Planned)> = plan
-        .into_iter()
-        .filter_map(|planned| match planned {
-            Planned::CutWatches { at, .. } | Planned::Stranger { at, .. } => Some((at, planned)),
-            _ => None,
-        })
-        .collect();
-    timed.sort_by_key(|(at, _)| *at);
-    for (at, planned) in timed {
-        tokio::time::sleep_until(began + at).await;
-        match planned {
-            Planned::CutWatches { compacted, .. } => {
-                if compacted {
-                    cluster.compact();
-                }
-                cluster.drop_watches();
-            }
-            Planned::Stranger { deed, choice, .. } => do_it(&cluster, &client, deed, choice).await,
-            _ => {}
-        }
-    }
-}
-
-async fn do_it(cluster: &MemoryCluster, client: &kube::Client, deed: Deed, choice: u64) {
-    let kind = match deed {
-        Deed::DeleteExecution => "KubernetesExecution",
-        Deed::DeleteWorkflow => "WorkflowExecution",
-        Deed::DeleteJob => "Job",
-        Deed::DeletePod => "Pod",
-        Deed::EditTarget | Deed::DeleteTarget => "Deployment",
-    };
-    let found: Vec<Value> = cluster
-        .objects()
-        .into_iter()
-        .filter(|object| object["kind"] == kind)
-        .filter(|object| kind != "Pod" || object["metadata"]["ownerReferences"][0]["kind"] == "Job")
-        .collect();
-    if found.is_empty() {
-        return;
-    }
-    let object = Chance::new(choice).pick(&found).clone();
-    let api = api_of(client, &object);
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    // That it is gone by now is as good.
-    let _ = match deed {
-        Deed::EditTarget => {
-            let patch = json!({"metadata": {"annotations": {"example.com/edited": choice.to_string()}},
-                               "spec": {"template": {"metadata": {"annotations": {"example.com/edited": choice.to_string()}}}}});
-            api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
-                .await
-                .map(drop)
-        }
-        Deed::DeleteExecution
-        | Deed::DeleteWorkflow
-        | Deed::DeleteJob
-        | Deed::DeletePod
-        | Deed::DeleteTarget => api.delete(name, &DeleteParams::background()).await.map(drop),
-    };
 }
 
 fn api_of(client: &kube::Client, object: &Value) -> Api<DynamicObject> {

@@ -21,5 +21,6 @@ mod dataflow;
 mod helm;
 mod lease;
 mod load;
+mod rehearse;
 mod rights;
 mod rights_used;

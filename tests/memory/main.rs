@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod scene;
+mod simulate;
 
 mod calls;
 mod cost;

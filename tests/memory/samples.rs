@@ -270,7 +270,7 @@ fn a_sample_that_lacks_one_verb_fails_and_names_it() {
         let verbs = rules.last_mut().expect("a rule")["verbs"].as_array_mut();
         let verbs = verbs.expect("verbs");
         verbs.pop();
-        // A rule without verbs is refused.
+        // A rule without verbs is none.
         if verbs.is_empty() {
             rules.pop();
         }

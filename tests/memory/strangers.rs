@@ -94,7 +94,10 @@ async fn a_job_of_an_execution_that_is_gone_is_deleted() {
     });
     let jobs = scene.jobs();
     let make = async |name: &str| {
-        let stray: Job = serde_json::from_value(foreign_job(name, &labels)).unwrap();
+        let mut stray = foreign_job(name, &labels);
+        // As each of ours has it.
+        stray["metadata"]["annotations"] = json!({"kubernaut.io/job-hash": "0123"});
+        let stray: Job = serde_json::from_value(stray).unwrap();
         jobs.create(&PostParams::default(), &stray).await.unwrap();
     };
     make("before").await;
@@ -102,6 +105,23 @@ async fn a_job_of_an_execution_that_is_gone_is_deleted() {
     make("after").await;
     scene.is_clean().await;
     assert_eq!(scene.metric("kubernaut_stray_jobs_deleted_total"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_only_its_labels_call_ours_is_left_alone() {
+    let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
+    let labels = json!({
+        "kubernaut.io/execution-uid": "gone", "kubernaut.io/execution-name": "gone", "kubernaut.io/execution-namespace": "shop",
+    });
+    let jobs = scene.jobs();
+    let foreign: Job = serde_json::from_value(foreign_job("foreign", &labels)).unwrap();
+    let before = jobs.create(&PostParams::default(), &foreign).await.unwrap();
+    scene.start().await;
+    tokio::time::sleep(std::time::Duration::from_mins(5)).await;
+    let after = jobs.get("foreign").await.unwrap();
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(after.metadata.deletion_timestamp, None);
+    assert_eq!(scene.metric("kubernaut_stray_jobs_deleted_total"), 0);
 }
 
 #[tokio::test(start_paused = true)]

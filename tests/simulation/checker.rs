@@ -1,6 +1,7 @@
 //! What must hold of every run, read from the record of writes. The numbers are those of the guarantees.
 
 mod jobs;
+mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub(crate) fn check(outcome: &Outcome, plan: &[Planned]) -> Vec<String> {
     checker.the_end_is_quiet();
     checker.secrets_stay_where_they_are();
     checker.faults_of_calls_change_nothing();
+    checker.what_strangers_make_stays_theirs();
+    checker.only_who_leads_writes();
     checker.found
 }
 
@@ -345,7 +348,7 @@ impl Checker<'_> {
             .map(|(uid, _)| *uid)
             .collect();
         for object in &self.outcome.objects {
-            let of_gone = gone.contains(&label(object, EXECUTION));
+            let of_gone = gone.contains(&label(object, EXECUTION)) && !self.is_strangers(object);
             // A pod of a lost node is kept by nobody but the node.
             let lost = object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null();
             if of_gone && !lost {
@@ -377,7 +380,14 @@ impl Checker<'_> {
                     object["metadata"]["name"]
                 ));
             }
-            if kind == "Secret" && object["metadata"]["namespace"] == "kubernaut-executor" {
+            // One that waits for the end of a pod needs it as long.
+            let in_use = || {
+                self.outcome.objects.iter().any(|other| {
+                    other["metadata"]["uid"] == label(object, EXECUTION)
+                        && text(&other["status"]["message"]).starts_with("waits: ")
+                })
+            };
+            if kind == "Secret" && object["metadata"]["namespace"] == "kubernaut-executor" && !in_use() {
                 found.push(format!("payload {} is left", object["metadata"]["name"]));
             }
         }
@@ -396,7 +406,9 @@ impl Checker<'_> {
             .record
             .iter()
             .filter(|commit| {
-                commit.revision > self.outcome.quiet_from && commit.author.as_ref() == CONTROLLER
+                commit.revision > self.outcome.quiet_from
+                    && commit.author.as_ref() == CONTROLLER
+                    && commit.object["kind"] != "Lease"
             })
             .map(|commit| {
                 format!(
@@ -467,7 +479,9 @@ impl Checker<'_> {
         }
         for execution in self.executions.values() {
             let attempts = items(&execution.last()["status"]["attempts"]).count();
-            if attempts > 1 {
+            // Pods go of themselves when another step rolls out what owns them.
+            let of_pods = execution.born().object["spec"]["action"] == "delete-pod";
+            if attempts > 1 && !of_pods {
                 found.push(format!("{} took {attempts} attempts", execution.name()));
             }
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use kubernaut::config::RunOptions;
-use kubernaut::memory::{MemoryCluster, Rbac};
+use kubernaut::memory::{MemoryCluster, PodHabits, Rbac};
 use kubernaut::simulation::{Chance, FaultKind, Outcome, Planned, Scenario, plan, simulate};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ struct Flags {
 }
 
 /// Most things that go wrong in one run.
-const FAULTS: u64 = 5;
+const FAULTS: u64 = 8;
 /// As many bad seeds end a search.
 const ENOUGH: usize = 3;
 
@@ -50,6 +50,12 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
             .run,
         rbac: Rbac::Evaluate,
         plan,
+        // So that more or less of what goes wrong meets it.
+        pod_run_time: Duration::from_millis(*chance.pick(&[20, 400, 4_000, 15_000])),
+        habits: PodHabits {
+            ready_after: Duration::from_millis(*chance.pick(&[0, 0, 500, 20_000])),
+            bad_images: Vec::new(),
+        },
         seed,
         patience: Duration::from_hours(1),
         rest: Duration::from_mins(3),
@@ -129,11 +135,20 @@ pub(crate) fn seeds(usual: u64) -> std::ops::Range<u64> {
     }
 }
 
+/// How long to look at most: KUBERNAUT_SEARCH_TIME, as 1h.
+fn time() -> Option<Duration> {
+    let text = std::env::var("KUBERNAUT_SEARCH_TIME").ok()?;
+    Some(
+        kubernaut_machines::duration::parse_go(&text)
+            .expect("KUBERNAUT_SEARCH_TIME is a duration such as 1h"),
+    )
+}
+
 #[test]
 fn whatever_goes_wrong_the_invariants_hold() {
     let seeds = seeds(2_000);
+    let time = time();
     let begun = Instant::now();
-    let all = seeds.end - seeds.start;
     let next = AtomicU64::new(seeds.start);
     let bad = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -142,7 +157,8 @@ fn whatever_goes_wrong_the_invariants_hold() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || bad.lock().expect("no panic").len() >= ENOUGH {
+                    let over = time.is_some_and(|time| begun.elapsed() > time);
+                    if seed >= seeds.end || over || bad.lock().expect("no panic").len() >= ENOUGH {
                         return;
                     }
                     let scenario = scenario(seed);
@@ -156,6 +172,7 @@ fn whatever_goes_wrong_the_invariants_hold() {
         }
     });
     let bad = bad.into_inner().expect("no panic");
+    let all = next.into_inner().min(seeds.end) - seeds.start;
     println!("{all} seeds in {:?}", begun.elapsed());
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
 }
@@ -163,10 +180,8 @@ fn whatever_goes_wrong_the_invariants_hold() {
 /// What a run did, in an order.
 fn trace(outcome: &Outcome) -> (Vec<String>, String) {
     let requests = outcome.requests.iter().map(|record| format!("{record:?}"));
-    (
-        requests.collect(),
-        serde_json::to_string(&outcome.objects).expect("JSON"),
-    )
+    let objects = outcome.objects.iter().map(ToString::to_string);
+    (requests.collect(), objects.collect())
 }
 
 #[test]

@@ -59,14 +59,16 @@ pub(crate) fn world() -> Vec<Value> {
 pub(crate) fn workflows(most: u64, chance: &mut Chance) -> Vec<Value> {
     let number = if chance.one_in(4) { 2 } else { 1 };
     (1..=number)
-        .map(|number| workflow(&format!("flow-{number}"), most, chance))
+        .map(|number| {
+            let steps = 1 + chance.below(most);
+            workflow(&format!("flow-{number}"), steps, chance)
+        })
         .collect()
 }
 
-fn workflow(name: &str, most: u64, chance: &mut Chance) -> Value {
-    let steps: Vec<Value> = (1..=1 + chance.below(most))
-        .map(|number| step(number, chance))
-        .collect();
+/// One of so many steps.
+pub(crate) fn workflow(name: &str, steps: u64, chance: &mut Chance) -> Value {
+    let steps: Vec<Value> = (1..=steps).map(|number| step(number, chance)).collect();
     json!({
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
         "metadata": {"name": name, "namespace": "shop"},

@@ -59,6 +59,18 @@ defects! {
     NeverRelease,
     /// That an object is gone is not noticed.
     MissDeletions,
+    /// A Job of the right name is the attempt's, whoever made it.
+    AdoptStrangersJob,
+    /// A Job is ours when its labels say so.
+    TrustLabels,
+    /// An execution of the right name is the step's, whoever made it.
+    AdoptStrangersExecution,
+    /// That the lease is lost changes nothing.
+    IgnoreTheLease,
+    /// No finalizer holds an execution.
+    ForgetTheFinalizer,
+    /// That an execution is being deleted changes nothing.
+    RunAfterDeletion,
 }
 
 #[cfg(feature = "planted-defects")]

@@ -13,6 +13,7 @@ use kubernaut_crds::{
 };
 use serde_json::json;
 
+use crate::defect::{Defect, planted};
 use crate::duration::{DurationError, parse_go};
 
 /// Seconds that a drained pod gets where the step says nothing (the design document's default).
@@ -200,7 +201,8 @@ pub fn execution_for(
                 controller: Some(true),
                 block_owner_deletion: Some(true),
             }]),
-            finalizers: Some(vec![names::CLEANUP_FINALIZER.to_owned()]),
+            finalizers: (!planted(Defect::ForgetTheFinalizer))
+                .then(|| vec![names::CLEANUP_FINALIZER.to_owned()]),
             labels: Some(labels),
             annotations: Some(BTreeMap::from([(
                 names::ANNOTATION_CORRELATION_ID.to_owned(),

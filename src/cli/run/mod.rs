@@ -1,14 +1,12 @@
 //! `kubernaut run FILE...`: the workflows of the files in a cluster inside this process, by the real controller.
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
-mod files;
-mod places;
-mod report;
-mod wording;
-mod world;
+mod advice;
+pub(super) mod changes;
+mod live;
+pub(super) mod report;
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +17,17 @@ use jiff::Timestamp;
 use kube::Api;
 use kube::runtime::watcher;
 use kubernaut_actors::TokioClock;
-use kubernaut_crds::{KubernetesExecution, PhaseTransition, WorkflowExecution};
+use kubernaut_crds::{
+    ExecutionPhase, KubernetesExecution, PhaseTransition, WorkflowExecution, WorkflowPhase,
+};
 use serde_json::{Value, json};
 
+use super::input::{Input, InputArguments, Manifest};
 use crate::config::{LogFormat, RunOptions, TelemetryOptions};
 use crate::http::Readiness;
 use crate::memory::{MemoryCluster, Rbac, User};
 use crate::telemetry::{Telemetry, start_logging};
 use crate::{World, manifests as installation};
-use files::Manifest;
 
 /// A workflow that has not ended after this long on the cluster's own clock never will.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -38,31 +38,37 @@ const REST: Duration = Duration::from_millis(100);
 /// What happens within so long on the cluster's own clock happens at the same time, to a reader.
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// Nothing is logged of what goes well, nor of what the output tells.
+const LOG_LEVEL: &str = "warn";
+
 /// Bad input: nothing was run.
 const BAD_INPUT: u8 = 2;
 
-/// Run workflows in a cluster inside this process, without touching any real one.
+/// Run workflows in a cluster inside this process, without touching any real one
+///
+/// The real controller runs them; waiting costs no time. What they act on stands in the files, or is shown by --world or read
+/// with --from-cluster; without any object at all, a small world is made up. It is told what happens, what changed, how each
+/// workflow ended and what to do about each failure. Without RBAC objects every account may do everything.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Try it: kubernaut run deploy/samples/scale-and-restart.yaml\n\nExit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
 )]
 pub(crate) struct RunArguments {
-    /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
     /// What is printed: what happened in words, or every object in its final state as one List
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
-    #[command(flatten)]
-    run: RunOptions,
     /// What is logged to standard error: error, warn, info, debug or trace
     #[arg(
         long,
         env = "KUBERNAUT_LOG_LEVEL",
-        default_value = "warn",
+        default_value = LOG_LEVEL,
         value_name = "LEVEL"
     )]
     log_level: String,
+    #[command(flatten)]
+    input: InputArguments,
+    #[command(flatten)]
+    run: RunOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,7 +85,14 @@ pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
         .start_paused(true)
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(rehearse(arguments)),
+        Ok(runtime) => {
+            let within = runtime.enter();
+            // One clock for the cluster and the controller: tokio's, which is paused and jumps.
+            let clock = TokioClock::starting_at(Timestamp::now());
+            let input = read(arguments, clock);
+            drop(within);
+            input.and_then(|input| runtime.block_on(rehearse(arguments, &input, clock)))
+        }
         Err(error) => Err(Trouble::Here(format!("the runtime does not start: {error}"))),
     };
     let (problems, code) = match outcome {
@@ -88,9 +101,8 @@ pub(crate) fn execute(arguments: &RunArguments) -> ExitCode {
         Err(Trouble::Input(problems)) => (problems, ExitCode::from(BAD_INPUT)),
         Err(Trouble::Here(problem)) => (vec![problem], ExitCode::FAILURE),
     };
-    let mut errors = std::io::stderr().lock();
     for problem in problems {
-        let _ = writeln!(errors, "error: {problem}");
+        complain(&format!("error: {problem}"));
     }
     code
 }
@@ -109,45 +121,35 @@ impl From<Vec<String>> for Trouble {
     }
 }
 
-/// True when everything completed with success.
-async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
-    let settings = arguments.run.settings();
-    // Its pods do nothing with other images, and each step would fail for a reason that is none.
-    if !settings.kubectl_image.contains("kubectl") {
-        let image = &settings.kubectl_image;
-        return Err(vec![format!(
-            "--kubectl-image={image}: the cluster inside this process runs only images that have kubectl in their name"
-        )]
-        .into());
-    }
-    let words = |problems: Vec<files::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let manifests = files::read(&arguments.files).map_err(words)?;
+fn read(arguments: &RunArguments, clock: TokioClock) -> Result<Input, Trouble> {
     let log = TelemetryOptions {
         log_format: LogFormat::Text,
-        log_level: arguments.log_level.clone(),
+        log_level: match arguments.log_level.as_str() {
+            // What goes wrong with a cluster is told by itself.
+            LOG_LEVEL => format!("{LOG_LEVEL},kube_client=off"),
+            asked => asked.to_owned(),
+        },
     };
     start_logging(&log).map_err(|error| vec![error.to_string()])?;
-    let rbac = world::rights_of(&manifests);
-    // One clock for the cluster and the controller: tokio's, which is paused and jumps.
-    let clock = TokioClock::starting_at(Timestamp::now());
-    let cluster = world::installed(rbac, &settings, clock).map_err(|error| vec![error])?;
-    let (definitions, others): (Vec<&Manifest>, Vec<&Manifest>) =
-        manifests.iter().partition(|manifest| manifest.is_definition());
-    load(&cluster, &definitions)?;
-    let problems = files::check(&cluster, &arguments.files, &manifests, &settings);
-    if !problems.is_empty() {
-        return Err(words(problems).into());
+    Ok(Input::read(&arguments.input, &arguments.run.settings(), clock)?)
+}
+
+/// True when everything completed with success.
+async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) -> Result<bool, Trouble> {
+    let cluster = &input.installed;
+    input.load_world(cluster)?;
+    let habits = arguments.input.habits();
+    cluster.script_pods(Arc::new(move |pod| habits.script(pod)));
+    let before = cluster.objects();
+    if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
+        let _ = say("No RBAC objects: every account may do everything.");
     }
-    let (runs, rest): (Vec<&Manifest>, Vec<&Manifest>) =
-        others.into_iter().partition(|manifest| manifest.runs());
-    load(&cluster, &rest)?;
-    if rbac == Rbac::AllowAll {
-        cluster
-            .load(world::missing_accounts(&manifests))
-            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    }
-    if arguments.output == Output::Text && rbac == Rbac::AllowAll {
-        let _ = say("No RBAC objects in the files: every account may do everything.");
+    for note in &input.notes {
+        match arguments.output {
+            Output::Text => drop(say(note)),
+            // Standard output is the List alone.
+            Output::Json | Output::Yaml => complain(note),
+        }
     }
     let controller = User::service_account(
         installation::CONTROLLER_NAMESPACE,
@@ -167,16 +169,12 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
         })
         .await
     });
-    load(&cluster, &runs)?;
-    let verdicts = tokio::time::timeout(
-        PATIENCE,
-        follow(&cluster, &runs, arguments.output == Output::Text),
-    )
-    .await;
+    input.load_runs(cluster)?;
+    let followed = tokio::time::timeout(PATIENCE, follow(cluster, input.runs(), arguments)).await;
     let _ = stop.send(());
-    let ended = controller.await;
-    let verdicts = match (verdicts, ended) {
-        (Ok(verdicts), Ok(Ok(()))) => verdicts,
+    let controller = controller.await;
+    let ended = match (followed, controller) {
+        (Ok(ended), Ok(Ok(()))) => ended,
         (_, Ok(Err(error))) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
         (_, Err(error)) => return Err(Trouble::Here(format!("the controller ended: {error}"))),
         (Err(_), _) => {
@@ -185,40 +183,35 @@ async fn rehearse(arguments: &RunArguments) -> Result<bool, Trouble> {
             ));
         }
     };
+    let after = cluster.objects();
+    let verdicts = ended
+        .iter()
+        .filter_map(|seen| seen.verdict(&after))
+        .collect::<Vec<_>>();
     let text = match arguments.output {
-        Output::Text => verdicts
-            .iter()
-            .fold(String::new(), |text, verdict| text + "\n" + verdict.text()),
-        Output::Json | Output::Yaml => list(&cluster, arguments.output).map_err(Trouble::Here)?,
+        Output::Text => {
+            let own = [
+                installation::CONTROLLER_NAMESPACE,
+                &arguments.run.executor_namespace,
+            ];
+            let changed = changes::changes(&before, &after, &own);
+            let changed = if changed.is_empty() {
+                "\nNothing in the world has changed.\n".to_owned()
+            } else {
+                format!("\nWhat changed:\n{changed}")
+            };
+            verdicts
+                .iter()
+                .fold(changed, |text, verdict| text + "\n" + verdict.text())
+        }
+        Output::Json | Output::Yaml => list(after, arguments.output).map_err(Trouble::Here)?,
     };
     say(text.trim_end()).map_err(|error| Trouble::Here(format!("the result can't be written: {error}")))?;
     Ok(verdicts.iter().all(|verdict| verdict.success))
 }
 
-fn load(cluster: &MemoryCluster, manifests: &[&Manifest]) -> Result<(), Vec<String>> {
-    let objects = manifests
-        .iter()
-        .map(|manifest| {
-            let mut object = manifest.object.clone();
-            if manifest.is_workflow() || manifest.is_execution() {
-                object["metadata"]["namespace"] = json!(world::namespace_of(manifest));
-            }
-            object
-        })
-        .collect();
-    cluster.load(objects).map_err(|errors| {
-        errors
-            .iter()
-            .map(|error| match manifests.get(error.index) {
-                Some(manifest) => manifest.problem(&error.field, error.reason.clone()).to_string(),
-                None => error.to_string(),
-            })
-            .collect()
-    })
-}
-
 /// Follows what was started until all of it has ended.
-async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec<report::Verdict> {
+async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArguments) -> Vec<Seen> {
     let client = cluster.client(User::admin());
     let workflows = watcher(
         Api::<WorkflowExecution>::all(client.clone()),
@@ -235,10 +228,16 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
     let mut changes = std::pin::pin!(futures::stream::select(workflows, executions));
     let mut waiting: Vec<String> = runs
         .iter()
-        .map(|run| key(run.text("kind"), &world::namespace_of(run), run.metadata("name")))
+        .map(|run| key(run.text("kind"), &run.namespace(), run.metadata("name")))
         .collect();
     let mut progress = report::Progress::default();
-    let mut verdicts = Vec::new();
+    // A log that was asked for is not drawn over.
+    let mut live = Some(())
+        .filter(|()| arguments.log_level == LOG_LEVEL)
+        .and_then(|()| live::Live::for_a_person());
+    let seen_live = live.is_some() && std::io::stdout().is_terminal();
+    let aloud = arguments.output == Output::Text && !seen_live;
+    let mut ended = Vec::new();
     loop {
         let next = changes.next();
         let first = if waiting.is_empty() {
@@ -256,22 +255,32 @@ async fn follow(cluster: &MemoryCluster, runs: &[&Manifest], aloud: bool) -> Vec
         moment.sort_by_key(Seen::revision);
         for seen in moment {
             let told = seen.told();
+            match (&mut live, &seen) {
+                (Some(live), Seen::Workflow(workflow)) => live.workflow(workflow),
+                (Some(live), Seen::Execution(execution)) => live.execution(execution),
+                (None, _) => {}
+            }
             for line in progress.lines(&told.what, &told.transitions, &told.message) {
                 if aloud {
                     // What can't be written now can't be written at the end, where it is told.
                     let _ = say(&line);
                 }
             }
-            if let Some(verdict) = told.verdict
+            if told.ended
                 && let Some(index) = waiting.iter().position(|other| *other == told.what)
             {
                 waiting.remove(index);
-                verdicts.push(verdict);
+                ended.push((told.what, seen));
             }
         }
     }
-    verdicts.sort_by(|a, b| a.name.cmp(&b.name));
-    verdicts
+    if let Some(live) = live {
+        live.leave();
+        // The cursor stands behind the last line.
+        complain("");
+    }
+    ended.sort_by(|(a, _), (b, _)| a.cmp(b));
+    ended.into_iter().map(|(_, seen)| seen).collect()
 }
 
 enum Seen {
@@ -284,7 +293,7 @@ struct Told {
     what: String,
     transitions: Vec<PhaseTransition>,
     message: String,
-    verdict: Option<report::Verdict>,
+    ended: bool,
 }
 
 impl Seen {
@@ -298,6 +307,14 @@ impl Seen {
         revision.parse().unwrap_or_default()
     }
 
+    /// How it ended, with what else was there in the end.
+    fn verdict(&self, objects: &[Value]) -> Option<report::Verdict> {
+        match self {
+            Seen::Workflow(workflow) => report::of_workflow(workflow, objects),
+            Seen::Execution(execution) => report::of_execution(execution, objects),
+        }
+    }
+
     fn told(&self) -> Told {
         match self {
             Seen::Workflow(workflow) => {
@@ -306,7 +323,7 @@ impl Seen {
                     what: key("WorkflowExecution", "", &report::place(&workflow.metadata)),
                     transitions: status.phase_transitions,
                     message: status.message.unwrap_or_default(),
-                    verdict: report::of_workflow(workflow),
+                    ended: status.phase.is_some_and(WorkflowPhase::is_terminal),
                 }
             }
             Seen::Execution(execution) => {
@@ -315,7 +332,7 @@ impl Seen {
                     what: key("KubernetesExecution", "", &report::place(&execution.metadata)),
                     transitions: status.phase_transitions,
                     message: status.message.unwrap_or_default(),
-                    verdict: report::of_execution(execution),
+                    ended: status.phase.is_some_and(ExecutionPhase::is_terminal),
                 }
             }
         }
@@ -343,8 +360,7 @@ fn applied<K>(event: watcher::Event<K>) -> Option<K> {
 }
 
 /// Every object in its final state, as one List.
-fn list(cluster: &MemoryCluster, output: Output) -> Result<String, String> {
-    let mut items = cluster.objects();
+fn list(mut items: Vec<Value>, output: Output) -> Result<String, String> {
     items.iter_mut().for_each(report::mask);
     let list: Value =
         json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});
@@ -352,6 +368,10 @@ fn list(cluster: &MemoryCluster, output: Output) -> Result<String, String> {
         Output::Yaml => serde_saphyr::to_string(&list).map_err(|error| error.to_string()),
         Output::Json | Output::Text => serde_json::to_string_pretty(&list).map_err(|error| error.to_string()),
     }
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// A reader that went away (`| head`) is no reason to fail; a full disk is.

@@ -5,8 +5,11 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use kubernaut_crds::names::LAST_APPLIED;
+
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase};
 use serde_json::{Value, json};
+
+use super::advice::Failure;
 
 /// What was last said of each object, by kind and place.
 #[derive(Debug, Default)]
@@ -43,13 +46,12 @@ impl Progress {
 /// How one workflow, or one execution made by hand, ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
-    pub(crate) name: String,
     pub(crate) success: bool,
     text: String,
 }
 
 /// The outcome of a workflow; `None` while it runs.
-pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
+pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: &[Value]) -> Option<Verdict> {
     let status = workflow.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let outcome = status.workflow_result.as_ref().map(|result| result.outcome);
@@ -64,7 +66,7 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
     let mut text = format!("workflow {name}: {}\n", words.join(", "));
     let message = status.message.as_deref().unwrap_or_default();
     if !message.is_empty() {
-        let _ = writeln!(text, "  {message}");
+        let _ = writeln!(text, "  {}", indented(message, 2));
     }
     for error in status
         .validation_results
@@ -81,6 +83,7 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
     {
         let _ = writeln!(text, "  warning: {warning}");
     }
+    let mut advised = false;
     for step in &status.step_statuses {
         let note = match step.status {
             StepState::Completed => step.result.as_deref(),
@@ -96,8 +99,43 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
             step.step_number,
             step.action,
             word(&json!(step.status)),
-            note.unwrap_or_default()
+            indented(note.unwrap_or_default(), 12)
         );
+        if step.status == StepState::Failed {
+            let message = step.error_message.as_deref().unwrap_or_default();
+            let execution = step.k8s_execution_ref.as_ref().and_then(|of| {
+                objects.iter().find(|object| {
+                    object["kind"] == "KubernetesExecution" && object["metadata"]["name"] == of.name.as_str()
+                })
+            });
+            let of_step = execution.map(|execution| &execution["status"]);
+            let error_type =
+                of_step.and_then(|status| serde_json::from_value(status["errorType"].clone()).ok());
+            let target = of_step.and_then(|status| status["targetName"].as_str());
+            let failure = Failure {
+                // A step without an execution of its own failed as its workflow did.
+                error_type: error_type.or(status.error_type),
+                message,
+                target: target.unwrap_or_default(),
+                objects,
+            };
+            if let Some(advice) = failure.advice() {
+                let _ = writeln!(text, "            to do: {advice}");
+            }
+            advised = true;
+        }
+    }
+    if !success
+        && !advised
+        && let Some(advice) = (Failure {
+            error_type: status.error_type,
+            message,
+            target: "",
+            objects,
+        })
+        .advice()
+    {
+        let _ = writeln!(text, "  to do: {advice}");
     }
     for advice in status
         .workflow_result
@@ -106,33 +144,47 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution) -> Option<Verdict> {
     {
         let _ = writeln!(text, "  advice: {advice}");
     }
-    Some(Verdict { name, success, text })
+    Some(Verdict { success, text })
 }
 
 /// The outcome of an execution; `None` while it runs.
-pub(crate) fn of_execution(execution: &KubernetesExecution) -> Option<Verdict> {
+pub(crate) fn of_execution(execution: &KubernetesExecution, objects: &[Value]) -> Option<Verdict> {
     let status = execution.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let name = place(&execution.metadata);
     let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
-    let text = format!(
+    let mut text = format!(
         "execution {name}: {}{} {} {}\n",
         phase.as_str(),
         error_type.map_or(String::new(), |error_type| format!(", {error_type}")),
         status.target_name.as_deref().unwrap_or_default(),
         status.message.as_deref().unwrap_or_default()
     );
-    Some(Verdict {
-        name,
-        success: phase == ExecutionPhase::Completed,
-        text,
-    })
+    let success = phase == ExecutionPhase::Completed;
+    let message = status.message.as_deref().unwrap_or_default();
+    if !success
+        && let Some(advice) = (Failure {
+            error_type: status.error_type,
+            message,
+            target: status.target_name.as_deref().unwrap_or_default(),
+            objects,
+        })
+        .advice()
+    {
+        let _ = writeln!(text, "  to do: {advice}");
+    }
+    Some(Verdict { success, text })
 }
 
 impl Verdict {
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
+}
+
+/// The further lines of a text stand below its first one.
+fn indented(text: &str, spaces: usize) -> String {
+    text.trim_end().replace('\n', &format!("\n{:spaces$}", ""))
 }
 
 fn word(value: &Value) -> String {

@@ -112,7 +112,13 @@ impl Process {
                 return Err(Failure::Text("Unable to connect to the server: EOF".to_owned()));
             }
             // Those are of a client and its connection.
-            Some(FaultAnswer::Ordinary | FaultAnswer::Lagging(_) | FaultAnswer::Died { .. }) | None => {}
+            Some(
+                FaultAnswer::Ordinary
+                | FaultAnswer::Underway
+                | FaultAnswer::Lagging(_)
+                | FaultAnswer::Died { .. },
+            )
+            | None => {}
         }
         match reply {
             Some(Reply::Object(code, object)) if code < 400 => Ok(object),

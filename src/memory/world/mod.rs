@@ -81,6 +81,11 @@ impl State {
                 self.sync_all("jobs.batch", &commit.key.namespace, Self::sync_job);
                 self.sync_all("replicasets.apps", &commit.key.namespace, Self::sync_replica_set);
             }
+            // What it refused until now.
+            "resourcequotas" => {
+                self.sync_all("jobs.batch", &commit.key.namespace, Self::sync_job);
+                self.sync_all("replicasets.apps", &commit.key.namespace, Self::sync_replica_set);
+            }
             "nodes" => {
                 self.sync_all("daemonsets.apps", "", Self::sync_daemon_set);
                 self.sync_all("pods", "", Self::sync_pod);

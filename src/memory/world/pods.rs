@@ -22,7 +22,7 @@ use super::{
 pub enum PodScript {
     /// The usual, but it takes this long.
     Run {
-        /// From the pod's start to its end.
+        /// From the pod's start to its end; of a pod that serves, until it is ready.
         after: Duration,
     },
     /// Ends without having done anything.
@@ -48,7 +48,7 @@ pub enum PodScript {
         /// What the kubelet says about it.
         message: String,
     },
-    /// Runs and never ends by itself; takes its whole grace period to stop.
+    /// Runs and never ends by itself; takes its whole grace period to stop. A pod that serves is never ready.
     Hang,
     /// Runs on a node that is lost: it never ends, and its deletion is never confirmed.
     Lost,
@@ -145,30 +145,28 @@ impl State {
         };
         let works = pod["spec"]["restartPolicy"] != "Always";
         let runs_at_once = !works && !matches!(script, Some(PodScript::NeverStart { .. }));
+        let ready_later = matches!(script, Some(PodScript::Run { .. } | PodScript::Hang));
         self.write_status(key, |status| {
             status["startTime"] = json!(now);
             let scheduled = json!({"type": "PodScheduled", "status": "True"});
             set_condition(status, &now, &scheduled);
             if runs_at_once {
-                status["phase"] = json!("Running");
                 status["podIP"] = json!("10.0.0.1");
-                set_ready(status, &now, true);
-                set_statuses(
-                    status,
-                    &pod,
-                    "containers",
-                    &json!({"running": {"startedAt": now}}),
-                    true,
-                );
+                set_running(status, &pod, &now, !ready_later);
             } else {
                 set_ready(status, &now, false);
                 set_statuses(status, &pod, "initContainers", &waiting, false);
                 set_statuses(status, &pod, "containers", &waiting, false);
             }
         });
-        if works && !matches!(script, Some(PodScript::NeverStart { .. })) {
-            let half = self.run_time(script.as_ref()) / 2;
-            self.after(half, Timer::Pod(key.clone(), uid));
+        match (works, script) {
+            (_, Some(PodScript::NeverStart { .. })) => {}
+            (true, script) => {
+                let half = self.run_time(script.as_ref()) / 2;
+                self.after(half, Timer::Pod(key.clone(), uid));
+            }
+            (false, Some(PodScript::Run { after })) => self.after(after, Timer::Pod(key.clone(), uid)),
+            (false, _) => {}
         }
     }
 
@@ -187,6 +185,11 @@ impl State {
             return;
         }
         let script = run.script.clone();
+        if pod["spec"]["restartPolicy"] == "Always" {
+            let now = self.now_seconds();
+            self.write_status(key, |status| set_running(status, &pod, &now, true));
+            return;
+        }
         let begun = pod["status"]["phase"] == "Running" || run.container > 0 || run.process.is_some();
         if !begun {
             if let Some(missing) = self.missing_secret(&pod) {
@@ -196,17 +199,7 @@ impl State {
                 return;
             }
             let now = self.now_seconds();
-            self.write_status(key, |status| {
-                status["phase"] = json!("Running");
-                set_ready(status, &now, true);
-                set_statuses(
-                    status,
-                    &pod,
-                    "containers",
-                    &json!({"running": {"startedAt": now}}),
-                    true,
-                );
-            });
+            self.write_status(key, |status| set_running(status, &pod, &now, true));
             match script {
                 Some(PodScript::Hang | PodScript::Lost) => {}
                 Some(PodScript::Evicted) => self.evict_by_node(key),
@@ -449,6 +442,13 @@ fn set_ready(status: &mut Value, now: &str, ready: bool) {
         let text = if kind == "Initialized" { "True" } else { text };
         set_condition(status, now, &json!({"type": kind, "status": text}));
     }
+}
+
+fn set_running(status: &mut Value, pod: &Value, now: &str, ready: bool) {
+    status["phase"] = json!("Running");
+    set_ready(status, now, ready);
+    let running = json!({"running": {"startedAt": now}});
+    set_statuses(status, pod, "containers", &running, ready);
 }
 
 fn set_statuses(status: &mut Value, pod: &Value, list: &str, state: &Value, ready: bool) {

@@ -136,8 +136,12 @@ pub fn is_lock_released(execution: &KubernetesExecution) -> bool {
 /// Whether a Job has nobody who looks after it: its execution is gone, or terminal, or never recorded it, or is done with
 /// its attempt.
 ///
-/// `execution` is a fresh read; a Job that ended is left to its time to live.
+/// `execution` is a fresh read; a Job that ended is left to its time to live. One without the hash that each of ours carries is
+/// somebody else's, whatever its labels say.
 pub fn is_stray(execution: Option<&KubernetesExecution>, job: &JobView) -> bool {
+    if job.hash.is_none() && !planted(Defect::TrustLabels) {
+        return false;
+    }
     if !job.live {
         return execution.is_none();
     }

@@ -67,7 +67,9 @@ impl StepMachine {
             return self.without_job(&checked, &attempt, now, out);
         };
         self.quota_until = None;
-        if !self.is_ours(&view) || view.hash.as_deref() != Some(attempt.job_hash.as_str()) {
+        if (!self.is_ours(&view) || view.hash.as_deref() != Some(attempt.job_hash.as_str()))
+            && !planted(Defect::AdoptStrangersJob)
+        {
             let message = format!(
                 "a Job {} exists in namespace {} that this attempt did not make; it was left alone",
                 view.name, self.settings.executor_namespace
@@ -130,8 +132,10 @@ impl StepMachine {
             .filter(is_job))
     }
 
+    /// Whether it was made for this execution; without its Job only a pod of it is left. Labels alone anybody can write.
     pub(super) fn is_ours(&self, view: &JobView) -> bool {
         view.execution_uid == self.execution.metadata.uid
+            && (view.hash.is_some() || view.uid.is_empty() || planted(Defect::TrustLabels))
     }
 
     /// No Job in sight: make it, wait for the store, or find out that it is gone.

@@ -451,7 +451,7 @@ impl StepMachine {
                 out,
             );
         }
-        if self.execution.metadata.deletion_timestamp.is_some() {
+        if self.execution.metadata.deletion_timestamp.is_some() && !planted(Defect::RunAfterDeletion) {
             return self.clean_up(now, out);
         }
         if self.dirty {

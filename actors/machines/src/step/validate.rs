@@ -12,6 +12,7 @@ use super::StepCommand;
 use super::machine::{Flow, Hold, Purpose, StepMachine, Wait, later};
 use crate::actions::target_name;
 use crate::before::{self, Before};
+use crate::defect::{Defect, planted};
 use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
 use crate::parameters::Checked;
 use crate::plan::unsupported_execution;
@@ -188,7 +189,9 @@ impl StepMachine {
     /// An execution made by hand gets the finalizer before its first Job.
     pub(super) fn needs_finalizer(&mut self, out: &mut Vec<StepCommand>) -> Option<Flow> {
         let finalizers = self.execution.metadata.finalizers.clone().unwrap_or_default();
-        if finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER) {
+        if finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER)
+            || planted(Defect::ForgetTheFinalizer)
+        {
             return None;
         }
         let finalizers = finalizers

@@ -287,12 +287,15 @@ impl WorkflowMachine {
                     failure.message
                 )));
             }
-            (Purpose::Create(step), class) if !class.is_transient() && class != FailureClass::Quota => {
-                self.create_refused(step, failure);
-            }
             (Purpose::Create(step), FailureClass::Quota) => {
-                self.wait_for_quota(now, step, &failure.message);
+                self.wait_to_create(now, step, format!("for room in a quota: {}", failure.message));
             }
+            // Not of an object of this name, which is another answer: of what the API server keeps beside it, such as a
+            // quota's count.
+            (Purpose::Create(step), FailureClass::Conflict) => {
+                self.wait_to_create(now, step, format!("for a conflict to pass: {}", failure.message));
+            }
+            (Purpose::Create(step), class) if !class.is_transient() => self.create_refused(step, failure),
             (Purpose::Create(step), class) => {
                 if class == FailureClass::Unknown {
                     // Its time to take effect begins with the last one.

@@ -21,15 +21,14 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(120);
 /// How often it looks whether that one is gone.
 const PREDECESSOR_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often a step's execution is tried again that a quota has no room for: at first, and after a while.
-const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
-const QUOTA_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// How often a step's execution is tried again that was refused for now: at first, and after a while.
+const CREATE_INTERVAL: Duration = Duration::from_secs(1);
+const CREATE_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Said of a step whose execution somebody deleted.
 pub(super) const DELETED: &str = "its KubernetesExecution was deleted while it ran";
 const LEFT_ALONE: &str = "it was left alone";
 const NOT_ALLOWED: &str = "its KubernetesExecution may not be created: ";
-const IN_CONFLICT: &str = "its KubernetesExecution could not be created for a conflict: ";
 const REFUSED: &str = "its KubernetesExecution could not be created: ";
 
 /// The class of a failure that no execution tells of, from its sentence: the status of a step has no field for it, and
@@ -39,7 +38,7 @@ pub(super) fn class_of(message: &str) -> ErrorType {
         ErrorType::Cancelled
     } else if message.starts_with(NOT_ALLOWED) {
         ErrorType::InsufficientPermissions
-    } else if message.starts_with(IN_CONFLICT) || message.ends_with(LEFT_ALONE) {
+    } else if message.ends_with(LEFT_ALONE) {
         ErrorType::ResourceConflict
     } else if message.starts_with(REFUSED) {
         ErrorType::ValidationError
@@ -77,7 +76,7 @@ impl WorkflowMachine {
                     .as_ref()
                     .is_some_and(|reference| reference.uid == execution.metadata.uid)
         });
-        if !recorded {
+        if !recorded && !planted(Defect::AdoptStrangersExecution) {
             let Ok(plan) = self.plan_once() else { return };
             let Some(wanted) = plan.steps.get(&step).map(|step| &step.execution) else {
                 return;
@@ -124,10 +123,11 @@ impl WorkflowMachine {
     }
 
     pub(super) fn owns(&self, execution: &KubernetesExecution) -> bool {
-        execution.metadata.owner_references.iter().flatten().any(|owner| {
-            owner.controller == Some(true)
-                && Some(owner.uid.as_str()) == self.workflow.metadata.uid.as_deref()
-        })
+        planted(Defect::AdoptStrangersExecution)
+            || execution.metadata.owner_references.iter().flatten().any(|owner| {
+                owner.controller == Some(true)
+                    && Some(owner.uid.as_str()) == self.workflow.metadata.uid.as_deref()
+            })
     }
 
     /// An execution of the step's name is there: ours, an earlier workflow's, or somebody else's.
@@ -161,14 +161,15 @@ impl WorkflowMachine {
         self.waiting.insert(step, waiting);
     }
 
-    /// The execution of a step was refused for a quota: it is tried again, less and less often, for as long as it takes.
-    pub(super) fn wait_for_quota(&mut self, now: Timestamp, step: i32, words: &str) {
+    /// The execution of a step was refused for a reason that passes: it is tried again, less and less often, for as long as it
+    /// takes.
+    pub(super) fn wait_to_create(&mut self, now: Timestamp, step: i32, why: String) {
         let since = self.waiting.get(&step).map_or(now, |waiting| waiting.since);
         let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         let waiting = Waiting {
             since,
-            until: later(now, (waited / 2).clamp(QUOTA_INTERVAL, QUOTA_INTERVAL_MAX)),
-            why: format!("for room in a quota: {words}"),
+            until: later(now, (waited / 2).clamp(CREATE_INTERVAL, CREATE_INTERVAL_MAX)),
+            why,
         };
         self.waiting.insert(step, waiting);
     }
@@ -177,8 +178,8 @@ impl WorkflowMachine {
     pub(super) fn create_refused(&mut self, step: i32, failure: &ApiFailure) {
         let sentence = match failure.class {
             FailureClass::Forbidden => NOT_ALLOWED,
-            FailureClass::Conflict => IN_CONFLICT,
             FailureClass::NotFound
+            | FailureClass::Conflict
             | FailureClass::Quota
             | FailureClass::Rejected
             | FailureClass::Throttled

@@ -155,6 +155,23 @@ fn a_job_of_an_attempt_that_has_ended_is_a_stray() {
     bed.lose_jobs();
     bed.run_until(|bed| bed.made.len() == 2);
     assert!(is_stray(Some(&bed.execution), &late));
+    assert!(is_stray(None, &late));
+}
+
+#[test]
+fn a_job_that_only_says_that_it_is_ours_is_no_stray() {
+    let mut bed = bed("5m");
+    bed.start();
+    bed.pod_runs();
+    let (name, ran) = bed.jobs.first_key_value().expect("a Job");
+    let mut foreign = view(name, ran.job.as_ref(), &ran.pod).expect("a view");
+    foreign.execution_uid = Some("uid-1".into());
+    foreign.name = "another".into();
+    assert!(is_stray(Some(&bed.execution), &foreign));
+    // Each of ours carries the hash of what was recorded.
+    foreign.hash = None;
+    assert!(!is_stray(Some(&bed.execution), &foreign));
+    assert!(!is_stray(None, &foreign));
 }
 
 #[test]

@@ -202,11 +202,31 @@ fn an_execution_that_was_seen_completed_and_then_deleted_has_completed() {
 }
 
 #[test]
+fn a_step_whose_creation_is_in_conflict_for_a_while_is_created_later() {
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    refuse(
+        &mut bed,
+        1,
+        FailureClass::Conflict,
+        "the object has been modified",
+    );
+    bed.start();
+    bed.run_for(5);
+    assert_eq!(
+        bed.status().message.as_deref(),
+        Some("step 1 waits for a conflict to pass: the object has been modified")
+    );
+    bed.heal();
+    bed.run_for(5);
+    bed.complete(1);
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
+}
+
+#[test]
 fn the_class_of_a_lost_steps_failure_is_known_after_a_restart_too() {
     let cases = BTreeMap::from(
         [
             (FailureClass::Forbidden, ErrorType::InsufficientPermissions),
-            (FailureClass::Conflict, ErrorType::ResourceConflict),
             (FailureClass::Rejected, ErrorType::ValidationError),
         ]
         .map(|(class, error_type)| (format!("{class:?}"), (class, error_type))),

@@ -1,0 +1,271 @@
+//! A small world for workflows that come without one: two nodes, and what the steps name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use kubernaut_crds::Action;
+use kubernaut_machines::actions::owner_rule;
+use serde_json::{Map, Value, json};
+
+use super::Manifest;
+use super::deeds::Deed;
+use crate::memory::labels_of_selector;
+
+/// With fewer, nothing could leave a node.
+const NODES: usize = 2;
+/// Enough that a rollout or an eviction is one of several.
+const REPLICAS: u32 = 3;
+/// With its ending it is a name that is allowed.
+const SET_NAME_MAX: usize = 200;
+/// What everything runs, and held, before the workflow.
+const BEFORE: &str = "before";
+
+/// Objects that were made up, and what to say of them.
+#[derive(Debug, Default)]
+pub(super) struct Invented {
+    pub(super) objects: Vec<Value>,
+    /// One for each object that a person would look for.
+    pub(super) words: Vec<String>,
+}
+
+/// Whether an object is one that a workflow may act on, not one that says who may or what there is.
+pub(super) fn is_of_the_world(manifest: &Manifest) -> bool {
+    let rights = manifest
+        .text("apiVersion")
+        .starts_with("rbac.authorization.k8s.io/");
+    !(rights
+        || manifest.is_definition()
+        || manifest.runs()
+        || manifest.is("", "ServiceAccount")
+        || manifest.is("", "Namespace"))
+}
+
+type Place = (String, String);
+
+#[derive(Default)]
+struct Deployment {
+    containers: BTreeSet<String>,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Default)]
+struct Plan {
+    deployments: BTreeMap<Place, Deployment>,
+    config_maps: BTreeMap<Place, BTreeSet<String>>,
+    secrets: BTreeMap<Place, BTreeSet<String>>,
+    /// Those that are given back before they were taken: they begin cordoned.
+    nodes: BTreeMap<String, bool>,
+    /// Whether something has to bring the pod back.
+    pods: BTreeMap<Place, bool>,
+    selectors: BTreeSet<Place>,
+}
+
+/// Makes up what these deeds need.
+pub(super) fn invent(deeds: &[Deed]) -> Invented {
+    let mut plan = Plan::default();
+    for deed in deeds {
+        plan.need(deed);
+    }
+    plan.place_selectors();
+    plan.made()
+}
+
+impl Plan {
+    fn need(&mut self, deed: &Deed) {
+        let place = (
+            deed.target.namespace.clone().unwrap_or_default(),
+            deed.target.name.clone(),
+        );
+        match &deed.action {
+            Action::ScaleDeployment(_) | Action::RolloutRestart(_) => {
+                self.deployments.entry(place).or_default();
+            }
+            Action::PatchDeployment(patch) => {
+                let deployment = self.deployments.entry(place).or_default();
+                deployment.containers.extend(containers_in(&patch.patch));
+            }
+            Action::DeletePod(delete) => {
+                if let Some(selector) = &delete.label_selector {
+                    self.selectors.insert((place.0, selector.clone()));
+                } else {
+                    *self.pods.entry(place).or_default() |= owner_rule(&deed.spelling, delete);
+                }
+            }
+            Action::CordonNode(node) => {
+                self.nodes.entry(node.node.clone()).or_insert(false);
+            }
+            Action::DrainNode(node) => {
+                self.nodes.entry(node.node.clone()).or_insert(false);
+            }
+            Action::UncordonNode(node) => {
+                self.nodes.entry(node.node.clone()).or_insert(true);
+            }
+            Action::UpdateConfigMap(update) => {
+                let keys = self.config_maps.entry(place).or_default();
+                keys.extend(update.data.keys().cloned());
+            }
+            Action::UpdateSecret(update) => {
+                let keys = self.secrets.entry(place).or_default();
+                keys.extend(update.data.keys().cloned());
+            }
+            // What is applied need not be there, and an undo is made by the controller.
+            Action::ApplyManifest(_) | Action::Undo(_) => {}
+        }
+    }
+
+    /// Pods of a selector belong to a Deployment with these labels: the one that a step names, where the names agree.
+    fn place_selectors(&mut self) {
+        for (namespace, selector) in std::mem::take(&mut self.selectors) {
+            // One that can't be read fails in words of its own.
+            let Some(labels) = labels_of_selector(&selector) else {
+                continue;
+            };
+            let named = ["app.kubernetes.io/name", "app", "k8s-app"]
+                .into_iter()
+                .find_map(|key| labels.get(key))
+                .or_else(|| labels.values().next())
+                .filter(|value| super::manifest::is_label(value) && !value.is_empty());
+            let name = named.cloned().unwrap_or_else(|| "selected".to_owned());
+            let deployment = self.deployments.entry((namespace, name)).or_default();
+            deployment.labels.extend(labels);
+        }
+    }
+
+    fn made(self) -> Invented {
+        let mut made = Invented::default();
+        let mut nodes = self.nodes;
+        // At least one that no step names: it takes what leaves the others.
+        let others = NODES.saturating_sub(nodes.len()).max(1);
+        let free = (1..).map(|number| format!("node-{number}"));
+        let free: Vec<String> = free
+            .filter(|name| !nodes.contains_key(name))
+            .take(others)
+            .collect();
+        let quiet = free.first().cloned().unwrap_or_default();
+        nodes.extend(free.into_iter().map(|name| (name, false)));
+        for (name, cordoned) in nodes {
+            made.words.push(format!(
+                "Node {name}{}",
+                if cordoned { " (cordoned)" } else { "" }
+            ));
+            made.objects.push(node(&name, cordoned));
+        }
+        for (place, deployment) in self.deployments {
+            made.deployment(&place, deployment);
+        }
+        for (place, keys) in self.config_maps {
+            let data: Map<String, Value> = keys.iter().map(|key| (key.clone(), json!(BEFORE))).collect();
+            made.keyed("ConfigMap", &place, &keys, &data);
+        }
+        let value = base64::engine::general_purpose::STANDARD.encode(BEFORE);
+        for (place, keys) in self.secrets {
+            let data = keys.iter().map(|key| (key.clone(), json!(value))).collect();
+            made.keyed("Secret", &place, &keys, &data);
+        }
+        for (place, owned) in self.pods {
+            made.pod(&place, owned, &quiet);
+        }
+        made
+    }
+}
+
+impl Invented {
+    fn deployment(&mut self, (namespace, name): &Place, deployment: Deployment) {
+        let mut containers: Vec<String> = deployment.containers.into_iter().collect();
+        if containers.is_empty() {
+            containers.push(label(name));
+        }
+        let mut labels = deployment.labels;
+        if labels.is_empty() {
+            labels.insert("app".to_owned(), label(name));
+        }
+        let listed: Vec<Value> = containers.iter().map(|name| container(name)).collect();
+        self.words.push(format!(
+            "Deployment {namespace}/{name} ({REPLICAS} replicas, container {})",
+            containers.join(", ")
+        ));
+        self.objects.push(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "replicas": REPLICAS, "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": listed}},
+            },
+        }));
+    }
+
+    fn keyed(
+        &mut self,
+        kind: &str,
+        (namespace, name): &Place,
+        keys: &BTreeSet<String>,
+        data: &Map<String, Value>,
+    ) {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.words
+            .push(format!("{kind} {namespace}/{name} (with {})", keys.join(", ")));
+        self.objects.push(json!({
+            "apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "data": data,
+        }));
+    }
+
+    /// On a node that no step names: it shall still be there when its step comes.
+    fn pod(&mut self, (namespace, name): &Place, owned: bool, node: &str) {
+        let labels = json!({"kubernaut.io/made-up-for": label(name)});
+        let spec = json!({"containers": [container("app")]});
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": spec,
+        });
+        pod["spec"]["nodeName"] = json!(node);
+        if owned {
+            // An owner is known by its uid, which is as long as others are.
+            let uid = format!("00000000-0000-4000-8000-{:012}", self.objects.len());
+            let short: String = name.chars().take(SET_NAME_MAX).collect();
+            let set = format!("{}-set", short.trim_end_matches(['.', '-']));
+            pod["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": uid, "controller": true,
+            }]);
+            self.objects.push(json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "metadata": {"name": set, "namespace": namespace, "uid": uid},
+                "spec": {
+                    "replicas": 1, "selector": {"matchLabels": labels},
+                    "template": {"metadata": {"labels": labels}, "spec": spec},
+                },
+            }));
+        }
+        let of = if owned { " (of a ReplicaSet)" } else { "" };
+        self.words.push(format!("Pod {namespace}/{name}{of}"));
+        self.objects.push(pod);
+    }
+}
+
+fn node(name: &str, cordoned: bool) -> Value {
+    let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    if cordoned {
+        node["spec"] = json!({"unschedulable": true});
+    }
+    node
+}
+
+fn container(name: &str) -> Value {
+    json!({"name": name, "image": format!("{name}:{BEFORE}")})
+}
+
+/// A name may be longer than a label or a container's name, and hold dots.
+fn label(name: &str) -> String {
+    let short: String = name.chars().take(63).collect();
+    short.replace('.', "-").trim_matches('-').to_owned()
+}
+
+/// Containers that a patch names: it changes them, where they are there.
+fn containers_in(patch: &str) -> Vec<String> {
+    let patch: Value = serde_json::from_str(patch).unwrap_or_default();
+    let containers = patch.pointer("/spec/template/spec/containers");
+    let listed = containers.and_then(Value::as_array).into_iter().flatten();
+    listed
+        .filter_map(|container| container["name"].as_str())
+        .filter(|name| super::manifest::is_label(name) && !name.is_empty())
+        .map(ToOwned::to_owned)
+        .collect()
+}

@@ -1,0 +1,212 @@
+//! What a command that runs workflows in the embedded cluster is given: read, checked, and a cluster to run it in.
+
+mod check;
+mod cluster;
+mod deeds;
+mod files;
+mod invented;
+mod manifest;
+mod places;
+mod read_only;
+mod taken;
+mod wording;
+mod world;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use kubernaut_actors::TokioClock;
+use kubernaut_machines::Settings;
+use kubernaut_machines::duration::parse_go;
+use serde_json::Value;
+
+use self::cluster::ClusterArguments;
+pub(crate) use self::manifest::Manifest;
+use crate::memory::{LoadError, MemoryCluster, PodHabits, Rbac};
+
+/// Flags about the world stand together in the help.
+const HEADING: &str = "What the workflows act on";
+
+/// Where the input comes from.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InputArguments {
+    /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Objects as a cluster shows them, such as from kubectl get deploy,rs,pod,cm,node,pdb -A -o yaml, or a folder of
+    /// manifests; can be given several times. What a server sets is dropped
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    world: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    /// An image that can't be pulled, as pods name it; can be given several times. To see what a workflow makes of it
+    #[arg(long, value_name = "IMAGE", help_heading = HEADING)]
+    bad_image: Vec<String>,
+    /// How long pods take until they are ready that start while the workflows run, such as 10s
+    #[arg(long, default_value = "0s", value_parser = parse_go, value_name = "DURATION", help_heading = HEADING)]
+    ready_after: Duration,
+}
+
+impl InputArguments {
+    /// What pods do that start while the workflows run.
+    pub(crate) fn habits(&self) -> PodHabits {
+        PodHabits {
+            ready_after: self.ready_after,
+            bad_images: self.bad_image.clone(),
+        }
+    }
+}
+
+/// Checked input.
+///
+/// # Guarantees
+/// Every object is what the API server would take, and every workflow passes planning.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// A cluster with kubernaut installed and the definitions of the files, and nothing else: its controller not yet
+    /// started, at rest.
+    pub(crate) installed: MemoryCluster,
+    /// Whether the files say who may do what.
+    pub(crate) rbac: Rbac,
+    /// What was made up, read or left out, a line each.
+    pub(crate) notes: Vec<String>,
+    /// What the workflows act on.
+    world: Vec<Manifest>,
+    /// What nobody brings and everybody needs.
+    made: Vec<Value>,
+    /// Workflows and executions, in the order of the files.
+    runs: Vec<Manifest>,
+}
+
+impl Input {
+    /// Reads and checks; what is made of it has times of this clock. Not inside a runtime that runs: a cluster is read in
+    /// one whose clock can't be paused.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each in one line with its file, line, object and field.
+    pub(crate) fn read(
+        arguments: &InputArguments,
+        settings: &Settings,
+        clock: TokioClock,
+    ) -> Result<Self, Vec<String>> {
+        // Its pods do nothing with other images, and each step would fail for a reason that is none.
+        if !settings.kubectl_image.contains("kubectl") {
+            let image = &settings.kubectl_image;
+            return Err(vec![format!(
+                "--kubectl-image={image}: the cluster inside this process runs only images that have kubectl in their name"
+            )]);
+        }
+        let standard_input = |files: &[PathBuf]| files.iter().filter(|file| file.as_os_str() == "-").count();
+        if standard_input(&arguments.files) + standard_input(&arguments.world) > 1 {
+            return Err(vec!["- : standard input can be read only once".to_owned()]);
+        }
+        let files = files::read(&arguments.files).map_err(|problems| words(&problems))?;
+        let mut shown = files::read(&arguments.world).map_err(|problems| words(&problems))?;
+        let runs_of_world: Vec<manifest::Problem> = shown
+            .iter()
+            .filter(|manifest| manifest.runs())
+            .map(|manifest| manifest.problem("", "is to be run: name its file without --world"))
+            .collect();
+        if !runs_of_world.is_empty() {
+            return Err(words(&runs_of_world));
+        }
+        let mut installed = world::installed(settings, clock).map_err(|error| vec![error])?;
+        let definitions: Vec<&Manifest> = files.iter().filter(|one| one.is_definition()).collect();
+        load(&installed, &definitions, &[])?;
+        let problems = check::check(&installed, &arguments.files, &files, settings);
+        if !problems.is_empty() {
+            return Err(words(&problems));
+        }
+        let (runs, of_files): (Vec<Manifest>, Vec<Manifest>) = files
+            .into_iter()
+            .filter(|manifest| !manifest.is_definition())
+            .partition(Manifest::runs);
+        let deeds = deeds::deeds(&runs, settings);
+        let mut notes = Vec::new();
+        let from_cluster = arguments.cluster.from_cluster;
+        if from_cluster {
+            let read = cluster::read(&arguments.cluster, &runs, &deeds).map_err(|error| vec![error])?;
+            notes.extend(read.notes);
+            // What stands in a file counts more.
+            let of_cluster = read.objects.into_iter();
+            shown.splice(
+                0..0,
+                of_cluster.map(|object| Manifest::of_cluster(&read.name, object)),
+            );
+        }
+        let (mut world, mut made) = taken::take(&installed, shown, settings, &mut notes);
+        let problems = check::check_objects(&installed, &world);
+        if !problems.is_empty() {
+            return Err(words(&problems));
+        }
+        // What people wrote for this run comes last, and counts.
+        world.extend(of_files);
+        if !from_cluster && arguments.world.is_empty() && !world.iter().any(invented::is_of_the_world) {
+            let invented = invented::invent(&deeds);
+            notes.push(format!(
+                "No objects in the files: made up {}.",
+                invented.words.join(", ")
+            ));
+            made.extend(invented.objects);
+        }
+        let rbac = world::rights_of(&world);
+        if rbac == Rbac::Evaluate {
+            installed = installed.copy(world::options(rbac, clock));
+        }
+        made.extend(world::missing_namespaces(&runs, &world, &installed.objects()));
+        made.extend(world::missing_accounts(&runs, &world, rbac));
+        Ok(Self {
+            installed,
+            rbac,
+            notes,
+            world,
+            made,
+            runs,
+        })
+    }
+
+    /// What is there before anything runs, besides what is installed.
+    pub(crate) fn world(&self) -> Vec<Value> {
+        let brought = self.world.iter().map(Manifest::stored);
+        brought.chain(self.made.iter().cloned()).collect()
+    }
+
+    /// Workflows and executions, in the order in which they are created.
+    pub(crate) fn runs(&self) -> &[Manifest] {
+        &self.runs
+    }
+
+    /// Loads what is there before anything runs into this cluster, which is the installed one or a copy of it.
+    ///
+    /// # Errors
+    /// What the cluster refuses, each in one line with its file, line, object and field.
+    pub(crate) fn load_world(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
+        // At once: what has lost its owners would be collected.
+        load(cluster, &self.world.iter().collect::<Vec<_>>(), &self.made)
+    }
+
+    /// Loads what is to run.
+    ///
+    /// # Errors
+    /// As [`Self::load_world`].
+    pub(crate) fn load_runs(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
+        load(cluster, &self.runs.iter().collect::<Vec<_>>(), &[])
+    }
+}
+
+fn words(problems: &[manifest::Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn load(cluster: &MemoryCluster, manifests: &[&Manifest], made: &[Value]) -> Result<(), Vec<String>> {
+    let brought = manifests.iter().map(|manifest| manifest.stored());
+    let objects = brought.chain(made.iter().cloned()).collect();
+    let placed = |error: &LoadError| match manifests.get(error.index) {
+        Some(manifest) => manifest.problem(&error.field, error.reason.clone()).to_string(),
+        None => error.to_string(),
+    };
+    cluster
+        .load(objects)
+        .map_err(|errors| errors.iter().map(placed).collect())
+}

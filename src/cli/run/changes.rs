@@ -1,0 +1,289 @@
+//! What a rehearsal changed: the objects of the world before and after, as a diff of the lines that count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use console::Style;
+use kubernaut_crds::names::LAST_APPLIED;
+use serde_json::{Value, json};
+use similar::{ChangeTag, TextDiff};
+
+/// What controllers make and count, and what the run itself is made of.
+const NOT_THE_WORLD: [&str; 12] = [
+    "Pod",
+    "ReplicaSet",
+    "ControllerRevision",
+    "Event",
+    "Endpoints",
+    "EndpointSlice",
+    "Lease",
+    "Job",
+    "Namespace",
+    "WorkflowExecution",
+    "KubernetesExecution",
+    "CustomResourceDefinition",
+];
+
+/// Metadata that the server keeps.
+const OF_THE_SERVER: [&str; 6] = [
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "managedFields",
+    "selfLink",
+];
+
+/// Counts rollouts, and says nothing that the template does not.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// The name of a longer item is not looked for.
+const ITEM_MAX: usize = 200;
+
+/// Kind, namespace and name.
+type Key = (String, String, String);
+
+/// The changes between two states of one cluster, each a few lines; empty when there are none. Namespaces of kubernaut's
+/// own, named here, are passed over.
+pub(crate) fn changes(before: &[Value], after: &[Value], own: &[&str]) -> String {
+    let (old, new) = (world_of(before, own), world_of(after, own));
+    let keys: BTreeSet<&Key> = old.keys().chain(new.keys()).collect();
+    let mut text = String::new();
+    for key in keys {
+        let (old, new) = (old.get(key), new.get(key));
+        let (shown_old, shown_new) = shown(old.copied(), new.copied());
+        if shown_old == shown_new {
+            continue;
+        }
+        let how = match (old, new) {
+            (None, _) => ": created",
+            (_, None) => ": deleted",
+            (Some(_), Some(_)) => "",
+        };
+        let _ = writeln!(text, "{}{how}", title(key));
+        text.push_str(&lines(&shown_old, &shown_new));
+    }
+    text.push_str(&pods(before, after, own));
+    text
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn key_of(object: &Value) -> Key {
+    let metadata = &object["metadata"];
+    (
+        word(&object["kind"]),
+        word(&metadata["namespace"]),
+        word(&metadata["name"]),
+    )
+}
+
+fn title((kind, namespace, name): &Key) -> String {
+    if namespace.is_empty() {
+        format!("{kind} {name}")
+    } else {
+        format!("{kind} {namespace}/{name}")
+    }
+}
+
+fn world_of<'a>(objects: &'a [Value], own: &[&str]) -> BTreeMap<Key, &'a Value> {
+    objects
+        .iter()
+        .map(|object| (key_of(object), object))
+        .filter(|((kind, namespace, _), _)| {
+            !NOT_THE_WORLD.contains(&kind.as_str()) && !own.contains(&namespace.as_str())
+        })
+        .collect()
+}
+
+/// Both states as text, without what the server keeps. Of a Secret's values it is told only whether they changed.
+fn shown(old: Option<&Value>, new: Option<&Value>) -> (String, String) {
+    let mut old = old.map(plain);
+    let mut new = new.map(plain);
+    let is_secret = |object: &Option<Value>| object.as_ref().is_some_and(|object| object["kind"] == "Secret");
+    if is_secret(&old) || is_secret(&new) {
+        for field in ["data", "stringData"] {
+            let before = old
+                .as_ref()
+                .map(|object| object[field].clone())
+                .unwrap_or_default();
+            for (object, is_new) in [(&mut old, false), (&mut new, true)] {
+                let values = object
+                    .as_mut()
+                    .and_then(|object| object.get_mut(field))
+                    .and_then(Value::as_object_mut);
+                for (key, value) in values.into_iter().flatten() {
+                    let changed = is_new && before.get(key).is_some_and(|before| before != value);
+                    *value = json!(if changed {
+                        "<masked, another value>"
+                    } else {
+                        "<masked>"
+                    });
+                }
+            }
+        }
+    }
+    let text = |object: Option<Value>| {
+        object.map_or_else(String::new, |object| {
+            serde_saphyr::to_string(&object).unwrap_or_default()
+        })
+    };
+    (text(old), text(new))
+}
+
+fn plain(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+        // An update of a node leaves an empty spec.
+        map.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|field, _| !OF_THE_SERVER.contains(&field.as_str()));
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.retain(|key, _| key != REVISION && key != LAST_APPLIED);
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
+        }
+    }
+    object
+}
+
+/// The lines that differ, below those that say where they stand.
+fn lines(old: &str, new: &str) -> String {
+    let diff = TextDiff::from_lines(old, new);
+    let all: Vec<(ChangeTag, &str)> = diff
+        .iter_all_changes()
+        .map(|change| (change.tag(), change.value().trim_end()))
+        .collect();
+    let mut kept = BTreeSet::new();
+    for (index, (tag, line)) in all.iter().enumerate() {
+        if *tag == ChangeTag::Equal {
+            continue;
+        }
+        kept.insert(index);
+        let mut depth = depth(line);
+        for (above, (of, line)) in all.iter().enumerate().take(index).rev() {
+            let here = self::depth(line);
+            if here <= depth && of == tag && kept.contains(&above) {
+                // What it stands below is kept already.
+                break;
+            }
+            if here < depth && (*of == ChangeTag::Equal || of == tag) {
+                kept.insert(above);
+                depth = here;
+            }
+        }
+        kept.extend(name_beside(&all, index));
+    }
+    let (gone, come) = (Style::new().red(), Style::new().green());
+    kept.into_iter()
+        .filter_map(|index| all.get(index))
+        .fold(String::new(), |mut text, (tag, line)| {
+            let _ = match tag {
+                ChangeTag::Equal => writeln!(text, "    {line}"),
+                ChangeTag::Delete => writeln!(text, "{}", gone.apply_to(format!("  - {line}"))),
+                ChangeTag::Insert => writeln!(text, "{}", come.apply_to(format!("  + {line}"))),
+            };
+            text
+        })
+}
+
+/// How deep a line stands; an item of a list as deep as its own fields.
+fn depth(line: &str) -> usize {
+    let bare = line.trim_start();
+    let dashes = bare.strip_prefix("- ").map_or(0, |_| 2);
+    line.len() - bare.len() + dashes
+}
+
+/// The name of the list item that a changed line belongs to: a container is known by it.
+fn name_beside(all: &[(ChangeTag, &str)], index: usize) -> Option<usize> {
+    let own = depth(all.get(index)?.1);
+    let is_name = |line: &str| line.trim_start().trim_start_matches("- ").starts_with("name: ");
+    let begins = |line: &str| line.trim_start().starts_with("- ") && depth(line) == own;
+    let first = (0..=index)
+        .rev()
+        .take(ITEM_MAX)
+        .take_while(|at| all.get(*at).is_some_and(|(_, line)| depth(line) >= own))
+        .find(|at| all.get(*at).is_some_and(|(_, line)| begins(line)))?;
+    (first..all.len())
+        .take(ITEM_MAX)
+        .take_while(|at| {
+            all.get(*at)
+                .is_some_and(|(_, line)| depth(line) >= own && (*at <= index || !begins(line)))
+        })
+        .find(|at| {
+            all.get(*at)
+                .is_some_and(|(_, line)| depth(line) == own && is_name(line))
+        })
+}
+
+/// Pods come and go with their owners: they are counted.
+fn pods(before: &[Value], after: &[Value], own: &[&str]) -> String {
+    let owners: BTreeMap<String, Key> = before
+        .iter()
+        .chain(after)
+        .filter(|object| object["kind"] == "ReplicaSet")
+        .filter_map(|set| Some((word(&set["metadata"]["uid"]), controller(set)?)))
+        .collect();
+    let of = |objects: &[Value]| -> BTreeMap<String, Key> {
+        objects
+            .iter()
+            .filter(|object| object["kind"] == "Pod")
+            .filter(|pod| !own.contains(&word(&pod["metadata"]["namespace"]).as_str()))
+            .map(|pod| {
+                let uid = pod["metadata"]["ownerReferences"][0]["uid"]
+                    .as_str()
+                    .unwrap_or_default();
+                let owner = owners.get(uid).cloned().or_else(|| controller(pod));
+                (
+                    word(&pod["metadata"]["uid"]),
+                    owner.unwrap_or_else(|| key_of(pod)),
+                )
+            })
+            .collect()
+    };
+    let (old, new) = (of(before), of(after));
+    let mut counts: BTreeMap<&Key, (usize, usize)> = BTreeMap::new();
+    for (uid, owner) in &old {
+        counts.entry(owner).or_default().0 += usize::from(!new.contains_key(uid));
+    }
+    for (uid, owner) in &new {
+        counts.entry(owner).or_default().1 += usize::from(!old.contains_key(uid));
+    }
+    let mut text = String::new();
+    for (owner, (gone, come)) in counts {
+        let replaced = gone.min(come);
+        let words = match (owner.0.as_str(), gone, come) {
+            (_, 0, 0) => continue,
+            ("Pod", 0, _) => "created".to_owned(),
+            ("Pod", ..) => "deleted".to_owned(),
+            _ => {
+                let counted = [
+                    (replaced, "replaced"),
+                    (come - replaced, "added"),
+                    (gone - replaced, "gone"),
+                ];
+                let words = counted.iter().filter(|(count, _)| *count > 0);
+                let pods = |count| if count == 1 { "pod" } else { "pods" };
+                let words = words.map(|(count, what)| format!("{count} {} {what}", pods(*count)));
+                words.collect::<Vec<_>>().join(", ")
+            }
+        };
+        let _ = writeln!(text, "{}: {words}", title(owner));
+    }
+    text
+}
+
+fn controller(object: &Value) -> Option<Key> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let owner = owners.iter().find(|owner| owner["controller"] == true)?;
+    Some((
+        word(&owner["kind"]),
+        word(&object["metadata"]["namespace"]),
+        word(&owner["name"]),
+    ))
+}
