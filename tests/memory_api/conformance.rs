@@ -105,6 +105,9 @@ mod the_comparison {
             told.len() == 1 && told[0].contains("no difference any more"),
             "{told:?}"
         );
+        let silent = outcome("a_lease_has_micro_times", "POST lease", &[("/code", "400")]);
+        let told = compare(&silent, &silent);
+        assert!(told.len() == 1 && told[0].contains("nobody says"), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]
