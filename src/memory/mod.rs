@@ -39,6 +39,7 @@
 mod admission;
 mod api;
 mod body;
+mod cel_rules;
 mod crd;
 mod delete;
 mod discovery;

@@ -6,15 +6,12 @@ use jsonschema::Validator as JsonSchema;
 use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
 use serde_json::{Map, Value, json};
 
-use super::{status::FieldError, structure};
+use super::{cel_rules::Rules, status::FieldError, structure};
 
 /// The schema of one version of a custom resource.
 pub(super) struct CustomSchema {
     schema: Value,
-    /// The rules of the whole object, where there are some.
-    rules_of_all: Option<CompiledSchema>,
-    /// All others.
-    rules: CompiledSchema,
+    rules: Rules,
     patterns: BTreeMap<String, JsonSchema>,
     /// Field selectors, as `status.phase`.
     pub(super) selectable: Vec<String>,
@@ -42,20 +39,7 @@ impl CustomSchema {
         let mut patterns = BTreeMap::new();
         collect_patterns(&schema, "openAPIV3Schema", &mut patterns, &mut errors);
         compile_errors(&compile_schema(&schema), "openAPIV3Schema", &mut errors);
-        let rules_of_all = schema["x-kubernetes-validations"].is_array().then(|| {
-            let mut schema = schema.clone();
-            if let Some(parts) = schema["properties"].as_object_mut() {
-                parts.values_mut().for_each(drop_rules);
-            }
-            compile_schema(&schema)
-        });
-        let rules = {
-            let mut schema = schema.clone();
-            schema
-                .as_object_mut()
-                .map(|schema| schema.remove("x-kubernetes-validations"));
-            compile_schema(&schema)
-        };
+        let rules = Rules::new(&schema);
         let selectable = version["selectableFields"]
             .as_array()
             .into_iter()
@@ -66,7 +50,6 @@ impl CustomSchema {
         if errors.is_empty() {
             Ok(Self {
                 schema,
-                rules_of_all,
                 rules,
                 patterns,
                 selectable,
@@ -174,17 +157,7 @@ impl CustomSchema {
             ));
             return errors;
         }
-        let mut failed = Vec::new();
-        let mut evaluate = |rules: &CompiledSchema, object: &Value, old: Option<&Value>| {
-            if let Err(broken) = cel.validate_compiled(rules, object, old) {
-                failed.extend(broken.into_vec());
-            }
-        };
-        if let Some(rules) = &self.rules_of_all {
-            evaluate(rules, object, old);
-        }
-        let (changed, before) = self.changed_parts(object, old);
-        evaluate(&self.rules, &changed, before.as_ref());
+        let failed = self.rules.broken(cel, object, old);
         // The engine walks properties in no particular order.
         let mut failed: Vec<FieldError> = failed.iter().map(|e| rule_error(object, e)).collect();
         failed.sort();
@@ -192,26 +165,6 @@ impl CustomSchema {
         failed.retain(|error| old.is_none_or(|old| !unchanged(old, object, &root(&error.field))));
         errors.extend(failed);
         errors
-    }
-
-    /// The object and its predecessor without the parts, such as the spec, that this write leaves as they are: their rules are
-    /// not held against it, and rules cost far more than all else of a write.
-    fn changed_parts(&self, object: &Value, old: Option<&Value>) -> (Value, Option<Value>) {
-        let (Some(old), Some(parts)) = (old, object.as_object()) else {
-            return (object.clone(), None);
-        };
-        // What is left out would be filled in again.
-        let has_default = |name: &str| !self.schema["properties"][name]["default"].is_null();
-        let (mut changed, mut before) = (Map::new(), Map::new());
-        for (name, value) in parts {
-            if has_default(name) || *value != old[name] {
-                changed.insert(name.clone(), value.clone());
-                if let Some(old) = old.get(name) {
-                    before.insert(name.clone(), old.clone());
-                }
-            }
-        }
-        (Value::Object(changed), Some(Value::Object(before)))
     }
 
     fn check(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
@@ -395,18 +348,6 @@ impl CustomSchema {
                 &format!("{path:?} must not validate the schema (not)"),
             ));
         }
-    }
-}
-
-/// Leaves a schema without rules, at any depth.
-fn drop_rules(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            map.remove("x-kubernetes-validations");
-            map.values_mut().for_each(drop_rules);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_rules),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

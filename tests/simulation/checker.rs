@@ -480,7 +480,7 @@ impl Checker<'_> {
         for execution in self.executions.values() {
             let attempts = items(&execution.last()["status"]["attempts"]).count();
             // Pods go of themselves when another step rolls out what owns them.
-            let of_pods = execution.born().object["spec"]["action"] == "delete-pod";
+            let of_pods = execution.born().object["spec"]["parameters"]["deletePod"].is_object();
             if attempts > 1 && !of_pods {
                 found.push(format!("{} took {attempts} attempts", execution.name()));
             }
