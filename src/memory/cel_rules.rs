@@ -17,6 +17,8 @@ pub(super) struct Rules {
     looked_at: Option<BTreeSet<String>>,
     /// All others.
     of_parts: CompiledSchema,
+    /// The members in which those are.
+    parts: BTreeSet<String>,
     /// Members with a default: what is left out would be filled in again.
     with_default: BTreeSet<String>,
 }
@@ -33,17 +35,17 @@ impl Rules {
         });
         let mut parts = schema.clone();
         parts.as_object_mut().map(|schema| schema.remove(RULES));
-        let properties = schema["properties"].as_object();
+        let having = |so: fn(&Value) -> bool| -> BTreeSet<String> {
+            let properties = schema["properties"].as_object().into_iter().flatten();
+            let having = properties.filter(|(_, schema)| so(schema));
+            having.map(|(name, _)| name.clone()).collect()
+        };
         Self {
             of_all,
             looked_at: members(&schema[RULES]),
             of_parts: compile_schema(&parts),
-            with_default: properties
-                .into_iter()
-                .flatten()
-                .filter(|(_, schema)| !schema["default"].is_null())
-                .map(|(name, _)| name.clone())
-                .collect(),
+            parts: having(has_rules),
+            with_default: having(|schema| !schema["default"].is_null()),
         }
     }
 
@@ -69,16 +71,22 @@ impl Rules {
             (None, _) => {}
         }
         let (changed, before) = self.changed_parts(object, old);
-        evaluate(&self.of_parts, &changed, before.as_ref());
+        if changed.as_object().is_some_and(|parts| !parts.is_empty()) {
+            evaluate(&self.of_parts, &changed, before.as_ref());
+        }
         broken
     }
 
-    /// The object and its predecessor without the parts, such as the spec, that this write leaves as they are: their rules are
-    /// not held against it, and rules cost far more than all else of a write.
+    /// The object and its predecessor without the parts that have no rules, and those, such as the spec, that this write leaves
+    /// as they are: their rules are not held against it.
     fn changed_parts(&self, object: &Value, old: Option<&Value>) -> (Value, Option<Value>) {
-        let (Some(old), Some(parts)) = (old, object.as_object()) else {
-            return (object.clone(), None);
+        let Some(old) = old else {
+            return (only(object, &self.parts), None);
         };
+        let parts = self
+            .parts
+            .iter()
+            .filter_map(|name| Some((name, object.get(name)?)));
         let (mut changed, mut before) = (Map::new(), Map::new());
         for (name, value) in parts {
             if self.with_default.contains(name) || *value != old[name] {
@@ -114,6 +122,15 @@ fn members(rules: &Value) -> Option<BTreeSet<String>> {
 fn only(object: &Value, members: &BTreeSet<String>) -> Value {
     let member = |name: &String| Some((name.clone(), object.get(name)?.clone()));
     Value::Object(members.iter().filter_map(member).collect())
+}
+
+/// Whether a schema has rules, at any depth.
+fn has_rules(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.contains_key(RULES) || map.values().any(has_rules),
+        Value::Array(items) => items.iter().any(has_rules),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// Leaves a schema without rules, at any depth.
