@@ -369,12 +369,8 @@ impl State {
         }
         let key = Self::key(kind, request);
         let manager = options.manager(kind, true);
-        let mut owners = self
-            .store
-            .owners
-            .get(&key)
-            .map(|owners| super::fields::FieldOwners::clone(owners))
-            .unwrap_or_default();
+        let owners = self.store.owners.get(&key);
+        let mut owners = owners.map(|owners| owners.known(kind)).unwrap_or_default();
         let force = request.query("force") == "true";
         let Some(live) = self.store.get(&key).cloned() else {
             if part == Part::Status {
@@ -416,7 +412,7 @@ impl State {
 
     fn keep_owners(&mut self, key: &Key, owners: super::fields::FieldOwners, options: &WriteOptions) {
         if !options.dry_run && self.store.get(key).is_some() {
-            self.store.owners.insert(key.clone(), Arc::new(owners));
+            self.store.owners.insert(key.clone(), Arc::new(owners.into()));
         }
     }
 

@@ -3,7 +3,10 @@
 //! Owners are kept per leaf beside the object, not as metadata.managedFields. Lists whose items have a key are
 //! followed by key, all others are one leaf.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -47,9 +50,63 @@ type Path = Vec<Step>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FieldOwners(BTreeMap<Manager, BTreeSet<Path>>);
 
+/// The owners of one object's fields, and the writes that are not worked into them yet: only server-side apply asks for owners,
+/// and most objects never meet one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Owners {
+    known: FieldOwners,
+    writes: Vec<Write>,
+}
+
+/// An ordinary write.
+#[derive(Clone, Debug)]
+struct Write {
+    manager: Manager,
+    old: Option<Arc<Value>>,
+    new: Arc<Value>,
+}
+
+/// So many writes wait to be worked in.
+const MOST_WRITES: usize = 16;
+
+impl Owners {
+    /// An ordinary write: whoever changes a field owns it alone.
+    pub(super) fn written(
+        &mut self,
+        kind: &Kind,
+        manager: Manager,
+        old: Option<Arc<Value>>,
+        new: Arc<Value>,
+    ) {
+        self.writes.push(Write { manager, old, new });
+        if self.writes.len() > MOST_WRITES {
+            self.known = self.known(kind);
+            self.writes.clear();
+        }
+    }
+
+    /// The owners after all writes.
+    pub(super) fn known(&self, kind: &Kind) -> FieldOwners {
+        let mut known = self.known.clone();
+        for write in &self.writes {
+            known.updated(kind, &write.manager, write.old.as_deref(), &write.new);
+        }
+        known
+    }
+}
+
+impl From<FieldOwners> for Owners {
+    fn from(known: FieldOwners) -> Self {
+        Self {
+            known,
+            writes: Vec::new(),
+        }
+    }
+}
+
 impl FieldOwners {
     /// An ordinary write: whoever changes a field owns it alone.
-    pub(super) fn updated(&mut self, kind: &Kind, manager: &Manager, old: Option<&Value>, new: &Value) {
+    fn updated(&mut self, kind: &Kind, manager: &Manager, old: Option<&Value>, new: &Value) {
         let nothing = Value::Null;
         let Some((old, new)) = differing(old.unwrap_or(&nothing), new) else {
             return;

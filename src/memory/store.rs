@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    fields::FieldOwners,
+    fields::Owners,
     kinds::Kind,
     selector::Selector,
     watch::{Event, Watcher},
@@ -86,7 +86,7 @@ pub(super) struct Store {
     next_watcher: u64,
     by_uid: BTreeMap<String, Key>,
     dependents: BTreeMap<String, BTreeSet<Key>>,
-    pub(super) owners: BTreeMap<Key, Arc<FieldOwners>>,
+    pub(super) owners: BTreeMap<Key, Arc<Owners>>,
     /// Commits that the world has not seen yet.
     unseen: VecDeque<Commit>,
     /// Every commit, also those that watches can't replay any more, with its time.

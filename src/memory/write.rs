@@ -102,9 +102,10 @@ impl State {
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
         let manager = options.manager(kind, false);
-        let owners = self.store.owners.entry(key.clone()).or_default();
-        Arc::make_mut(owners).updated(kind, &manager, None, &object);
-        Ok(self.store.put(key, object))
+        let object = self.store.put(key.clone(), object);
+        let owners = self.store.owners.entry(key).or_default();
+        Arc::make_mut(owners).written(kind, manager, None, Arc::clone(&object));
+        Ok(object)
     }
 
     /// Replaces an object, or its status, by `incoming` in stored form. A write that changes nothing is not a write.
@@ -174,17 +175,18 @@ impl State {
             self.register_crd(&mut new)
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
-        if !(options.trusted && part == Part::Status) {
-            let manager = options.manager(kind, false);
-            let owners = self.store.owners.entry(key.clone()).or_default();
-            Arc::make_mut(owners).updated(kind, &manager, Some(&old), &new);
-        }
         if may_go(&new) {
             // The last finalizer is gone: this update is the deletion.
             self.store.remove(key);
             return Ok(Arc::new(new));
         }
-        Ok(self.store.put(key.clone(), new))
+        let new = self.store.put(key.clone(), new);
+        if !(options.trusted && part == Part::Status) {
+            let manager = options.manager(kind, false);
+            let owners = self.store.owners.entry(key.clone()).or_default();
+            Arc::make_mut(owners).written(kind, manager, Some(old), Arc::clone(&new));
+        }
+        Ok(new)
     }
 
     /// All rules that hold for a stored object: names, schema, CEL, and what the kind itself asks for.
