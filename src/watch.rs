@@ -4,7 +4,6 @@
 mod guard;
 mod store;
 
-use kubernaut_machines::defect::{Defect, planted};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -225,7 +224,6 @@ impl<K: Kept> Follower<K> {
                     self.note(changes);
                 }
             }
-            Event::Delete(_) if planted(Defect::MissDeletions) => {}
             Event::Delete(object) => {
                 let uid = uid_of(object.meta());
                 self.told.remove(uid);

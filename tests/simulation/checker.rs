@@ -53,6 +53,7 @@ pub(crate) fn check(outcome: &Outcome, plan: &[Planned]) -> Vec<String> {
     checker.faults_of_calls_change_nothing();
     checker.what_strangers_make_stays_theirs();
     checker.only_who_leads_writes();
+    checker.what_is_gone_is_noticed();
     checker.found
 }
 
@@ -463,7 +464,9 @@ impl Checker<'_> {
                     | Planned::LaggingWatch { .. }
             )
         });
-        if !only_calls || self.outcome.ended.is_none() {
+        // A Job that was not seen for a minute counts as lost, as the executor's specification wants it.
+        let blind = self.blind_time();
+        if !only_calls || self.outcome.ended.is_none() || blind > Duration::from_secs(50) {
             return;
         }
         let mut found = Vec::new();
@@ -479,9 +482,7 @@ impl Checker<'_> {
         }
         for execution in self.executions.values() {
             let attempts = items(&execution.last()["status"]["attempts"]).count();
-            // Pods go of themselves when another step rolls out what owns them.
-            let of_pods = execution.born().object["spec"]["parameters"]["deletePod"].is_object();
-            if attempts > 1 && !of_pods {
+            if attempts > 1 {
                 found.push(format!("{} took {attempts} attempts", execution.name()));
             }
         }

@@ -39,7 +39,7 @@ pub(crate) fn world() -> Vec<Value> {
     }
     objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
     objects.push(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "shop"}}));
-    for number in 1..=3 {
+    for number in 1..=4 {
         let name = format!("web-{number}");
         let labels = json!({"app": name});
         objects.push(json!({
@@ -103,7 +103,8 @@ fn step(number: u64, chance: &mut Chance) -> Value {
         ),
         6 => (
             "restart-pod",
-            json!({"restartPod": {"namespace": "shop", "selector": format!("app={web}")}}),
+            // Of a Deployment that nothing else rolls out: it would take pods away meanwhile.
+            json!({"restartPod": {"namespace": "shop", "selector": "app=web-4"}}),
         ),
         _ if chance.one_in(2) => ("cordon-node", json!({"cordonNode": {"nodeName": node}})),
         _ => ("uncordon-node", json!({"uncordonNode": {"nodeName": node}})),

@@ -57,8 +57,6 @@ defects! {
     CreateUnderAnotherName,
     /// A target is held for ever.
     NeverRelease,
-    /// That an object is gone is not noticed.
-    MissDeletions,
     /// A Job of the right name is the attempt's, whoever made it.
     AdoptStrangersJob,
     /// A Job is ours when its labels say so.

@@ -1,10 +1,12 @@
 //! What other users and other controllers have to do with it.
 
+use std::time::Duration;
+
 use kubernaut::simulation::{CONTROLLER, CallFault, Planned, STRANGER};
 use serde_json::Value;
 
-use super::Checker;
-use crate::history::{items, lives, owner, text};
+use super::{Checker, EXECUTION};
+use crate::history::{items, label, lives, owner, text};
 
 impl Checker<'_> {
     /// Whether somebody else made it under a name of ours.
@@ -67,6 +69,59 @@ impl Checker<'_> {
         }
         for what in found {
             self.wrong("I11", &what);
+        }
+    }
+
+    /// How long all that goes wrong can keep a controller from seeing or doing something.
+    pub(super) fn blind_time(&self) -> Duration {
+        let blind = |planned: &Planned| match planned {
+            Planned::Crash { down, .. } => *down,
+            Planned::LaggingWatch { lag, .. } => *lag,
+            Planned::Call {
+                fault: CallFault::Late(delay) | CallFault::Underway(delay),
+                ..
+            } => *delay,
+            Planned::Partition { lasts, .. } | Planned::Quota { lasts, .. } => *lasts,
+            Planned::Call { .. }
+            | Planned::CutWatches { .. }
+            | Planned::Pod { .. }
+            | Planned::ClockJump { .. }
+            | Planned::Stranger { .. } => Duration::ZERO,
+        };
+        self.plan.iter().map(blind).sum()
+    }
+
+    /// I17: the attempt of a Job that somebody deleted has ended a minute after nothing is left of it.
+    pub(super) fn what_is_gone_is_noticed(&mut self) {
+        let patience = Duration::from_secs(60) + self.blind_time();
+        let mut found = Vec::new();
+        for (uid, job) in &self.jobs {
+            let Some(gone) = job.gone().filter(|gone| gone.author.as_ref() == STRANGER) else {
+                continue;
+            };
+            let mut pods = self.pods.values().filter(|pod| owner(&pod.born().object) == *uid);
+            let last = pods.try_fold(gone.at, |last, pod| Some(last.max(pod.gone()?.at)));
+            let execution = self.executions.get(label(&job.born().object, EXECUTION));
+            let (Some(last), Some(execution)) = (last, execution) else {
+                continue;
+            };
+            let ended = execution.first(|object| {
+                let is_this = |attempt: &&Value| attempt["jobName"] == job.born().object["metadata"]["name"];
+                items(&object["status"]["attempts"])
+                    .find(is_this)
+                    .is_some_and(|attempt| !attempt["outcome"].is_null())
+            });
+            let done = ended.or(execution.gone()).map(|state| state.at);
+            if done.is_none_or(|done| done > last + patience) {
+                found.push(format!(
+                    "{} was gone, and {} did not notice",
+                    job.name(),
+                    execution.name()
+                ));
+            }
+        }
+        for what in found {
+            self.wrong("I17", &what);
         }
     }
 
