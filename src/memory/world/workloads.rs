@@ -246,11 +246,9 @@ impl State {
         let since = condition
             .filter(|c| same && c["reason"] != "NewReplicaSetAvailable")
             .and_then(|c| c["lastUpdateTime"].as_str()?.parse::<jiff::Timestamp>().ok());
-        if let Some(since) = since {
-            let elapsed = self.now().as_second() - since.as_second();
-            if elapsed >= seconds {
-                return true;
-            }
+        let elapsed = since.map_or(0, |since| self.now().as_second() - since.as_second());
+        if since.is_some() && elapsed >= seconds {
+            return true;
         }
         let text = |field: &str| deployment["metadata"][field].as_str().unwrap_or("").to_owned();
         let key = Key::new("deployments.apps", &text("namespace"), &text("name"));
@@ -259,7 +257,8 @@ impl State {
             .values()
             .any(|t| matches!(t, Timer::Deployment(k, _) if *k == key));
         if !pending {
-            let delay = Duration::from_secs(seconds.unsigned_abs());
+            // Times of objects are whole seconds: it may have to look twice.
+            let delay = Duration::from_secs((seconds - elapsed).max(1).unsigned_abs());
             self.after(delay, Timer::Deployment(key, text("uid")));
         }
         false
