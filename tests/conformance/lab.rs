@@ -42,8 +42,11 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    pub(super) async fn new(ground: Ground, case: &str) -> Self {
+    pub(super) async fn new(ground: Ground, case: &str, time: usize) -> Self {
         let mut namespace = case.replace('_', "-");
+        if time > 1 {
+            namespace = format!("{time}-{namespace}");
+        }
         namespace.truncate(60);
         let lab = Self {
             ground,
@@ -170,15 +173,17 @@ impl Lab {
 
     pub(super) async fn send(&self, method: Method, target: &str, media: &str, body: Vec<u8>) -> Answer {
         let label = format!("{method} {target}");
-        let response = self.open(method, target, media, body).await;
-        let code = response.status().as_u16();
-        let bytes = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
-        let bytes = bytes.map_or_else(
-            |_| "an answer without an end".into(),
-            |body| body.expect("a body").to_bytes(),
-        );
-        let body: Value = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        let mut looks = LOOKS;
+        let (code, body) = loop {
+            let (code, body) = self.ask(method.clone(), target, media, body.clone()).await;
+            // A real API server that has just got a definition asks to come again, now and then.
+            let starts = code == 429 && body["message"] == "storage is (re)initializing";
+            looks -= 1;
+            if !starts || looks == 0 {
+                break (code, body);
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
         self.note(|notes| notes.add(&label, json!({"code": code, "body": body})));
         Answer {
             lab: self.clone(),
@@ -186,6 +191,19 @@ impl Lab {
             code,
             body,
         }
+    }
+
+    async fn ask(&self, method: Method, target: &str, media: &str, body: Vec<u8>) -> (u16, Value) {
+        let response = self.open(method, target, media, body).await;
+        let code = response.status().as_u16();
+        let bytes = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
+        let bytes = bytes.map_or_else(
+            |_| "an answer without an end".into(),
+            |body| body.expect("a body").to_bytes(),
+        );
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        (code, body)
     }
 
     pub(super) async fn watch(&self, target: &str) -> Watching {
