@@ -3,7 +3,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
-use kubernaut::memory::Rbac;
+use kubernaut::memory::{PodScript, Rbac};
 use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
 use kubernaut_machines::render::job_name;
 use serde_json::{Value, json};
@@ -122,6 +122,41 @@ async fn a_job_that_only_its_labels_call_ours_is_left_alone() {
     assert_eq!(after.metadata.uid, before.metadata.uid);
     assert_eq!(after.metadata.deletion_timestamp, None);
     assert_eq!(scene.metric("kubernaut_stray_jobs_deleted_total"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_only_its_labels_call_an_executions_holds_no_lock() {
+    let scene = Scene::with(Rbac::AllowAll, &[]).await;
+    scene.cluster.script_pods(std::sync::Arc::new(
+        |pod| match pod["metadata"]["ownerReferences"][0]["name"].as_str() {
+            Some("foreign") => Some(PodScript::Hang),
+            _ => (pod["spec"]["restartPolicy"] == "Never").then_some(PodScript::Run {
+                after: std::time::Duration::from_secs(5),
+            }),
+        },
+    ));
+    let first = scene.submit_execution(execution("first", "web-1")).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let uid = first.metadata.uid.unwrap();
+    let labels = json!({"kubernaut.io/execution-uid": uid, "kubernaut.io/attempt": "2"});
+    let foreign: Job = serde_json::from_value(foreign_job("foreign", &labels)).unwrap();
+    scene
+        .jobs()
+        .create(&PostParams::default(), &foreign)
+        .await
+        .unwrap();
+    for name in ["first", "second"] {
+        if name == "second" {
+            scene.submit_execution(execution("second", "web-1")).await;
+        }
+        let status = scene.finished_execution(name).await.status.unwrap();
+        assert_eq!(
+            status.phase,
+            Some(ExecutionPhase::Completed),
+            "{name}: {:?}",
+            status.message
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

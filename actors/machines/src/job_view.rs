@@ -44,6 +44,14 @@ pub struct JobView {
     pub pods: Vec<PodView>,
 }
 
+impl JobView {
+    /// Whether a controller of this kind made it: each Job of ours carries the hash of what was recorded, and labels alone anybody
+    /// can write. Of one that is gone only a pod is left to be seen.
+    pub fn is_made_here(&self) -> bool {
+        self.hash.is_some() || self.uid.is_empty()
+    }
+}
+
 /// A pod of a Job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {

@@ -135,7 +135,7 @@ impl StepMachine {
     /// Whether it was made for this execution; without its Job only a pod of it is left. Labels alone anybody can write.
     pub(super) fn is_ours(&self, view: &JobView) -> bool {
         view.execution_uid == self.execution.metadata.uid
-            && (view.hash.is_some() || view.uid.is_empty() || planted(Defect::TrustLabels))
+            && (view.is_made_here() || planted(Defect::TrustLabels))
     }
 
     /// No Job in sight: make it, wait for the store, or find out that it is gone.

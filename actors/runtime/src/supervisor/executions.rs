@@ -41,7 +41,12 @@ impl SupervisorState {
     pub(super) fn prefill(&self, executions: &[Arc<KubernetesExecution>]) {
         for execution in executions {
             let uid = uid_of(&execution.metadata);
-            let live = self.context.store.jobs_of(uid).iter().any(|job| job.live);
+            let live = self
+                .context
+                .store
+                .jobs_of(uid)
+                .iter()
+                .any(|job| job.live && job.is_made_here());
             let phase = phase_of(execution);
             let at_work = matches!(
                 phase,
@@ -134,7 +139,7 @@ impl SupervisorState {
         }
         let jobs = self.context.store.jobs_of(uid);
         if !execution.is_some_and(is_lock_released) {
-            if jobs.iter().any(|job| job.live) {
+            if jobs.iter().any(|job| job.live && job.is_made_here()) {
                 return false;
             }
             let now = self.context.clock.now();
@@ -251,7 +256,12 @@ impl SupervisorState {
         let finalizers = execution.metadata.finalizers.as_deref().unwrap_or_default();
         let in_deletion = execution.metadata.deletion_timestamp.is_some()
             && finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER);
-        let live = self.context.store.jobs_of(&uid).iter().any(|job| job.live);
+        let live = self
+            .context
+            .store
+            .jobs_of(&uid)
+            .iter()
+            .any(|job| job.live && job.is_made_here());
         let version = version_of(&execution.metadata);
         let end = self.ended_executions.get(&uid);
         if end.is_some_and(|end| version < end.version) {
