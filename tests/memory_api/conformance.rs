@@ -17,23 +17,7 @@ mod the_embedded_cluster_answers_as_expected_about {
         )*};
     }
 
-    areas!(
-        access,
-        applies,
-        creations,
-        custom,
-        definitions,
-        deletions,
-        kinds,
-        lists,
-        owners,
-        patches,
-        pods,
-        rules,
-        updates,
-        watches,
-        workloads,
-    );
+    suite::with_areas!(areas);
 }
 
 mod the_comparison {

@@ -7,22 +7,14 @@ mod worlds;
 
 use std::time::Duration;
 
-use clap::Parser;
 use clap::ValueEnum as _;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::PostParams;
-use kubernaut::config::RunOptions;
 use kubernaut::memory::{MemoryCluster, MemoryOptions, PodHabits, Rbac, User};
 use kubernaut::simulation::{Chance, FaultKind, Scenario, plan, simulate};
-
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    run: RunOptions,
-}
 
 fn main() {
     divan::main();
@@ -36,9 +28,7 @@ fn scenario(installed: &MemoryCluster, seed: u64, faults: u64) -> Scenario {
         installed: installed.clone(),
         world: worlds::world(),
         runs: vec![worlds::workflow("five", 5, &mut chance)],
-        options: Flags::try_parse_from(["kubernaut", "--controller-namespace=kubernaut-system"])
-            .expect("flags")
-            .run,
+        options: worlds::options(),
         rbac: Rbac::AllowAll,
         plan,
         pod_run_time: Duration::from_secs(2),

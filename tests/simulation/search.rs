@@ -4,20 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
-use kubernaut::config::RunOptions;
+use clap::ValueEnum;
 use kubernaut::memory::{MemoryCluster, PodHabits, Rbac};
 use kubernaut::simulation::{Chance, FaultKind, Outcome, Planned, Scenario, plan, simulate};
 use serde_json::{Value, json};
 
 use crate::checker::check;
 use crate::worlds;
-
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    run: RunOptions,
-}
 
 /// Most things that go wrong in one run.
 const FAULTS: u64 = 8;
@@ -45,9 +38,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         installed: INSTALLED.clone(),
         world,
         runs,
-        options: Flags::try_parse_from(["kubernaut", "--controller-namespace=kubernaut-system"])
-            .expect("flags")
-            .run,
+        options: worlds::options(),
         rbac: Rbac::Evaluate,
         plan,
         // So that more or less of what goes wrong meets it.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use clap::Parser;
 use jiff::Timestamp;
+use kubernaut::config::RunOptions;
 use kubernaut::manifests::{self, Installation};
 use kubernaut::memory::{MemoryCluster, MemoryOptions};
 use kubernaut::simulation::Chance;
@@ -29,6 +31,18 @@ pub(crate) fn installed() -> MemoryCluster {
     });
     cluster.load(objects).expect("an installation");
     cluster
+}
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// The controller's own defaults.
+pub(crate) fn options() -> RunOptions {
+    let flags = ["kubernaut", "--controller-namespace=kubernaut-system"];
+    Flags::try_parse_from(flags).expect("flags").run
 }
 
 /// The targets, in namespace shop.

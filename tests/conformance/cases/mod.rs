@@ -18,6 +18,30 @@ mod workloads;
 
 use super::Case;
 
+/// All areas, for a macro that makes something of each.
+macro_rules! with_areas {
+    ($each:ident) => {
+        $each!(
+            access,
+            applies,
+            creations,
+            custom,
+            definitions,
+            deletions,
+            kinds,
+            lists,
+            owners,
+            patches,
+            pods,
+            rules,
+            updates,
+            watches,
+            workloads
+        );
+    };
+}
+pub(crate) use with_areas;
+
 /// The cases of each area.
 macro_rules! areas {
     ($($area:ident),*) => {$(
@@ -27,23 +51,7 @@ macro_rules! areas {
     )*};
 }
 
-areas!(
-    access,
-    applies,
-    creations,
-    custom,
-    definitions,
-    deletions,
-    kinds,
-    lists,
-    owners,
-    patches,
-    pods,
-    rules,
-    updates,
-    watches,
-    workloads
-);
+with_areas!(areas);
 
 /// Functions as cases of their names. A function that is left out is never used, and the compiler says so.
 macro_rules! cases {

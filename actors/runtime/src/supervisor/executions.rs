@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, names};
+use kubernaut_machines::job_view::JobView;
 use kubernaut_machines::outcome::EventRecord;
 use kubernaut_machines::step::is_lock_released;
 use ractor::{ActorProcessingErr, ActorRef};
@@ -36,17 +37,17 @@ pub(super) struct Trouble {
     given_up_at: Option<u64>,
 }
 
+/// Whether a Job of an execution could still do something. One that only its labels call ours holds nothing.
+fn has_live_job(jobs: &[JobView]) -> bool {
+    jobs.iter().any(|job| job.live && job.is_made_here())
+}
+
 impl SupervisorState {
     /// Before anyone can ask: an execution that is at work has its target, one with a live Job has its place.
     pub(super) fn prefill(&self, executions: &[Arc<KubernetesExecution>]) {
         for execution in executions {
             let uid = uid_of(&execution.metadata);
-            let live = self
-                .context
-                .store
-                .jobs_of(uid)
-                .iter()
-                .any(|job| job.live && job.is_made_here());
+            let live = has_live_job(&self.context.store.jobs_of(uid));
             let phase = phase_of(execution);
             let at_work = matches!(
                 phase,
@@ -139,7 +140,7 @@ impl SupervisorState {
         }
         let jobs = self.context.store.jobs_of(uid);
         if !execution.is_some_and(is_lock_released) {
-            if jobs.iter().any(|job| job.live && job.is_made_here()) {
+            if has_live_job(&jobs) {
                 return false;
             }
             let now = self.context.clock.now();
@@ -256,12 +257,7 @@ impl SupervisorState {
         let finalizers = execution.metadata.finalizers.as_deref().unwrap_or_default();
         let in_deletion = execution.metadata.deletion_timestamp.is_some()
             && finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER);
-        let live = self
-            .context
-            .store
-            .jobs_of(&uid)
-            .iter()
-            .any(|job| job.live && job.is_made_here());
+        let live = has_live_job(&self.context.store.jobs_of(&uid));
         let version = version_of(&execution.metadata);
         let end = self.ended_executions.get(&uid);
         if end.is_some_and(|end| version < end.version) {
