@@ -1,14 +1,17 @@
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
-use kubernaut::memory::{PodScript, Rbac};
+use kubernaut::memory::{Fault, PodScript, Rbac};
 use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
 use kubernaut_machines::render::job_name;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, eventually, execution, step, workflow};
+use crate::scene::{CONTROLLER, Scene, eventually, execution, step, workflow};
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_can_t_be_read_is_told_so_and_changes_nothing_for_others() {
@@ -87,6 +90,42 @@ async fn a_foreign_job_of_our_name_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_payload_does_not_outlive_the_end_of_its_execution_nor_of_its_controller() {
+    let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), "shop");
+    let target = json!({"metadata": {"name": "db"}, "data": {"password": "b2xk"}});
+    let target: Secret = serde_json::from_value(target).unwrap();
+    secrets.create(&PostParams::default(), &target).await.unwrap();
+    let mut update = execution("by-hand", "web-1");
+    update["spec"]["action"] = json!("update-secret");
+    update["spec"]["parameters"] =
+        json!({"updateSecret": {"namespace": "shop", "secret": "db", "data": {"password": "bmV3"}}});
+    let by_hand = scene.submit_execution(update).await;
+    let name = job_name("by-hand", &by_hand.uid().unwrap(), 1);
+    let foreign: Job = serde_json::from_value(foreign_job(&name, &json!({}))).unwrap();
+    scene
+        .jobs()
+        .create(&PostParams::default(), &foreign)
+        .await
+        .unwrap();
+    // The controller can't delete the payload as long as it lives.
+    let refused = Fault::refused(503);
+    scene.cluster.fault(std::sync::Arc::new(move |request| {
+        let deletes = request.user.name == CONTROLLER && request.verb == "delete";
+        (deletes && request.resource == "secrets").then(|| refused.clone())
+    }));
+    scene.start().await;
+    eventually("the payload is made", async || has_payload(&scene).await).await;
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    scene.stop().await;
+    scene.cluster.fault(std::sync::Arc::new(|_| None));
+    scene.start().await;
+    let status = scene.finished_execution("by-hand").await.status.unwrap();
+    assert_eq!(status.error_type, Some(ErrorType::ResourceConflict), "{status:?}");
+    assert!(!has_payload(&scene).await, "{:?}", scene.remains().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_of_an_execution_that_is_gone_is_deleted() {
     let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
     let labels = json!({
@@ -117,7 +156,7 @@ async fn a_job_that_only_its_labels_call_ours_is_left_alone() {
     let foreign: Job = serde_json::from_value(foreign_job("foreign", &labels)).unwrap();
     let before = jobs.create(&PostParams::default(), &foreign).await.unwrap();
     scene.start().await;
-    tokio::time::sleep(std::time::Duration::from_mins(5)).await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
     let after = jobs.get("foreign").await.unwrap();
     assert_eq!(after.metadata.uid, before.metadata.uid);
     assert_eq!(after.metadata.deletion_timestamp, None);
@@ -131,12 +170,12 @@ async fn a_job_that_only_its_labels_call_an_executions_holds_no_lock() {
         |pod| match pod["metadata"]["ownerReferences"][0]["name"].as_str() {
             Some("foreign") => Some(PodScript::Hang),
             _ => (pod["spec"]["restartPolicy"] == "Never").then_some(PodScript::Run {
-                after: std::time::Duration::from_secs(5),
+                after: Duration::from_secs(5),
             }),
         },
     ));
     let first = scene.submit_execution(execution("first", "web-1")).await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let uid = first.metadata.uid.unwrap();
     let labels = json!({"kubernaut.io/execution-uid": uid, "kubernaut.io/attempt": "2"});
     let foreign: Job = serde_json::from_value(foreign_job("foreign", &labels)).unwrap();
@@ -171,6 +210,11 @@ async fn a_workflow_without_rights_fails_and_names_them() {
     let status = scene.finished_execution("by-hand").await.status.unwrap();
     assert_eq!(status.error_type, Some(ErrorType::InsufficientPermissions));
     assert_eq!(scene.replicas("web-1").await, 1);
+}
+
+async fn has_payload(scene: &Scene) -> bool {
+    let remains = scene.remains().await;
+    remains.iter().any(|name| name.starts_with("secret "))
 }
 
 fn foreign_job(name: &str, labels: &Value) -> Value {

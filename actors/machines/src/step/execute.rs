@@ -70,6 +70,12 @@ impl StepMachine {
         if (!self.is_ours(&view) || view.hash.as_deref() != Some(attempt.job_hash.as_str()))
             && !planted(Defect::AdoptStrangersJob)
         {
+            // A payload may be on its way, as long as a create may.
+            if self.has_payload()
+                && let Some(flow) = self.wait_out_creates(&attempt, now)
+            {
+                return flow;
+            }
             let message = format!(
                 "a Job {} exists in namespace {} that this attempt did not make; it was left alone",
                 view.name, self.settings.executor_namespace
@@ -201,13 +207,19 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Option<Flow> {
         let certain = self.certain_at(attempt)?;
-        if now < certain {
-            self.wait_until(certain, "a Job that may still be made");
-            let message = format!("waits until Job {} can't be made any more", attempt.job_name);
-            return Some(self.note_wait(Wait::Job, &message));
+        if let Some(flow) = self.wait_out_creates(attempt, now) {
+            return Some(flow);
         }
         let looked = self.job.absent.is_some_and(|at| at >= certain);
         (!looked).then(|| self.find_job(attempt, out))
+    }
+
+    /// `None` when no create can take effect any more.
+    fn wait_out_creates(&mut self, attempt: &Attempt, now: Timestamp) -> Option<Flow> {
+        let certain = self.certain_at(attempt).filter(|certain| now < *certain)?;
+        self.wait_until(certain, "a Job that may still be made");
+        let message = format!("waits until Job {} can't be made any more", attempt.job_name);
+        Some(self.note_wait(Wait::Job, &message))
     }
 
     /// The watches may be blind for minutes: what is decided against a Job is decided on a live read that was made when it was

@@ -455,6 +455,13 @@ impl StepMachine {
             return self.clean_up(now, out);
         }
         if self.dirty {
+            // Once an end is recorded nobody looks after the payload.
+            if self.is_ending()
+                && self.has_payload()
+                && let Some(attempt) = self.persisted.attempts.last().cloned()
+            {
+                return self.delete_payload(&attempt, out);
+            }
             return self.write(out);
         }
         match self.draft.phase {
@@ -500,6 +507,12 @@ impl StepMachine {
 
     pub(super) fn uid(&self) -> String {
         self.execution.metadata.uid.clone().unwrap_or_default()
+    }
+
+    /// The draft records the end of the execution.
+    fn is_ending(&self) -> bool {
+        let ended = |phase: Option<ExecutionPhase>| phase.is_some_and(ExecutionPhase::is_terminal);
+        ended(self.draft.phase) && !ended(self.persisted.phase)
     }
 
     pub(super) fn current_attempt(&self) -> Option<&Attempt> {

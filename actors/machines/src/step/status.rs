@@ -249,12 +249,6 @@ impl StepMachine {
             .find(|job| job.live && self.is_ours(job))
             .cloned();
         let Some(job) = live.filter(|_| !is_lock_released(&self.execution)) else {
-            // An attempt that was given up before its Job was made may have left its payload.
-            if self.has_payload()
-                && let Some(attempt) = self.current_attempt().cloned()
-            {
-                return self.delete_payload(&attempt, out);
-            }
             return self.stop(out);
         };
         if self.lock == Hold::None {
