@@ -110,7 +110,7 @@ pub(super) fn check_declared(kind: &Kind, config: &Value) -> Result<(), ApiError
     let mut copy = config.clone();
     let unknown = match &kind.custom {
         Some(custom) => {
-            let unknown = custom.prune(&mut copy);
+            let unknown = custom.prune(&mut copy, None);
             let wrong = custom.wrong_types(&copy);
             unknown
                 .iter()

@@ -4,13 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{
-    kinds::Kind,
-    state::State,
-    status::ApiError,
-    store::Key,
-    write::{WriteOptions, set_or_remove},
-};
+use super::{kinds::Kind, state::State, status::ApiError, store::Key, write::set_or_remove};
 
 /// The finalizer of a foreground deletion.
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
@@ -141,38 +135,16 @@ impl State {
 
     /// Takes one finalizer away; the object goes when it was the last and deletion has begun.
     pub(super) fn remove_finalizer(&mut self, key: &Key, finalizer: &str) {
-        let (Some(object), Some(kind)) = (
-            self.store.get(key).cloned(),
-            self.kinds.by_storage(&key.resource).cloned(),
-        ) else {
-            return;
-        };
-        let mut new = Value::clone(&object);
-        let left: Vec<Value> = new["metadata"]["finalizers"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|f| f.as_str() != Some(finalizer))
-            .cloned()
-            .collect();
-        set_or_remove(
-            &mut new["metadata"],
-            "finalizers",
-            (!left.is_empty()).then(|| json!(left)),
-        );
-        if may_go(&new) {
-            self.forget_pod(&object);
-            self.store.remove(key);
-        } else {
-            // The controllers' own write: it can't be refused, the object was valid before.
-            let _ = self.update(
-                &kind,
-                key,
-                super::write::Part::Main,
-                new,
-                &WriteOptions::system("kube-controller-manager"),
-            );
-        }
+        self.write(key, |object| {
+            let finalizers = object["metadata"]["finalizers"].as_array();
+            let left: Vec<&Value> = finalizers
+                .into_iter()
+                .flatten()
+                .filter(|found| *found != finalizer)
+                .collect();
+            let left = (!left.is_empty()).then(|| json!(left));
+            set_or_remove(&mut object["metadata"], "finalizers", left);
+        });
     }
 }
 

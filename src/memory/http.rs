@@ -152,7 +152,7 @@ fn respond(reply: Reply, session: &Session) -> Result<Response<Answer>, BoxError
     let (media, body) = match reply {
         Reply::Object(_, object) => (
             "application/json",
-            Answer::Whole(Some(Bytes::from(object.to_string()))),
+            Answer::Whole(Some(Bytes::from(serde_json::to_vec(&*object)?))),
         ),
         Reply::Text(_, text) => (
             "text/plain; charset=utf-8",

@@ -156,7 +156,7 @@ impl State {
         let mut known = object.clone();
         admission::prune_metadata(&mut known);
         match &kind.custom {
-            Some(custom) => drop(custom.prune(&mut known)),
+            Some(custom) => drop(custom.prune(&mut known, None)),
             // One that can't be read as its type is refused in the words of a create.
             None => drop(admission::prune_typed(&kind, &mut known)),
         }
@@ -175,8 +175,8 @@ impl State {
         let mut object = object.clone();
         let mut unknown = admission::prune_metadata(&mut object);
         if let Some(custom) = &kind.custom {
-            unknown.extend(custom.prune(&mut object));
-            custom.default(&mut object);
+            unknown.extend(custom.prune(&mut object, None));
+            custom.default(&mut object, None);
         } else {
             match admission::prune_typed(&kind, &mut object) {
                 Ok(found) => unknown.extend(found),

@@ -477,11 +477,13 @@ impl MemoryCluster {
         objects
     }
 
-    /// Whether all objects of these kinds are so.
-    pub fn all_of(&self, kinds: &[&str], so: impl Fn(&Value) -> bool) -> bool {
+    /// Whether all objects of these kinds, each with its apiVersion, are so.
+    pub fn all_of(&self, kinds: &[(&str, &str)], so: impl Fn(&Value) -> bool) -> bool {
         let state = self.0.lock();
-        let mut objects = state.store.all().map(|(_, object)| object);
-        objects.all(|object| !kinds.iter().any(|kind| object["kind"] == *kind) || so(object))
+        kinds.iter().all(|(api_version, kind)| {
+            let kind = state.kinds.by_kind(api_version, kind);
+            kind.is_none_or(|kind| state.store.list(&kind.storage, "").all(|(_, object)| so(object)))
+        })
     }
 
     /// That of the last write.

@@ -59,16 +59,17 @@ impl CustomSchema {
         }
     }
 
-    /// Removes fields that the schema does not know; their paths are returned in order.
-    pub(super) fn prune(&self, object: &mut Value) -> Vec<String> {
+    /// Removes fields that the schema does not know; their paths are returned in order. Members that are as they were in
+    /// `old`, which has been through this, are not looked at.
+    pub(super) fn prune(&self, object: &mut Value, old: Option<&Value>) -> Vec<String> {
         let mut unknown = Vec::new();
-        structure::prune(&self.schema, object, "", true, &mut unknown);
+        structure::prune(&self.schema, object, old, Place::Root, &mut unknown);
         unknown
     }
 
-    /// Drops nulls that the schema does not allow and fills in defaults.
-    pub(super) fn default(&self, object: &mut Value) {
-        structure::apply_defaults(&self.schema, object);
+    /// Drops nulls that the schema does not allow and fills in defaults, except in members that are as they were.
+    pub(super) fn default(&self, object: &mut Value, old: Option<&Value>) {
+        structure::apply_defaults(&self.schema, object, old);
     }
 
     /// The merge keys of the list at a path, when it is a map by its schema.
@@ -104,7 +105,7 @@ impl CustomSchema {
     /// Fields whose types are not those of the schema, in the words of server-side apply.
     pub(super) fn wrong_types(&self, object: &Value) -> Vec<String> {
         let mut errors = Vec::new();
-        self.check(&self.schema, object, "", &mut errors);
+        self.check(&self.schema, object, None, Place::Root, &mut errors);
         let wrong = errors
             .iter()
             .filter(|error| error.reason == "FieldValueTypeInvalid");
@@ -133,8 +134,8 @@ impl CustomSchema {
         found: Vec<FieldError>,
     ) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        self.check(&self.schema, object, "", &mut errors);
-        check_lists(&self.schema, object, "", &mut errors);
+        self.check(&self.schema, object, old, Place::Root, &mut errors);
+        check_lists(&self.schema, object, old, Place::Root, &mut errors);
         // What was wrong before and did not change is let be.
         errors.retain(|error| old.is_none_or(|old| !unchanged(old, object, &error.field)));
         errors.splice(0..0, found);
@@ -167,7 +168,18 @@ impl CustomSchema {
         errors
     }
 
-    fn check(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    /// What is as it was in `old` is not looked at: it was let in then.
+    fn check(
+        &self,
+        schema: &Value,
+        value: &Value,
+        old: Option<&Value>,
+        place: Place<'_>,
+        errors: &mut Vec<FieldError>,
+    ) {
+        if old == Some(value) {
+            return;
+        }
         if value.is_null() && schema["nullable"] == true {
             return;
         }
@@ -178,17 +190,17 @@ impl CustomSchema {
                 .iter()
                 .map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned))
                 .collect();
-            errors.push(FieldError::not_supported(path, value, &allowed));
+            errors.push(FieldError::not_supported(&place.path(), value, &allowed));
         }
         if let Some(expected) = schema["type"].as_str()
             && !has_type(expected, value)
         {
             errors.push(FieldError::type_invalid(
-                path,
+                &place.path(),
                 &json!(type_name(value)),
                 &format!(
                     "{} must be of type {expected}: {:?}",
-                    in_body(path),
+                    in_body(place),
                     type_name(value)
                 ),
             ));
@@ -196,75 +208,74 @@ impl CustomSchema {
         }
         if schema["x-kubernetes-int-or-string"] == true && !value.is_string() && !value.is_i64() {
             errors.push(FieldError::type_invalid(
-                path,
+                &place.path(),
                 &json!(type_name(value)),
                 &format!(
                     "{} must be of type integer,string: {:?}",
-                    in_body(path),
+                    in_body(place),
                     type_name(value)
                 ),
             ));
         }
         match value {
-            Value::Object(map) => self.check_object(schema, map, path, errors),
-            Value::Array(items) => self.check_array(schema, items, path, errors),
-            Value::String(text) => self.check_string(schema, text, value, path, errors),
-            Value::Number(_) => check_number(schema, value, path, errors),
+            Value::Object(map) => self.check_object(schema, map, old, place, errors),
+            Value::Array(items) => self.check_array(schema, items, place, errors),
+            Value::String(text) => self.check_string(schema, text, value, place, errors),
+            Value::Number(_) => check_number(schema, value, place, errors),
             Value::Null | Value::Bool(_) => {}
         }
-        self.check_branches(schema, value, path, errors);
+        self.check_branches(schema, value, place, errors);
     }
 
     fn check_object(
         &self,
         schema: &Value,
         map: &Map<String, Value>,
-        path: &str,
+        old: Option<&Value>,
+        place: Place<'_>,
         errors: &mut Vec<FieldError>,
     ) {
-        for name in string_list(&schema["required"]) {
-            if !map.contains_key(&name) {
-                errors.push(FieldError::required(&child(path, &name), ""));
+        for name in schema["required"].as_array().into_iter().flatten() {
+            let name = name.as_str().unwrap_or("");
+            if !map.contains_key(name) {
+                errors.push(FieldError::required(&Place::Field(&place, name).path(), ""));
             }
         }
         let count = map.len() as u64;
         if let Some(max) = schema["maxProperties"].as_u64().filter(|max| count > *max) {
-            errors.push(FieldError::too_many(path, count, max));
+            errors.push(FieldError::too_many(&place.path(), count, max));
         }
         if let Some(min) = schema["minProperties"].as_u64().filter(|min| count < *min) {
             errors.push(FieldError::invalid(
-                path,
+                &place.path(),
                 &json!(count),
-                &format!("{} should have at least {min} properties", in_body(path)),
+                &format!("{} should have at least {min} properties", in_body(place)),
             ));
         }
         for (name, value) in map {
-            let inner = if schema["properties"].get(name).is_some() {
-                &schema["properties"][name]
-            } else {
-                &schema["additionalProperties"]
-            };
+            let inner = member(schema, name);
             if inner.is_object() {
-                self.check(inner, value, &child(path, name), errors);
+                let old = old.and_then(|old| old.get(name));
+                self.check(inner, value, old, Place::Field(&place, name), errors);
             }
         }
     }
 
-    fn check_array(&self, schema: &Value, items: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+    fn check_array(&self, schema: &Value, items: &[Value], place: Place<'_>, errors: &mut Vec<FieldError>) {
         let count = items.len() as u64;
         if let Some(max) = schema["maxItems"].as_u64().filter(|max| count > *max) {
-            errors.push(FieldError::too_many(path, count, max));
+            errors.push(FieldError::too_many(&place.path(), count, max));
         }
         if let Some(min) = schema["minItems"].as_u64().filter(|min| count < *min) {
             errors.push(FieldError::invalid(
-                path,
+                &place.path(),
                 &json!(count),
-                &format!("{} should have at least {min} items", in_body(path)),
+                &format!("{} should have at least {min} items", in_body(place)),
             ));
         }
         if schema["items"].is_object() {
             for (i, item) in items.iter().enumerate() {
-                self.check(&schema["items"], item, &format!("{path}[{i}]"), errors);
+                self.check(&schema["items"], item, None, Place::Item(&place, i), errors);
             }
         }
     }
@@ -274,46 +285,46 @@ impl CustomSchema {
         schema: &Value,
         text: &str,
         value: &Value,
-        path: &str,
+        place: Place<'_>,
         errors: &mut Vec<FieldError>,
     ) {
         let length = text.chars().count() as u64;
         // The first rule that fails is told alone.
         if let Some(max) = schema["maxLength"].as_u64().filter(|max| length > *max) {
-            errors.push(FieldError::too_long(path, max));
+            errors.push(FieldError::too_long(&place.path(), max));
         } else if let Some(min) = schema["minLength"].as_u64().filter(|min| length < *min) {
             errors.push(FieldError::invalid(
-                path,
+                &place.path(),
                 value,
-                &format!("{} should be at least {min} chars long", in_body(path)),
+                &format!("{} should be at least {min} chars long", in_body(place)),
             ));
         } else if let Some(pattern) = schema["pattern"].as_str()
             && self.patterns.get(pattern).is_some_and(|p| !p.is_valid(value))
         {
             errors.push(FieldError::invalid(
-                path,
+                &place.path(),
                 value,
-                &format!("{} should match '{pattern}'", in_body(path)),
+                &format!("{} should match '{pattern}'", in_body(place)),
             ));
         }
         if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
             errors.push(FieldError::type_invalid(
-                path,
+                &place.path(),
                 value,
-                &format!("{} must be of type date-time: {text:?}", in_body(path)),
+                &format!("{} must be of type date-time: {text:?}", in_body(place)),
             ));
         }
     }
 
-    fn check_branches(&self, schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    fn check_branches(&self, schema: &Value, value: &Value, place: Place<'_>, errors: &mut Vec<FieldError>) {
         let valid = |branch: &Value| {
             let mut inner = Vec::new();
-            self.check(branch, value, path, &mut inner);
+            self.check(branch, value, None, place, &mut inner);
             inner.is_empty()
         };
         if let Some(branches) = schema["allOf"].as_array() {
             for branch in branches {
-                self.check(branch, value, path, errors);
+                self.check(branch, value, None, place, errors);
             }
         }
         if schema["anyOf"]
@@ -321,9 +332,9 @@ impl CustomSchema {
             .is_some_and(|branches| !branches.iter().any(valid))
         {
             errors.push(FieldError::invalid(
-                path,
+                &place.path(),
                 &json!(""),
-                &format!("{path:?} must validate at least one schema (anyOf)"),
+                &format!("{:?} must validate at least one schema (anyOf)", place.path()),
             ));
         }
         if let Some(branches) = schema["oneOf"].as_array() {
@@ -335,17 +346,20 @@ impl CustomSchema {
                     format!("Found {count} valid alternatives")
                 };
                 errors.push(FieldError::invalid(
-                    path,
+                    &place.path(),
                     &json!(""),
-                    &format!("{path:?} must validate one and only one schema (oneOf). {found}"),
+                    &format!(
+                        "{:?} must validate one and only one schema (oneOf). {found}",
+                        place.path()
+                    ),
                 ));
             }
         }
         if schema["not"].is_object() && valid(&schema["not"]) {
             errors.push(FieldError::invalid(
-                path,
+                &place.path(),
                 &json!(""),
-                &format!("{path:?} must not validate the schema (not)"),
+                &format!("{:?} must not validate the schema (not)", place.path()),
             ));
         }
     }
@@ -371,13 +385,13 @@ fn rule_error(object: &Value, error: &kube::core::cel::ValidationError) -> Field
     }
 }
 
-fn check_number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn check_number(schema: &Value, value: &Value, place: Place<'_>, errors: &mut Vec<FieldError>) {
     let number = value.as_f64().unwrap_or(0.0);
     let mut fail = |text: String| {
         errors.push(FieldError::invalid(
-            path,
+            &place.path(),
             value,
-            &format!("{} {text}", in_body(path)),
+            &format!("{} {text}", in_body(place)),
         ));
     };
     if let Some(max) = schema["maximum"].as_f64() {
@@ -401,17 +415,23 @@ fn check_number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Fiel
 }
 
 /// Keys of list-maps and items of list-sets must be unique.
-fn check_lists(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn check_lists(
+    schema: &Value,
+    value: &Value,
+    old: Option<&Value>,
+    place: Place<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    if old == Some(value) {
+        return;
+    }
     match value {
         Value::Object(map) => {
             for (name, value) in map {
-                let inner = if schema["properties"].get(name).is_some() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
+                let inner = member(schema, name);
                 if inner.is_object() {
-                    check_lists(inner, value, &child(path, name), errors);
+                    let old = old.and_then(|old| old.get(name));
+                    check_lists(inner, value, old, Place::Field(&place, name), errors);
                 }
             }
         }
@@ -419,11 +439,11 @@ fn check_lists(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Field
             let keys = string_list(&schema["x-kubernetes-list-map-keys"]);
             let mut seen: Vec<Value> = Vec::new();
             for (i, item) in items.iter().enumerate() {
-                let at = format!("{path}[{i}]");
+                let at = Place::Item(&place, i);
                 let identity = match schema["x-kubernetes-list-type"].as_str() {
                     Some("map") if !item.is_object() => {
                         errors.push(FieldError::invalid(
-                            &at,
+                            &at.path(),
                             item,
                             "must be an object for an array of list-type map",
                         ));
@@ -441,12 +461,12 @@ fn check_lists(schema: &Value, value: &Value, path: &str, errors: &mut Vec<Field
                 };
                 if let Some(identity) = identity {
                     if seen.contains(&identity) {
-                        errors.push(FieldError::duplicate(&at, &identity));
+                        errors.push(FieldError::duplicate(&at.path(), &identity));
                     } else {
                         seen.push(identity);
                     }
                 }
-                check_lists(&schema["items"], item, &at, errors);
+                check_lists(&schema["items"], item, None, at, errors);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -531,8 +551,35 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn in_body(path: &str) -> String {
-    format!("{path} in body")
+fn in_body(place: Place<'_>) -> String {
+    format!("{} in body", place.path())
+}
+
+/// The schema of a member of an object; null when it has none.
+pub(super) fn member<'a>(schema: &'a Value, name: &str) -> &'a Value {
+    let named = schema
+        .get("properties")
+        .and_then(|properties| properties.get(name));
+    named.unwrap_or(&schema["additionalProperties"])
+}
+
+/// Where in an object something is. Its path is spelt out only when there is something to say of it.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl Place<'_> {
+    /// As `spec.steps[0].name`; empty for the object itself.
+    pub(super) fn path(self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Field(parent, name) => child(&parent.path(), name),
+            Self::Item(parent, index) => format!("{}[{index}]", parent.path()),
+        }
+    }
 }
 
 pub(super) fn child(path: &str, name: &str) -> String {

@@ -57,10 +57,14 @@ impl State {
         state
     }
 
-    /// A cluster of its own with the same kinds and objects, in which nothing is under way.
+    /// A cluster of its own with the same kinds and objects, in which nothing is under way but the pods that serve.
     pub(super) fn copy(&self, options: MemoryOptions) -> Self {
         let store = self.store.copy(options.history);
-        Self::with(self.kinds.clone(), store, options)
+        let runs = self.runs.iter().map(|(uid, run)| (uid.clone(), run.at_rest()));
+        Self {
+            runs: runs.collect(),
+            ..Self::with(self.kinds.clone(), store, options)
+        }
     }
 
     fn with(kinds: Kinds, store: Store, options: MemoryOptions) -> Self {

@@ -3,23 +3,35 @@
 use serde_json::Value;
 
 use super::{
-    schema::{child, string_list},
+    schema::{Place, child, member, string_list},
     status::FieldError,
 };
 
-pub(super) fn prune(schema: &Value, value: &mut Value, path: &str, is_root: bool, unknown: &mut Vec<String>) {
+/// Removes what the schema does not know, except from what is as it was in `old`.
+pub(super) fn prune(
+    schema: &Value,
+    value: &mut Value,
+    old: Option<&Value>,
+    place: Place<'_>,
+    unknown: &mut Vec<String>,
+) {
+    if old == Some(value) {
+        return;
+    }
     match value {
         Value::Object(map) => {
             let keep = schema["x-kubernetes-preserve-unknown-fields"] == true;
+            let is_root = matches!(place, Place::Root);
             let embedded = is_root || schema["x-kubernetes-embedded-resource"] == true;
+            let others = &schema["additionalProperties"];
+            let takes_others = others.is_object() || *others == true || keep;
+            let properties = schema.get("properties");
             map.retain(|name, _| {
-                let known = schema["properties"].get(name).is_some()
-                    || schema["additionalProperties"].is_object()
-                    || schema["additionalProperties"] == true
-                    || keep
+                let known = takes_others
+                    || properties.is_some_and(|properties| properties.get(name).is_some())
                     || (embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
                 if !known {
-                    unknown.push(child(path, name));
+                    unknown.push(Place::Field(&place, name).path());
                 }
                 known
             });
@@ -27,65 +39,55 @@ pub(super) fn prune(schema: &Value, value: &mut Value, path: &str, is_root: bool
                 if embedded && name == "metadata" {
                     continue;
                 }
-                let inner = if schema["properties"].get(name).is_some() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
+                let inner = member(schema, name);
                 if inner.is_object() {
-                    prune(inner, value, &child(path, name), false, unknown);
+                    let old = old.and_then(|old| old.get(name));
+                    prune(inner, value, old, Place::Field(&place, name), unknown);
                 }
             }
         }
         Value::Array(items) => {
             for (i, item) in items.iter_mut().enumerate() {
-                prune(&schema["items"], item, &format!("{path}[{i}]"), false, unknown);
+                prune(&schema["items"], item, None, Place::Item(&place, i), unknown);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-pub(super) fn apply_defaults(schema: &Value, value: &mut Value) {
+/// Fills in defaults and drops nulls that are not allowed, except in what is as it was in `old`.
+pub(super) fn apply_defaults(schema: &Value, value: &mut Value, old: Option<&Value>) {
+    if !schema.is_object() || old == Some(value) {
+        return;
+    }
     match value {
         Value::Object(map) => {
             map.retain(|name, value| {
-                let inner = if schema["properties"].get(name).is_some() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
-                !(value.is_null()
-                    && inner.is_object()
-                    && inner["nullable"] != true
-                    && inner.get("default").is_none())
+                if !value.is_null() {
+                    return true;
+                }
+                let inner = member(schema, name);
+                !inner.is_object() || inner["nullable"] == true || inner.get("default").is_some()
             });
-            if let Some(properties) = schema["properties"].as_object() {
-                for (name, inner) in properties {
-                    let Some(default) = inner.get("default") else {
-                        continue;
-                    };
-                    let missing = match map.get(name) {
-                        None => true,
-                        Some(value) => value.is_null() && inner["nullable"] != true,
-                    };
-                    if missing {
-                        map.insert(name.clone(), default.clone());
-                    }
+            for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+                let Some(default) = inner.get("default") else {
+                    continue;
+                };
+                let missing = match map.get(name) {
+                    None => true,
+                    Some(value) => value.is_null() && inner["nullable"] != true,
+                };
+                if missing {
+                    map.insert(name.clone(), default.clone());
                 }
             }
             for (name, value) in map.iter_mut() {
-                let inner = if schema["properties"].get(name).is_some() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
-                apply_defaults(inner, value);
+                apply_defaults(member(schema, name), value, old.and_then(|old| old.get(name)));
             }
         }
         Value::Array(items) => {
             for item in items {
-                apply_defaults(&schema["items"], item);
+                apply_defaults(&schema["items"], item, None);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

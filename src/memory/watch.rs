@@ -96,7 +96,11 @@ impl Watcher {
 
 /// One line of the stream.
 pub(super) fn line(event: &str, object: &Value) -> Bytes {
-    Bytes::from(format!("{{\"type\":\"{event}\",\"object\":{object}}}\n"))
+    let mut line = format!("{{\"type\":\"{event}\",\"object\":").into_bytes();
+    // Into memory nothing fails.
+    let _ = serde_json::to_writer(&mut line, object);
+    line.extend_from_slice(b"}\n");
+    Bytes::from(line)
 }
 
 /// The same lines, each of them later.

@@ -1,8 +1,9 @@
-//! The one way of a write: admission, validation, commit. Requests and the world's controllers both take it.
+//! The way of a write: admission, validation, commit. The world's controllers make objects this way, too; what they change was
+//! checked before.
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     admission,
@@ -36,7 +37,7 @@ pub(super) struct WriteOptions {
     pub(super) keep_status: bool,
     /// Made by a patch: unknown fields are then reported as a fault of the patch.
     pub(super) by_patch: bool,
-    /// An update by the world's own controllers: its fields are known and its status needs no owner.
+    /// A create by the world's own controllers, from a template that was checked: its fields are known.
     pub(super) trusted: bool,
 }
 
@@ -69,7 +70,7 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Arc<Value>, ApiError> {
         check_type(kind, &object)?;
-        decode(kind, &mut object, options)?;
+        decode(kind, &mut object, None, options)?;
         let name = self.prepare_metadata(kind, namespace, &mut object, options)?;
         self.check_namespace(kind, namespace, &name)?;
         self.check_service_account(kind, namespace, &mut object)?;
@@ -81,9 +82,11 @@ impl State {
             map.remove("status");
         }
         admission::prepare_create(kind, &mut object);
-        let errors = self.validate_stored(kind, &object, None);
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(kind, &name, &errors));
+        if !options.trusted {
+            let errors = self.validate_stored(kind, &object, None);
+            if !errors.is_empty() {
+                return Err(ApiError::invalid(kind, &name, &errors));
+            }
         }
         self.check_quotas(kind, namespace, &name)?;
         if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
@@ -124,12 +127,11 @@ impl State {
                 .ok_or_else(|| ApiError::not_found(kind, &name))?,
         );
         check_type(kind, &incoming)?;
-        decode(kind, &mut incoming, options)?;
+        decode(kind, &mut incoming, Some(&old), options)?;
         check_version(kind, &name, &old, &incoming, part, options.by_patch)?;
         let mut new = match part {
             Part::Status => {
-                let mut new = Value::clone(&old);
-                set_or_remove(&mut new, "status", incoming.get("status").cloned());
+                let mut new = with_status(&old, incoming.get_mut("status").map(Value::take));
                 // For these labels and annotations may come by the status too.
                 if matches!(kind.resource.as_str(), "pods" | "nodes") {
                     for field in ["labels", "annotations"] {
@@ -150,11 +152,10 @@ impl State {
         keep_system_metadata(kind, &old, &mut new);
         admission::prepare_update(kind, &mut new, &old);
         if let Some(custom) = &kind.custom {
-            custom.default(&mut new);
+            custom.default(&mut new, Some(&old));
         }
-        if has_generation(kind) && part == Part::Main && content(&new) != content(&old) {
-            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
-            new["metadata"]["generation"] = json!(generation);
+        if part == Part::Main {
+            count_generation(kind, &old, &mut new);
         }
         errors.extend(validate_metadata_update(&old, &new));
         errors.extend(self.validate_stored(kind, &new, Some(&old)));
@@ -175,18 +176,29 @@ impl State {
             self.register_crd(&mut new)
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
+        let manager = options.manager(kind, false);
+        Ok(self.succeed(kind, key, old, new, Some(manager)))
+    }
+
+    /// Stores the next state of an object; when nothing holds it in its deletion any more, it goes.
+    pub(super) fn succeed(
+        &mut self,
+        kind: &Kind,
+        key: &Key,
+        old: Arc<Value>,
+        new: Value,
+        manager: Option<Manager>,
+    ) -> Arc<Value> {
         if may_go(&new) {
-            // The last finalizer is gone: this update is the deletion.
             self.store.remove(key);
-            return Ok(Arc::new(new));
+            return Arc::new(new);
         }
         let new = self.store.put(key.clone(), new);
-        if !(options.trusted && part == Part::Status) {
-            let manager = options.manager(kind, false);
+        if let Some(manager) = manager {
             let owners = self.store.owners.entry(key.clone()).or_default();
             Arc::make_mut(owners).written(kind, manager, Some(old), Arc::clone(&new));
         }
-        Ok(new)
+        new
     }
 
     /// All rules that hold for a stored object: names, schema, CEL, and what the kind itself asks for.
@@ -334,15 +346,22 @@ impl State {
 }
 
 /// Drops or refuses fields that the kind does not know, and fills in a custom resource's defaults.
-fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Result<(), ApiError> {
+///
+/// What is as it was in `old` has been through this.
+fn decode(
+    kind: &Arc<Kind>,
+    object: &mut Value,
+    old: Option<&Value>,
+    options: &WriteOptions,
+) -> Result<(), ApiError> {
     let mut unknown = admission::prune_metadata(object);
     let wrong = |error: ApiError, object: &Value| match error.message().split_once(": ") {
         Some((_, why)) if options.by_patch => ApiError::bad_patch(object, why),
         _ => error,
     };
     if let Some(custom) = &kind.custom {
-        unknown.extend(custom.prune(object));
-        custom.default(object);
+        unknown.extend(custom.prune(object, old));
+        custom.default(object, old);
         admission::check_metadata(kind, object).map_err(|error| wrong(error, object))?;
     } else if options.trusted {
         admission::drop_nulls(object);
@@ -360,14 +379,33 @@ fn decode(kind: &Arc<Kind>, object: &mut Value, options: &WriteOptions) -> Resul
     Ok(())
 }
 
-/// Everything of an object whose change is a new generation.
-fn content(object: &Value) -> Value {
-    let mut out = object.clone();
-    if let Some(map) = out.as_object_mut() {
-        map.remove("metadata");
-        map.remove("status");
+/// An object with another status.
+pub(super) fn with_status(object: &Value, status: Option<Value>) -> Value {
+    let members = object.as_object().into_iter().flatten();
+    let others = members.filter(|(name, _)| *name != "status");
+    let mut map: Map<String, Value> = others
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    map.extend(status.map(|status| ("status".to_owned(), status)));
+    Value::Object(map)
+}
+
+/// A change of anything but metadata and status is a new generation.
+pub(super) fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
+    let (Some(before), Some(after)) = (old.as_object(), new.as_object()) else {
+        return;
+    };
+    let is_content = |(name, _): &(&String, &Value)| !matches!(name.as_str(), "metadata" | "status");
+    let same = || {
+        before
+            .iter()
+            .filter(is_content)
+            .eq(after.iter().filter(is_content))
+    };
+    if has_generation(kind) && !same() {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        new["metadata"]["generation"] = json!(generation);
     }
-    out
 }
 
 /// Kinds whose objects count their specs.

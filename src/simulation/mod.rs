@@ -27,6 +27,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernaut_actors::TokioClock;
 use kubernaut_actors::ports::Clock as _;
+use kubernaut_crds::names;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -271,7 +272,11 @@ async fn create(client: &kube::Client, object: &Value) -> Result<(), String> {
 
 /// Whether every workflow and execution that is there has ended, and none goes away any more.
 fn all_ended(cluster: &MemoryCluster) -> bool {
-    cluster.all_of(&["WorkflowExecution", "KubernetesExecution"], |object| {
+    let kinds = [
+        (names::WORKFLOW_API_VERSION, names::WORKFLOW_KIND),
+        (names::EXECUTION_API_VERSION, names::EXECUTION_KIND),
+    ];
+    cluster.all_of(&kinds, |object| {
         let phase = object["status"]["phase"].as_str().unwrap_or_default();
         ["completed", "failed"].contains(&phase) && object["metadata"]["deletionTimestamp"].is_null()
     })

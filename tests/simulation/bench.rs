@@ -26,7 +26,7 @@ fn scenario(installed: &MemoryCluster, seed: u64, faults: u64) -> Scenario {
     let plan = plan(FaultKind::value_variants(), faults, &mut chance);
     Scenario {
         installed: installed.clone(),
-        world: worlds::world(),
+        world: Vec::new(),
         runs: vec![worlds::workflow("five", 5, &mut chance)],
         options: worlds::options(),
         rbac: Rbac::AllowAll,

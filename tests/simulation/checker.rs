@@ -204,13 +204,14 @@ impl Checker<'_> {
             "cordonNode" | "uncordonNode" => ("Node", &wanted["node"]),
             _ => return true,
         };
-        let states = self.outcome.record.iter().filter(|commit| {
-            commit.revision <= revision
-                && commit.object["kind"] == kind
-                && commit.object["metadata"]["name"] == *name
-        });
+        let written = self
+            .outcome
+            .record
+            .iter()
+            .filter(|commit| commit.revision <= revision);
+        let states = written.map(|commit| &commit.object).chain(&self.outcome.before);
         states
-            .map(|commit| &commit.object)
+            .filter(|object| object["kind"] == kind && object["metadata"]["name"] == *name)
             .any(|object| match member.as_str() {
                 "scaleDeployment" => object["spec"]["replicas"] == wanted["replicas"],
                 "cordonNode" => object["spec"]["unschedulable"] == true,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use kubernaut::memory::{MemoryCluster, PodHabits, Rbac};
 use kubernaut::simulation::{Chance, FaultKind, Outcome, Planned, Scenario, plan, simulate};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::checker::check;
 use crate::worlds;
@@ -28,15 +28,9 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         _ => FaultKind::value_variants().to_vec(),
     };
     let plan = plan(&kinds, FAULTS, &mut chance);
-    let mut world = worlds::world();
-    world.push(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "shop"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "shop"}],
-    }));
     Scenario {
         installed: INSTALLED.clone(),
-        world,
+        world: Vec::new(),
         runs,
         options: worlds::options(),
         rbac: Rbac::Evaluate,

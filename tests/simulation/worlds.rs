@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// A secret value, as it is and in base64.
 pub(crate) const PLANTED: [&str; 2] = ["planted-secret-value", "cGxhbnRlZC1zZWNyZXQtdmFsdWU="];
 
-/// An installation. To be made once: definitions take longer to load than a workflow to run.
+/// An installation and the targets. To be made once: definitions take longer to load than a workflow to run.
 pub(crate) fn installed() -> MemoryCluster {
     let mut objects =
         manifests::objects(&Installation::without_pods(Settings::default())).expect("manifests");
@@ -29,6 +29,7 @@ pub(crate) fn installed() -> MemoryCluster {
         now: Arc::new(|| Timestamp::UNIX_EPOCH),
         ..MemoryOptions::default()
     });
+    objects.extend(targets());
     cluster.load(objects).expect("an installation");
     cluster
 }
@@ -45,8 +46,8 @@ pub(crate) fn options() -> RunOptions {
     Flags::try_parse_from(flags).expect("flags").run
 }
 
-/// The targets, in namespace shop.
-pub(crate) fn world() -> Vec<Value> {
+/// Two nodes, and what is in namespace shop.
+fn targets() -> Vec<Value> {
     let mut objects = Vec::new();
     for node in ["node-1", "node-2"] {
         objects.push(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}));
@@ -64,6 +65,11 @@ pub(crate) fn world() -> Vec<Value> {
                                   "spec": {"containers": [{"name": "app", "image": "example/app:1"}]}}},
         }));
     }
+    objects.push(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "shop"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "shop"}],
+    }));
     objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "shop"}, "data": {"a": "1"}}));
     objects.push(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "shop"}, "data": {"k": "b2xk"}}));
     objects

@@ -7,9 +7,9 @@ use super::{
         delete::{DeleteOptions, FOREGROUND, ORPHAN},
         state::State,
         store::{Change, Commit, Key},
-        write::{Part, WriteOptions, set_or_remove},
+        write::set_or_remove,
     },
-    is_deleting,
+    is_deleting, trusted,
 };
 
 impl State {
@@ -61,7 +61,7 @@ impl State {
         if alive.is_empty() {
             self.remove_object(key, &DeleteOptions::background());
         } else {
-            self.write(key, Part::Main, |object| {
+            self.write(key, |object| {
                 object["metadata"]["ownerReferences"] = json!(alive);
             });
         }
@@ -80,7 +80,7 @@ impl State {
         let uid = object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         if has(ORPHAN) {
             for dependent in self.store.dependents(&uid) {
-                self.write(&dependent, Part::Main, |object| {
+                self.write(&dependent, |object| {
                     let left: Vec<Value> = object["metadata"]["ownerReferences"]
                         .as_array()
                         .into_iter()
@@ -166,12 +166,7 @@ impl State {
                 let account = json!({
                     "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"},
                 });
-                let _ = self.create(
-                    &kind,
-                    &key.name,
-                    account,
-                    &WriteOptions::system("kube-controller-manager"),
-                );
+                let _ = self.create(&kind, &key.name, account, &trusted());
             }
             return;
         }

@@ -18,11 +18,15 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
+    admission::drop_nulls,
     delete::DeleteOptions,
     state::State,
     store::{Change, Commit, Key},
-    write::{Part, WriteOptions},
+    write::{WriteOptions, count_generation, with_status},
 };
+
+/// As whom the world writes.
+const MANAGER: &str = "kube-controller-manager";
 
 /// What happens when its time has come.
 #[derive(Clone, Debug)]
@@ -149,26 +153,36 @@ impl State {
         sync(self, &Key::new(resource, namespace, name));
     }
 
-    /// A write of the world's own; what the rules refuse is left as it is.
-    fn write(&mut self, key: &Key, part: Part, change: impl FnOnce(&mut Value)) -> Option<Arc<Value>> {
+    /// A write of the world's own, which needs no check. One that changes nothing is none.
+    pub(super) fn write(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> Option<Arc<Value>> {
         let kind = self.kinds.by_storage(&key.resource).cloned()?;
-        let mut object = Value::clone(self.store.get(key)?);
-        change(&mut object);
-        let mut options = WriteOptions::system("kube-controller-manager");
-        options.trusted = true;
-        if part == Part::Status {
-            "status".clone_into(&mut options.subresource);
+        let old = Arc::clone(self.store.get(key)?);
+        let mut new = Value::clone(&old);
+        change(&mut new);
+        drop_nulls(&mut new);
+        if new == *old {
+            return Some(old);
         }
-        self.update(&kind, key, part, object, &options).ok()
+        count_generation(&kind, &old, &mut new);
+        let manager = WriteOptions::system(MANAGER).manager(&kind, false);
+        Some(self.succeed(&kind, key, old, new, Some(manager)))
     }
 
+    /// The same of a status, whose fields nobody owns.
     fn write_status(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> Option<Arc<Value>> {
-        self.write(key, Part::Status, |object| {
-            if !object["status"].is_object() {
-                object["status"] = json!({});
-            }
-            change(&mut object["status"]);
-        })
+        let kind = self.kinds.by_storage(&key.resource).cloned()?;
+        let old = Arc::clone(self.store.get(key)?);
+        let mut status = old["status"].clone();
+        if !status.is_object() {
+            status = json!({});
+        }
+        change(&mut status);
+        drop_nulls(&mut status);
+        if status == old["status"] {
+            return Some(old);
+        }
+        let new = with_status(&old, Some(status));
+        Some(self.succeed(&kind, key, old, new, None))
     }
 
     fn remove_object(&mut self, key: &Key, options: &DeleteOptions) {
@@ -212,12 +226,7 @@ impl State {
         if let Some(node) = node {
             pod["spec"]["nodeName"] = json!(node);
         }
-        match self.create(
-            &kind,
-            &namespace,
-            pod,
-            &WriteOptions::system("kube-controller-manager"),
-        ) {
+        match self.create(&kind, &namespace, pod, &trusted()) {
             Ok(made) => {
                 let name = made["metadata"]["name"].as_str().unwrap_or("").to_owned();
                 self.event(
@@ -260,7 +269,7 @@ impl State {
             })
             .map(|(key, _)| key.clone());
         if let Some(key) = known {
-            self.write(&key, Part::Main, |event| {
+            self.write(&key, |event| {
                 event["count"] = json!(event["count"].as_i64().unwrap_or(1) + 1);
                 event["lastTimestamp"] = json!(now);
             });
@@ -278,7 +287,15 @@ impl State {
             "firstTimestamp": now, "lastTimestamp": now, "eventTime": null,
             "source": {"component": "memory"}, "reportingComponent": "memory", "reportingInstance": "",
         });
-        let _ = self.create(&kind, &namespace, event, &WriteOptions::system("memory"));
+        let _ = self.create(&kind, &namespace, event, &trusted());
+    }
+}
+
+/// How what the world itself makes is created: its template was checked, its fields are known.
+fn trusted() -> WriteOptions {
+    WriteOptions {
+        trusted: true,
+        ..WriteOptions::system(MANAGER)
     }
 }
 

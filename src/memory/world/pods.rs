@@ -78,6 +78,14 @@ impl PodRun {
             node: node.to_owned(),
         }
     }
+
+    /// The same without what it is doing just now.
+    pub(in super::super) fn at_rest(&self) -> Self {
+        Self {
+            container: self.container,
+            ..Self::new(self.script.clone(), &self.node)
+        }
+    }
 }
 
 impl State {
@@ -123,7 +131,7 @@ impl State {
         self.runs
             .insert(uid, PodRun::new(script, assigned.as_deref().unwrap_or(at)));
         if let Some(node) = assigned {
-            self.write(key, super::Part::Main, |pod| {
+            self.write(key, |pod| {
                 pod["spec"]["nodeName"] = json!(node);
             });
         }

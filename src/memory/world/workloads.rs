@@ -9,9 +9,8 @@ use super::{
         delete::DeleteOptions,
         state::{State, template_hash},
         store::Key,
-        write::{Part, WriteOptions},
     },
-    Timer, is_deleting, owner_reference, set_condition, set_count,
+    Timer, is_deleting, owner_reference, set_condition, set_count, trusted,
 };
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -90,26 +89,21 @@ impl State {
             "spec": {"replicas": replicas, "selector": selector, "template": template},
         });
         let namespace = deployment["metadata"]["namespace"].as_str().unwrap_or("");
-        let _ = self.create(
-            &kind,
-            namespace,
-            set,
-            &WriteOptions::system("kube-controller-manager"),
-        );
+        let _ = self.create(&kind, namespace, set, &trusted());
     }
 
     /// Going back to an old template makes its ReplicaSet the newest revision.
     fn make_newest(&mut self, sets: &Owned, key: &Key, set: &Value) {
         let newest = sets.iter().map(|(_, set)| revision(set)).max().unwrap_or(0);
         if revision(set) < newest {
-            self.write(key, Part::Main, |set| {
+            self.write(key, |set| {
                 set["metadata"]["annotations"][REVISION] = json!((newest + 1).to_string());
             });
         }
     }
 
     fn scale_set(&mut self, key: &Key, replicas: usize) {
-        self.write(key, Part::Main, |set| set["spec"]["replicas"] = json!(replicas));
+        self.write(key, |set| set["spec"]["replicas"] = json!(replicas));
     }
 
     fn forget_old_sets(&mut self, deployment: &Value, current: Option<&Key>) {
@@ -157,7 +151,7 @@ impl State {
         let unavailable_allowed = max_unavailable(&deployment, wanted);
         if let Some(set) = &current {
             let revision = revision(set).to_string();
-            self.write(key, Part::Main, |d| {
+            self.write(key, |d| {
                 d["metadata"]["annotations"][REVISION] = json!(revision);
             });
         }
