@@ -2,12 +2,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kube::api::ListParams;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
 use kubernaut::memory::{Fault, FaultFunction, PodScript};
-use kubernaut_crds::{Outcome, WorkflowPhase};
+use kubernaut_crds::{AttemptOutcome, ExecutionPhase, Outcome, WorkflowPhase};
+use kubernaut_machines::render::job_name;
 use serde_json::json;
 
-use crate::scene::{CONTROLLER, Scene, step, workflow};
+use crate::scene::{CONTROLLER, Scene, execution, step, workflow};
 
 /// Writes of a workflow of two steps, and some more for what is done again.
 const WRITES: usize = 14;
@@ -127,4 +129,43 @@ async fn a_late_answer_to_a_write_that_the_watch_has_shown_holds_nothing_up() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(scene.workflow_phase("w").await, Some(WorkflowPhase::Completed));
     assert_eq!(scene.holds(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_gone_before_its_create_is_answered_is_noticed() {
+    let scene = Scene::new().await;
+    scene.hang_pods();
+    scene.cluster.fault(Arc::new(|request| {
+        let creates =
+            request.user.name == CONTROLLER && request.verb == "create" && request.resource == "jobs";
+        creates.then(|| Fault::delayed(Duration::from_secs(10)))
+    }));
+    let made = scene.submit_execution(execution("by-hand", "web-1")).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let job = job_name("by-hand", &made.uid().unwrap(), 1);
+    let background = DeleteParams::background();
+    scene.jobs().delete(&job, &background).await.unwrap();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let status = scene.executions().get("by-hand").await.unwrap().status.unwrap();
+    assert_eq!(
+        status.attempts[0].outcome,
+        Some(AttemptOutcome::Lost),
+        "{status:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_arrives_late_is_deleted_too() {
+    let scene = Scene::new().await;
+    let first = AtomicBool::new(true);
+    scene.cluster.fault(Arc::new(move |request| {
+        let creates =
+            request.user.name == CONTROLLER && request.verb == "create" && request.resource == "secrets";
+        (creates && first.swap(false, Ordering::Relaxed)).then(|| Fault::underway(Duration::from_secs(40)))
+    }));
+    scene.submit_secret_update("by-hand").await;
+    let status = scene.finished_execution("by-hand").await.status.unwrap();
+    assert_eq!(status.phase, Some(ExecutionPhase::Completed), "{status:?}");
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert!(!scene.has_payload().await, "{:?}", scene.remains().await);
 }

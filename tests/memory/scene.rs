@@ -293,6 +293,25 @@ impl Scene {
             .unwrap()
     }
 
+    /// Submits an execution that changes a Secret, which is made for it.
+    pub(crate) async fn submit_secret_update(&self, name: &str) -> KubernetesExecution {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), "shop");
+        let target = json!({"metadata": {"name": "db"}, "data": {"password": "b2xk"}});
+        let target = serde_json::from_value(target).unwrap();
+        secrets.create(&PostParams::default(), &target).await.unwrap();
+        let mut update = execution(name, "web-1");
+        update["spec"]["action"] = json!("update-secret");
+        update["spec"]["parameters"] =
+            json!({"updateSecret": {"namespace": "shop", "secret": "db", "data": {"password": "bmV3"}}});
+        self.submit_execution(update).await
+    }
+
+    /// Whether a payload lies in the executor's namespace.
+    pub(crate) async fn has_payload(&self) -> bool {
+        let remains = self.remains().await;
+        remains.iter().any(|name| name.starts_with("secret "))
+    }
+
     /// The workflow once it is terminal.
     pub(crate) async fn finished(&self, name: &str) -> WorkflowExecution {
         let phase = async || self.workflow_phase(name).await;

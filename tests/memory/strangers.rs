@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -92,15 +91,7 @@ async fn a_foreign_job_of_our_name_is_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_payload_does_not_outlive_the_end_of_its_execution_nor_of_its_controller() {
     let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
-    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), "shop");
-    let target = json!({"metadata": {"name": "db"}, "data": {"password": "b2xk"}});
-    let target: Secret = serde_json::from_value(target).unwrap();
-    secrets.create(&PostParams::default(), &target).await.unwrap();
-    let mut update = execution("by-hand", "web-1");
-    update["spec"]["action"] = json!("update-secret");
-    update["spec"]["parameters"] =
-        json!({"updateSecret": {"namespace": "shop", "secret": "db", "data": {"password": "bmV3"}}});
-    let by_hand = scene.submit_execution(update).await;
+    let by_hand = scene.submit_secret_update("by-hand").await;
     let name = job_name("by-hand", &by_hand.uid().unwrap(), 1);
     let foreign: Job = serde_json::from_value(foreign_job(&name, &json!({}))).unwrap();
     scene
@@ -115,14 +106,14 @@ async fn a_payload_does_not_outlive_the_end_of_its_execution_nor_of_its_controll
         (deletes && request.resource == "secrets").then(|| refused.clone())
     }));
     scene.start().await;
-    eventually("the payload is made", async || has_payload(&scene).await).await;
+    eventually("the payload is made", async || scene.has_payload().await).await;
     tokio::time::sleep(Duration::from_mins(3)).await;
     scene.stop().await;
     scene.cluster.fault(std::sync::Arc::new(|_| None));
     scene.start().await;
     let status = scene.finished_execution("by-hand").await.status.unwrap();
     assert_eq!(status.error_type, Some(ErrorType::ResourceConflict), "{status:?}");
-    assert!(!has_payload(&scene).await, "{:?}", scene.remains().await);
+    assert!(!scene.has_payload().await, "{:?}", scene.remains().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,11 +201,6 @@ async fn a_workflow_without_rights_fails_and_names_them() {
     let status = scene.finished_execution("by-hand").await.status.unwrap();
     assert_eq!(status.error_type, Some(ErrorType::InsufficientPermissions));
     assert_eq!(scene.replicas("web-1").await, 1);
-}
-
-async fn has_payload(scene: &Scene) -> bool {
-    let remains = scene.remains().await;
-    remains.iter().any(|name| name.starts_with("secret "))
 }
 
 fn foreign_job(name: &str, labels: &Value) -> Value {

@@ -67,6 +67,34 @@ pub(crate) fn lives<'a>(record: &'a [Committed], kind: &str) -> Lives<'a> {
     lives
 }
 
+/// The writes, one a line: when, by whom, of what, and what is new in its status.
+pub(crate) fn story(record: &[Committed]) -> Vec<String> {
+    let mut states: BTreeMap<&str, &Value> = BTreeMap::new();
+    let told = record.iter().map(|commit| {
+        let (object, metadata) = (&*commit.object, &commit.object["metadata"]);
+        let before = states.insert(text(&metadata["uid"]), object);
+        let status = object["status"].as_object().into_iter().flatten();
+        let news = status
+            .filter(|(field, value)| {
+                let is_known = before.is_some_and(|before| before["status"][*field] == **value);
+                !is_known
+                    && !["conditions", "phaseTransitions", "containerStatuses"].contains(&field.as_str())
+            })
+            .map(|(field, value)| format!(" {field}: {value}"));
+        format!(
+            "{} r{} {} {}/{}{}{}",
+            seconds(commit.at),
+            commit.revision,
+            commit.session,
+            text(&object["kind"]),
+            text(&metadata["name"]),
+            if commit.deleted { " is gone" } else { "" },
+            news.collect::<String>(),
+        )
+    });
+    told.collect()
+}
+
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

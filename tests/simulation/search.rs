@@ -10,6 +10,7 @@ use kubernaut::simulation::{Chance, FaultKind, Outcome, Planned, Scenario, plan,
 use serde_json::Value;
 
 use crate::checker::check;
+use crate::history::story;
 use crate::worlds;
 
 /// Most things that go wrong in one run.
@@ -85,7 +86,8 @@ fn shrunk(scenario: &Scenario, found: &[String]) -> Scenario {
     small
 }
 
-fn told(seed: u64, scenario: &Scenario, found: &[String]) -> String {
+/// What is wrong, with how to see it again; `at_length` with what was written.
+fn told(seed: u64, scenario: &Scenario, found: &[String], at_length: bool) -> String {
     let small = shrunk(scenario, found);
     let plan: Vec<String> = small.plan.iter().map(Planned::to_string).collect();
     let steps: Vec<String> = small
@@ -99,8 +101,12 @@ fn told(seed: u64, scenario: &Scenario, found: &[String]) -> String {
         })
         .map(Value::to_string)
         .collect();
+    let story = match simulate(&small) {
+        Ok(outcome) if at_length => story(&outcome.record).join("\n"),
+        _ => String::new(),
+    };
     format!(
-        "seed {seed}: {found:#?}\nwith {plan:#?}\nand {steps:#?}\nagain: KUBERNAUT_SEEDS={seed}..{} cargo test --test simulation search::",
+        "seed {seed}: {found:#?}\nwith {plan:#?}\nand {steps:#?}\n{story}\nagain, and what was written: KUBERNAUT_SEEDS={seed}..{} cargo test --test simulation search::",
         seed + 1
     )
 }
@@ -149,7 +155,7 @@ fn whatever_goes_wrong_the_invariants_hold() {
                     let scenario = scenario(seed);
                     let found = violations(&scenario);
                     if !found.is_empty() {
-                        let told = told(seed, &scenario, &found);
+                        let told = told(seed, &scenario, &found, seeds.end - seeds.start == 1);
                         bad.lock().expect("no panic").push(told);
                     }
                 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubernaut_crds::{AttemptOutcome, KubernetesExecution, names};
+use kubernaut_crds::{KubernetesExecution, names};
 
 use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine, later};
@@ -54,18 +54,11 @@ impl StepMachine {
             };
             return self.call(Purpose::CleanFind(attempt.attempt), command, out);
         }
-        if self.execution.spec.parameters.update_secret.is_some() && !self.secret_deleted {
-            // Payloads of ended attempts are gone; the last one may not be.
-            if let Some(attempt) = attempts
-                .last()
-                .filter(|a| a.outcome != Some(AttemptOutcome::Succeeded))
-            {
-                let command = ApiCommand::DeleteSecret {
-                    name: attempt.job_name.clone(),
-                    execution_uid: self.uid(),
-                };
-                return self.call(Purpose::DeleteSecret, command, out);
-            }
+        // Payloads of ended attempts are gone; the last one may not be.
+        if self.has_payload()
+            && let Some(attempt) = attempts.last().filter(|attempt| attempt.outcome.is_none())
+        {
+            return self.delete_payload(attempt, now, out);
         }
         if self.workflow_waits && !self.released || planted(Defect::KeepTheFinalizer) {
             return Flow::Wait;

@@ -70,12 +70,6 @@ impl StepMachine {
         if (!self.is_ours(&view) || view.hash.as_deref() != Some(attempt.job_hash.as_str()))
             && !planted(Defect::AdoptStrangersJob)
         {
-            // A payload may be on its way, as long as a create may.
-            if self.has_payload()
-                && let Some(flow) = self.wait_out_creates(&attempt, now)
-            {
-                return flow;
-            }
             let message = format!(
                 "a Job {} exists in namespace {} that this attempt did not make; it was left alone",
                 view.name, self.settings.executor_namespace
@@ -295,6 +289,7 @@ impl StepMachine {
                 return Flow::Again;
             }
         };
+        self.job.shown_since = false;
         let command = ApiCommand::CreateJob {
             job: Box::new(rendered.job),
             secret: rendered.secret.map(Box::new),
@@ -331,10 +326,19 @@ impl StepMachine {
     pub(super) fn job_found(&mut self, now: Timestamp, found: Option<JobView>) {
         // What was seen once and is gone later has vanished: it is never made again. Its pods show it, too.
         self.job.seen |= found.is_some();
-        let is_job = found.as_ref().is_some_and(|view| !view.uid.is_empty());
+        let is_job = |view: &JobView| !view.uid.is_empty();
+        let name = self.current_attempt().map(|attempt| attempt.job_name.clone());
+        let shown = name.as_ref().and_then(|name| self.jobs.get(name));
+        if found.as_ref().is_some_and(is_job) && self.job.shown_since && !shown.is_some_and(is_job) {
+            // The store has shown more of it since, perhaps its end: which of both is older only another read tells.
+            self.job.found = None;
+            self.job.absent = None;
+            return;
+        }
+        let is_job = found.as_ref().is_some_and(is_job);
         self.job.absent = (!is_job).then_some(now);
         self.job.looked = Some(now);
-        if let Some(name) = self.current_attempt().map(|attempt| attempt.job_name.clone())
+        if let Some(name) = name
             && !self.job.shown_since
             && self.jobs.contains_key(&name)
         {
@@ -398,7 +402,10 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         if self.has_payload() {
-            return self.delete_payload(attempt, out);
+            if let Some(flow) = self.wait_out_creates(attempt, now) {
+                return flow;
+            }
+            return self.delete_payload(attempt, now, out);
         }
         if let Ended::Failure(_) = ended
             && let Some(view) = self.view_of(attempt).cloned()
@@ -417,7 +424,16 @@ impl StepMachine {
             && !planted(Defect::LeaveThePayload)
     }
 
-    pub(super) fn delete_payload(&mut self, attempt: &Attempt, out: &mut Vec<StepCommand>) -> Flow {
+    /// Once no create can bring it any more, also none that was sent and given up.
+    pub(super) fn delete_payload(
+        &mut self,
+        attempt: &Attempt,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        if let Some(certain) = self.certain_at(attempt).filter(|certain| now < *certain) {
+            return self.wait_until(certain, "a payload that may still be made");
+        }
         let command = ApiCommand::DeleteSecret {
             name: attempt.job_name.clone(),
             execution_uid: self.uid(),

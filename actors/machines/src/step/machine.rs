@@ -130,7 +130,7 @@ pub(super) struct JobKnowledge {
     pub(super) ask_at: Option<Timestamp>,
     /// When a live read, or a create, last told of it.
     pub(super) looked: Option<Timestamp>,
-    /// The store has shown something new of it since the live read was sent.
+    /// The store has shown something new of it since the live read, or the create, was sent.
     pub(super) shown_since: bool,
 }
 
@@ -460,7 +460,7 @@ impl StepMachine {
                 && self.has_payload()
                 && let Some(attempt) = self.persisted.attempts.last().cloned()
             {
-                return self.delete_payload(&attempt, out);
+                return self.delete_payload(&attempt, now, out);
             }
             return self.write(out);
         }

@@ -150,9 +150,6 @@ impl StepMachine {
                 self.ended = Some(Ended::Failure(failure));
                 return Flow::Again;
             }
-            if self.has_payload() {
-                return self.delete_payload(attempt, out);
-            }
             return self.unreachable(view, now);
         }
         self.wait_until(give_up, "a Job that is being deleted");
