@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::kinds::Kind;
 
@@ -27,7 +27,7 @@ pub(super) fn present(kind: &Kind, object: &Arc<Value>) -> Arc<Value> {
         return Arc::clone(object);
     }
     let mut out = if kind.is("events.events.k8s.io") {
-        let mut out = rename(object, |core, new| (core, new));
+        let mut out = rename(Value::clone(object), |core, new| (core, new));
         if let Some(map) = out.as_object_mut() {
             let optional = |field: &str| matches!(field, "reportingController" | "reportingInstance");
             map.retain(|field, value| !(optional(field) && value == ""));
@@ -46,28 +46,25 @@ pub(super) fn to_stored(kind: &Kind, object: Value) -> Value {
     if !kind.is("events.events.k8s.io") {
         return object;
     }
-    let mut out = rename(&object, |core, new| (new, core));
+    let mut out = rename(object, |core, new| (new, core));
     out["apiVersion"] = json!("v1");
     out
 }
 
 fn rename(
-    object: &Value,
+    object: Value,
     direction: impl Fn(&'static str, &'static str) -> (&'static str, &'static str),
 ) -> Value {
-    let Some(map) = object.as_object() else {
-        return object.clone();
+    let Value::Object(map) = object else {
+        return object;
     };
-    let renamed: Map<String, Value> = map
-        .iter()
-        .map(|(key, value)| {
-            let name = RENAMED
-                .iter()
-                .map(|(core, new)| direction(core, new))
-                .find(|(from, _)| from == key)
-                .map_or_else(|| key.clone(), |(_, to)| to.to_owned());
-            (name, value.clone())
-        })
-        .collect();
-    Value::Object(renamed)
+    let renamed = map.into_iter().map(|(key, value)| {
+        let name = RENAMED
+            .iter()
+            .map(|(core, new)| direction(core, new))
+            .find(|(from, _)| *from == key)
+            .map_or(key, |(_, to)| to.to_owned());
+        (name, value)
+    });
+    Value::Object(renamed.collect())
 }

@@ -80,7 +80,7 @@ pub(super) struct Store {
     /// Watches from at or before this revision can't be replayed any more.
     compacted: u64,
     objects: BTreeMap<Key, Arc<Value>>,
-    history: VecDeque<Commit>,
+    history: VecDeque<Arc<Commit>>,
     history_limit: usize,
     watchers: BTreeMap<u64, Watcher>,
     next_watcher: u64,
@@ -88,9 +88,9 @@ pub(super) struct Store {
     dependents: BTreeMap<String, BTreeSet<Key>>,
     pub(super) owners: BTreeMap<Key, Arc<Owners>>,
     /// Commits that the world has not seen yet.
-    unseen: VecDeque<Commit>,
+    unseen: VecDeque<Arc<Commit>>,
     /// Every commit, also those that watches can't replay any more, with its time.
-    record: Option<Vec<(Instant, Commit)>>,
+    record: Option<Vec<(Instant, Arc<Commit>)>>,
     /// Who writes now.
     author: Author,
 }
@@ -135,7 +135,7 @@ impl Store {
         self.record.get_or_insert_default();
     }
 
-    pub(super) fn record(&self) -> &[(Instant, Commit)] {
+    pub(super) fn record(&self) -> &[(Instant, Arc<Commit>)] {
         self.record.as_deref().unwrap_or_default()
     }
 
@@ -196,10 +196,15 @@ impl Store {
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         let object = Arc::new(object);
         let previous = self.objects.insert(key.clone(), Arc::clone(&object));
-        if let Some(previous) = &previous {
-            self.unindex(&key, previous);
+        if !previous
+            .as_ref()
+            .is_some_and(|previous| is_indexed_as(previous, &object))
+        {
+            if let Some(previous) = &previous {
+                self.unindex(&key, previous);
+            }
+            self.index(&key, &object);
         }
-        self.index(&key, &object);
         let change = if previous.is_some() {
             Change::Modified
         } else {
@@ -237,7 +242,7 @@ impl Store {
     }
 
     /// The next commit that the world has not reacted to.
-    pub(super) fn next_unseen(&mut self) -> Option<Commit> {
+    pub(super) fn next_unseen(&mut self) -> Option<Arc<Commit>> {
         self.unseen.pop_front()
     }
 
@@ -332,9 +337,10 @@ impl Store {
 
     fn publish(&mut self, commit: Commit) {
         self.watchers.retain(|_, watcher| watcher.offer(&commit));
-        self.unseen.push_back(commit.clone());
+        let commit = Arc::new(commit);
+        self.unseen.push_back(Arc::clone(&commit));
         if let Some(record) = &mut self.record {
-            record.push((Instant::now(), commit.clone()));
+            record.push((Instant::now(), Arc::clone(&commit)));
         }
         self.history.push_back(commit);
         if self.history.len() > self.history_limit
@@ -381,6 +387,12 @@ pub(super) enum WatchFrom {
     },
     /// After this revision.
     Revision(u64),
+}
+
+/// Whether both have the same place in the indexes.
+fn is_indexed_as(object: &Value, other: &Value) -> bool {
+    let (metadata, others) = (&object["metadata"], &other["metadata"]);
+    metadata["uid"] == others["uid"] && metadata["ownerReferences"] == others["ownerReferences"]
 }
 
 fn owner_uids(object: &Value) -> impl Iterator<Item = &str> {

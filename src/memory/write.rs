@@ -151,9 +151,6 @@ impl State {
         let mut errors = immutable_metadata(&old, &new);
         keep_system_metadata(kind, &old, &mut new);
         admission::prepare_update(kind, &mut new, &old);
-        if let Some(custom) = &kind.custom {
-            custom.default(&mut new, Some(&old));
-        }
         if part == Part::Main {
             count_generation(kind, &old, &mut new);
         }
@@ -362,7 +359,9 @@ fn decode(
     if let Some(custom) = &kind.custom {
         unknown.extend(custom.prune(object, old));
         custom.default(object, old);
-        admission::check_metadata(kind, object).map_err(|error| wrong(error, object))?;
+        if old.is_none_or(|old| old["metadata"] != object["metadata"]) {
+            admission::check_metadata(kind, object).map_err(|error| wrong(error, object))?;
+        }
     } else if options.trusted {
         admission::drop_nulls(object);
     } else {
