@@ -151,8 +151,11 @@ impl State {
         let mut errors = immutable_metadata(&old, &new);
         keep_system_metadata(kind, &old, &mut new);
         admission::prepare_update(kind, &mut new, &old);
-        if part == Part::Main {
-            count_generation(kind, &old, &mut new);
+        // A Deployment's annotations count too, unless its controller writes them.
+        let annotated =
+            kind.is("deployments.apps") && old["metadata"]["annotations"] != new["metadata"]["annotations"];
+        if part == Part::Main && (annotated || has_new_content(kind, &old, &new)) {
+            count_generation(&old, &mut new);
         }
         errors.extend(validate_metadata_update(&old, &new));
         errors.extend(self.validate_stored(kind, &new, Some(&old)));
@@ -389,22 +392,18 @@ pub(super) fn with_status(object: &Value, status: Option<Value>) -> Value {
     Value::Object(map)
 }
 
-/// A change of anything but metadata and status is a new generation.
-pub(super) fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
-    let (Some(before), Some(after)) = (old.as_object(), new.as_object()) else {
-        return;
-    };
+/// Whether anything but metadata and status is another, in a kind that counts that.
+pub(super) fn has_new_content(kind: &Kind, old: &Value, new: &Value) -> bool {
     let is_content = |(name, _): &(&String, &Value)| !matches!(name.as_str(), "metadata" | "status");
-    let same = || {
-        before
-            .iter()
-            .filter(is_content)
-            .eq(after.iter().filter(is_content))
-    };
-    if has_generation(kind) && !same() {
-        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
-        new["metadata"]["generation"] = json!(generation);
-    }
+    let (old, new) = [old, new]
+        .map(|object| object.as_object().into_iter().flatten().filter(is_content))
+        .into();
+    has_generation(kind) && !old.eq(new)
+}
+
+pub(super) fn count_generation(old: &Value, new: &mut Value) {
+    let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+    new["metadata"]["generation"] = json!(generation + 1);
 }
 
 /// Kinds whose objects count their specs.

@@ -42,11 +42,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    pub(super) async fn new(ground: Ground, case: &str, time: usize) -> Self {
+    pub(super) async fn new(ground: Ground, case: &str) -> Self {
         let mut namespace = case.replace('_', "-");
-        if time > 1 {
-            namespace = format!("{time}-{namespace}");
-        }
         namespace.truncate(60);
         let lab = Self {
             ground,

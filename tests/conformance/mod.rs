@@ -43,11 +43,11 @@ pub(crate) struct Outcome {
 /// Cases that run side by side: each waits most of its time.
 const AT_ONCE: usize = 8;
 
-/// Runs the cases, each in a namespace of its own, also when they run for the second time.
-pub(crate) async fn run(ground: &Ground, cases: &[Case], time: usize) -> Vec<Outcome> {
+/// Runs the cases, each in a namespace of its own.
+pub(crate) async fn run(ground: &Ground, cases: &[Case]) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = stream::iter(cases)
         .map(|case| async move {
-            let lab = Lab::new(ground.clone(), case.name, time).await;
+            let lab = Lab::new(ground.clone(), case.name).await;
             let result = AssertUnwindSafe((case.run)(&lab)).catch_unwind().await;
             let mut failures = lab.failures();
             failures.extend(result.err().map(|panic| words(panic.as_ref())));

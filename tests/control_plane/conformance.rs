@@ -30,36 +30,26 @@ async fn prepared() -> &'static ControlPlane {
 }
 
 /// The outcomes in the embedded cluster, whose time is its own.
-fn embedded(cases: Vec<Case>, time: usize) -> Vec<Outcome> {
+fn embedded(cases: Vec<Case>) -> Vec<Outcome> {
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
             .expect("a runtime");
-        runtime.block_on(async { suite::run(&Ground::Memory(Memory::new()), &cases, time).await })
+        runtime.block_on(async { suite::run(&Ground::Memory(Memory::new()), &cases).await })
     };
     thread::spawn(work).join().expect("no panic")
 }
 
-/// The controllers of a real cluster take their time, now more and now less: what differs for the third time differs.
 async fn compare(cases: Vec<Case>) {
     let client = prepared().await.admin_client().await.expect("a client");
-    let mut wrong = Vec::new();
-    for time in 1..=3 {
-        let real = suite::run(&Ground::Real(client.clone()), &cases, time).await;
-        let memory = embedded(cases.clone(), time);
-        // The embedded one has no excuse.
-        let embedded = suite::failures("embedded", &memory);
-        assert!(embedded.is_empty(), "{}", embedded.join("\n"));
-        wrong = suite::failures("real", &real);
-        wrong.extend(suite::compare(&memory, &real));
-        if wrong.is_empty() {
-            return;
-        }
-        println!("time {time}: {}", wrong.join("\n"));
-    }
-    panic!("{}", wrong.join("\n"));
+    let real = suite::run(&Ground::Real(client), &cases).await;
+    let memory = embedded(cases);
+    let mut wrong = suite::failures("embedded", &memory);
+    wrong.extend(suite::failures("real", &real));
+    wrong.extend(suite::compare(&memory, &real));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 mod both_clusters_answer_the_same_about {

@@ -10,7 +10,7 @@ mod the_embedded_cluster_answers_as_expected_about {
         ($($area:ident),* $(,)?) => {$(
             #[tokio::test(start_paused = true)]
             async fn $area() {
-                let outcomes = suite::run(&Ground::Memory(Memory::new()), &suite::$area(), 1).await;
+                let outcomes = suite::run(&Ground::Memory(Memory::new()), &suite::$area()).await;
                 let wrong = suite::failures("embedded", &outcomes);
                 assert!(wrong.is_empty(), "{}", wrong.join("\n"));
             }
@@ -98,9 +98,9 @@ mod the_comparison {
     async fn needs_nothing_of_the_real_one_but_a_client() {
         let memory = Memory::new();
         let real = Ground::Real(memory.client(User::admin()));
-        let outcomes = suite::run(&real, &suite::rules(), 1).await;
+        let outcomes = suite::run(&real, &suite::rules()).await;
         assert_eq!(suite::failures("real", &outcomes), Vec::<String>::new());
-        let again = suite::run(&Ground::Memory(Memory::new()), &suite::rules(), 1).await;
+        let again = suite::run(&Ground::Memory(Memory::new()), &suite::rules()).await;
         assert_eq!(compare(&again, &outcomes), Vec::<String>::new());
     }
 }

@@ -22,7 +22,7 @@ use super::{
     delete::DeleteOptions,
     state::State,
     store::{Change, Commit, Key},
-    write::{WriteOptions, count_generation, with_status},
+    write::{WriteOptions, count_generation, has_new_content, with_status},
 };
 
 /// As whom the world writes.
@@ -163,7 +163,9 @@ impl State {
         if new == *old {
             return Some(old);
         }
-        count_generation(&kind, &old, &mut new);
+        if has_new_content(&kind, &old, &new) {
+            count_generation(&old, &mut new);
+        }
         let manager = WriteOptions::system(MANAGER).manager(&kind, false);
         Some(self.succeed(&kind, key, old, new, Some(manager)))
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::answer::Answer;
 use super::super::bodies::{config, job, named, plan, pod, with, workload};
 use super::super::lab::Lab;
 
@@ -69,7 +70,13 @@ async fn an_update_without_a_version_goes_through(lab: &Lab) {
     let zero = with(named("a"), "/metadata/resourceVersion", json!("0"));
     lab.put("cm/a", zero).await;
     lab.given("deploy", workload("a", 0)).await;
-    lab.put("deploy/a", workload("a", 0)).await.is(200);
+    // Its controller has annotated it, and this takes the annotation away.
+    let annotated = |deployment: &Answer| deployment.at("/metadata/annotations").is_object();
+    lab.quietly().until("deploy/a", annotated).await;
+    lab.put("deploy/a", workload("a", 0))
+        .await
+        .is(200)
+        .has("/metadata/generation", 2);
 }
 
 async fn a_custom_resource_is_not_overwritten_blindly(lab: &Lab) {
