@@ -135,7 +135,11 @@ fn examine(arguments: &SimulateArguments, input: &Input) -> Result<bool, String>
     let ran = simulation.run_all(&arguments.seeds.0);
     let text = match arguments.output {
         Output::Text => report::text(&simulation, input, &calm, &ran),
-        Output::Json => report::json(&simulation, &calm, &ran)?,
+        Output::Json => {
+            // Standard output is the object alone.
+            input.notes.iter().for_each(|note| complain(note));
+            report::json(&simulation, &calm, &ran)?
+        }
     };
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{DEPLOYMENT, WORKFLOW, run, text};
+use super::{DEPLOYMENT, WORKFLOW, program, run, text};
 
 /// A workflow with these steps, in the order given.
 pub(crate) fn workflow(steps: &[&str]) -> String {
@@ -86,15 +86,17 @@ subjects: [{kind: ServiceAccount, name: default, namespace: shop}]
 }
 
 #[test]
-fn what_was_made_up_is_told_beside_a_list_and_not_in_it() {
-    let output = run(&["-", "--output", "json"], WORKFLOW);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok());
-    assert!(
-        text(&output.stderr).contains("made up"),
-        "{}",
-        text(&output.stderr)
-    );
+fn what_was_made_up_is_told_beside_json_and_not_in_it() {
+    for (command, flags) in [
+        ("run", &["-", "--output=json"][..]),
+        ("simulate", &["-", "--output=json", "--seeds=1"]),
+    ] {
+        let output = program(command, flags, WORKFLOW);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{errors}");
+        assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok());
+        assert!(errors.contains("made up"), "{command}: {errors}");
+    }
 }
 
 #[test]
