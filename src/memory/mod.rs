@@ -456,25 +456,26 @@ impl MemoryCluster {
 
     /// Every object, ordered by apiVersion, kind, namespace and name.
     pub fn objects(&self) -> Vec<Value> {
-        let shared = self.shared_objects();
-        shared.iter().map(|object| Value::clone(object)).collect()
-    }
-
-    /// The same without a copy of each.
-    pub fn shared_objects(&self) -> Vec<Arc<Value>> {
-        let state = self.0.lock();
-        let mut objects: Vec<Arc<Value>> = state.store.all().map(|(_, object)| Arc::clone(object)).collect();
-        let key = |object: &Arc<Value>| -> [String; 4] {
+        let mut objects: Vec<Value> = {
+            let shared = self.shared_objects();
+            shared.iter().map(|object| Value::clone(object)).collect()
+        };
+        objects.sort_by_cached_key(|object| {
             [
                 &object["apiVersion"],
                 &object["kind"],
                 &object["metadata"]["namespace"],
                 &object["metadata"]["name"],
             ]
-            .map(|v| v.as_str().unwrap_or("").to_owned())
-        };
-        objects.sort_by_cached_key(key);
+            .map(|value| value.as_str().unwrap_or("").to_owned())
+        });
         objects
+    }
+
+    /// The same without a copy of each, ordered by resource, namespace and name.
+    pub fn shared_objects(&self) -> Vec<Arc<Value>> {
+        let state = self.0.lock();
+        state.store.all().map(|(_, object)| Arc::clone(object)).collect()
     }
 
     /// Whether all objects of these kinds, each with its apiVersion, are so.

@@ -131,15 +131,21 @@ impl State {
         check_version(kind, &name, &old, &incoming, part, options.by_patch)?;
         let mut new = match part {
             Part::Status => {
-                let mut new = with_status(&old, incoming.get_mut("status").map(Value::take));
-                // For these labels and annotations may come by the status too.
-                if matches!(kind.resource.as_str(), "pods" | "nodes") {
-                    for field in ["labels", "annotations"] {
-                        let value = incoming["metadata"].get(field).cloned();
-                        set_or_remove(&mut new["metadata"], field, value);
+                let status = incoming.get_mut("status").map(Value::take);
+                if differ_in_status_alone(&old, &incoming) {
+                    set_or_remove(&mut incoming, "status", status);
+                    incoming
+                } else {
+                    let mut new = with_status(&old, status);
+                    // For these labels and annotations may come by the status too.
+                    if matches!(kind.resource.as_str(), "pods" | "nodes") {
+                        for field in ["labels", "annotations"] {
+                            let value = incoming["metadata"].get(field).cloned();
+                            set_or_remove(&mut new["metadata"], field, value);
+                        }
                     }
+                    new
                 }
-                new
             }
             Part::Main => {
                 if kind.status && !options.keep_status {
@@ -208,7 +214,12 @@ impl State {
         object: &Value,
         old: Option<&Value>,
     ) -> Vec<FieldError> {
-        let mut errors = names::validate_metadata(kind, object);
+        let is_new = old.is_none_or(|old| old["metadata"] != object["metadata"]);
+        let mut errors = if is_new {
+            names::validate_metadata(kind, object)
+        } else {
+            Vec::new()
+        };
         if let Some(custom) = &kind.custom {
             return custom.validate(&self.cel, object, old, errors);
         }
@@ -392,12 +403,23 @@ pub(super) fn with_status(object: &Value, status: Option<Value>) -> Value {
     Value::Object(map)
 }
 
+/// Whether all else is the same, as it is in a patch of a status; one of them may have none.
+fn differ_in_status_alone(object: &Value, other: &Value) -> bool {
+    let [object, other] = [object, other].map(|object| {
+        let members = object.as_object().into_iter().flatten();
+        members.filter(|(name, _)| *name != "status")
+    });
+    object.eq(other)
+}
+
+fn meta_text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or("")
+}
+
 /// Whether anything but metadata and status is another, in a kind that counts that.
 pub(super) fn has_new_content(kind: &Kind, old: &Value, new: &Value) -> bool {
     let is_content = |(name, _): &(&String, &Value)| !matches!(name.as_str(), "metadata" | "status");
-    let (old, new) = [old, new]
-        .map(|object| object.as_object().into_iter().flatten().filter(is_content))
-        .into();
+    let [old, new] = [old, new].map(|object| object.as_object().into_iter().flatten().filter(is_content));
     has_generation(kind) && !old.eq(new)
 }
 
@@ -512,8 +534,10 @@ fn check_version(
     part: Part,
     by_patch: bool,
 ) -> Result<(), ApiError> {
-    let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or("").to_owned();
-    let (version, current) = (text(incoming, "resourceVersion"), text(old, "resourceVersion"));
+    let (version, current) = (
+        meta_text(incoming, "resourceVersion"),
+        meta_text(old, "resourceVersion"),
+    );
     if version.is_empty() || version == "0" {
         // Custom resources, leases and the like can't be overwritten blindly.
         let careful = ["leases.coordination.k8s.io", "poddisruptionbudgets.policy"];
@@ -521,10 +545,10 @@ fn check_version(
             return Err(ApiError::no_version(kind, name));
         }
     } else if version != current {
-        super::options::version(&version).map_err(|why| ApiError::internal(&why))?;
+        super::options::version(version).map_err(|why| ApiError::internal(&why))?;
         return Err(ApiError::modified(kind, name));
     }
-    let (uid, current) = (text(incoming, "uid"), text(old, "uid"));
+    let (uid, current) = (meta_text(incoming, "uid"), meta_text(old, "uid"));
     // A patch that changes it breaks a rule; the metadata of a status is not looked at.
     if !uid.is_empty() && uid != current && !by_patch && part == Part::Main {
         return Err(ApiError::conflict(
@@ -541,6 +565,11 @@ fn keep_system_metadata(kind: &Kind, old: &Value, new: &mut Value) {
     if !new["metadata"].is_object() {
         new["metadata"] = json!({});
     }
+    let mut keep = |field: &str, value: Option<&Value>| {
+        if new["metadata"].get(field) != value {
+            set_or_remove(&mut new["metadata"], field, value.cloned());
+        }
+    };
     for field in [
         "uid",
         "creationTimestamp",
@@ -549,11 +578,10 @@ fn keep_system_metadata(kind: &Kind, old: &Value, new: &mut Value) {
         "generation",
         "resourceVersion",
     ] {
-        let value = old["metadata"].get(field).cloned();
-        set_or_remove(&mut new["metadata"], field, value);
+        keep(field, old["metadata"].get(field));
     }
     for field in ["managedFields", "selfLink"] {
-        set_or_remove(&mut new["metadata"], field, None);
+        keep(field, None);
     }
     for field in ["name", "namespace"] {
         if new["metadata"][field].as_str().is_none_or(str::is_empty) {
@@ -576,8 +604,12 @@ fn keep_system_metadata(kind: &Kind, old: &Value, new: &mut Value) {
             set_or_remove(&mut new["metadata"], field, None);
         }
     }
-    new["apiVersion"] = old["apiVersion"].clone();
-    new["kind"] = json!(kind.kind);
+    if new["apiVersion"] != old["apiVersion"] {
+        new["apiVersion"] = old["apiVersion"].clone();
+    }
+    if new["kind"] != kind.kind.as_str() {
+        new["kind"] = json!(kind.kind);
+    }
 }
 
 /// What a request may repeat but not change.
