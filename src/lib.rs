@@ -34,6 +34,10 @@ use crate::lease::{Candidacy, Candidate, LeaseLost};
 use crate::telemetry::Telemetry;
 use crate::watch::Watches;
 
+/// Of the program, and so of all that is measured and tested.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the actors may take to end after the calls under way have ended.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked whether the watches have got their first lists.
