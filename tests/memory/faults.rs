@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
-use kubernaut::memory::{Fault, FaultFunction, PodScript};
+use kubernaut::memory::{Fault, FaultAnswer, FaultFunction, PodScript, Rbac};
 use kubernaut_crds::{AttemptOutcome, ExecutionPhase, Outcome, WorkflowPhase};
 use kubernaut_machines::render::job_name;
 use serde_json::json;
 
-use crate::scene::{CONTROLLER, Scene, execution, step, workflow};
+use crate::scene::{CONTROLLER, Scene, eventually, execution, step, workflow};
 
 /// Writes of a workflow of two steps, and some more for what is done again.
 const WRITES: usize = 14;
@@ -168,4 +168,62 @@ async fn a_payload_that_arrives_late_is_deleted_too() {
     assert_eq!(status.phase, Some(ExecutionPhase::Completed), "{status:?}");
     tokio::time::sleep(Duration::from_mins(2)).await;
     assert!(!scene.has_payload().await, "{:?}", scene.remains().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_has_ended_before_its_watch_shows_it_is_not_run_again() {
+    let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
+    scene.cluster.fault(Arc::new(|request| {
+        let watches = request.user.name == CONTROLLER && request.verb == "watch";
+        (watches && request.resource == "kubernetesexecutions").then(|| Fault {
+            answer: FaultAnswer::Lagging(Duration::from_secs(2)),
+            ..Fault::delayed(Duration::ZERO)
+        })
+    }));
+    scene.start().await;
+    scene.submit(workflow("w", &[step(1, &[])])).await;
+    scene.finished("w").await;
+    let made = scene.jobs().list(&ListParams::default()).await.unwrap().items;
+    let job = made[0].name_any();
+    scene
+        .jobs()
+        .delete(&job, &DeleteParams::background())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let again = scene.jobs().get_opt(&job).await.unwrap();
+    assert!(again.is_none(), "it was made once more");
+    assert_eq!(scene.holds(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_gone_before_any_watch_has_shown_it_is_noticed() {
+    let scene = Scene::new().await;
+    scene.hang_pods();
+    // The first lists are there.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.cluster.fault(Arc::new(|request| {
+        let follows = ["watch", "list"].contains(&request.verb.as_str());
+        let blind = request.user.name == CONTROLLER && follows && request.resource == "jobs";
+        blind.then(|| Fault::refused(503))
+    }));
+    scene.cluster.drop_watches();
+    let made = scene.submit_execution(execution("by-hand", "web-1")).await;
+    let job = job_name("by-hand", &made.uid().unwrap(), 1);
+    eventually("its Job is made", async || {
+        scene.jobs().get_opt(&job).await.unwrap().is_some()
+    })
+    .await;
+    scene
+        .jobs()
+        .delete(&job, &DeleteParams::background())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let status = scene.executions().get("by-hand").await.unwrap().status.unwrap();
+    assert_eq!(
+        status.attempts[0].outcome,
+        Some(AttemptOutcome::Lost),
+        "{status:?}"
+    );
 }

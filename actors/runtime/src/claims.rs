@@ -17,6 +17,8 @@ pub(crate) struct RunEnd {
     pub(crate) version: u64,
     /// Nothing is left to do for this version.
     pub(crate) finished: bool,
+    /// The store has shown the execution: when it shows it no longer, it is gone.
+    pub(crate) stored: bool,
     /// A Job that was asked for and that the store had not shown.
     pub(crate) unseen: Option<UnseenJob>,
 }
@@ -81,6 +83,15 @@ impl Claim {
     /// The machine knows the object in this version.
     pub(crate) fn seen(&mut self, version: u64) {
         self.end.version = self.end.version.max(version);
+    }
+
+    /// The store shows the execution.
+    pub(crate) fn stored(&mut self) {
+        self.end.stored = true;
+    }
+
+    pub(crate) fn is_stored(&self) -> bool {
+        self.end.stored
     }
 
     /// A Job is asked for.

@@ -61,8 +61,6 @@ pub(crate) struct StepState {
     workflow: Option<ActorRef<WorkflowMessage>>,
     released: bool,
     dirty: Dirty,
-    /// The store has shown the execution: only then does its absence mean anything.
-    seen: bool,
     jobs: Vec<JobView>,
     /// The last command that asked for a Job.
     creating: Option<CommandId>,
@@ -149,7 +147,6 @@ impl Actor for StepActor {
             workflow,
             released,
             dirty,
-            seen: false,
             jobs: Vec::new(),
             creating: None,
             waits: 0,
@@ -198,7 +195,7 @@ impl StepState {
                     events.push_back(StepEvent::Released);
                 }
                 self.look(&mut events);
-                if !self.seen {
+                if !self.claim.is_stored() {
                     events.push_back(StepEvent::Observed(Arc::clone(self.machine.execution())));
                 }
             }
@@ -246,10 +243,10 @@ impl StepState {
         }
         match self.context.store.execution(&self.subject.uid) {
             Some(execution) => {
-                self.seen = true;
+                self.claim.stored();
                 events.push_back(StepEvent::Observed(execution));
             }
-            None if self.seen => events.push_back(StepEvent::Gone),
+            None if self.claim.is_stored() => events.push_back(StepEvent::Gone),
             None => {}
         }
     }

@@ -91,9 +91,14 @@ impl Checker<'_> {
         self.plan.iter().map(blind).sum()
     }
 
-    /// I17: the attempt of a Job that somebody deleted has ended a minute after nothing is left of it.
+    /// I17: the attempt of a Job that somebody deleted has ended a minute after nothing is left of it; each controller that
+    /// begins meanwhile waits a minute of its own for what the one before it may have sent.
     pub(super) fn what_is_gone_is_noticed(&mut self) {
-        let patience = Duration::from_secs(60) + self.blind_time();
+        let begins_anew =
+            |planned: &&Planned| matches!(planned, Planned::Crash { .. } | Planned::Partition { .. });
+        let begun = self.plan.iter().filter(begins_anew).count();
+        let minutes = 1 + u32::try_from(begun).unwrap_or(u32::MAX);
+        let patience = Duration::from_secs(60) * minutes + self.blind_time();
         let mut found = Vec::new();
         for (uid, job) in &self.jobs {
             let Some(gone) = job.gone().filter(|gone| gone.author.as_ref() == STRANGER) else {

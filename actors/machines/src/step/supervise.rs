@@ -25,7 +25,7 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 /// After its deadline a pod gets this long to be confirmed stopped.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
 
-/// A Job that was deleted, and that the watch does not show, is asked for after this long, and then again and again.
+/// A Job that the watch does not show is asked for again and again; one that was deleted for the first time after less.
 const FIRST_QUESTION: Duration = Duration::from_secs(1);
 const NEXT_QUESTION: Duration = Duration::from_secs(5);
 
@@ -67,6 +67,13 @@ impl StepMachine {
         }
         if self.abandon.is_some() {
             return self.stop_job(attempt, view, now, out);
+        }
+        let is_shown = self
+            .jobs
+            .get(&attempt.job_name)
+            .is_some_and(|job| !job.uid.is_empty());
+        if !is_shown && let Some(flow) = self.ask_again(attempt, NEXT_QUESTION, now, out) {
+            return flow;
         }
         if let Some((_, since)) = view.stuck() {
             self.wait_until(later(since, STUCK_AFTER), "a pod that can't start");
@@ -156,13 +163,25 @@ impl StepMachine {
         if self.jobs.contains_key(&attempt.job_name) {
             return Flow::Wait;
         }
-        // The store does not show it, and so will not show its end.
-        let at = *self.job.ask_at.get_or_insert(later(now, FIRST_QUESTION));
+        self.ask_again(attempt, FIRST_QUESTION, now, out)
+            .unwrap_or(Flow::Wait)
+    }
+
+    /// The store does not show the Job, and so will not show its end: the API is asked, after a while and again and again.
+    fn ask_again(
+        &mut self,
+        attempt: &Attempt,
+        first: Duration,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Option<Flow> {
+        let at = *self.job.ask_at.get_or_insert(later(now, first));
         if now < at {
-            return self.wait_until(at, "a Job that is being deleted");
+            self.wait_until(at, "a Job that the watch does not show");
+            return None;
         }
         self.job.ask_at = Some(later(now, NEXT_QUESTION));
-        self.find_job(attempt, out)
+        Some(self.find_job(attempt, out))
     }
 
     fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {

@@ -76,15 +76,20 @@ impl SupervisorState {
             return;
         }
         let settled = self.settle(&uid, execution.as_deref());
+        let end = self.ended_executions.get_mut(&uid);
         let Some(execution) = execution else {
-            self.troubles.remove(&uid);
-            self.waiting_claims.remove(&uid);
-            if settled {
+            // Whoever made it may have come to its end before the store shows that it is there.
+            if settled && end.is_some_and(|end| end.stored) {
                 self.ended_executions.remove(&uid);
             }
+            self.troubles.remove(&uid);
+            self.waiting_claims.remove(&uid);
             self.sweep_jobs_of(&uid);
             return;
         };
+        if let Some(end) = end {
+            end.stored = true;
+        }
         if let Some(workflow) = controlling_workflow(&execution)
             && let Some(workflow) = self.context.store.workflow(workflow)
             && self.is_workflow_alive(&workflow)
@@ -130,11 +135,13 @@ impl SupervisorState {
     /// What happens later to the execution or its Jobs leads here again.
     fn settle(&mut self, uid: &str, execution: Option<&KubernetesExecution>) -> bool {
         let end = self.ended_executions.get(uid);
-        let done = execution.is_none_or(|execution| {
-            let finished =
-                end.is_some_and(|end| end.finished && version_of(&execution.metadata) <= end.version);
-            finished || is_terminal(execution)
-        });
+        let done = match execution {
+            Some(execution) => {
+                let version = version_of(&execution.metadata);
+                is_terminal(execution) || end.is_some_and(|end| end.finished && version <= end.version)
+            }
+            None => end.is_none_or(|end| end.finished || end.stored),
+        };
         if !done {
             return false;
         }
