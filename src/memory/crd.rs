@@ -49,6 +49,9 @@ impl State {
     pub(super) fn register_crd(&mut self, crd: &mut Value) -> Result<(), Vec<FieldError>> {
         let (served, stored) = served(crd)?;
         let resource = crd["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        if self.store.list(&resource, "").next().is_some() {
+            self.redefined.insert(Arc::from(resource.as_str()));
+        }
         self.kinds.remove(&resource);
         for kind in served {
             self.kinds.insert(kind);

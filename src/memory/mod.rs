@@ -1,8 +1,9 @@
 //! A cluster in memory: an API server at HTTP level that the unchanged kube client talks to, and the controllers
 //! that make a cluster out of it.
 //!
-//! Inside are one store, one table of kinds and one way for a write: admission, validation, commit, history,
-//! watchers, and then the world reacts: Deployments bring up pods, Jobs run, garbage is collected. Executor pods run
+//! Inside are one store, one table of kinds and one way for a request's write: admission, validation, commit, history,
+//! watchers, and then the world reacts: Deployments bring up pods, Jobs run, garbage is collected; what was checked once is
+//! not checked again for the world's own writes. Executor pods run
 //! a small kubectl that acts with the rights of the pod's ServiceAccount through the same API. Nothing waits in real
 //! time and nothing is random: on tokio's paused clock two runs with one seed give the same cluster.
 //!

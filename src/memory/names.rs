@@ -43,16 +43,10 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
     if own || !kind.is("jobs.batch") {
         errors.extend(label_errors("metadata.labels", &metadata["labels"]));
     }
-    let mut size = 0;
-    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
-        for problem in key_problems(&key.to_lowercase()) {
-            errors.push(FieldError::invalid("metadata.annotations", &json!(key), &problem));
-        }
-        size += key.len() + value.as_str().map_or(0, str::len);
-    }
-    if size > 256 * 1024 {
-        errors.push(FieldError::too_long("metadata.annotations", 262_144));
-    }
+    errors.extend(annotation_errors(
+        "metadata.annotations",
+        &metadata["annotations"],
+    ));
     errors.extend(owner_errors(&metadata["ownerReferences"]));
     for (i, finalizer) in metadata["finalizers"]
         .as_array()
@@ -61,6 +55,22 @@ pub(super) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
         .enumerate()
     {
         errors.extend(finalizer_errors(kind, i, finalizer));
+    }
+    errors
+}
+
+/// What is wrong with annotations.
+pub(super) fn annotation_errors(field: &str, annotations: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut size = 0;
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        for problem in key_problems(&key.to_lowercase()) {
+            errors.push(FieldError::invalid(field, &json!(key), &problem));
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > 256 * 1024 {
+        errors.push(FieldError::too_long(field, 262_144));
     }
     errors
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     names::{is_subdomain, label_problem},
-    rules::{is_empty, non_negative, one_of, template_labels},
+    rules::{is_empty, non_negative, one_of, template_metadata},
     status::FieldError,
 };
 
@@ -26,7 +26,7 @@ pub(super) fn job_rules(spec: &Value, old: Option<&Value>, errors: &mut Vec<Fiel
         errors,
     );
     failure_policy_rules(spec, errors);
-    template_labels(spec, errors);
+    template_metadata(spec, errors);
     pod_rules(template, "spec.template.spec", errors);
     match template["restartPolicy"].as_str() {
         None | Some("" | "Always") => errors.push(FieldError::required(

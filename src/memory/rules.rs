@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::Kind,
-    names::{key_problems, label_errors},
+    names::{annotation_errors, key_problems, label_errors},
     pod_rules::pod_rules,
     status::FieldError,
 };
@@ -307,7 +307,7 @@ pub(super) fn workload_rules(spec: &Value, errors: &mut Vec<FieldError>) {
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
         non_negative(&spec[field], &format!("spec.{field}"), errors);
     }
-    template_labels(spec, errors);
+    template_metadata(spec, errors);
     pod_rules(&spec["template"]["spec"], "spec.template.spec", errors);
     one_of(
         &spec["template"]["spec"]["restartPolicy"],
@@ -317,10 +317,12 @@ pub(super) fn workload_rules(spec: &Value, errors: &mut Vec<FieldError>) {
     );
 }
 
-pub(super) fn template_labels(spec: &Value, errors: &mut Vec<FieldError>) {
-    errors.extend(label_errors(
-        "spec.template.labels",
-        &spec["template"]["metadata"]["labels"],
+pub(super) fn template_metadata(spec: &Value, errors: &mut Vec<FieldError>) {
+    let metadata = &spec["template"]["metadata"];
+    errors.extend(label_errors("spec.template.labels", &metadata["labels"]));
+    errors.extend(annotation_errors(
+        "spec.template.annotations",
+        &metadata["annotations"],
     ));
 }
 

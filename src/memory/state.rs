@@ -19,7 +19,10 @@ use super::{
     rbac,
     request::RequestRecord,
     store::{Key, Store},
-    world::{Ended, Timer, pods::PodRun},
+    world::{
+        Ended, Timer,
+        pods::{PodRun, is_serving},
+    },
     write::WriteOptions,
 };
 
@@ -27,6 +30,8 @@ use super::{
 pub(super) struct State {
     pub(super) options: MemoryOptions,
     pub(super) kinds: Kinds,
+    /// Resources whose definition has changed: what is stored of them may not have been through the one of now.
+    pub(super) redefined: BTreeSet<Arc<str>>,
     pub(super) store: Store,
     pub(super) cel: Validator,
     pub(super) random: Random,
@@ -60,9 +65,17 @@ impl State {
     /// A cluster of its own with the same kinds and objects, in which nothing is under way but the pods that serve.
     pub(super) fn copy(&self, options: MemoryOptions) -> Self {
         let store = self.store.copy(options.history);
-        let runs = self.runs.iter().map(|(uid, run)| (uid.clone(), run.at_rest()));
+        let serving = self.store.list("pods", "").filter(|(_, pod)| is_serving(pod));
+        let runs = serving.filter_map(|(_, pod)| {
+            let uid = pod["metadata"]["uid"].as_str()?;
+            Some((uid.to_owned(), self.runs.get(uid)?.at_rest()))
+        });
+        // Not the uids that its objects have.
+        let seed = options.seed.wrapping_add(store.revision() << 32);
         Self {
             runs: runs.collect(),
+            redefined: self.redefined.clone(),
+            random: Random(Chance::new(seed)),
             ..Self::with(self.kinds.clone(), store, options)
         }
     }
@@ -70,6 +83,7 @@ impl State {
     fn with(kinds: Kinds, store: Store, options: MemoryOptions) -> Self {
         Self {
             kinds,
+            redefined: BTreeSet::new(),
             store,
             cel: Validator::new(),
             random: Random(Chance::new(options.seed)),

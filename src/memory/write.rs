@@ -37,7 +37,7 @@ pub(super) struct WriteOptions {
     pub(super) keep_status: bool,
     /// Made by a patch: unknown fields are then reported as a fault of the patch.
     pub(super) by_patch: bool,
-    /// A create by the world's own controllers, from a template that was checked: its fields are known.
+    /// A create by the world's own controllers: its fields are known, and its spec is that of a template that was checked.
     pub(super) trusted: bool,
 }
 
@@ -82,11 +82,13 @@ impl State {
             map.remove("status");
         }
         admission::prepare_create(kind, &mut object);
-        if !options.trusted {
-            let errors = self.validate_stored(kind, &object, None);
-            if !errors.is_empty() {
-                return Err(ApiError::invalid(kind, &name, &errors));
-            }
+        let errors = if options.trusted {
+            names::validate_metadata(kind, &object)
+        } else {
+            self.validate_stored(kind, &object, None)
+        };
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(kind, &name, &errors));
         }
         self.check_quotas(kind, namespace, &name)?;
         if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
@@ -127,7 +129,8 @@ impl State {
                 .ok_or_else(|| ApiError::not_found(kind, &name))?,
         );
         check_type(kind, &incoming)?;
-        decode(kind, &mut incoming, Some(&old), options)?;
+        let decoded = Some(&*old).filter(|_| !self.redefined.contains(&kind.storage));
+        decode(kind, &mut incoming, decoded, options)?;
         check_version(kind, &name, &old, &incoming, part, options.by_patch)?;
         let mut new = match part {
             Part::Status => {
@@ -157,6 +160,9 @@ impl State {
         let mut errors = immutable_metadata(&old, &new);
         keep_system_metadata(kind, &old, &mut new);
         admission::prepare_update(kind, &mut new, &old);
+        if let Some(custom) = &kind.custom {
+            custom.default(&mut new, decoded);
+        }
         // A Deployment's annotations count too, unless its controller writes them.
         let annotated =
             kind.is("deployments.apps") && old["metadata"]["annotations"] != new["metadata"]["annotations"];

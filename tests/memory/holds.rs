@@ -40,6 +40,25 @@ async fn force_away(scene: &Scene, name: &str) {
     scene.delete_execution(name).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_execution_that_is_gone_leaves_no_payload() {
+    for without_controller in [false, true] {
+        let mut scene = Scene::new().await;
+        scene.hang_pods();
+        scene.submit_secret_update("a").await;
+        eventually("the payload is made", async || scene.has_payload().await).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if without_controller {
+            scene.stop().await;
+        }
+        force_away(&scene, "a").await;
+        if without_controller {
+            scene.start().await;
+        }
+        eventually("nothing is left", async || scene.remains().await.is_empty()).await;
+    }
+}
+
 /// Never two pods, and the second execution gets its turn.
 async fn take_turns(scene: &Scene, second: &str) {
     for _ in 0..6_000 {

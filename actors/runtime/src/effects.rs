@@ -158,6 +158,14 @@ impl Effects {
         if stray {
             self.write(DEADLINE, self.api.delete_job(&job.view.name, &job.view.uid))
                 .await?;
+            if found.is_none() {
+                // Its payload has its name; nobody else knows of it any more.
+                self.write(
+                    DEADLINE,
+                    self.api.delete_secret(&job.view.name, &job.execution_uid),
+                )
+                .await?;
+            }
             self.observer.stray(job);
         }
         Ok(stray)

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    admission::drop_nulls,
+    admission::{drop_nulls, prepare_update},
     delete::DeleteOptions,
     state::State,
     store::{Change, Commit, Key},
@@ -159,7 +159,11 @@ impl State {
         let old = Arc::clone(self.store.get(key)?);
         let mut new = Value::clone(&old);
         change(&mut new);
-        drop_nulls(&mut new);
+        // In custom resources a null may mean something.
+        if kind.custom.is_none() {
+            drop_nulls(&mut new);
+            prepare_update(&kind, &mut new, &old);
+        }
         if new == *old {
             return Some(old);
         }
@@ -293,7 +297,7 @@ impl State {
     }
 }
 
-/// How what the world itself makes is created: its template was checked, its fields are known.
+/// How what the world itself makes is created: its fields are known, and its spec is that of a template that was checked.
 fn trusted() -> WriteOptions {
     WriteOptions {
         trusted: true,

@@ -12,7 +12,7 @@ use super::{
         store::Key,
         write::set_or_remove,
     },
-    SOON, Timer, controller_of, is_deleting, is_terminal,
+    SOON, Timer, controller_of, is_deleting, is_ready, is_terminal,
     schedule::unschedulable,
     set_condition,
 };
@@ -66,6 +66,11 @@ pub(in super::super) struct PodRun {
     stopping: Option<i64>,
     /// Empty in a cluster without nodes.
     pub(super) node: String,
+}
+
+/// Whether a pod runs for ever and nothing about it is under way.
+pub(in super::super) fn is_serving(pod: &Value) -> bool {
+    pod["spec"]["restartPolicy"] == "Always" && is_ready(pod) && !is_deleting(pod)
 }
 
 impl PodRun {

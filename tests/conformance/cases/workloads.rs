@@ -73,6 +73,11 @@ async fn a_deployment_is_checked(lab: &Lab) {
             "spec.template.labels",
         ),
         (
+            "/spec/template/metadata/annotations",
+            json!({"b c": "d"}),
+            "spec.template.annotations",
+        ),
+        (
             "/spec/selector",
             json!({"matchLabels": {"a b": "c"}}),
             "spec.selector",

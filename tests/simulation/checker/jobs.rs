@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kubernaut::simulation::CONTROLLER;
+use kubernaut::simulation::{CONTROLLER, Planned};
 use serde_json::Value;
 
 use super::{Checker, EXECUTION, HEARSAY};
@@ -19,12 +19,10 @@ impl Checker<'_> {
         }
         for jobs in of_attempts.values_mut() {
             jobs.sort_by_key(|job| job.born().revision);
-            // One that somebody else made vanish while no controller looked can't be told from one that was never made
-            // (the executor's specification, 3: it is made within a minute of its attempt's start, and not later).
-            let by_somebody =
-                |job: &&&Life<'_>| job.gone().is_some_and(|gone| gone.author.as_ref() != CONTROLLER);
-            let made = jobs.iter().rev().skip(1).filter(|job| !by_somebody(job)).count();
-            if made > 0 {
+            if jobs
+                .windows(2)
+                .any(|pair| !self.may_be_made_again(pair[0], pair[1]))
+            {
                 twice.push(jobs[0].name());
             }
         }
@@ -41,6 +39,22 @@ impl Checker<'_> {
         for name in twice {
             self.wrong("I1", &format!("{name} was made twice"));
         }
+    }
+
+    /// One that somebody else made vanish while no controller looked can't be told from one that was never made (the
+    /// executor's specification, 3: it is made within a minute of its attempt's start, and not later). A controller that has had
+    /// the answer to its create knows better.
+    pub(super) fn may_be_made_again(&self, first: &Life<'_>, again: &Life<'_>) -> bool {
+        let by_somebody = first
+            .gone()
+            .is_some_and(|gone| gone.author.as_ref() != CONTROLLER);
+        let (first, again) = (first.born(), again.born());
+        let unanswered = self
+            .plan
+            .iter()
+            .any(|planned| matches!(planned, Planned::Call { .. }));
+        let unknown = unanswered || first.session != again.session;
+        by_somebody && unknown && again.at <= first.at + Duration::from_secs(60) + self.blind_time()
     }
 
     /// I2, I3, I5, I9, I10, I12, I13.

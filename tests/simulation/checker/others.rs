@@ -110,13 +110,12 @@ impl Checker<'_> {
             let (Some(last), Some(execution)) = (last, execution) else {
                 continue;
             };
-            // A controller that never saw it, and comes within a minute of its record, makes it once more.
-            let again = self.jobs.values().any(|other| {
-                other.born().revision > gone.revision
-                    && other.born().author.as_ref() == CONTROLLER
-                    && other.name() == job.name()
-            });
-            if again {
+            // Who never saw it may have made it once more.
+            let mut later = self
+                .jobs
+                .values()
+                .filter(|other| other.born().revision > gone.revision);
+            if later.any(|other| other.name() == job.name() && self.may_be_made_again(job, other)) {
                 continue;
             }
             let ended = execution.first(|object| {

@@ -33,6 +33,12 @@ impl StepMachine {
             self.told_of_deletion = true;
             out.push(StepCommand::Report(self.execution.clone()));
         }
+        if let Some(attempt) = self.open_payload()
+            && let Some(certain) = self.may_be_made_until(&attempt, now)
+        {
+            // Its Job, too, is looked for when it can't be made any more.
+            return self.wait_until(certain, "a payload that may still be made");
+        }
         // An attempt that was decided on but never written has no Job.
         let mut attempts = self.persisted.attempts.clone();
         if planted(Defect::LeaveTheJob) {
@@ -54,11 +60,8 @@ impl StepMachine {
             };
             return self.call(Purpose::CleanFind(attempt.attempt), command, out);
         }
-        // Payloads of ended attempts are gone; the last one may not be.
-        if self.has_payload()
-            && let Some(attempt) = attempts.last().filter(|attempt| attempt.outcome.is_none())
-        {
-            return self.delete_payload(attempt, now, out);
+        if let Some(attempt) = self.open_payload() {
+            return self.delete_payload(&attempt, now, out);
         }
         if self.workflow_waits && !self.released || planted(Defect::KeepTheFinalizer) {
             return Flow::Wait;

@@ -70,6 +70,9 @@ impl StepMachine {
         if (!self.is_ours(&view) || view.hash.as_deref() != Some(attempt.job_hash.as_str()))
             && !planted(Defect::AdoptStrangersJob)
         {
+            if let Some(flow) = self.without_payload(now, out) {
+                return flow;
+            }
             let message = format!(
                 "a Job {} exists in namespace {} that this attempt did not make; it was left alone",
                 view.name, self.settings.executor_namespace
@@ -193,6 +196,11 @@ impl StepMachine {
         }
     }
 
+    /// The same; `None` also when it is past.
+    pub(super) fn may_be_made_until(&self, attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
+        self.certain_at(attempt).filter(|certain| now < *certain)
+    }
+
     /// Waits until no create can take effect any more, and then looks once more; `None` when that was done.
     fn wait_for_creates(
         &mut self,
@@ -201,19 +209,13 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Option<Flow> {
         let certain = self.certain_at(attempt)?;
-        if let Some(flow) = self.wait_out_creates(attempt, now) {
-            return Some(flow);
+        if now < certain {
+            self.wait_until(certain, "a Job that may still be made");
+            let message = format!("waits until Job {} can't be made any more", attempt.job_name);
+            return Some(self.note_wait(Wait::Job, &message));
         }
         let looked = self.job.absent.is_some_and(|at| at >= certain);
         (!looked).then(|| self.find_job(attempt, out))
-    }
-
-    /// `None` when no create can take effect any more.
-    fn wait_out_creates(&mut self, attempt: &Attempt, now: Timestamp) -> Option<Flow> {
-        let certain = self.certain_at(attempt).filter(|certain| now < *certain)?;
-        self.wait_until(certain, "a Job that may still be made");
-        let message = format!("waits until Job {} can't be made any more", attempt.job_name);
-        Some(self.note_wait(Wait::Job, &message))
     }
 
     /// The watches may be blind for minutes: what is decided against a Job is decided on a live read that was made when it was
@@ -290,6 +292,7 @@ impl StepMachine {
             }
         };
         self.job.shown_since = false;
+        self.secret_deleted = false;
         let command = ApiCommand::CreateJob {
             job: Box::new(rendered.job),
             secret: rendered.secret.map(Box::new),
@@ -329,14 +332,14 @@ impl StepMachine {
         let is_job = |view: &JobView| !view.uid.is_empty();
         let name = self.current_attempt().map(|attempt| attempt.job_name.clone());
         let shown = name.as_ref().and_then(|name| self.jobs.get(name));
-        if found.as_ref().is_some_and(is_job) && self.job.shown_since && !shown.is_some_and(is_job) {
+        let is_shown = shown.is_some_and(is_job);
+        if found.as_ref().is_some_and(is_job) && self.job.shown_since && !is_shown {
             // The store has shown more of it since, perhaps its end: which of both is older only another read tells.
             self.job.found = None;
             self.job.absent = None;
             return;
         }
-        let is_job = found.as_ref().is_some_and(is_job);
-        self.job.absent = (!is_job).then_some(now);
+        self.job.absent = (!found.as_ref().is_some_and(is_job)).then_some(now);
         self.job.looked = Some(now);
         if let Some(name) = name
             && !self.job.shown_since
@@ -346,7 +349,8 @@ impl StepMachine {
             self.jobs.remove(&name);
             self.jobs.extend(found.clone().map(|view| (name, view)));
         }
-        self.job.found = found;
+        // The store will show its end, too.
+        self.job.found = found.filter(|_| !is_shown);
     }
 
     /// The create was answered with an error.
@@ -401,37 +405,63 @@ impl StepMachine {
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
-        if self.has_payload() {
-            if let Some(flow) = self.wait_out_creates(attempt, now) {
-                return flow;
-            }
-            return self.delete_payload(attempt, now, out);
+        let live = self.view_of(attempt).filter(|view| view.live).cloned();
+        if live.is_none() {
+            self.release_slot(out);
         }
-        if let Ended::Failure(_) = ended
-            && let Some(view) = self.view_of(attempt).cloned()
-            && view.live
-        {
+        if let Some(flow) = self.without_payload(now, out) {
+            return flow;
+        }
+        if let (Ended::Failure(_), Some(view)) = (ended, live) {
             return self.stop_job(attempt, &view, now, out);
         }
         self.release_slot(out);
         self.look_after(checked, attempt, ended, now, out)
     }
 
-    /// A Secret with the payload may be there.
-    pub(super) fn has_payload(&self) -> bool {
-        self.execution.spec.parameters.update_secret.is_some()
+    /// The attempt whose payload may be there, as a Secret. Those of ended attempts are gone.
+    pub(super) fn open_payload(&self) -> Option<Attempt> {
+        let has_payload = self.execution.spec.parameters.update_secret.is_some()
             && !self.secret_deleted
-            && !planted(Defect::LeaveThePayload)
+            && !planted(Defect::LeaveThePayload);
+        let last = self.persisted.attempts.last().filter(|_| has_payload);
+        last.filter(|attempt| attempt.outcome.is_none()).cloned()
     }
 
-    /// Once no create can bring it any more, also none that was sent and given up.
+    /// Deletes the payload before the end of its attempt is decided on; `None` when it is gone. The status says what it waits
+    /// for.
+    pub(super) fn without_payload(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Option<Flow> {
+        let attempt = self.open_payload()?;
+        let wait = if self.may_be_made_until(&attempt, now).is_some() {
+            Some((
+                Wait::Payload,
+                "waits until its payload can't arrive any more".to_owned(),
+            ))
+        } else {
+            let refused = self.secret_refused.as_ref();
+            refused.map(|words| {
+                (
+                    Wait::PayloadRefused,
+                    format!("waits: its payload can't be deleted: {words}"),
+                )
+            })
+        };
+        if let Some((wait, message)) = wait
+            && self.note_wait(wait, &message) == Flow::Again
+        {
+            return Some(Flow::Again);
+        }
+        Some(self.delete_payload(&attempt, now, out))
+    }
+
+    /// Deletes the payload once no create can bring it any more, also none that was sent and given up.
     pub(super) fn delete_payload(
         &mut self,
         attempt: &Attempt,
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
-        if let Some(certain) = self.certain_at(attempt).filter(|certain| now < *certain) {
+        if let Some(certain) = self.may_be_made_until(attempt, now) {
             return self.wait_until(certain, "a payload that may still be made");
         }
         let command = ApiCommand::DeleteSecret {

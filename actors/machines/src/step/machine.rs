@@ -70,6 +70,8 @@ pub struct StepMachine {
     pub(super) explained_at: Option<Timestamp>,
     pub(super) ended: Option<Ended>,
     pub(super) secret_deleted: bool,
+    /// Why the payload can't be deleted.
+    pub(super) secret_refused: Option<String>,
     pub(super) look: Option<Look>,
     pub(super) looks: u32,
     pub(super) next_look: Option<Timestamp>,
@@ -98,6 +100,10 @@ pub(super) enum Wait {
     Slot,
     /// A create that may still take effect.
     Job,
+    /// A payload that may still arrive.
+    Payload,
+    /// A payload whose deletion is refused.
+    PayloadRefused,
 }
 
 /// What is known of the creates that were sent for the current attempt's Job.
@@ -206,6 +212,7 @@ impl StepMachine {
             explained_at: None,
             ended: None,
             secret_deleted: false,
+            secret_refused: None,
             look: None,
             looks: 0,
             next_look: None,
@@ -321,7 +328,8 @@ impl StepMachine {
         self.job.seen |= after.is_some();
         self.job.shown_since |= before != after;
         let is_job = |view: &Option<JobView>| view.as_ref().is_some_and(|view| !view.uid.is_empty());
-        // A Job that a create gave is kept until the store has it. Anything else that was found is older than what is shown.
+        // A Job that a create gave is kept until the store has it, or a live read tells more. Anything else that was found is older
+        // than what is shown.
         if before != after && (is_job(&after) || !is_job(&self.job.found)) {
             self.job.found = None;
             self.job.absent = None;
@@ -365,8 +373,14 @@ impl StepMachine {
                 self.job_created(now, *job, fresh, out);
             }
             (Purpose::FindJob, ApiOutcome::FoundJob(found)) => self.job_found(now, found.map(|view| *view)),
-            (Purpose::DeleteJob, ApiOutcome::Deleted) => self.job.delete_sent = true,
-            (Purpose::DeleteSecret, ApiOutcome::Deleted) => self.secret_deleted = true,
+            (Purpose::DeleteJob, ApiOutcome::Deleted) => {
+                self.job.delete_sent = true;
+                self.job.ask_at = None;
+            }
+            (Purpose::DeleteSecret, ApiOutcome::Deleted) => {
+                self.secret_deleted = true;
+                self.secret_refused = None;
+            }
             (Purpose::After, ApiOutcome::Facts(facts)) => self.after_read(facts),
             (Purpose::Explain, ApiOutcome::Explained(notes)) => self.explained(now, &notes),
             (Purpose::CleanFind(attempt), ApiOutcome::FoundJob(found)) => {
@@ -391,6 +405,12 @@ impl StepMachine {
             (Purpose::Write | Purpose::Finalizers, _) => self.refetch = true,
             // The Job under that name is another one by now: the watch will show it, or the next look.
             (Purpose::DeleteJob | Purpose::CleanDelete(_), FailureClass::Conflict) => {
+                return self.pause(now);
+            }
+            (Purpose::DeleteSecret, class) => {
+                if !class.is_transient() {
+                    self.secret_refused = Some(failure.message.clone());
+                }
                 return self.pause(now);
             }
             (Purpose::Rights | Purpose::Before { .. }, class) if !class.is_transient() => {
@@ -433,7 +453,8 @@ impl StepMachine {
         if self.stopped || self.inflight.is_some() {
             return Flow::Wait;
         }
-        if self.gone {
+        let payload = self.open_payload();
+        if self.gone && payload.is_none() {
             return self.stop(out);
         }
         if let Some(until) = self.pause_until {
@@ -443,6 +464,12 @@ impl StepMachine {
             self.pause_until = None;
         }
         self.next_check = None;
+        if let Some(attempt) = payload
+            && (self.gone || self.is_ending())
+        {
+            // Nobody looks after it once the execution is gone, or its end is recorded.
+            return self.delete_payload(&attempt, now, out);
+        }
         if self.refetch {
             let (namespace, name) = self.key();
             return self.call(
@@ -455,13 +482,6 @@ impl StepMachine {
             return self.clean_up(now, out);
         }
         if self.dirty {
-            // Once an end is recorded nobody looks after the payload.
-            if self.is_ending()
-                && self.has_payload()
-                && let Some(attempt) = self.persisted.attempts.last().cloned()
-            {
-                return self.delete_payload(&attempt, now, out);
-            }
             return self.write(out);
         }
         match self.draft.phase {

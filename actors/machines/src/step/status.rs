@@ -249,6 +249,10 @@ impl StepMachine {
             .find(|job| job.live && self.is_ours(job))
             .cloned();
         let Some(job) = live.filter(|_| !is_lock_released(&self.execution)) else {
+            // When somebody else wrote that it has ended.
+            if let Some(attempt) = self.open_payload() {
+                return self.delete_payload(&attempt, now, out);
+            }
             return self.stop(out);
         };
         if self.lock == Hold::None {

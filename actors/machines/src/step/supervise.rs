@@ -25,8 +25,9 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 /// After its deadline a pod gets this long to be confirmed stopped.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
 
-/// A Job that the watch does not show is asked for again and again; one that was deleted for the first time after less.
+/// A Job that was deleted, and that the watch does not show, is asked for after this long.
 const FIRST_QUESTION: Duration = Duration::from_secs(1);
+/// Any that the watch does not show is asked for this often.
 const NEXT_QUESTION: Duration = Duration::from_secs(5);
 
 impl StepMachine {
@@ -72,7 +73,9 @@ impl StepMachine {
             .jobs
             .get(&attempt.job_name)
             .is_some_and(|job| !job.uid.is_empty());
-        if !is_shown && let Some(flow) = self.ask_again(attempt, NEXT_QUESTION, now, out) {
+        if is_shown {
+            self.job.ask_at = None;
+        } else if let Some(flow) = self.ask_again(attempt, NEXT_QUESTION, now, out) {
             return flow;
         }
         if let Some((_, since)) = view.stuck() {
@@ -121,7 +124,7 @@ impl StepMachine {
     ) -> Flow {
         if !view.deleting && !self.job.delete_sent {
             // Its name is kept from a create that is still under way: that one would make it again.
-            if let Some(certain) = self.certain_at(attempt).filter(|certain| now < *certain) {
+            if let Some(certain) = self.may_be_made_until(attempt, now) {
                 return self.wait_until(certain, "a Job that may still be made again");
             }
             let command = ApiCommand::DeleteJob {
@@ -156,6 +159,9 @@ impl StepMachine {
                 // Its pods have ended: only the object does not go.
                 self.ended = Some(Ended::Failure(failure));
                 return Flow::Again;
+            }
+            if let Some(flow) = self.without_payload(now, out) {
+                return flow;
             }
             return self.unreachable(view, now);
         }
