@@ -44,6 +44,7 @@ pub(crate) fn check(outcome: &Outcome, plan: &[Planned]) -> Vec<String> {
         .retain(|_, job| job.born().author.as_ref() == CONTROLLER);
     checker.one_job_an_attempt();
     checker.jobs_are_due();
+    checker.nothing_works_after_the_end();
     checker.executions_go_their_way();
     checker.one_at_a_target();
     checker.workflows_end_with_reasons();

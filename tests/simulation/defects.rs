@@ -18,7 +18,7 @@ fn first_seed(defect: Defect, most: u64) -> Option<(u64, String)> {
 
 #[test]
 fn every_planted_defect_is_found() {
-    let most = seeds(700).end;
+    let most = seeds(3_000).end;
     let only = std::env::var("KUBERNAUT_DEFECT").unwrap_or_default();
     let next = AtomicUsize::new(0);
     let missed = Mutex::new(Vec::new());

@@ -155,6 +155,35 @@ impl Checker<'_> {
         ))
     }
 
+    /// I2: an execution ends, or is let go, when nothing of it works any more; but for a pod of which nobody knows.
+    pub(super) fn nothing_works_after_the_end(&mut self) {
+        let mut found = Vec::new();
+        for (uid, execution) in &self.executions {
+            let ended = execution.first(|object| {
+                let status = &object["status"];
+                ["completed", "failed"].contains(&text(&status["phase"]))
+                    && !text(&status["message"]).contains("could not be confirmed stopped")
+            });
+            for state in ended.into_iter().chain(execution.gone()) {
+                let mut jobs = self.jobs.iter().filter(|(job_uid, job)| {
+                    let born = job.born();
+                    label(&born.object, EXECUTION) == *uid
+                        && born.author.as_ref() == CONTROLLER
+                        && born.revision < state.revision
+                        && self.lives_at(job_uid, job, state.revision)
+                });
+                if state.author.as_ref() == CONTROLLER
+                    && let Some((_, job)) = jobs.next()
+                {
+                    found.push(format!("{} ended while {} lived", execution.name(), job.name()));
+                }
+            }
+        }
+        for what in found {
+            self.wrong("I2", &what);
+        }
+    }
+
     /// Whether a pod of the Job could still do something.
     fn lives_at(&self, uid: &str, job: &Life<'_>, revision: u64) -> bool {
         let mut pods = self.pods.values().filter(|pod| owner(&pod.born().object) == uid);
