@@ -6,7 +6,7 @@ use kubernaut_machines::outcome::ApiCommand;
 use kubernaut_machines::step::{StepCommand, StepEvent};
 use proptest::prelude::*;
 
-use crate::step_world::{Fate, Luck, World, live, start};
+use crate::step_world::{Fate, Late, Luck, World, live, start};
 
 /// The reference model: attempts one after the other until one counts as a success or none is left.
 fn model(max_retries: i32, fates: &[Fate]) -> (ExecutionPhase, usize) {
@@ -86,7 +86,7 @@ proptest! {
         fates in prop::collection::vec(fate(), 0..6),
         luck in prop::collection::vec(luck(), 0..40),
     ) {
-        let world = live("10h", max_retries, fates.clone(), &luck);
+        let world = live("10h", World::new(max_retries, fates.clone()), &luck);
         let status = world.execution.status.clone().unwrap_or_default();
         let (phase, attempts) = model(max_retries, &fates);
         // A streak of bad luck may be longer than the patience of the validation.
@@ -108,13 +108,28 @@ proptest! {
     }
 
     #[test]
+    fn however_late_payloads_and_controllers_are_none_is_there_when_its_step_has_ended(
+        timeout in 1..200_u32,
+        max_retries in 0..3_i32,
+        fates in prop::collection::vec(fate(), 0..4),
+        luck in prop::collection::vec(prop_oneof![luck(), bad_luck()], 0..60),
+    ) {
+        let mut world = live(&format!("{timeout}s"), World::of_a_secret(max_retries, fates), &luck);
+        let status = world.execution.status.clone().unwrap_or_default();
+        prop_assert!(status.phase.is_some_and(ExecutionPhase::is_terminal), "{:?}", status.message);
+        prop_assert!(world.payloads.is_empty(), "{:?}", world.payloads);
+        world.go_to(world.now + Duration::from_secs(3_600));
+        prop_assert!(world.payloads.is_empty(), "too late: {:?}", world.payloads);
+    }
+
+    #[test]
     fn however_late_creates_and_controllers_are_no_two_jobs_live_and_none_is_sent_after_its_deadline(
         timeout in 1..200_u32,
         max_retries in 0..3_i32,
         fates in prop::collection::vec(fate(), 0..4),
         luck in prop::collection::vec(bad_luck(), 0..60),
     ) {
-        let world = live(&format!("{timeout}s"), max_retries, fates, &luck);
+        let world = live(&format!("{timeout}s"), World::new(max_retries, fates), &luck);
         let status = world.execution.status.clone().unwrap_or_default();
         prop_assert!(status.phase.is_some_and(ExecutionPhase::is_terminal), "{:?}", status.message);
         prop_assert!(world.wrong.is_empty(), "{:?}", world.wrong);
@@ -123,7 +138,9 @@ proptest! {
         names.dedup();
         prop_assert_eq!(names.len(), world.made.len(), "a Job was made twice: {:?}", world.made);
         // What comes after the end finds its Job there.
-        let unmade = world.late.iter().filter(|(_, job)| !names.contains(job.metadata.name.as_ref().expect("a name")));
+        let unmade = world.late.iter().filter(|(_, late)| {
+            matches!(late, Late::Job(job) if !names.contains(job.metadata.name.as_ref().expect("a name")))
+        });
         prop_assert_eq!(unmade.count(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! A cluster of one Deployment around one machine of a step, and what may happen to its calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,13 @@ pub(crate) enum Luck {
     Down(u8),
 }
 
+/// What is made late.
+#[derive(Clone, Debug)]
+pub(crate) enum Late {
+    Job(Box<Job>),
+    Payload(String),
+}
+
 pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) version: u64,
@@ -65,8 +72,10 @@ pub(crate) struct World {
     pub(crate) replicas: i64,
     pub(crate) effects: usize,
     pub(crate) phases: Vec<String>,
-    /// Jobs that are under way to the API server, and when they come.
-    pub(crate) late: Vec<(Timestamp, Job)>,
+    /// Secrets with payloads.
+    pub(crate) payloads: BTreeSet<String>,
+    /// What is under way to the API server, and when it comes.
+    pub(crate) late: Vec<(Timestamp, Late)>,
     /// What must never be.
     pub(crate) wrong: Vec<String>,
 }
@@ -96,9 +105,21 @@ impl World {
             replicas: 1,
             effects: 0,
             phases: Vec::new(),
+            payloads: BTreeSet::new(),
             late: Vec::new(),
             wrong: Vec::new(),
         }
+    }
+
+    /// With a step that needs a payload. Whether it took effect nobody can read.
+    pub(crate) fn of_a_secret(max_retries: i32, fates: Vec<Fate>) -> Self {
+        let mut world = Self::new(max_retries, fates);
+        let mut spec = serde_json::to_value(&world.execution.spec).expect("JSON");
+        spec["action"] = json!("update-secret");
+        spec["parameters"] =
+            json!({"updateSecret": {"namespace": "shop", "secret": "keys", "data": {"k": "bmV3"}}});
+        world.execution.spec = serde_json::from_value(spec).expect("a spec");
+        world
     }
 
     fn touch(&mut self) {
@@ -188,14 +209,17 @@ impl World {
     }
 
     /// Time goes on, and what was late comes.
-    fn go_to(&mut self, at: Timestamp) {
+    pub(crate) fn go_to(&mut self, at: Timestamp) {
         self.now = self.now.max(at);
         let (due, later) = std::mem::take(&mut self.late)
             .into_iter()
             .partition(|(at, _)| *at <= self.now);
         self.late = later;
-        for (_, job) in due {
-            self.make(job);
+        for (_, late) in due {
+            match late {
+                Late::Job(job) => drop(self.make(*job)),
+                Late::Payload(name) => drop(self.payloads.insert(name)),
+            }
         }
     }
 
@@ -242,9 +266,10 @@ impl World {
             ApiCommand::GetExecution { .. } => {
                 Ok(ApiOutcome::FoundExecution(Some(Arc::new(self.execution.clone()))))
             }
-            ApiCommand::CreateJob { job, .. } => {
+            ApiCommand::CreateJob { job, secret } => {
                 self.sent(&job);
                 let name = job.metadata.name.clone().expect("a name");
+                self.payloads.extend(secret.map(|_| name.clone()));
                 let fresh = self.make(*job);
                 let (job, pod) = &self.jobs[&name];
                 let job = view(&name, Some(job), pod).expect("a Job");
@@ -269,7 +294,10 @@ impl World {
                 }
                 Ok(ApiOutcome::Deleted)
             }
-            ApiCommand::DeleteSecret { .. } => Ok(ApiOutcome::Deleted),
+            ApiCommand::DeleteSecret { name, .. } => {
+                self.payloads.remove(&name);
+                Ok(ApiOutcome::Deleted)
+            }
             ApiCommand::ExplainJob { .. } => Ok(ApiOutcome::Explained(Vec::new())),
             ApiCommand::WriteFinalizers { finalizers, .. } => {
                 self.execution.metadata.finalizers = Some(finalizers);
@@ -313,9 +341,8 @@ pub(crate) fn start(world: &World) -> (StepMachine, Vec<StepCommand>) {
 }
 
 /// Lives one life; returns the world at its end.
-pub(crate) fn live(timeout: &str, max_retries: i32, fates: Vec<Fate>, luck: &[Luck]) -> World {
-    let mut world = World::new(max_retries, fates);
-    world.execution.spec.timeout = timeout.to_owned();
+pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
+    timeout.clone_into(&mut world.execution.spec.timeout);
     let mut luck = luck.iter().copied();
     let (mut machine, mut commands) = start(&world);
     for _ in 0..2_000 {
@@ -338,11 +365,17 @@ pub(crate) fn live(timeout: &str, max_retries: i32, fates: Vec<Fate>, luck: &[Lu
                         }),
                         Luck::LostBefore => Err(lost("connection reset")),
                         Luck::Late(seconds) => {
-                            if let ApiCommand::CreateJob { job, .. } = command {
+                            if let ApiCommand::CreateJob { job, secret } = command {
                                 world.sent(&job);
-                                world
-                                    .late
-                                    .push((world.now + Duration::from_secs(seconds.into()), *job));
+                                let at = world.now + Duration::from_secs(seconds.into());
+                                let name = job.metadata.name.clone().expect("a name");
+                                // The Job is sent when the payload is there.
+                                if secret.is_some() && seconds % 2 == 0 {
+                                    world.late.push((at, Late::Payload(name)));
+                                } else {
+                                    world.payloads.extend(secret.map(|_| name));
+                                    world.late.push((at, Late::Job(job)));
+                                }
                             }
                             Err(lost("connection reset"))
                         }
