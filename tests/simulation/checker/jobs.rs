@@ -28,10 +28,16 @@ impl Checker<'_> {
         }
         let mut steps = BTreeSet::new();
         for execution in self.executions.values() {
-            let object = &execution.born().object;
-            let step = object["spec"]["stepNumber"].as_i64();
-            if execution.born().author.as_ref() == CONTROLLER
-                && !steps.insert((owner(object).to_owned(), step))
+            let born = execution.born();
+            let step = born.object["spec"]["stepNumber"].as_i64();
+            let workflow = self.workflows.get(owner(&born.object));
+            // A create that arrives when the workflow is gone makes one for the garbage collector.
+            let too_late = workflow
+                .and_then(Life::gone)
+                .is_some_and(|gone| gone.revision < born.revision);
+            if born.author.as_ref() == CONTROLLER
+                && !too_late
+                && !steps.insert((owner(&born.object).to_owned(), step))
             {
                 twice.push(execution.name());
             }
@@ -242,10 +248,8 @@ impl Checker<'_> {
         for critical in steps.iter().filter(|step| step["criticalStep"] == true) {
             let failed = of_step(&critical["stepNumber"])
                 .and_then(|other| other.first(|object| object["status"]["phase"] == "failed"));
-            let known = failed.is_some_and(|failed| born.at > failed.at + HEARSAY);
-            let begun = execution.first(|object| object["status"]["phase"] == "executing");
-            if known && begun.is_some_and(|begun| failed.is_some_and(|failed| begun.at > failed.at + HEARSAY))
-            {
+            // A step that waits, for a lock, say, is in flight and is finished (the workflow's specification).
+            if failed.is_some_and(|failed| execution.born().at > failed.at + HEARSAY) {
                 found.push((
                     "I13",
                     format!("{} was made after a critical step had failed", job.name()),
