@@ -34,7 +34,7 @@ use crate::lease::{Candidacy, Candidate, LeaseLost};
 use crate::telemetry::Telemetry;
 use crate::watch::Watches;
 
-/// Of the program, and so of all that is measured and tested.
+/// Of the program, of its tests and of what is measured: all that links this crate.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -131,6 +131,17 @@ async fn a_late_answer_to_a_write_that_the_watch_has_shown_holds_nothing_up() {
     assert_eq!(scene.holds(), (0, 0));
 }
 
+/// That the Job of `by-hand` is gone.
+async fn is_noticed_within_a_minute(scene: &Scene) {
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let status = scene.executions().get("by-hand").await.unwrap().status.unwrap();
+    assert_eq!(
+        status.attempts[0].outcome,
+        Some(AttemptOutcome::Lost),
+        "{status:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_gone_before_its_create_is_answered_is_noticed() {
     let scene = Scene::new().await;
@@ -145,13 +156,7 @@ async fn a_job_that_is_gone_before_its_create_is_answered_is_noticed() {
     let job = job_name("by-hand", &made.uid().unwrap(), 1);
     let background = DeleteParams::background();
     scene.jobs().delete(&job, &background).await.unwrap();
-    tokio::time::sleep(Duration::from_mins(1)).await;
-    let status = scene.executions().get("by-hand").await.unwrap().status.unwrap();
-    assert_eq!(
-        status.attempts[0].outcome,
-        Some(AttemptOutcome::Lost),
-        "{status:?}"
-    );
+    is_noticed_within_a_minute(&scene).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,11 +224,5 @@ async fn a_job_that_is_gone_before_any_watch_has_shown_it_is_noticed() {
         .delete(&job, &DeleteParams::background())
         .await
         .unwrap();
-    tokio::time::sleep(Duration::from_mins(1)).await;
-    let status = scene.executions().get("by-hand").await.unwrap().status.unwrap();
-    assert_eq!(
-        status.attempts[0].outcome,
-        Some(AttemptOutcome::Lost),
-        "{status:?}"
-    );
+    is_noticed_within_a_minute(&scene).await;
 }

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kubernaut::memory::Committed;
 use kubernaut::simulation::{CONTROLLER, Planned};
 use serde_json::Value;
 
@@ -248,8 +249,16 @@ impl Checker<'_> {
         for critical in steps.iter().filter(|step| step["criticalStep"] == true) {
             let failed = of_step(&critical["stepNumber"])
                 .and_then(|other| other.first(|object| object["status"]["phase"] == "failed"));
-            // A step that waits, for a lock, say, is in flight and is finished (the workflow's specification).
-            if failed.is_some_and(|failed| execution.born().at > failed.at + HEARSAY) {
+            let begun = execution.first(|object| object["status"]["phase"] == "executing");
+            let late = |failed: &Committed| {
+                born.at > failed.at + HEARSAY && begun.is_some_and(|begun| begun.at > failed.at + HEARSAY)
+            };
+            // One that said then what it waits for, a lock, say, is in flight and is finished (the workflow's specification).
+            let waited = |failed: &Committed| {
+                let then = execution.at(failed.revision);
+                then.is_some_and(|object| text(&object["status"]["message"]).starts_with("waits"))
+            };
+            if failed.is_some_and(|failed| late(failed) && !waited(failed)) {
                 found.push((
                     "I13",
                     format!("{} was made after a critical step had failed", job.name()),

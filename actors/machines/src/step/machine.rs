@@ -31,7 +31,7 @@ pub struct StepMachine {
     pub(super) persisted: KubernetesExecutionStatus,
     /// The status as it shall be.
     pub(super) draft: KubernetesExecutionStatus,
-    /// `draft` must be written before anything else is done.
+    /// `draft` must be written before anything else is done; before an end, only the payload goes.
     pub(super) dirty: bool,
     gone: bool,
     pub(super) released: bool,
