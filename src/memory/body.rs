@@ -57,7 +57,7 @@ pub(super) fn check_patched(kind: &Kind, patched: &Value, request: &ApiRequest) 
     if kind.custom.is_none() && (version != kind.api_version() || name != kind.kind) {
         return Err(ApiError::bad_patch(
             patched,
-            &super::write::no_such_kind((&kind.group, &kind.kind), version, name),
+            &super::identity::no_such_kind((&kind.group, &kind.kind), version, name),
         ));
     }
     if request.info.name != text_of(&patched["metadata"]["name"])
@@ -93,7 +93,7 @@ pub(super) fn check_eviction(request: &ApiRequest) -> Result<(), ApiError> {
         return Err(ApiError::bad_request(&format!(
             "{name} in version {:?} cannot be handled as a Eviction: {}",
             version.rsplit('/').next().unwrap_or(""),
-            super::write::no_such_kind(("policy", "Eviction"), version, name)
+            super::identity::no_such_kind(("policy", "Eviction"), version, name)
         )));
     }
     let namespace = text_of(&eviction["metadata"]["namespace"]);

@@ -48,6 +48,7 @@ mod events_api;
 mod fields;
 mod habits;
 mod http;
+mod identity;
 mod kinds;
 mod kubectl;
 mod label_query;

@@ -6,7 +6,11 @@ use jsonschema::Validator as JsonSchema;
 use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
 use serde_json::{Map, Value, json};
 
-use super::{cel_rules::Rules, status::FieldError, structure};
+use super::{
+    cel_rules::Rules,
+    status::FieldError,
+    structure::{self, Place, member},
+};
 
 /// The schema of one version of a custom resource.
 pub(super) struct CustomSchema {
@@ -553,33 +557,6 @@ fn type_name(value: &Value) -> &'static str {
 
 fn in_body(place: Place<'_>) -> String {
     format!("{} in body", place.path())
-}
-
-/// The schema of a member of an object; null when it has none.
-pub(super) fn member<'a>(schema: &'a Value, name: &str) -> &'a Value {
-    let named = schema
-        .get("properties")
-        .and_then(|properties| properties.get(name));
-    named.unwrap_or(&schema["additionalProperties"])
-}
-
-/// Where in an object something is. Its path is spelt out only when there is something to say of it.
-#[derive(Clone, Copy)]
-pub(super) enum Place<'a> {
-    Root,
-    Field(&'a Place<'a>, &'a str),
-    Item(&'a Place<'a>, usize),
-}
-
-impl Place<'_> {
-    /// As `spec.steps[0].name`; empty for the object itself.
-    pub(super) fn path(self) -> String {
-        match self {
-            Self::Root => String::new(),
-            Self::Field(parent, name) => child(&parent.path(), name),
-            Self::Item(parent, index) => format!("{}[{index}]", parent.path()),
-        }
-    }
 }
 
 pub(super) fn child(path: &str, name: &str) -> String {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    schema::{Place, child, member, string_list},
+    schema::{child, string_list},
     status::FieldError,
 };
 
@@ -137,6 +137,33 @@ pub(super) fn check(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
     ] {
         if inner.is_object() {
             check(inner, &child(path, field), errors);
+        }
+    }
+}
+
+/// The schema of a member of an object; null when it has none.
+pub(super) fn member<'a>(schema: &'a Value, name: &str) -> &'a Value {
+    let named = schema
+        .get("properties")
+        .and_then(|properties| properties.get(name));
+    named.unwrap_or(&schema["additionalProperties"])
+}
+
+/// Where in an object something is. Its path is spelt out only when there is something to say of it.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl Place<'_> {
+    /// As `spec.steps[0].name`; empty for the object itself.
+    pub(super) fn path(self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Field(parent, name) => child(&parent.path(), name),
+            Self::Item(parent, index) => format!("{}[{index}]", parent.path()),
         }
     }
 }
