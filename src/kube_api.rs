@@ -274,10 +274,7 @@ impl KubeApi {
                 )
             }
         };
-        let request = request.map_err(|message| ApiFailure {
-            class: FailureClass::Rejected,
-            message,
-        })?;
+        let request = request.map_err(rejected)?;
         let resource = kinds::resource_name(kind);
         let found = match self
             .counted(verb, resource, self.client.request::<Value>(request))
@@ -287,7 +284,19 @@ impl KubeApi {
                 Some(Value::Array(items)) => items,
                 _ => Vec::new(),
             },
-            Ok(found) => vec![found],
+            Ok(found) => {
+                if let Read::Get {
+                    api_version,
+                    kind,
+                    namespace,
+                    name,
+                } = &read
+                {
+                    kinds::check_answer(&found, api_version, kind, namespace.as_deref(), name)
+                        .map_err(rejected)?;
+                }
+                vec![found]
+            }
             Err(error) if verb == "get" && code_of(verb, Some(&error)) == 404 && !is_unknown_kind(&error) => {
                 Vec::new()
             }
@@ -526,6 +535,14 @@ fn absent_is_success<T>(result: Result<T, kube::Error>) -> Result<(), ApiFailure
         Ok(_) => Ok(()),
         Err(error) if code_of("delete", Some(&error)) == 404 => Ok(()),
         Err(error) => Err(failure_of("delete", error)),
+    }
+}
+
+/// What stays wrong however often it is asked.
+fn rejected(message: String) -> ApiFailure {
+    ApiFailure {
+        class: FailureClass::Rejected,
+        message,
     }
 }
 

@@ -1,9 +1,13 @@
 //! Paths of kinds that are read by name. No discovery: the kinds are built in, and their plurals regular.
+//!
+//! Much of what is read is named by texts of objects that anybody may have written. This is the last place where such a
+//! text can become another request than the one that was meant, so it lets nothing through that is more than a name.
 
 use http::Request as HttpRequest;
 use kube::Resource;
 use kube::api::{GetParams, ListParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, Request};
+use serde_json::Value;
 
 /// Plurals for metrics; whatever else is read counts as `other`.
 const NAMES: [(&str, &str); 20] = [
@@ -38,58 +42,184 @@ pub(super) fn resource_name(kind: &str) -> &'static str {
 }
 
 /// GET of one object.
-pub(super) fn get(
+///
+/// # Errors
+/// A text that can be no part of a path, in words.
+pub(crate) fn get(
     api_version: &str,
     kind: &str,
     namespace: Option<&str>,
     name: &str,
 ) -> Result<HttpRequest<Vec<u8>>, String> {
-    let request = Request::new(path(api_version, kind, namespace));
+    let request = Request::new(path(api_version, kind, namespace)?);
     request
-        .get(name, &GetParams::default())
+        .get(segment("the name", name)?, &GetParams::default())
         .map_err(|error| error.to_string())
 }
 
 /// GET of all objects that the parameters select.
-pub(super) fn list(
+///
+/// # Errors
+/// A text that can be no part of a path, in words.
+pub(crate) fn list(
     api_version: &str,
     kind: &str,
     namespace: Option<&str>,
     parameters: &ListParams,
 ) -> Result<HttpRequest<Vec<u8>>, String> {
-    Request::new(path(api_version, kind, namespace))
+    Request::new(path(api_version, kind, namespace)?)
         .list(parameters)
         .map_err(|error| error.to_string())
 }
 
-fn path(api_version: &str, kind: &str, namespace: Option<&str>) -> String {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let kind = GroupVersionKind::gvk(group, version, kind);
+/// Where objects of a kind are served. Each part is checked by itself, whoever checked it before.
+fn path(api_version: &str, kind: &str, namespace: Option<&str>) -> Result<String, String> {
+    let (group, version) = match api_version.split_once('/') {
+        Some((group, version)) => (segment("the API group", group)?, version),
+        None => ("", api_version),
+    };
+    let version = segment("the API version", version)?;
+    let kind = GroupVersionKind::gvk(group, version, segment("the kind", kind)?);
     let mut resource = ApiResource::from_gvk(&kind);
     if let Some((_, plural)) = NAMES.iter().find(|(known, _)| *known == kind.kind) {
         (*plural).clone_into(&mut resource.plural);
     }
-    DynamicObject::url_path(&resource, namespace)
+    let namespace = namespace
+        .map(|namespace| segment("the namespace", namespace))
+        .transpose()?;
+    Ok(DynamicObject::url_path(&resource, namespace))
+}
+
+/// One segment of a path, and nothing that means more: no slash, question mark, escape, nor a way up.
+fn segment<'a>(what: &str, text: &'a str) -> Result<&'a str, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if text.is_empty() || text.contains("..") || text == "." || !text.chars().all(plain) {
+        return Err(format!("{what} {text:?} can't stand in the path of a request"));
+    }
+    Ok(text)
+}
+
+/// Whether this is the object that was asked for: an answer that is another one says nothing of it.
+///
+/// # Errors
+/// What came instead, in words.
+pub(super) fn check_answer(
+    found: &Value,
+    api_version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<(), String> {
+    let metadata = &found["metadata"];
+    let is_asked_for = found["apiVersion"] == api_version
+        && found["kind"] == kind
+        && metadata["namespace"].as_str() == namespace
+        && metadata["name"] == name;
+    if is_asked_for {
+        return Ok(());
+    }
+    Err(format!(
+        "asked for {kind} {} of {api_version}, the API server answered with {} {} of {}",
+        [namespace, Some(name)]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("/"),
+        found["kind"],
+        metadata["name"],
+        found["apiVersion"],
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn paths_are_those_of_the_api_server() {
-        assert_eq!(path("v1", "Node", None), "/api/v1/nodes");
+        let good = |api_version, kind, namespace| path(api_version, kind, namespace).expect("a path");
+        assert_eq!(good("v1", "Node", None), "/api/v1/nodes");
         assert_eq!(
-            path("apps/v1", "Deployment", Some("shop")),
+            good("apps/v1", "Deployment", Some("shop")),
             "/apis/apps/v1/namespaces/shop/deployments"
         );
         assert_eq!(
-            path("networking.k8s.io/v1", "NetworkPolicy", Some("shop")),
+            good("networking.k8s.io/v1", "NetworkPolicy", Some("shop")),
             "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies"
         );
         assert_eq!(
-            path("example.com/v1", "Widget", Some("shop")),
+            good("example.com/v1", "Widget", Some("shop")),
             "/apis/example.com/v1/namespaces/shop/widgets"
         );
+    }
+
+    #[test]
+    fn no_text_of_an_object_leads_elsewhere() {
+        for api_version in [
+            "",
+            "/v1",
+            "/v1/namespaces/victim/configmaps/private?x=",
+            "apps/v1/namespaces/victim/deployments/x?y=",
+            "v1%2Fpods",
+            "v1%2Fpods?x=",
+            "v1?x",
+            "v1#",
+            "v1\nfoo",
+            "../v1",
+            "apps/..",
+            "v 1",
+        ] {
+            let problem = get(api_version, "ConfigMap", Some("shop"), "mine").expect_err(api_version);
+            assert!(problem.contains("can't stand in the path"), "{problem}");
+        }
+        get("v1", "Config/Map", Some("shop"), "mine").expect_err("a slash in the kind");
+        get("v1", "ConfigMap", Some("shop/pods"), "mine").expect_err("a slash in the namespace");
+        for name in ["", "..", ".", "../x", "x/log", "x?watch=1", "x%2Flog"] {
+            get("v1", "ConfigMap", Some("shop"), name).expect_err(name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_is_refused_or_has_just_the_segments_that_were_asked_for(
+            api_version in "[a-z0-9/.?%#\\\\ ]{0,12}",
+            kind in "[A-Za-z/.%?]{0,8}",
+            namespace in "[a-z./?%]{0,8}",
+            name in "[a-z./?%#]{0,8}",
+        ) {
+            if let Ok(request) = get(&api_version, &kind, Some(&namespace), &name) {
+                let uri = request.uri();
+                prop_assert_eq!(uri.query().unwrap_or_default(), "");
+                let segments: Vec<&str> = uri.path().split('/').collect();
+                let plural = segments[segments.len() - 2];
+                let expected = match api_version.split_once('/') {
+                    Some((group, version)) => format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}"),
+                    None => format!("/api/{api_version}/namespaces/{namespace}/{plural}/{name}"),
+                };
+                prop_assert_eq!(uri.path(), expected);
+                prop_assert!(!segments.contains(&".."));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_the_object_asked_for_is_told() {
+        let found = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "mine"}});
+        assert_eq!(
+            check_answer(&found, "v1", "ConfigMap", Some("shop"), "mine"),
+            Ok(())
+        );
+        let other = check_answer(&found, "v1", "ConfigMap", Some("shop"), "other").expect_err("another name");
+        assert!(
+            other.contains("shop/other") && other.contains("\"mine\""),
+            "{other}"
+        );
+        check_answer(&found, "v1", "ConfigMap", Some("victim"), "mine").expect_err("another namespace");
+        check_answer(&found, "v1", "Secret", Some("shop"), "mine").expect_err("another kind");
+        let list = json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": []});
+        check_answer(&list, "v1", "ConfigMap", Some("shop"), "mine").expect_err("a list");
     }
 }

@@ -9,10 +9,23 @@ use crate::Settings;
 pub struct ManifestKind {
     /// API group; empty for the core one.
     pub group: &'static str,
+    /// Versions of the group that serve the kind, the preferred one first.
+    pub versions: &'static [&'static str],
     /// Kind.
     pub kind: &'static str,
     /// Resource in the plural.
     pub plural: &'static str,
+}
+
+impl ManifestKind {
+    /// Every apiVersion that a manifest of this kind may carry, such as `apps/v1`.
+    pub fn api_versions(&self) -> Vec<String> {
+        let of_group = |version: &&str| match self.group {
+            "" => (*version).to_owned(),
+            group => format!("{group}/{version}"),
+        };
+        self.versions.iter().map(of_group).collect()
+    }
 }
 
 /// Kinds that may be named in --apply-manifest-kinds. Never here, whatever the flag says: Secret, ServiceAccount,
@@ -20,76 +33,91 @@ pub struct ManifestKind {
 const KINDS: [ManifestKind; 15] = [
     ManifestKind {
         group: "",
+        versions: &["v1"],
         kind: "ConfigMap",
         plural: "configmaps",
     },
     ManifestKind {
         group: "",
+        versions: &["v1"],
         kind: "Service",
         plural: "services",
     },
     ManifestKind {
         group: "",
+        versions: &["v1"],
         kind: "Pod",
         plural: "pods",
     },
     ManifestKind {
         group: "",
+        versions: &["v1"],
         kind: "PersistentVolumeClaim",
         plural: "persistentvolumeclaims",
     },
     ManifestKind {
         group: "",
+        versions: &["v1"],
         kind: "ResourceQuota",
         plural: "resourcequotas",
     },
     ManifestKind {
         group: "",
+        versions: &["v1"],
         kind: "LimitRange",
         plural: "limitranges",
     },
     ManifestKind {
         group: "apps",
+        versions: &["v1"],
         kind: "Deployment",
         plural: "deployments",
     },
     ManifestKind {
         group: "apps",
+        versions: &["v1"],
         kind: "StatefulSet",
         plural: "statefulsets",
     },
     ManifestKind {
         group: "apps",
+        versions: &["v1"],
         kind: "DaemonSet",
         plural: "daemonsets",
     },
     ManifestKind {
         group: "batch",
+        versions: &["v1"],
         kind: "Job",
         plural: "jobs",
     },
     ManifestKind {
         group: "batch",
+        versions: &["v1"],
         kind: "CronJob",
         plural: "cronjobs",
     },
     ManifestKind {
         group: "autoscaling",
+        versions: &["v2", "v1"],
         kind: "HorizontalPodAutoscaler",
         plural: "horizontalpodautoscalers",
     },
     ManifestKind {
         group: "networking.k8s.io",
+        versions: &["v1"],
         kind: "NetworkPolicy",
         plural: "networkpolicies",
     },
     ManifestKind {
         group: "networking.k8s.io",
+        versions: &["v1"],
         kind: "Ingress",
         plural: "ingresses",
     },
     ManifestKind {
         group: "policy",
+        versions: &["v1"],
         kind: "PodDisruptionBudget",
         plural: "poddisruptionbudgets",
     },

@@ -71,22 +71,27 @@ fn pod_read(namespace: &str, pod: &PodRef) -> Read {
     Read::get("v1", "Pod", Some(namespace), &pod.name)
 }
 
+/// The read of the pod's controller; `None` for one that says nothing of a wanted count. The reference is whatever the maker of
+/// the pod wrote: the version is ours, and a kind of the same name in another group is another kind.
 fn controller_read(pod: &PodRef) -> Option<Read> {
     let controller = pod.controller.as_ref()?;
-    let (api_version, kind) = (controller.api_version.as_deref()?, controller.kind.as_deref()?);
-    // Other controllers say nothing of a wanted count.
-    matches!(
+    let group = controller
+        .api_version
+        .as_deref()?
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    let kind = controller.kind.as_deref()?;
+    let api_version = match (group, kind) {
+        ("apps", "ReplicaSet" | "StatefulSet" | "DaemonSet") => "apps/v1",
+        ("", "ReplicationController") => "v1",
+        _ => return None,
+    };
+    Some(Read::get(
+        api_version,
         kind,
-        "ReplicaSet" | "StatefulSet" | "DaemonSet" | "ReplicationController"
-    )
-    .then(|| {
-        Read::get(
-            api_version,
-            kind,
-            controller.namespace.as_deref(),
-            &controller.name,
-        )
-    })
+        controller.namespace.as_deref(),
+        &controller.name,
+    ))
 }
 
 /// The controllers that are still there. One that is gone, or is another by now, brings nothing back.

@@ -157,7 +157,14 @@ fn web_pod(name: &str, uid: &str, controller: Option<&str>) -> PodRef {
         name: name.into(),
         uid: uid.into(),
         controller: controller.map(|kind| ObjectRef {
-            api_version: Some("apps/v1".into()),
+            api_version: Some(
+                if kind == "ReplicationController" {
+                    "v1"
+                } else {
+                    "apps/v1"
+                }
+                .into(),
+            ),
             kind: Some(kind.into()),
             name: "owner".into(),
             namespace: Some("shop".into()),

@@ -160,3 +160,29 @@ fn pods_get_their_grace_period_before_they_are_given_up() {
     assert_eq!(seconds(None, &[pod]), 150);
     assert_eq!(seconds(None, &[]), 120);
 }
+
+#[test]
+fn what_a_pod_says_of_its_controller_is_read_only_where_it_is_one_of_the_four() {
+    for api_version in [
+        "v1%2Fpods?x=",
+        "apps.kruise.io/v1beta1",
+        "apps/v1/namespaces/other/pods?x=",
+        "/v1",
+        "",
+    ] {
+        for kind in KINDS {
+            let mut pod = web_pod("web-a", "u1", Some(kind));
+            pod.controller.as_mut().expect("a controller").api_version = Some(api_version.into());
+            let reads = delete(vec![pod]).reads();
+            for read in &reads {
+                let Read::Get {
+                    api_version: asked, ..
+                } = read
+                else {
+                    panic!("a list: {read:?}")
+                };
+                assert!(["v1", "apps/v1"].contains(&asked.as_str()), "{read:?}");
+            }
+        }
+    }
+}
