@@ -9,8 +9,10 @@ mod settings;
 pub mod actions;
 pub mod duration;
 pub mod graph;
+pub mod label_selector;
 pub mod manifest_kinds;
 pub mod mapping;
+pub mod owner;
 pub mod parameters;
 pub mod plan;
 

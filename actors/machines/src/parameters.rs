@@ -11,6 +11,7 @@ use crate::actions::{
 };
 use crate::before::patched_images;
 use crate::duration::parse_go;
+use crate::label_selector;
 use crate::manifest_kinds::{ParsedManifest, parse_manifest};
 use crate::mapping::not_base64;
 
@@ -279,37 +280,28 @@ fn bad_manifest(text: &str, settings: &Settings) -> Option<String> {
     if let Some(problem) = bad_name(&manifest.name, NAME_MAX) {
         return Some(format!("manifest: metadata.name: {problem}"));
     }
-    if allowed_kind(&manifest.group, &manifest.kind, settings).is_none() {
+    let Some(kind) = allowed_kind(&manifest.group, &manifest.kind, settings) else {
         return Some(format!(
-            "manifest: kind {} of {} may not be applied: --apply-manifest-kinds does not name it, or it never may be",
+            "manifest: kind {:?} of {:?} may not be applied: --apply-manifest-kinds does not name it, or it never may be",
             manifest.kind, manifest.api_version
         ));
-    }
-    None
+    };
+    // The text becomes a part of URLs: it is one of the table's, to the letter.
+    let known = kind.api_versions();
+    (!known.contains(&manifest.api_version)).then(|| {
+        format!(
+            "manifest: apiVersion {:?} of kind {} is not known here: write {}",
+            manifest.api_version,
+            kind.kind,
+            known.join(" or ")
+        )
+    })
 }
 
-/// Requirements as in `a=b,c!=d,e in (f,g),!h`; what does not look like it is refused before a Job is made of it.
+/// What the API server would refuse is refused before it is asked.
 fn bad_selector(text: &str) -> Option<String> {
-    let key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    let allowed = |c: char| key(c) || matches!(c, '=' | '!' | ',' | ' ' | '(' | ')');
-    let balanced = text.chars().try_fold(0_i32, |depth, c| match c {
-        '(' if depth == 0 => Some(1),
-        ')' if depth == 1 => Some(0),
-        '(' | ')' => None,
-        _ => Some(depth),
-    }) == Some(0);
-    let mut depth = 0;
-    let mut requirements = text.split(|c: char| {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        c == ',' && depth == 0
-    });
-    let good = |requirement: &str| {
-        let requirement = requirement.trim();
-        let start = requirement.trim_start_matches('!').chars().next();
-        start.is_some_and(|c| c.is_ascii_alphanumeric())
-    };
-    let fine = !text.trim().is_empty() && text.chars().all(allowed) && balanced && requirements.all(good);
-    (!fine).then(|| format!("{text:?} is not a label selector, such as app=web,tier!=cache"))
+    label_selector::problem(text)
+        .map(|why| format!("{text:?} is not a label selector, such as app=web,tier!=cache: {why}"))
 }
 
 #[cfg(test)]

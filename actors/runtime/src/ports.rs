@@ -313,13 +313,7 @@ pub fn uid_of(meta: &ObjectMeta) -> &str {
 
 /// Uid of the workflow that controls an execution.
 pub fn controlling_workflow(execution: &KubernetesExecution) -> Option<&str> {
-    let owners = execution.metadata.owner_references.as_deref().unwrap_or_default();
-    let ours = owners.iter().find(|owner| {
-        owner.controller == Some(true)
-            && owner.kind == names::WORKFLOW_KIND
-            && owner.api_version.split('/').next() == Some(names::WORKFLOW_GROUP)
-    });
-    ours.map(|owner| owner.uid.as_str())
+    kubernaut_machines::owner::controlling_workflow(execution).map(|owner| owner.uid.as_str())
 }
 
 /// resourceVersion as a number, 0 when it is none. Kubernetes made the order of resourceVersions of one resource

@@ -10,6 +10,7 @@ use kubernaut_crds::{
 
 use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine, later};
+use super::validate::RIGHTS_AGE;
 use crate::actions::ActionKind;
 use crate::before::{self, Before};
 use crate::classify::{self, Failure, Retry};
@@ -139,9 +140,7 @@ impl StepMachine {
             "the timeout of {} is used up; last: {last}",
             self.execution.spec.timeout
         );
-        let open = self
-            .current_attempt()
-            .is_some_and(|attempt| attempt.outcome.is_none());
+        let open = self.is_attempt_open();
         let error_type = if open && self.quota_waits > 0 {
             ErrorType::ResourceQuotaExceeded
         } else {
@@ -151,6 +150,11 @@ impl StepMachine {
             self.end_attempt(AttemptOutcome::Failed, error_type, &message, now);
         }
         self.fail(error_type, &message, now)
+    }
+
+    pub(super) fn is_attempt_open(&self) -> bool {
+        self.current_attempt()
+            .is_some_and(|attempt| attempt.outcome.is_none())
     }
 
     /// Notes in the draft how the current attempt ended.
@@ -262,6 +266,9 @@ impl StepMachine {
             self.before = None;
             return self.wait_until(at, "the next attempt");
         }
+        if let Some(flow) = self.without_late_jobs(now, out) {
+            return flow;
+        }
         if let Some(flow) = self.take_slot(out) {
             return flow;
         }
@@ -277,6 +284,9 @@ impl StepMachine {
     ) -> Flow {
         if let Err(problems) = parameters::check(&self.execution, &self.settings) {
             return self.fail(ErrorType::ValidationError, &problems.join("; "), now);
+        }
+        if let Some(flow) = self.without_rights(checked, Some(RIGHTS_AGE), now, out) {
+            return flow;
         }
         match self.before.clone() {
             Some(Ok(before)) if checked.kind == ActionKind::DeletePod && before.pods.is_empty() => {

@@ -46,6 +46,9 @@ impl StepMachine {
             Hold::Asked | Hold::Busy(_) => return Flow::Wait,
             Hold::Held => {}
         }
+        if let Some(flow) = self.delete_late_jobs(out) {
+            return flow;
+        }
         let Some(attempt) = self.current_attempt().cloned() else {
             return self.fail(
                 ErrorType::UnknownError,
@@ -119,6 +122,38 @@ impl StepMachine {
             self.slot = Hold::None;
             out.push(StepCommand::ReleaseSlot);
         }
+    }
+
+    /// A Job of an attempt that has ended: a create that was given up took effect all the same. It is deleted as soon as it is
+    /// seen. `None` when there is nothing to do about any.
+    fn delete_late_jobs(&mut self, out: &mut Vec<StepCommand>) -> Option<Flow> {
+        let told = |job: &&JobView| !job.deleting && !self.late_deleted.contains(&job.name);
+        let (name, uid) = self
+            .late_jobs()
+            .find(told)
+            .map(|job| (job.name.clone(), job.uid.clone()))?;
+        self.late_deleted.insert(name.clone());
+        Some(self.call(Purpose::DeleteLateJob, ApiCommand::DeleteJob { name, uid }, out))
+    }
+
+    /// No attempt begins beside the Job of another one; `None` when there is none.
+    pub(super) fn without_late_jobs(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Option<Flow> {
+        if let Some(flow) = self.delete_late_jobs(out) {
+            return Some(flow);
+        }
+        let deadline = self.current_attempt().map(|attempt| attempt.deadline.0)?;
+        (now < deadline && self.late_jobs().next().is_some())
+            .then(|| self.wait_until(deadline, "the end of a Job that came late"))
+    }
+
+    fn late_jobs(&self) -> impl Iterator<Item = &JobView> {
+        let ended = |name: &str| {
+            let mut attempts = self.persisted.attempts.iter();
+            attempts.any(|attempt| attempt.job_name == name && attempt.outcome.is_some())
+        };
+        let late =
+            move |job: &&JobView| job.live && !job.uid.is_empty() && self.is_ours(job) && ended(&job.name);
+        self.jobs.values().filter(late)
     }
 
     /// The store's view; where the store has not caught up, what a create or a live read gave.
@@ -248,13 +283,15 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         let (too_late, sending_ends) = window(attempt);
-        if now < sending_ends && self.quota_until.is_none() {
+        if now < sending_ends && self.quota_until.is_none() && self.abandon.is_none() {
             return self.create_job(checked, attempt, now, out);
         }
         if let Some(flow) = self.wait_for_creates(attempt, now, out) {
             return flow;
         }
-        if now >= too_late {
+        if let Some(failure) = self.abandon.clone() {
+            self.ended = Some(Ended::Failure(failure));
+        } else if now >= too_late {
             let words = self.job.refusal.as_deref().unwrap_or("it was never seen");
             self.ended = Some(Ended::Failure(Failure {
                 error_type: ErrorType::Timeout,
@@ -285,8 +322,13 @@ impl StepMachine {
         }
         let rendered = match render::render(&self.execution, &checked.action, attempt, &self.settings) {
             Ok(rendered) if rendered.hash == attempt.job_hash => rendered,
-            // The controller was upgraded or configured anew between record and Job.
+            // The controller was upgraded or configured anew between record and Job. The one before it may have sent a create.
             Ok(_) | Err(_) => {
+                if !planted(Defect::IgnoreCreatesUnderWay)
+                    && let Some(flow) = self.wait_for_creates(attempt, now, out)
+                {
+                    return flow;
+                }
                 self.ended = Some(Ended::Lost);
                 return Flow::Again;
             }
@@ -382,17 +424,21 @@ impl StepMachine {
                 self.dirty = self.quota_waits == 1;
             }
             FailureClass::Forbidden => {
-                self.ended = Some(Ended::Failure(failed(
-                    ErrorType::InsufficientPermissions,
-                    Retry::Never,
-                )));
+                self.refused_for_good(failed(ErrorType::InsufficientPermissions, Retry::Never));
             }
             FailureClass::NotFound => {
-                self.ended = Some(Ended::Failure(failed(ErrorType::ResourceNotFound, Retry::Never)));
+                self.refused_for_good(failed(ErrorType::ResourceNotFound, Retry::Never));
             }
-            FailureClass::Rejected => {
-                self.ended = Some(Ended::Failure(failed(ErrorType::JobFailed, Retry::Never)));
-            }
+            FailureClass::Rejected => self.refused_for_good(failed(ErrorType::JobFailed, Retry::Never)),
+        }
+    }
+
+    /// No further create is sent; one that was sent before may still take effect.
+    fn refused_for_good(&mut self, failure: Failure) {
+        if self.job.creates == Creates::None || planted(Defect::IgnoreCreatesUnderWay) {
+            self.ended = Some(Ended::Failure(failure));
+        } else {
+            self.abandon = Some(failure);
         }
     }
 

@@ -51,8 +51,9 @@ pub struct StepMachine {
     /// When this machine had its first event, or had to begin anew.
     pub(super) started: Option<Timestamp>,
     pub(super) checked: Option<Arc<Checked>>,
-    pub(super) rights: Option<Result<(), (ErrorType, String)>>,
-    pub(super) validating_since: Option<Timestamp>,
+    pub(super) rights: Option<Rights>,
+    /// Since when no check got an answer from the API server.
+    pub(super) unanswered_since: Option<Timestamp>,
     pub(super) lock: Hold,
     pub(super) slot: Hold,
     /// The state before, and whether it was read under the lock.
@@ -64,6 +65,8 @@ pub struct StepMachine {
     /// The Jobs of this execution by name, as the store has them.
     pub(super) jobs: BTreeMap<String, JobView>,
     pub(super) job: JobKnowledge,
+    /// Jobs of ended attempts that came late and were told to go.
+    pub(super) late_deleted: std::collections::BTreeSet<String>,
     pub(super) abandon: Option<Failure>,
     pub(super) quota_until: Option<Timestamp>,
     pub(super) quota_waits: u32,
@@ -80,6 +83,14 @@ pub struct StepMachine {
     pub(super) clean_after: Option<Timestamp>,
     pub(super) told_of_deletion: bool,
     pub(super) next_check: Option<(Timestamp, &'static str)>,
+}
+
+/// What the workflow's account may do, and when that was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Rights {
+    pub(super) asked_at: Timestamp,
+    /// Why they don't suffice.
+    pub(super) answer: Result<(), (ErrorType, String)>,
 }
 
 /// Something that is held, or waited for.
@@ -153,6 +164,8 @@ pub(super) enum Purpose {
     CreateJob,
     FindJob,
     DeleteJob,
+    /// A Job of an attempt that has ended.
+    DeleteLateJob,
     DeleteSecret,
     After,
     Explain,
@@ -198,7 +211,7 @@ impl StepMachine {
             started: None,
             checked: None,
             rights: None,
-            validating_since: None,
+            unanswered_since: None,
             lock: Hold::None,
             slot: Hold::None,
             before: None,
@@ -206,6 +219,7 @@ impl StepMachine {
             wait_noted: None,
             jobs: BTreeMap::new(),
             job: JobKnowledge::default(),
+            late_deleted: std::collections::BTreeSet::new(),
             abandon: None,
             quota_until: None,
             quota_waits: 0,
@@ -304,6 +318,11 @@ impl StepMachine {
         self.draft = self.persisted.clone();
         self.announced = self.announced.min(self.persisted.phase_transitions.len());
         self.dirty = false;
+        // Also that the status tells of a wait, or was refused.
+        if !planted(Defect::ForgetToTellOfAWait) {
+            self.wait_noted = None;
+        }
+        self.refused = false;
     }
 
     fn forget(&mut self) {
@@ -351,9 +370,12 @@ impl StepMachine {
         if !matches!(purpose, Purpose::Refetch | Purpose::FindJob) {
             self.transient_failures = 0;
         }
+        if matches!(purpose, Purpose::Rights | Purpose::Before { .. }) {
+            self.unanswered_since = None;
+        }
         self.pause_until = None;
         match (purpose, outcome) {
-            (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(&answer),
+            (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(now, &answer),
             (Purpose::Before { locked }, ApiOutcome::Facts(facts)) => self.before_read(locked, &facts),
             (Purpose::Write, ApiOutcome::Execution(execution)) => {
                 // Seen through the watch before? Then it was taken in there.
@@ -366,6 +388,11 @@ impl StepMachine {
             (Purpose::Finalizers, ApiOutcome::Execution(execution)) => self.observe(execution, out),
             (Purpose::Refetch, ApiOutcome::FoundExecution(Some(execution))) => {
                 self.refetch = false;
+                let known = self.execution.metadata.resource_version.clone();
+                if !is_newer(known.as_deref(), execution.metadata.resource_version.as_deref()) {
+                    // Nobody was: the same write would have the same answer.
+                    self.pause(now);
+                }
                 self.observe(execution, out);
             }
             (Purpose::Refetch, ApiOutcome::FoundExecution(None)) => self.gone = true,
@@ -377,6 +404,8 @@ impl StepMachine {
                 self.job.delete_sent = true;
                 self.job.ask_at = None;
             }
+            // Asked for once; how it ends, the watch shows.
+            (Purpose::DeleteLateJob, ApiOutcome::Deleted) => {}
             (Purpose::DeleteSecret, ApiOutcome::Deleted) => {
                 self.secret_deleted = true;
                 self.secret_refused = None;
@@ -407,26 +436,30 @@ impl StepMachine {
             (Purpose::DeleteJob | Purpose::CleanDelete(_), FailureClass::Conflict) => {
                 return self.pause(now);
             }
+            (Purpose::DeleteLateJob, _) => {
+                self.late_deleted.clear();
+                return self.pause(now);
+            }
             (Purpose::DeleteSecret, class) => {
                 if !class.is_transient() {
                     self.secret_refused = Some(failure.message.clone());
                 }
                 return self.pause(now);
             }
-            (Purpose::Rights | Purpose::Before { .. }, class) if !class.is_transient() => {
-                // The controller itself lacks a right, or the target's kind is unknown here.
-                let reason = (
-                    ErrorType::UnknownError,
-                    format!("the check could not be made: {}", failure.message),
-                );
-                if purpose == Purpose::Rights {
-                    self.rights = Some(Err(reason));
-                } else {
-                    self.before = Some(Err(Refusal {
-                        error_type: reason.0,
-                        message: reason.1,
-                    }));
-                }
+            // The controller itself lacks a right, or asks for what the API server will never answer.
+            (Purpose::Rights, class) if !class.is_transient() => {
+                self.rights = Some(Rights {
+                    asked_at: now,
+                    answer: Err((ErrorType::UnknownError, unchecked(failure))),
+                });
+                return;
+            }
+            (Purpose::Before { locked }, class) if !class.is_transient() => {
+                self.before = Some(Err(Refusal {
+                    error_type: ErrorType::UnknownError,
+                    message: unchecked(failure),
+                }));
+                self.before_locked = locked && !planted(Defect::ReadARefusalAgain);
                 return;
             }
             (Purpose::After, class) if !class.is_transient() => {
@@ -435,7 +468,9 @@ impl StepMachine {
             }
             _ => {}
         }
-        if failure.class == FailureClass::Conflict {
+        if failure.class == FailureClass::Conflict && matches!(purpose, Purpose::Write | Purpose::Finalizers)
+        {
+            // Somebody was faster: what they wrote is read, and all is decided again, at once.
             return;
         }
         self.pause(now);
@@ -552,6 +587,10 @@ impl StepMachine {
         };
         Ok(Arc::clone(self.checked.insert(Arc::new(checked))))
     }
+}
+
+fn unchecked(failure: &ApiFailure) -> String {
+    format!("the check could not be made: {}", failure.message)
 }
 
 /// Status times have microseconds; everything that is compared with them must have no more.

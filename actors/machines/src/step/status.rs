@@ -102,10 +102,7 @@ impl StepMachine {
             "the API server refused the status of this execution: {}",
             failure.message
         );
-        if self
-            .current_attempt()
-            .is_some_and(|attempt| attempt.outcome.is_none())
-        {
+        if self.is_attempt_open() {
             self.end_attempt(AttemptOutcome::Failed, ErrorType::UnknownError, &message, now);
         }
         self.fail(ErrorType::UnknownError, &message, now);

@@ -163,7 +163,7 @@ impl StepMachine {
             if let Some(flow) = self.without_payload(now, out) {
                 return flow;
             }
-            return self.unreachable(view, now);
+            return self.unreachable(view, now, out);
         }
         self.wait_until(give_up, "a Job that is being deleted");
         if self.jobs.contains_key(&attempt.job_name) {
@@ -190,7 +190,11 @@ impl StepMachine {
         Some(self.find_job(attempt, out))
     }
 
-    fn unreachable(&mut self, view: &JobView, now: Timestamp) -> Flow {
+    fn unreachable(&mut self, view: &JobView, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        // Places keep too many Jobs from running at once; a pod that nobody can reach is no reason to start none.
+        if !planted(Defect::KeepThePlaceOfADeadNode) {
+            self.release_slot(out);
+        }
         let place = place_of(view);
         let message = format!(
             "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    Approval, ApprovalSource, ErrorType, ExecutionDryRunResults, ExecutionPhase, MicroTime,
+    Approval, ApprovalSource, AttemptOutcome, ErrorType, ExecutionDryRunResults, ExecutionPhase, MicroTime,
     ValidationResults, names,
 };
 
 use super::StepCommand;
-use super::machine::{Flow, Hold, Purpose, StepMachine, Wait, later};
+use super::machine::{Flow, Hold, Purpose, Rights, StepMachine, Wait, later};
 use crate::actions::target_name;
 use crate::before::{self, Before};
 use crate::defect::{Defect, planted};
@@ -18,12 +18,15 @@ use crate::parameters::Checked;
 use crate::plan::unsupported_execution;
 use crate::reads::Facts;
 
-/// Validation that the API server does not answer is given up after this long (the executor's specification, 1).
+/// Validation that the API server does not answer is given up after this long (the executor's specification, 1). It begins with
+/// the first call that failed: the time that a call waits for its turn among our own is not the API server's.
 const VALIDATION_BUDGET: Duration = Duration::from_secs(30);
+
+/// What an attempt may rely on: rights that were asked longer ago are asked again (the executor's specification, 2).
+pub(super) const RIGHTS_AGE: Duration = Duration::from_secs(30);
 
 impl StepMachine {
     pub(super) fn validating(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
-        self.validating_since.get_or_insert(now);
         self.enter(ExecutionPhase::Validating, now);
         self.draft.start_time.get_or_insert(MicroTime(now));
         self.draft.attempt.get_or_insert(0);
@@ -40,14 +43,8 @@ impl StepMachine {
         if let Some(refused) = self.refused_namespace() {
             return self.fail(ErrorType::ValidationError, &refused, now);
         }
-        match &self.rights {
-            None if self.settings.authorization => return self.ask_rights(&checked, out),
-            None => self.rights = Some(Ok(())),
-            Some(Ok(())) => {}
-            Some(Err((error_type, message))) => {
-                let (error_type, message) = (*error_type, message.clone());
-                return self.fail(error_type, &message, now);
-            }
+        if let Some(flow) = self.without_rights(&checked, None, now, out) {
+            return flow;
         }
         match &self.lock {
             Hold::None => return self.acquire_lock(out),
@@ -58,8 +55,7 @@ impl StepMachine {
             Ok(Some(before)) => before,
             Ok(None) => return Flow::Wait,
             Err((_, message)) if !self.before_locked => {
-                // Whoever holds the lock may change just this. The budget begins when it is our turn.
-                self.validating_since = None;
+                // Whoever holds the lock may change just this.
                 let holder = match &self.lock {
                     Hold::Busy(reason) => reason.clone(),
                     Hold::None | Hold::Asked | Hold::Held => String::new(),
@@ -82,14 +78,8 @@ impl StepMachine {
             Ok(checked) => checked,
             Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
         };
-        // After a restart rights are asked again: a wait may have been long.
-        match &self.rights {
-            None if self.settings.authorization => return self.ask_rights(&checked, out),
-            None | Some(Ok(())) => {}
-            Some(Err((error_type, message))) => {
-                let (error_type, message) = (*error_type, message.clone());
-                return self.fail(error_type, &message, now);
-            }
+        if let Some(flow) = self.without_rights(&checked, None, now, out) {
+            return flow;
         }
         match self.lock.clone() {
             Hold::None => return self.acquire_lock(out),
@@ -103,6 +93,10 @@ impl StepMachine {
         if let Some(flow) = self.needs_finalizer(out) {
             return flow;
         }
+        // The waits may have been long.
+        if let Some(flow) = self.without_rights(&checked, Some(RIGHTS_AGE), now, out) {
+            return flow;
+        }
         let before = match self.state_before(&checked, out) {
             Ok(Some(before)) => before,
             Ok(None) => return Flow::Wait,
@@ -110,6 +104,30 @@ impl StepMachine {
         };
         self.note_validation(&checked, &before, now);
         self.start_attempt(&checked, &before, now)
+    }
+
+    /// Asks for the rights, also when the answer is older than `most`; fails where they don't suffice. `None` when they do.
+    pub(super) fn without_rights(
+        &mut self,
+        checked: &Checked,
+        most: Option<Duration>,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Option<Flow> {
+        if !self.settings.authorization {
+            return None;
+        }
+        let fresh = |rights: &&Rights| {
+            most.is_none_or(|most| now <= later(rights.asked_at, most)) || planted(Defect::TrustOldRights)
+        };
+        let Some(rights) = self.rights.as_ref().filter(fresh) else {
+            return Some(self.ask_rights(checked, out));
+        };
+        let (error_type, message) = rights.answer.clone().err()?;
+        if self.is_attempt_open() {
+            self.end_attempt(AttemptOutcome::Failed, error_type, &message, now);
+        }
+        Some(self.fail(error_type, &message, now))
     }
 
     fn ask_rights(&mut self, checked: &Checked, out: &mut Vec<StepCommand>) -> Flow {
@@ -122,13 +140,15 @@ impl StepMachine {
         self.call(Purpose::Rights, ApiCommand::CheckRights(question), out)
     }
 
-    pub(super) fn rights_answered(&mut self, answer: &RightsAnswer) {
+    pub(super) fn rights_answered(&mut self, now: Timestamp, answer: &RightsAnswer) {
         let account = format!("{}/{}", self.key().0, self.execution.spec.service_account_name);
-        self.rights = Some(
-            refusal_of(answer, &account, &self.settings.executor_namespace).map_or(Ok(()), |message| {
+        let refusal = refusal_of(answer, &account, &self.settings.executor_namespace);
+        self.rights = Some(Rights {
+            asked_at: now,
+            answer: refusal.map_or(Ok(()), |message| {
                 Err((ErrorType::InsufficientPermissions, message))
             }),
-        );
+        });
     }
 
     pub(super) fn acquire_lock(&mut self, out: &mut Vec<StepCommand>) -> Flow {
@@ -253,12 +273,9 @@ impl StepMachine {
     }
 
     pub(super) fn validation_stalled(&mut self, now: Timestamp, failure: &ApiFailure) {
+        let since = *self.unanswered_since.get_or_insert(now);
         let validating = matches!(self.draft.phase, None | Some(ExecutionPhase::Validating));
-        if validating
-            && self
-                .validating_since
-                .is_some_and(|since| now > later(since, VALIDATION_BUDGET))
-        {
+        if validating && now > later(since, VALIDATION_BUDGET) {
             let message = format!(
                 "validation got no answer from the API server within {} s; last: {}",
                 VALIDATION_BUDGET.as_secs(),

@@ -11,6 +11,7 @@ use super::progress::is_terminal;
 use super::steps::DELETED;
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
+use crate::defect::{Defect, planted};
 use crate::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsQuestion};
 use crate::plan::{Plan, PlanError, plan};
 use crate::step::{api_backoff, is_newer, later, micros, refusal_of};
@@ -42,6 +43,8 @@ pub struct WorkflowMachine {
     pub(super) inflight: BTreeMap<CommandId, Purpose>,
     refetch: bool,
     transient_failures: u32,
+    /// What failed last of what may succeed later.
+    failing: Option<Purpose>,
     pause_until: Option<Timestamp>,
     pub(super) last_write: Option<Timestamp>,
     /// The status that was sent last, until it is known to have arrived.
@@ -54,6 +57,8 @@ pub struct WorkflowMachine {
     pub(super) executions: BTreeMap<i32, Arc<KubernetesExecution>>,
     /// What a step failed of that its execution can't say.
     pub(super) lost: BTreeMap<i32, (ErrorType, String)>,
+    /// Steps whose execution the store lost, until the API has said whether it is gone.
+    pub(super) absent: BTreeSet<i32>,
     /// Steps whose create must wait: until when, and since when they do.
     pub(super) waiting: BTreeMap<i32, Waiting>,
     /// Steps whose create may have taken effect although its answer was lost, and when the last one was.
@@ -126,6 +131,7 @@ impl WorkflowMachine {
             inflight: BTreeMap::new(),
             refetch: false,
             transient_failures: 0,
+            failing: None,
             pause_until: None,
             last_write: None,
             sent: None,
@@ -134,6 +140,7 @@ impl WorkflowMachine {
             rights: None,
             executions: BTreeMap::new(),
             lost: BTreeMap::new(),
+            absent: BTreeSet::new(),
             waiting: BTreeMap::new(),
             unsure: BTreeMap::new(),
             taken_over: is_begun(persisted.phase),
@@ -159,7 +166,7 @@ impl WorkflowMachine {
                 self.gone = true;
             }
             WorkflowEvent::StepObserved(execution) => self.observe_step(execution),
-            WorkflowEvent::StepAbsent { uid } => self.step_absent(&uid, &mut out),
+            WorkflowEvent::StepAbsent { uid } => self.step_absent(&uid),
             WorkflowEvent::StepGivenUp { uid, reason } => {
                 if let Some(step) = self.step_of(&uid) {
                     self.lose(step, reason);
@@ -228,11 +235,12 @@ impl WorkflowMachine {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed_call(now, purpose, &failure),
         };
-        // Looking again is no success of what failed before.
-        if !matches!(purpose, Purpose::Refetch | Purpose::Find(_)) {
+        // That another call succeeded, under way at the same time, is no success of what failed.
+        if self.failing.is_none_or(|failing| failing == purpose) {
             self.transient_failures = 0;
+            self.failing = None;
+            self.pause_until = None;
         }
-        self.pause_until = None;
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => {
                 let account = format!("{}/{}", self.namespace(), self.workflow.spec.service_account_name);
@@ -245,6 +253,11 @@ impl WorkflowMachine {
                 // The write did not arrive, or its answer: what to write is decided again.
                 self.refetch = false;
                 self.draft = self.persisted.clone();
+                let known = self.workflow.metadata.resource_version.clone();
+                if !is_newer(known.as_deref(), workflow.metadata.resource_version.as_deref()) {
+                    // Nobody was: the same write would have the same answer.
+                    self.pause(now, Purpose::Write);
+                }
                 self.observe(now, workflow, out);
             }
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(None)) => self.gone = true,
@@ -252,6 +265,7 @@ impl WorkflowMachine {
                 self.created(now, step, execution);
             }
             (Purpose::Find(step), ApiOutcome::FoundExecution(found)) => {
+                self.absent.remove(&step);
                 let known = self.executions.get(&step).map(|known| known.metadata.uid.clone());
                 let same =
                     |found: &KubernetesExecution| known.as_ref().is_none_or(|uid| *uid == found.metadata.uid);
@@ -262,13 +276,13 @@ impl WorkflowMachine {
                         .get(&step)
                         .is_some_and(|since| now < later(*since, CREATE_WINDOW)) =>
                     {
-                        self.pause(now);
+                        self.pause(now, purpose);
                     }
                     None if self.unsure.remove(&step).is_some() => {}
                     None => self.lose(step, DELETED.to_owned()),
                 }
             }
-            (_, _) => self.pause(now),
+            (_, _) => self.pause(now, purpose),
         }
     }
 
@@ -277,8 +291,9 @@ impl WorkflowMachine {
             (Purpose::Write, FailureClass::NotFound) => self.gone = true,
             (Purpose::Write, class) => {
                 self.refetch = true;
+                // Somebody was faster: what they wrote is read, and all is decided again, at once.
                 if class != FailureClass::Conflict {
-                    self.pause(now);
+                    self.pause(now, purpose);
                 }
             }
             (Purpose::Rights, class) if !class.is_transient() => {
@@ -301,13 +316,20 @@ impl WorkflowMachine {
                     // Its time to take effect begins with the last one.
                     self.unsure.insert(step, now);
                 }
-                self.pause(now);
+                self.pause(now, purpose);
             }
-            (Purpose::Find(_) | Purpose::Rights | Purpose::Refetch, _) => self.pause(now),
+            (Purpose::Find(step), _) => {
+                if !planted(Defect::AskOnceForTheAbsent) {
+                    self.absent.insert(step);
+                }
+                self.pause(now, purpose);
+            }
+            (Purpose::Rights | Purpose::Refetch, _) => self.pause(now, purpose),
         }
     }
 
-    pub(super) fn pause(&mut self, now: Timestamp) {
+    pub(super) fn pause(&mut self, now: Timestamp, purpose: Purpose) {
+        self.failing = Some(purpose);
         self.transient_failures = self.transient_failures.saturating_add(1);
         self.pause_until = Some(later(now, api_backoff(self.transient_failures)));
     }
@@ -439,6 +461,7 @@ impl WorkflowMachine {
                 out.push(WorkflowCommand::EnsureStep(execution.clone()));
             }
         }
+        self.find_absent_steps(out);
         self.find_unseen_steps(out);
         let changed = self.update_steps(&plan, now);
         self.start_ready_steps(now, out);

@@ -12,6 +12,7 @@ use super::progress::States;
 use crate::defect::{Defect, planted};
 use crate::mapping::same_spec;
 use crate::outcome::{ApiCommand, ApiFailure, FailureClass};
+use crate::owner::{controlling_workflow, is_controlled_by};
 use crate::plan::Plan;
 use crate::step::{is_newer, later};
 
@@ -95,24 +96,22 @@ impl WorkflowMachine {
     }
 
     /// The store lost an execution: only the API says whether it is gone.
-    pub(super) fn step_absent(&mut self, uid: &str, out: &mut Vec<WorkflowCommand>) {
-        let Some(step) = self.step_of(uid) else { return };
-        let Some(execution) = self.executions.get(&step) else {
-            return;
-        };
-        if self
-            .inflight
-            .values()
-            .any(|purpose| *purpose == Purpose::Find(step))
-        {
-            return;
+    pub(super) fn step_absent(&mut self, uid: &str) {
+        self.absent.extend(self.step_of(uid));
+    }
+
+    /// Asks for them until there is an answer.
+    pub(super) fn find_absent_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
+        let absent: Vec<(i32, String)> = self
+            .absent
+            .iter()
+            .filter(|step| !self.is_under_way(Purpose::Find(**step)))
+            .filter_map(|step| Some((*step, self.executions.get(step)?.metadata.name.clone()?)))
+            .collect();
+        if planted(Defect::AskOnceForTheAbsent) {
+            self.absent.clear();
         }
-        let metadata = &execution.metadata;
-        let command = ApiCommand::GetExecution {
-            namespace: metadata.namespace.clone().unwrap_or_default(),
-            name: metadata.name.clone().unwrap_or_default(),
-        };
-        self.call(Purpose::Find(step), command, out);
+        self.find(absent, out);
     }
 
     pub(super) fn step_of(&self, uid: &str) -> Option<i32> {
@@ -123,11 +122,7 @@ impl WorkflowMachine {
     }
 
     pub(super) fn owns(&self, execution: &KubernetesExecution) -> bool {
-        planted(Defect::AdoptStrangersExecution)
-            || execution.metadata.owner_references.iter().flatten().any(|owner| {
-                owner.controller == Some(true)
-                    && Some(owner.uid.as_str()) == self.workflow.metadata.uid.as_deref()
-            })
+        planted(Defect::AdoptStrangersExecution) || is_controlled_by(execution, &self.workflow)
     }
 
     /// An execution of the step's name is there: ours, an earlier workflow's, or somebody else's.
@@ -135,11 +130,8 @@ impl WorkflowMachine {
         if self.owns(&execution) {
             return self.observe_step(execution);
         }
-        let predecessor = execution.metadata.owner_references.iter().flatten().any(|owner| {
-            owner.controller == Some(true)
-                && owner.kind == kubernaut_crds::names::WORKFLOW_KIND
-                && Some(owner.name.as_str()) == self.workflow.metadata.name.as_deref()
-        });
+        let predecessor = controlling_workflow(execution.as_ref())
+            .is_some_and(|owner| Some(&owner.name) == self.workflow.metadata.name.as_ref());
         if !predecessor {
             return self.conflict(step, &execution, "does not belong to this workflow");
         }

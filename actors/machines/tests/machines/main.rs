@@ -10,6 +10,7 @@ mod effects;
 mod jobs;
 mod manifests;
 mod pods;
+mod refusals;
 mod strangers;
 mod waits;
 mod workflow_steps;

@@ -55,6 +55,11 @@ pub(crate) struct StepBed {
     pub(crate) slot: Grant,
     /// A Job that is deleted stays, in deletion, until it is taken away.
     pub(crate) deletes_slowly: bool,
+    /// Whether the workflow's account may do what it wants.
+    pub(crate) may: bool,
+    /// Somebody changes the object's labels whenever a status conflicts.
+    pub(crate) touched_by_others: bool,
+    pub(crate) slot_released: bool,
     /// Calls since the last `take_calls`, in a word each.
     calls: Vec<&'static str>,
     pub(crate) stopped: bool,
@@ -92,6 +97,9 @@ impl StepBed {
             lock: Grant::AtOnce,
             slot: Grant::AtOnce,
             deletes_slowly: false,
+            may: true,
+            touched_by_others: false,
+            slot_released: false,
             calls: Vec::new(),
             stopped: false,
             fault: Box::new(|_| None),
@@ -156,10 +164,8 @@ impl StepBed {
                         Grant::Busy => StepEvent::SlotBusy,
                     }),
                     StepCommand::Stop => self.stopped = true,
-                    StepCommand::ReleaseSlot
-                    | StepCommand::Report(_)
-                    | StepCommand::Publish(_)
-                    | StepCommand::Announce(_) => {}
+                    StepCommand::ReleaseSlot => self.slot_released = true,
+                    StepCommand::Report(_) | StepCommand::Publish(_) | StepCommand::Announce(_) => {}
                 }
             }
         }
@@ -300,6 +306,9 @@ impl StepBed {
             self.creates.push(self.now);
         }
         if let Some(failure) = (self.fault)(&command) {
+            if self.touched_by_others && failure.class == FailureClass::Conflict {
+                self.touched();
+            }
             return Err(failure);
         }
         self.act(command)
@@ -308,7 +317,10 @@ impl StepBed {
     /// Carries a call out.
     pub(crate) fn act(&mut self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
         Ok(match command {
-            ApiCommand::CheckRights(_) => ApiOutcome::Rights(RightsAnswer::default()),
+            ApiCommand::CheckRights(question) => ApiOutcome::Rights(RightsAnswer {
+                denied: if self.may { Vec::new() } else { question.requests },
+                ..RightsAnswer::default()
+            }),
             ApiCommand::Read(reads) => {
                 let found = |read: &Read| self.find(read);
                 ApiOutcome::Facts(reads.iter().map(|read| (read.clone(), found(read))).collect())

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use kubernaut_crds::ExecutionPhase;
 use kubernaut_machines::job_view::view;
-use kubernaut_machines::outcome::ApiCommand;
+use kubernaut_machines::outcome::{ApiCommand, FailureClass};
 use kubernaut_machines::step::{StepCommand, StepEvent};
 use proptest::prelude::*;
 
@@ -144,6 +144,47 @@ proptest! {
         prop_assert_eq!(unmade.count(), 0);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_refused_for_ever_is_not_asked_again_without_a_pause(
+        refused in (prop::sample::select(&CALLS[..]), prop::sample::select(&CLASSES[..])),
+        secret in any::<bool>(),
+        fates in prop::collection::vec(fate(), 0..4),
+        luck in prop::collection::vec(luck(), 0..30),
+    ) {
+        let mut world = if secret { World::of_a_secret(2, fates) } else { World::new(2, fates) };
+        world.refused = Some(refused);
+        let world = live("2m", world, &luck);
+        let repeated: Vec<&String> = world.wrong.iter().filter(|words| words.contains("without a pause")).collect();
+        prop_assert!(repeated.is_empty(), "{} times, first: {:?}", repeated.len(), repeated.first());
+    }
+}
+
+/// What a step asks of the API server.
+const CALLS: [&str; 9] = [
+    "check_rights",
+    "read",
+    "write_execution_status",
+    "get_execution",
+    "create_job",
+    "get_job",
+    "delete_job",
+    "delete_secret",
+    "explain_job",
+];
+
+pub(crate) const CLASSES: [FailureClass; 7] = [
+    FailureClass::NotFound,
+    FailureClass::Conflict,
+    FailureClass::Quota,
+    FailureClass::Forbidden,
+    FailureClass::Rejected,
+    FailureClass::Throttled,
+    FailureClass::Unknown,
+];
 
 #[test]
 fn a_good_life_takes_two_status_writes_and_one_job() {

@@ -52,6 +52,8 @@ pub(crate) enum Luck {
     Late(u8),
     /// The controller dies after the call took effect, and the next one starts so many seconds later.
     Down(u8),
+    /// Refused as the world refuses all calls of this name.
+    Refused(FailureClass),
 }
 
 /// What is made late.
@@ -76,6 +78,12 @@ pub(crate) struct World {
     pub(crate) payloads: BTreeSet<String>,
     /// What is under way to the API server, and when it comes.
     pub(crate) late: Vec<(Timestamp, Late)>,
+    /// Every call of this name is answered so, for ever.
+    pub(crate) refused: Option<(&'static str, FailureClass)>,
+    /// What was sent since the clock moved, or something came from outside.
+    sent_at_once: Vec<ApiCommand>,
+    /// The version that the controller was shown last.
+    seen: u64,
     /// What must never be.
     pub(crate) wrong: Vec<String>,
 }
@@ -107,8 +115,21 @@ impl World {
             phases: Vec::new(),
             payloads: BTreeSet::new(),
             late: Vec::new(),
+            refused: None,
+            sent_at_once: Vec::new(),
+            seen: 1,
             wrong: Vec::new(),
         }
+    }
+
+    /// A call leaves the controller. Nothing has changed since the last one but its own doing: the same call again would be the
+    /// first turn of a loop.
+    fn leaves(&mut self, command: &ApiCommand) {
+        if self.sent_at_once.contains(command) {
+            self.wrong
+                .push(format!("{} was sent again without a pause", command.name()));
+        }
+        self.sent_at_once.push(command.clone());
     }
 
     /// With a step that needs a payload. Whether it took effect nobody can read.
@@ -145,6 +166,7 @@ impl World {
             if pod.is_some() {
                 continue;
             }
+            self.sent_at_once.clear();
             let attempt: usize = name
                 .rsplit('-')
                 .next()
@@ -210,6 +232,9 @@ impl World {
 
     /// Time goes on, and what was late comes.
     pub(crate) fn go_to(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.sent_at_once.clear();
+        }
         self.now = self.now.max(at);
         let (due, later) = std::mem::take(&mut self.late)
             .into_iter()
@@ -245,12 +270,15 @@ impl World {
             }
             ApiCommand::WriteExecutionStatus { patch, .. } => {
                 if patch["metadata"]["resourceVersion"] != json!(self.execution.metadata.resource_version) {
+                    // Somebody was here: everything is decided again.
+                    self.sent_at_once.clear();
                     return Err(conflict());
                 }
                 let mut object = serde_json::to_value(&self.execution).expect("JSON");
                 merge(&mut object["status"], &patch["status"]);
                 self.execution = serde_json::from_value(object).expect("a status of the type");
                 self.touch();
+                self.seen = self.version;
                 let transitions = &self
                     .execution
                     .status
@@ -264,6 +292,10 @@ impl World {
                 Ok(ApiOutcome::Execution(Arc::new(self.execution.clone())))
             }
             ApiCommand::GetExecution { .. } => {
+                if self.seen != self.version {
+                    self.sent_at_once.clear();
+                }
+                self.seen = self.version;
                 Ok(ApiOutcome::FoundExecution(Some(Arc::new(self.execution.clone()))))
             }
             ApiCommand::CreateJob { job, secret } => {
@@ -345,6 +377,7 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
     timeout.clone_into(&mut world.execution.spec.timeout);
     let mut luck = luck.iter().copied();
     let (mut machine, mut commands) = start(&world);
+    let mut shown = world.views();
     for _ in 0..2_000 {
         let mut stopped = false;
         let mut next = Vec::new();
@@ -352,7 +385,12 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
         for command in std::mem::take(&mut commands) {
             match command {
                 StepCommand::Api { id, command } => {
-                    let luck = luck.next().unwrap_or(Luck::Good);
+                    world.leaves(&command);
+                    let refused = world.refused.filter(|(name, _)| *name == command.name());
+                    let luck = match refused {
+                        Some((_, class)) => Luck::Refused(class),
+                        None => luck.next().unwrap_or(Luck::Good),
+                    };
                     let lost = |words: &str| ApiFailure {
                         class: FailureClass::Unknown,
                         message: words.into(),
@@ -397,8 +435,13 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
                         }
                         Luck::Touched => {
                             world.touch();
+                            world.sent_at_once.clear();
                             world.call(command)
                         }
+                        Luck::Refused(class) => Err(ApiFailure {
+                            class,
+                            message: "no".into(),
+                        }),
                     };
                     if luck == Luck::Twice {
                         next.extend(machine.on_event(
@@ -432,7 +475,9 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
             }
         }
         if crashed {
+            world.sent_at_once.clear();
             (machine, commands) = start(&world);
+            shown = world.views();
             continue;
         }
         if stopped {
@@ -445,6 +490,10 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
             world.run_pods();
             let observed = Arc::new(world.execution.clone());
             commands.extend(machine.on_event(world.now, StepEvent::Observed(observed)));
+            if shown != world.views() {
+                shown = world.views();
+                world.sent_at_once.clear();
+            }
             commands.extend(machine.on_event(world.now, StepEvent::JobsObserved(world.views())));
             if commands.is_empty() && before == world.views() {
                 let late = world.late.iter().map(|(at, _)| *at).min();

@@ -59,6 +59,12 @@ struct World {
     workflow: WorkflowExecution,
     executions: BTreeMap<String, KubernetesExecution>,
     created: Vec<i32>,
+    /// Every call of this name is answered so, for ever.
+    refused: Option<(&'static str, FailureClass)>,
+    /// What was sent since the clock moved, or something came from outside.
+    sent_at_once: Vec<ApiCommand>,
+    /// Calls that were sent again although nothing had changed.
+    repeated: Vec<&'static str>,
     most_running: usize,
     too_early: Option<String>,
 }
@@ -93,6 +99,9 @@ impl World {
             workflow,
             executions: BTreeMap::new(),
             created: Vec::new(),
+            refused: None,
+            sent_at_once: Vec::new(),
+            repeated: Vec::new(),
             most_running: 0,
             too_early: None,
         }
@@ -198,8 +207,7 @@ fn start(world: &World) -> (WorkflowMachine, Vec<WorkflowCommand>) {
     (machine, commands)
 }
 
-fn live(case: &Case) -> World {
-    let mut world = World::new(case);
+fn live(case: &Case, mut world: World) -> World {
     let (mut luck, mut order) = (case.luck.iter().copied(), case.order.iter().copied().cycle());
     let (mut machine, mut commands) = start(&world);
     for _ in 0..2_000 {
@@ -212,7 +220,21 @@ fn live(case: &Case) -> World {
                         class: FailureClass::Unknown,
                         message: "connection reset".into(),
                     };
-                    let result = match luck.next().unwrap_or(0) {
+                    if world.sent_at_once.contains(&command) {
+                        world.repeated.push(command.name());
+                    }
+                    world.sent_at_once.push(command.clone());
+                    let refused = world.refused.filter(|(name, _)| *name == command.name());
+                    let luck = if refused.is_some() {
+                        5
+                    } else {
+                        luck.next().unwrap_or(0)
+                    };
+                    let result = match luck {
+                        5 => Err(ApiFailure {
+                            class: refused.map_or(FailureClass::Unknown, |(_, class)| class),
+                            message: "no".into(),
+                        }),
                         1 => Err(lost),
                         2 => world.call(case, command).and(Err(lost)),
                         4 => {
@@ -240,6 +262,7 @@ fn live(case: &Case) -> World {
             }
         }
         if crashed {
+            world.sent_at_once.clear();
             (machine, commands) = start(&world);
             continue;
         }
@@ -251,6 +274,7 @@ fn live(case: &Case) -> World {
             .iter()
             .any(|command| matches!(command, WorkflowCommand::Api { .. }));
         if idle {
+            world.sent_at_once.clear();
             if let Some(ended) = world.end_one(case, order.next().unwrap_or(0)) {
                 commands.extend(machine.on_event(world.now, WorkflowEvent::StepObserved(ended)));
             } else if let Some((at, _)) = machine.next_deadline() {
@@ -273,7 +297,7 @@ proptest! {
 
     #[test]
     fn any_graph_ends_with_each_step_run_once_in_order_or_skipped_for_a_reason(case in case()) {
-        let world = live(&case);
+        let world = live(&case, World::new(&case));
         let status = world.workflow.status.clone().unwrap_or_default();
         prop_assert!(status.phase.is_some_and(WorkflowPhase::is_terminal), "{:?}", status);
         prop_assert_eq!(&world.too_early, &None);
@@ -313,5 +337,22 @@ proptest! {
             &["planning", "validating", "executing", "failed"]
         };
         prop_assert_eq!(phases, wanted);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_refused_for_ever_is_not_asked_again_without_a_pause(
+        case in case(),
+        call in prop::sample::select(&["check_rights", "create_execution", "write_workflow_status", "get_workflow", "get_execution"][..]),
+        class in prop::sample::select(&crate::step::CLASSES[..]),
+    ) {
+        let mut world = World::new(&case);
+        world.refused = Some((call, class));
+        let world = live(&case, world);
+        let first = world.repeated.first();
+        prop_assert!(world.repeated.is_empty(), "{} times, first: {first:?}", world.repeated.len());
     }
 }

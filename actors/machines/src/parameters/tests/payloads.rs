@@ -21,6 +21,7 @@ fn pods_are_named_by_exactly_one_of_name_and_selector() {
         "env in (a, b),!old",
         "example.com/app notin (x)",
         "app",
+        "size>1",
     ] {
         assert_eq!(delete(json!({"labelSelector": good})), [""; 0], "{good}");
     }
@@ -35,7 +36,13 @@ fn pods_are_named_by_exactly_one_of_name_and_selector() {
         "a in (b",
         "a in b)",
         "a in ((b))",
-        "a>1",
+        "app web",
+        "app in web",
+        "app=web=x",
+        "app=web tier=db",
+        "a/b/c=d",
+        "app=web-",
+        "app in ()",
     ] {
         one_problem(&delete(json!({"labelSelector": bad})), "is not a label selector");
     }
@@ -121,9 +128,12 @@ fn a_manifest_is_one_document_of_a_kind_that_may_be_applied() {
         ),
         (
             of("apps/v1", "ConfigMap"),
-            "kind ConfigMap of apps/v1 may not be applied",
+            "kind \"ConfigMap\" of \"apps/v1\" may not be applied",
         ),
-        (of("v1", "Service"), "kind Service of v1 may not be applied"),
+        (
+            of("v1", "Service"),
+            "kind \"Service\" of \"v1\" may not be applied",
+        ),
     ] {
         one_problem(&apply(&bad), words);
     }
