@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use kubernaut_crds::WorkflowPhase;
+use kube::api::{Patch, PatchParams};
+use kubernaut_crds::{ErrorType, WorkflowPhase};
 use serde_json::json;
 
 use crate::scene::{Scene, eventually, execution, step, workflow};
@@ -98,4 +99,33 @@ async fn a_terminal_workflow_is_deleted_when_its_time_to_live_is_over() {
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert!(scene.workflow_phase("short").await.is_none());
     assert!(scene.workflow_phase("kept").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_jobs_of_a_workflow_in_deletion_are_stopped_although_somebody_keeps_it() {
+    let scene = Scene::new().await;
+    scene.hang_pods();
+    scene.submit(workflow("w", &[step(1, &[])])).await;
+    eventually("its Job runs", async || {
+        scene.remains().await.iter().any(|name| name.starts_with("pod"))
+    })
+    .await;
+    let keep = |finalizers: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    let workflows = scene.workflows();
+    let parameters = PatchParams::default();
+    workflows
+        .patch("w", &parameters, &keep(json!(["example.com/backup"])))
+        .await
+        .unwrap();
+    scene.delete_workflow("w").await;
+    eventually("its Job is gone, and its step says why", async || {
+        let step = scene.executions().get("w-step-1").await.unwrap();
+        let status = step.status.unwrap();
+        status.error_type == Some(ErrorType::Cancelled)
+            && !scene.remains().await.iter().any(|name| name.starts_with("pod"))
+    })
+    .await;
+    workflows.patch("w", &parameters, &keep(json!([]))).await.unwrap();
+    scene.is_clean().await;
+    no_actors(&scene).await;
 }

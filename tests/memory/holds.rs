@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use kubernaut::memory::Fault;
-use kubernaut_crds::{ExecutionPhase, WorkflowPhase};
+use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
 use serde_json::json;
 
 use crate::scene::{CONTROLLER, Scene, eventually, execution, step, workflow};
@@ -224,8 +224,13 @@ async fn a_step_begins_nothing_after_its_workflow_was_deleted() {
     let scene = deleted_while_a_step_waits(DeleteParams::background()).await;
     let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(jobs.len(), 0);
-    let phase = scene.execution_phase("w-step-1").await;
-    assert_eq!(phase, Some(ExecutionPhase::Validated));
+    let status = scene.executions().get("w-step-1").await.unwrap().status.unwrap();
+    assert_eq!(
+        status.error_type,
+        Some(ErrorType::Cancelled),
+        "{:?}",
+        status.message
+    );
     let finalizers = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     scene
         .workflows()

@@ -66,7 +66,20 @@ impl fmt::Display for PlanError {
 /// # Errors
 /// Everything that is wrong, in the order of the spec.
 pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, Vec<PlanError>> {
-    let mut errors = whole_workflow(workflow, settings);
+    plan_as(workflow, settings, false)
+}
+
+/// The plan of a workflow that has begun: it is brought to its end, also when the flags became stricter since, or somebody asked
+/// it to stop.
+///
+/// # Errors
+/// As of [`plan`].
+pub fn plan_of_begun(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, Vec<PlanError>> {
+    plan_as(workflow, &settings.without_limits(), true)
+}
+
+fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Result<Plan, Vec<PlanError>> {
+    let mut errors = whole_workflow(workflow, settings, begun);
     let spec = &workflow.spec;
     let definition = &spec.workflow_definition;
     let mut warnings = optional_checks(workflow);
@@ -128,7 +141,7 @@ fn error(place: impl Into<String>, message: impl Into<String>) -> PlanError {
     }
 }
 
-fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<PlanError> {
+fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Vec<PlanError> {
     let spec = &workflow.spec;
     let mut errors = Vec::new();
     let name = workflow.metadata.name.as_deref().unwrap_or_default();
@@ -177,20 +190,15 @@ fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<Plan
     {
         errors.push(error("spec.executionStrategy.maxRetries", "is not within 0 to 5"));
     }
-    errors.extend(unsupported_workflow(workflow));
+    errors.extend(unsupported_workflow(workflow, begun));
     errors
 }
 
 /// What this version can't honour is refused, never ignored. Suspend and shutdown count only before anything ran:
 /// later they end the workflow by their own rule.
-fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
+fn unsupported_workflow(workflow: &WorkflowExecution, begun: bool) -> Vec<PlanError> {
     let spec = &workflow.spec;
     let strategy = &spec.execution_strategy;
-    let begun = workflow
-        .status
-        .as_ref()
-        .and_then(|status| status.phase)
-        .is_some_and(|phase| phase != kubernaut_crds::WorkflowPhase::Planning);
     let mut errors = Vec::new();
     let mut refuse = |when: bool, place: &str, instead: &str| {
         if when {

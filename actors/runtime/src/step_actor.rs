@@ -46,8 +46,8 @@ pub(crate) struct StepArguments {
     pub(crate) claim: Claim,
     /// The workflow that waits for its outcome.
     pub(crate) workflow: Option<ActorRef<WorkflowMessage>>,
-    /// The workflow has already recorded how this step ended.
-    pub(crate) released: bool,
+    /// What the machine is told before anything else.
+    pub(crate) first: Option<StepEvent>,
     pub(crate) dirty: Dirty,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct StepState {
     context: Arc<Context>,
     subject: Arc<Subject>,
     workflow: Option<ActorRef<WorkflowMessage>>,
-    released: bool,
+    first: Option<StepEvent>,
     dirty: Dirty,
     jobs: Vec<JobView>,
     /// The last command that asked for a Job.
@@ -92,7 +92,7 @@ impl StepHandle {
         execution: Arc<KubernetesExecution>,
         claim: Claim,
         workflow: Option<ActorRef<WorkflowMessage>>,
-        released: bool,
+        first: Option<StepEvent>,
         parent: ractor::ActorCell,
     ) -> Option<Self> {
         let dirty = Dirty::default();
@@ -101,7 +101,7 @@ impl StepHandle {
             execution,
             claim,
             workflow,
-            released,
+            first,
             dirty: dirty.clone(),
         };
         // pre_start does nothing that can fail; a parent that is stopping takes no children.
@@ -135,7 +135,7 @@ impl Actor for StepActor {
             execution,
             claim,
             workflow,
-            released,
+            first,
             dirty,
         } = arguments;
         myself.cast(StepMessage::Started)?;
@@ -145,7 +145,7 @@ impl Actor for StepActor {
             subject: Arc::new(Subject::of_execution(&execution)),
             machine: StepMachine::restore(Arc::clone(&context.settings), execution, workflow.is_some()),
             workflow,
-            released,
+            first,
             dirty,
             jobs: Vec::new(),
             creating: None,
@@ -191,9 +191,7 @@ impl StepState {
         let mut events = VecDeque::new();
         match message {
             StepMessage::Started => {
-                if self.released {
-                    events.push_back(StepEvent::Released);
-                }
+                events.extend(self.first.take());
                 self.look(&mut events);
                 if !self.claim.is_stored() {
                     events.push_back(StepEvent::Observed(Arc::clone(self.machine.execution())));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use kubernaut_machines::outcome::{ApiFailure, ApiOutcome, CommandId};
+use kubernaut_machines::step::StepEvent;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
@@ -380,7 +381,7 @@ impl WorkflowState {
             Arc::clone(&step.execution),
             claim,
             Some(myself.clone()),
-            self.released.contains(uid),
+            self.released.contains(uid).then_some(StepEvent::Released),
             myself.get_cell(),
         );
         let Some(handle) = handle.await else {

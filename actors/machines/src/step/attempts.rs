@@ -201,7 +201,7 @@ impl StepMachine {
 
     /// When the next attempt may start; `None` when there is none.
     fn retry_after(&self, failure: &Failure) -> Option<Duration> {
-        if self.execution.spec.shutdown.is_some() {
+        if self.stopped_by().is_some() {
             return None;
         }
         let attempts = &self.draft.attempts;
@@ -242,12 +242,8 @@ impl StepMachine {
                 now,
             );
         }
-        if self.execution.spec.shutdown.is_some() {
-            return self.fail(
-                ErrorType::Cancelled,
-                "stopped by spec.shutdown: no further attempt starts",
-                now,
-            );
+        if let Some(why) = self.stopped_by() {
+            return self.fail(ErrorType::Cancelled, why, now);
         }
         let failure = Failure {
             error_type: attempt.error_type.unwrap_or(ErrorType::UnknownError),

@@ -9,7 +9,6 @@ use super::StepCommand;
 use super::attempts::MIN_LEFT;
 use super::machine::{Creates, Flow, Hold, JobKnowledge, Purpose, StepMachine, Wait, later};
 use super::status::publish;
-use super::validate::CANCELLED;
 use crate::classify::{self, Failure, Retry};
 use crate::defect::{Defect, planted};
 use crate::job_view::{JobEnd, JobView};
@@ -282,6 +281,16 @@ impl StepMachine {
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
+        if let Some(why) = self.stopped_by()
+            && self.abandon.is_none()
+        {
+            self.refused_for_good(Failure {
+                error_type: ErrorType::Cancelled,
+                message: why.to_owned(),
+                retry: Retry::Never,
+            });
+            return Flow::Again;
+        }
         let (too_late, sending_ends) = window(attempt);
         if now < sending_ends && self.quota_until.is_none() && self.abandon.is_none() {
             return self.create_job(checked, attempt, now, out);
@@ -317,9 +326,6 @@ impl StepMachine {
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
-        if self.execution.spec.shutdown.is_some() && self.job.creates == Creates::None {
-            return self.fail(ErrorType::Cancelled, CANCELLED, now);
-        }
         let rendered = match render::render(&self.execution, &checked.action, attempt, &self.settings) {
             Ok(rendered) if rendered.hash == attempt.job_hash => rendered,
             // The controller was upgraded or configured anew between record and Job. The one before it may have sent a create.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kubernaut_crds::{Attempt, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus};
 
 use super::execute::Ended;
+use super::validate::{CANCELLED, WORKFLOW_DELETED};
 use super::verify::Look;
 use super::{StepCommand, StepEvent};
 use crate::Settings;
@@ -35,6 +36,8 @@ pub struct StepMachine {
     pub(super) dirty: bool,
     gone: bool,
     pub(super) released: bool,
+    /// Its workflow is being deleted, and will take this execution with it when others let it go.
+    pub(super) workflow_deleted: bool,
     stopped: bool,
 
     next_id: u64,
@@ -201,6 +204,7 @@ impl StepMachine {
             dirty: false,
             gone: false,
             released: false,
+            workflow_deleted: false,
             stopped: false,
             next_id: 0,
             inflight: None,
@@ -259,6 +263,7 @@ impl StepMachine {
             StepEvent::SlotGranted => self.slot = Hold::Held,
             StepEvent::SlotBusy => self.slot = Hold::Busy(String::new()),
             StepEvent::Released => self.released = true,
+            StepEvent::WorkflowDeleted => self.workflow_deleted = true,
             StepEvent::Tick => {}
         }
         // Every turn either sends a command or moves a phase, so this ends long before the bound; the bound makes
@@ -558,6 +563,14 @@ impl StepMachine {
             metadata.namespace.clone().unwrap_or_default(),
             metadata.name.clone().unwrap_or_default(),
         )
+    }
+
+    /// Why no attempt may begin; `None` while one may.
+    pub(super) fn stopped_by(&self) -> Option<&'static str> {
+        if self.workflow_deleted {
+            return Some(WORKFLOW_DELETED);
+        }
+        self.execution.spec.shutdown.is_some().then_some(CANCELLED)
     }
 
     pub(super) fn uid(&self) -> String {

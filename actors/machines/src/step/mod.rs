@@ -51,6 +51,8 @@ pub enum StepEvent {
     SlotBusy,
     /// The workflow has recorded how this step ended: the finalizer may go.
     Released,
+    /// Its workflow is being deleted: what runs is stopped, and nothing more begins.
+    WorkflowDeleted,
     /// The time that `next_deadline` named has come.
     Tick,
 }

@@ -8,6 +8,7 @@ use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType};
 use super::StepCommand;
 use super::execute::Ended;
 use super::machine::{Flow, Purpose, StepMachine, later};
+use super::validate::WORKFLOW_DELETED;
 use crate::classify::{self, Failure, Retry};
 use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
@@ -41,7 +42,13 @@ impl StepMachine {
     ) -> Flow {
         let overdue = later(attempt.deadline.0, DEADLINE_GRACE);
         if self.abandon.is_none() {
-            if now >= overdue {
+            if self.workflow_deleted {
+                self.abandon = Some(Failure {
+                    error_type: ErrorType::Cancelled,
+                    message: WORKFLOW_DELETED.to_owned(),
+                    retry: Retry::Never,
+                });
+            } else if now >= overdue {
                 if let Some(flow) = self.look_first(attempt, overdue, out) {
                     return flow;
                 }

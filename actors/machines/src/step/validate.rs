@@ -36,6 +36,9 @@ impl StepMachine {
         };
         self.draft.target_name = Some(target_name(&checked.target));
         self.draft.target = Some(checked.target.clone());
+        if self.workflow_deleted {
+            return self.fail(ErrorType::Cancelled, WORKFLOW_DELETED, now);
+        }
         let unsupported = unsupported_execution(&self.execution.spec);
         if !unsupported.is_empty() {
             return self.fail(ErrorType::ValidationError, &unsupported.join("; "), now);
@@ -71,8 +74,8 @@ impl StepMachine {
     }
 
     pub(super) fn validated(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
-        if self.execution.spec.shutdown.is_some() {
-            return self.fail(ErrorType::Cancelled, CANCELLED, now);
+        if let Some(why) = self.stopped_by() {
+            return self.fail(ErrorType::Cancelled, why, now);
         }
         let checked = match self.check() {
             Ok(checked) => checked,
@@ -287,7 +290,9 @@ impl StepMachine {
 }
 
 /// Said where a person stops an execution: this version finishes what runs and starts nothing.
-pub(super) const CANCELLED: &str = "stopped by spec.shutdown before its Job was made";
+pub(super) const CANCELLED: &str = "stopped by spec.shutdown before a Job was made: no attempt starts";
+/// Said where the workflow is being deleted, and somebody's finalizer keeps it.
+pub(super) const WORKFLOW_DELETED: &str = "stopped: its WorkflowExecution is being deleted";
 
 /// Why the rights don't suffice; `None` when they do.
 pub(crate) fn refusal_of(answer: &RightsAnswer, account: &str, executor_namespace: &str) -> Option<String> {

@@ -13,7 +13,7 @@ use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
 use crate::defect::{Defect, planted};
 use crate::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsQuestion};
-use crate::plan::{Plan, PlanError, plan};
+use crate::plan::{Plan, PlanError, plan, plan_of_begun};
 use crate::step::{api_backoff, is_newer, later, micros, refusal_of};
 
 /// Step progress is written at most this often; a phase change at once (the executor's specification, 7).
@@ -63,6 +63,8 @@ pub struct WorkflowMachine {
     pub(super) waiting: BTreeMap<i32, Waiting>,
     /// Steps whose create may have taken effect although its answer was lost, and when the last one was.
     pub(super) unsure: BTreeMap<i32, Timestamp>,
+    /// A step of it was made, whatever the status says of it: the first one may be made before the status is written.
+    pub(super) has_begun: bool,
     /// It began in the hands of another controller.
     taken_over: bool,
     /// When this machine had its first event.
@@ -143,6 +145,7 @@ impl WorkflowMachine {
             absent: BTreeSet::new(),
             waiting: BTreeMap::new(),
             unsure: BTreeMap::new(),
+            has_begun: is_begun(persisted.phase),
             taken_over: is_begun(persisted.phase),
             started: None,
             released: BTreeSet::new(),
@@ -424,18 +427,18 @@ impl WorkflowMachine {
         };
         self.planned_well(&plan, now);
         match &self.rights {
-            None if self.settings.authorization => {
+            None if self.settings.authorization && !self.has_begun => {
                 if !self.is_under_way(Purpose::Rights) {
                     let question = self.question(&plan);
                     self.call(Purpose::Rights, ApiCommand::CheckRights(question), out);
                 }
             }
-            Some(Err(message)) => {
+            Some(Err(message)) if !self.has_begun => {
                 let message = message.clone();
                 self.validation_failed(&message, now);
                 self.write(now, out);
             }
-            None | Some(Ok(())) => {
+            None | Some(_) => {
                 self.begin_execution(&plan, now);
                 self.start_ready_steps(now, out);
                 self.write(now, out);
@@ -508,16 +511,23 @@ impl WorkflowMachine {
     }
 
     pub(super) fn plan_once(&mut self) -> Result<Arc<Plan>, Vec<PlanError>> {
-        if self.plan.is_none() {
-            // What has begun is brought to its end, also when the flags became stricter since.
-            let planned = if is_begun(self.persisted.phase) {
-                plan(&self.workflow, &self.settings.without_limits())
-            } else {
-                plan(&self.workflow, &self.settings)
-            };
-            self.plan = Some(planned.map(Arc::new));
+        if let Some(planned) = &self.plan {
+            return planned.clone();
         }
-        self.plan.clone().unwrap_or_else(|| Err(Vec::new()))
+        let planned = if self.has_begun {
+            plan_of_begun(&self.workflow, &self.settings)
+        } else {
+            plan(&self.workflow, &self.settings)
+        };
+        self.plan.insert(planned.map(Arc::new)).clone()
+    }
+
+    /// A step of it was seen that the status does not tell of.
+    pub(super) fn note_begun(&mut self) {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.plan = None;
+        }
     }
 
     pub(super) fn namespace(&self) -> String {

@@ -55,6 +55,7 @@ impl WorkflowMachine {
         if !self.owns(&execution) {
             return;
         }
+        self.note_begun();
         let step = execution.spec.step_number;
         if let Some(known) = self.executions.get(&step) {
             let newer = known.metadata.uid == execution.metadata.uid

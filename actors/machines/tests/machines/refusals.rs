@@ -281,3 +281,37 @@ fn a_job_of_an_attempt_that_has_ended_is_deleted_before_another_one_is_made() {
     bed.lose_jobs();
     bed.run_until(|bed| bed.made.len() == 2);
 }
+
+#[test]
+fn the_job_of_a_step_whose_workflow_is_being_deleted_is_stopped() {
+    let mut bed = scaling();
+    bed.start();
+    bed.pod_runs();
+    bed.event(StepEvent::WorkflowDeleted);
+    assert_eq!(bed.jobs.len(), 0);
+    bed.see_jobs();
+    bed.run_to_the_end();
+    assert_eq!(
+        bed.status().error_type,
+        Some(ErrorType::Cancelled),
+        "{}",
+        bed.message()
+    );
+    assert_eq!(bed.made.len(), 1);
+    // Where none runs, none begins.
+    for slot in [Grant::Busy, Grant::AtOnce] {
+        let mut bed = scaling();
+        bed.slot = slot;
+        bed.lock = Grant::Busy;
+        bed.start();
+        bed.event(StepEvent::WorkflowDeleted);
+        bed.event(StepEvent::LockGranted);
+        assert_eq!(
+            bed.status().error_type,
+            Some(ErrorType::Cancelled),
+            "{}",
+            bed.message()
+        );
+        assert_eq!(bed.made.len(), 0);
+    }
+}

@@ -87,3 +87,32 @@ fn an_execution_that_took_the_place_of_a_deleted_one_does_not_speak_for_it() {
     assert_eq!(bed.state_of(1), Some(StepState::Failed));
     assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
 }
+
+#[test]
+fn an_execution_is_a_step_when_its_whole_owner_reference_says_so() {
+    let forged = |change: fn(&mut k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference)| {
+        let mut bed = WorkflowBed::new(&[cordon(1, json!({})), cordon(2, json!({"dependsOn": [1]}))]);
+        let mut stranger = bed.planned(2);
+        let owners = stranger.metadata.owner_references.as_mut().expect("an owner");
+        change(&mut owners[0]);
+        stranger.status = serde_json::from_value(json!({"phase": "completed"})).expect("a status");
+        bed.put(stranger);
+        bed.start();
+        bed.run_for(2);
+        assert_ne!(bed.state_of(2), Some(StepState::Completed), "before its turn");
+        bed.complete(1);
+        bed.run_for(600);
+        assert_eq!(bed.state_of(2), Some(StepState::Failed));
+        assert!(
+            bed.reason_of(2).contains("it was left alone"),
+            "{}",
+            bed.reason_of(2)
+        );
+    };
+    forged(|owner| owner.kind = "Remediation".into());
+    forged(|owner| owner.api_version = "example.com/v1".into());
+    forged(|owner| owner.api_version = "workflow.kubernaut.io.example.com/v1".into());
+    forged(|owner| owner.api_version = "v1".into());
+    forged(|owner| owner.name = "x".into());
+    forged(|owner| owner.controller = None);
+}

@@ -282,3 +282,53 @@ fn a_workflow_that_has_begun_goes_on_under_stricter_flags() {
     bed.start();
     assert_eq!(bed.status().phase, Some(WorkflowPhase::Failed));
 }
+
+#[test]
+fn an_execution_that_vanished_is_asked_for_until_there_is_an_answer() {
+    for class in [
+        FailureClass::Unknown,
+        FailureClass::Throttled,
+        FailureClass::Forbidden,
+    ] {
+        let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+        bed.start();
+        bed.run_for(2);
+        let gone = bed.executions.remove("w-step-1").expect("made");
+        bed.fail(move |command| {
+            matches!(command, ApiCommand::GetExecution { .. }).then(|| failure(class, "not now"))
+        });
+        bed.event(WorkflowEvent::StepAbsent {
+            uid: gone.metadata.uid.expect("a uid"),
+        });
+        bed.run_for(60);
+        assert_eq!(bed.state_of(1), Some(StepState::Executing));
+        bed.heal();
+        bed.run_for(15);
+        assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled), "{class:?}");
+    }
+}
+
+#[test]
+fn a_workflow_whose_first_step_was_made_before_its_status_was_written_has_begun() {
+    let mut bed = WorkflowBed::new(&[cordon(1, json!({})), cordon(2, json!({"dependsOn": [1]}))]);
+    let made = bed.planned(1);
+    bed.put(made);
+    // The controller was killed in between; then somebody asked the workflow to stop, and its account lost its rights.
+    bed.workflow.spec.suspend = Some(true);
+    bed.settings.protected_namespaces.insert("shop".into());
+    bed.fail(|command| {
+        matches!(command, ApiCommand::CheckRights(_)).then(|| failure(FailureClass::Forbidden, "no"))
+    });
+    bed.start();
+    bed.run_for(5);
+    assert_eq!(
+        bed.status().phase,
+        Some(WorkflowPhase::Executing),
+        "{:?}",
+        bed.status().message
+    );
+    bed.complete(1);
+    bed.run_for(120);
+    assert_eq!(bed.state_of(1), Some(StepState::Completed));
+    assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
+}

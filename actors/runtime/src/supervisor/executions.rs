@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use kubernaut_crds::{ExecutionPhase, KubernetesExecution, names};
+use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::job_view::JobView;
 use kubernaut_machines::outcome::EventRecord;
-use kubernaut_machines::step::is_lock_released;
+use kubernaut_machines::step::{StepEvent, is_lock_released};
 use ractor::{ActorProcessingErr, ActorRef};
 
 use super::SupervisorState;
@@ -13,6 +13,9 @@ use crate::ports::{ActorKind, Subject, controlling_workflow, uid_of, version_of}
 use crate::restarts::{MAX_RESTARTS, Restarts};
 use crate::step_actor::StepHandle;
 use crate::workflow_actor::WorkflowMessage;
+
+/// The API server's own, where a deletion asks for propagationPolicy Orphan.
+const ORPHAN_FINALIZER: &str = "orphan";
 
 /// An execution that somebody runs.
 pub(super) struct Run {
@@ -296,7 +299,10 @@ impl SupervisorState {
         }
         let claim = self.new_claim(uid.clone(), Owner::Standalone);
         let parent = self.myself.get_cell();
-        let spawn = StepHandle::spawn(Arc::clone(&self.context), execution, claim, None, false, parent);
+        let first = self
+            .is_workflow_in_deletion(&execution)
+            .then_some(StepEvent::WorkflowDeleted);
+        let spawn = StepHandle::spawn(Arc::clone(&self.context), execution, claim, None, first, parent);
         let Some(handle) = spawn.await else {
             return;
         };
@@ -329,19 +335,33 @@ impl SupervisorState {
         Claim::new(uid, number, self.myself.clone())
     }
 
-    /// Its workflow was deleted, and the garbage collector is to mark it or to take its owner reference away: either is a
-    /// poke. Nothing is begun for it until then; what it holds it keeps.
+    /// Its workflow is being deleted and is still there: somebody's finalizer keeps it, perhaps for long, and the garbage
+    /// collector marks nothing of it meanwhile.
+    fn is_workflow_in_deletion(&self, execution: &KubernetesExecution) -> bool {
+        controlling_workflow(execution)
+            .and_then(|workflow| self.context.store.workflow(workflow))
+            .is_some_and(|workflow| {
+                workflow.metadata.deletion_timestamp.is_some() && !is_orphaning(&workflow)
+            })
+    }
+
+    /// Its workflow is gone, or lets it go: the garbage collector is to mark it or to take its owner reference away, and either
+    /// is a poke. Nothing is begun for it until then; what it holds it keeps.
     fn is_left_behind(&self, execution: &KubernetesExecution) -> bool {
         let Some(workflow) = controlling_workflow(execution) else {
             return false;
         };
-        let deleted = self
-            .context
-            .store
-            .workflow(workflow)
-            .is_none_or(|workflow| workflow.metadata.deletion_timestamp.is_some());
+        let workflow = self.context.store.workflow(workflow);
+        let deleted = workflow
+            .is_none_or(|workflow| workflow.metadata.deletion_timestamp.is_some() && is_orphaning(&workflow));
         deleted && execution.metadata.deletion_timestamp.is_none() && !is_terminal(execution)
     }
+}
+
+/// Deleted with propagationPolicy Orphan: its executions stay, and go on by themselves.
+fn is_orphaning(workflow: &WorkflowExecution) -> bool {
+    let finalizers = workflow.metadata.finalizers.as_deref().unwrap_or_default();
+    finalizers.iter().any(|name| name == ORPHAN_FINALIZER)
 }
 
 fn phase_of(execution: &KubernetesExecution) -> Option<ExecutionPhase> {
