@@ -72,6 +72,7 @@ impl State {
         self.log.push_back(RequestRecord {
             request: request.info.clone(),
             code,
+            at: self.now(),
         });
     }
 

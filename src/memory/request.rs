@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
+
 use super::User;
 
 /// What a request asks for, as the API server's request info has it.
@@ -34,6 +36,8 @@ pub struct RequestRecord {
     pub request: RequestInfo,
     /// HTTP status code of the answer.
     pub code: u16,
+    /// When it was carried out, or refused.
+    pub at: Timestamp,
 }
 
 pub(super) type Query = BTreeMap<String, String>;

@@ -1,6 +1,7 @@
 //! The controllers of a run: they are started, die, lose their lease, are cut off, and are started again.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ struct Shared {
     downs: Mutex<VecDeque<Duration>>,
     /// Of the controllers that live.
     sessions: Mutex<Vec<Session>>,
+    /// How many have begun.
+    lives: AtomicUsize,
 }
 
 /// How one life of a controller ended.
@@ -66,6 +69,7 @@ impl Controllers {
             plan: plan.to_vec(),
             downs: Mutex::new(crashes.into_iter().map(|(_, down)| down).collect()),
             sessions: Mutex::default(),
+            lives: AtomicUsize::new(0),
         }))
     }
 
@@ -135,7 +139,11 @@ impl Controllers {
             });
         }
         let (end, ended) = oneshot::channel::<()>();
-        let options = options.clone();
+        let mut options = options.clone();
+        let life = self.0.lives.fetch_add(1, Ordering::Relaxed);
+        if plan.contains(&Planned::Upgrade) && life % 2 == 1 {
+            options.kubectl_image.push_str("-upgraded");
+        }
         let mut controller = tokio::spawn(async move {
             run(&options, client, world, async {
                 let _ = ended.await;

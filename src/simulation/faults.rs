@@ -31,6 +31,29 @@ pub enum FaultKind {
     Clocks,
     /// Of two controllers, the one that leads is cut off from the network for a while
     Failover,
+    /// The API server refuses calls of one verb and resource, whatever the code, for a while or for ever
+    #[value(skip)]
+    Outages,
+    /// For a while each call takes seconds
+    #[value(skip)]
+    Slowness,
+    /// People annotate executions, take finalizers away, and keep what is deleted
+    #[value(skip)]
+    Metadata,
+    /// After each death the controller is started with another image for its Jobs
+    #[value(skip)]
+    Upgrades,
+}
+
+impl FaultKind {
+    /// Those that only the search draws: under them a workflow may wait for ever, which is right and no answer to a person's
+    /// question.
+    pub const SEARCHED: [FaultKind; 4] = [
+        FaultKind::Outages,
+        FaultKind::Slowness,
+        FaultKind::Metadata,
+        FaultKind::Upgrades,
+    ];
 }
 
 /// When, and what of one thing that goes wrong.
@@ -96,6 +119,30 @@ pub enum Planned {
         /// Until the network works again.
         lasts: Duration,
     },
+    /// From this time on every call of this verb and resource is refused.
+    Outage {
+        /// Since the start.
+        at: Duration,
+        /// How long; for ever when there is none.
+        lasts: Option<Duration>,
+        /// Such as `get`.
+        verb: &'static str,
+        /// Plural, with its subresource: `kubernetesexecutions/status`.
+        resource: &'static str,
+        /// Of the answer.
+        code: u16,
+    },
+    /// From this time on, for a while, every call is answered so much later.
+    Slowness {
+        /// Since the start.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+        /// Less than what a controller waits for an answer.
+        delay: Duration,
+    },
+    /// Each process of the controller has another image for its Jobs than the one before.
+    Upgrade,
     /// At this time somebody does this.
     Stranger {
         /// Since the start.
@@ -154,7 +201,35 @@ pub enum Deed {
     SquatExecution,
     /// Makes a Job of the name that an execution's next one will have.
     SquatJob,
+    /// Annotates an execution.
+    AnnotateExecution,
+    /// Takes the finalizers of an execution away and deletes it.
+    StripFinalizer,
+    /// Deletes a workflow and keeps it for a while with a finalizer.
+    KeepDeletedWorkflow,
 }
+
+/// What the controller asks, and only reads: a step that can't be looked at must end.
+const READS: [(&str, &str); 6] = [
+    ("get", "deployments"),
+    ("get", "configmaps"),
+    ("get", "nodes"),
+    ("list", "pods"),
+    ("get", "serviceaccounts"),
+    ("create", "subjectaccessreviews"),
+];
+/// What it writes, and looks at to know what it wrote.
+const WRITES: [(&str, &str); 9] = [
+    ("get", "jobs"),
+    ("create", "jobs"),
+    ("delete", "jobs"),
+    ("create", "secrets"),
+    ("delete", "secrets"),
+    ("create", "kubernetesexecutions"),
+    ("get", "kubernetesexecutions"),
+    ("patch", "kubernetesexecutions/status"),
+    ("patch", "workflowexecutions/status"),
+];
 
 impl CallFault {
     pub(super) fn fault(self) -> Fault {
@@ -288,6 +363,46 @@ fn draw(kind: FaultKind, chance: &mut Chance) -> Planned {
             at: moment(chance),
             by: i64::try_from(1 + chance.below(30) * chance.below(30)).unwrap_or(1) * chance.pick(&[1, -1]),
         },
+        FaultKind::Outages => {
+            let for_ever = chance.one_in(3);
+            let (verb, resource) = if for_ever || chance.one_in(2) {
+                *chance.pick(&READS)
+            } else {
+                *chance.pick(&WRITES)
+            };
+            Planned::Outage {
+                // Most is asked within the first second.
+                at: if chance.one_in(2) {
+                    moment(chance)
+                } else {
+                    Duration::from_millis(chance.below(50) * chance.below(20))
+                },
+                lasts: (!for_ever).then(|| Duration::from_millis(chance.below(300) * chance.below(300))),
+                verb,
+                resource,
+                code: *chance.pick(&[400, 403, 404, 409, 422, 429, 500, 503]),
+            }
+        }
+        FaultKind::Slowness => Planned::Slowness {
+            at: Duration::from_millis(chance.below(50) * chance.below(20)),
+            lasts: Duration::from_millis(chance.below(400) * chance.below(400)),
+            delay: Duration::from_millis(1 + chance.below(3) * chance.below(2_500)),
+        },
+        FaultKind::Metadata => Planned::Stranger {
+            at: if chance.one_in(2) {
+                moment(chance)
+            } else {
+                Duration::from_millis(chance.below(40) * chance.below(40))
+            },
+            deed: *chance.pick(&[
+                Deed::AnnotateExecution,
+                Deed::AnnotateExecution,
+                Deed::StripFinalizer,
+                Deed::KeepDeletedWorkflow,
+            ]),
+            choice: chance.draw(),
+        },
+        FaultKind::Upgrades => Planned::Upgrade,
         FaultKind::Failover => Planned::Partition {
             at: moment(chance),
             lasts: Duration::from_millis(chance.below(200) * chance.below(300)),
@@ -329,6 +444,31 @@ impl fmt::Display for Planned {
                 f,
                 "after {at:?} the leading one of two controllers is cut off from the network for {lasts:?}"
             ),
+            Self::Outage {
+                at,
+                lasts,
+                verb,
+                resource,
+                code,
+            } => {
+                write!(
+                    f,
+                    "after {at:?} every {verb} of {resource} is refused with {code}, "
+                )?;
+                match lasts {
+                    Some(lasts) => write!(f, "for {lasts:?}"),
+                    None => f.write_str("for ever"),
+                }
+            }
+            Self::Slowness { at, lasts, delay } => {
+                write!(
+                    f,
+                    "after {at:?}, for {lasts:?}, every call takes {delay:?} longer"
+                )
+            }
+            Self::Upgrade => {
+                f.write_str("each controller has another image for its Jobs than the one before")
+            }
             Self::Stranger { at, deed, .. } => write!(f, "after {at:?} somebody {deed}"),
         }
     }
@@ -376,6 +516,9 @@ impl fmt::Display for Deed {
             Self::DeleteNamespace => "deletes the namespace of a workflow",
             Self::SquatExecution => "makes an execution of the name of a step's that is not there yet",
             Self::SquatJob => "makes a Job of the name that a step's next one will have",
+            Self::AnnotateExecution => "annotates the execution of a step",
+            Self::StripFinalizer => "takes the finalizers of the execution of a step away and deletes it",
+            Self::KeepDeletedWorkflow => "deletes a workflow and keeps it with a finalizer for a while",
         })
     }
 }

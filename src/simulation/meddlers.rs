@@ -81,6 +81,13 @@ pub(super) async fn meddle(
             }) => {
                 squatters.spawn(squat(client.clone(), choice, executor.clone()));
             }
+            Act::Do(Planned::Stranger {
+                deed: Deed::KeepDeletedWorkflow,
+                choice,
+                ..
+            }) => {
+                squatters.spawn(keep_deleted(cluster.clone(), client.clone(), choice));
+            }
             Act::Do(Planned::Stranger { deed, choice, .. }) => {
                 do_it(&cluster, &client, deed, choice).await;
             }
@@ -98,8 +105,12 @@ fn quota(namespace: &str, resource: &str) -> Value {
 /// What the deed is done to.
 fn kind_of(deed: Deed) -> &'static str {
     match deed {
-        Deed::DeleteExecution | Deed::SquatJob => "KubernetesExecution",
-        Deed::DeleteWorkflow | Deed::SquatExecution | Deed::DeleteNamespace => "WorkflowExecution",
+        Deed::DeleteExecution | Deed::SquatJob | Deed::AnnotateExecution | Deed::StripFinalizer => {
+            "KubernetesExecution"
+        }
+        Deed::DeleteWorkflow | Deed::SquatExecution | Deed::DeleteNamespace | Deed::KeepDeletedWorkflow => {
+            "WorkflowExecution"
+        }
         Deed::DeleteJob => "Job",
         Deed::DeletePod => "Pod",
         Deed::EditTarget | Deed::DeleteTarget => "Deployment",
@@ -130,6 +141,16 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
                 .patch(name, &PatchParams::default(), &Patch::Merge(patch))
                 .await;
         }
+        Deed::AnnotateExecution => {
+            let patch = json!({"metadata": {"annotations": {"example.com/seen": choice.to_string()}}});
+            let _ = api
+                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await;
+        }
+        Deed::StripFinalizer => {
+            let _ = api.patch(name, &PatchParams::default(), &finalizers(&[])).await;
+            let _ = api.delete(name, &DeleteParams::background()).await;
+        }
         Deed::DeleteExecution
         | Deed::DeleteWorkflow
         | Deed::DeleteJob
@@ -158,8 +179,33 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
                 let _ = create(client, chance.pick(&free)).await;
             }
         }
-        Deed::SquatJob => {}
+        Deed::SquatJob | Deed::KeepDeletedWorkflow => {}
     }
+}
+
+fn finalizers(names: &[&str]) -> Patch<Value> {
+    Patch::Merge(json!({"metadata": {"finalizers": names}}))
+}
+
+/// Deletes a workflow that a finalizer keeps for a while.
+async fn keep_deleted(cluster: MemoryCluster, client: Client, choice: u64) {
+    let mut chance = Chance::new(choice);
+    let kind = kind_of(Deed::KeepDeletedWorkflow);
+    let mut found = cluster.shared_objects();
+    found.retain(|object| object["kind"] == kind);
+    if found.is_empty() {
+        return;
+    }
+    let workflow = chance.pick(&found).clone();
+    let api = api_of(&client, &workflow);
+    let name = workflow["metadata"]["name"].as_str().unwrap_or_default();
+    let parameters = PatchParams::default();
+    let _ = api
+        .patch(name, &parameters, &finalizers(&["example.com/kept"]))
+        .await;
+    let _ = api.delete(name, &DeleteParams::background()).await;
+    tokio::time::sleep(Duration::from_secs(chance.below(20) * chance.below(60))).await;
+    let _ = api.patch(name, &parameters, &finalizers(&[])).await;
 }
 
 fn is_of_that_name(object: &Value, other: &Value) -> bool {

@@ -188,8 +188,21 @@ fn is_write(request: &RequestInfo) -> bool {
         && !["events", "subjectaccessreviews"].contains(&request.resource.as_str())
 }
 
+/// Whether a request is for this resource, `jobs` or `workflowexecutions/status`.
+fn is_of(request: &RequestInfo, resource: &str) -> bool {
+    let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    request.resource == plural && request.subresource == subresource
+}
+
 fn call_faults(plan: &[Planned]) -> FaultFunction {
-    let plan = plan.to_vec();
+    let began = Instant::now();
+    let mut plan = plan.to_vec();
+    // What concerns one call alone comes before what lasts.
+    plan.sort_by_key(|planned| match planned {
+        Planned::Outage { .. } => 1,
+        Planned::Slowness { .. } => 2,
+        _ => 0,
+    });
     let (calls, writes, watches) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     Arc::new(move |request| {
         if request.user.name != CONTROLLER {
@@ -212,7 +225,24 @@ fn call_faults(plan: &[Planned]) -> FaultFunction {
             return Some(Boundary::Before.fault());
         }
         let this_write = is_write(request).then(|| writes.fetch_add(1, Ordering::Relaxed));
+        let now = began.elapsed();
         plan.iter().find_map(|planned| match planned {
+            Planned::Outage {
+                at,
+                lasts,
+                verb,
+                resource,
+                code,
+            } if now >= *at
+                && lasts.is_none_or(|lasts| now < *at + lasts)
+                && request.verb == *verb
+                && is_of(request, resource) =>
+            {
+                Some(CallFault::Refused(*code).fault())
+            }
+            Planned::Slowness { at, lasts, delay } if now >= *at && now < *at + *lasts => {
+                Some(CallFault::Late(*delay).fault())
+            }
             Planned::Crash { write, boundary, .. } if Some(*write) == this_write => Some(boundary.fault()),
             // Only what is stored can be in conflict.
             Planned::Call {

@@ -28,7 +28,7 @@ fn scenario(installed: &MemoryCluster, seed: u64, faults: u64) -> Scenario {
         installed: installed.clone(),
         world: Vec::new(),
         runs: vec![worlds::workflow("five", 5, &mut chance)],
-        options: worlds::options(),
+        options: worlds::options(None),
         rbac: Rbac::AllowAll,
         plan,
         pod_run_time: Duration::from_secs(2),

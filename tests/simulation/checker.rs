@@ -55,6 +55,9 @@ pub(crate) fn check(outcome: &Outcome, plan: &[Planned]) -> Vec<String> {
     checker.what_strangers_make_stays_theirs();
     checker.only_who_leads_writes();
     checker.what_is_gone_is_noticed();
+    checker.calls_are_few();
+    checker.everything_says_what_it_waits_for();
+    checker.validation_is_given_up_for_silence_alone();
     checker.found
 }
 
@@ -270,9 +273,11 @@ impl Checker<'_> {
                 .values()
                 .chain(self.executions.values())
                 .all(says_why)
-                && self.outcome.objects.iter().any(|object| {
-                    text(&object["status"]["message"]).contains("could not be confirmed stopped")
-                });
+                && (self.is_refused_for_ever()
+                    || self.outcome.objects.iter().any(|object| {
+                        text(&object["status"]["message"]).contains("could not be confirmed stopped")
+                    }))
+            || self.is_refused_for_now();
         let last: Vec<String> = self
             .workflows
             .values()
@@ -350,6 +355,10 @@ impl Checker<'_> {
             .filter(|(_, life)| life.gone().is_some())
             .map(|(uid, _)| *uid)
             .collect();
+        // What the API server never answers nobody can clear away.
+        if self.is_refused_for_ever() {
+            return;
+        }
         for object in &self.outcome.objects {
             let of_gone = gone.contains(&label(object, EXECUTION)) && !self.is_strangers(object);
             // A pod of a lost node is kept by nobody but the node.

@@ -22,18 +22,34 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     static INSTALLED: LazyLock<MemoryCluster> = LazyLock::new(worlds::installed);
     let mut chance = Chance::new(seed);
     let runs = worlds::workflows(3, &mut chance);
-    let kinds = match chance.below(3) {
+    let all: Vec<FaultKind> = FaultKind::value_variants()
+        .iter()
+        .chain(&FaultKind::SEARCHED)
+        .copied()
+        .collect();
+    let kinds = match chance.below(4) {
         // Alone, so that the same end can be asked for.
         0 => vec![FaultKind::Api, FaultKind::Watches, FaultKind::Crashes],
-        1 => vec![*chance.pick(FaultKind::value_variants())],
-        _ => FaultKind::value_variants().to_vec(),
+        1 => vec![*chance.pick(&all)],
+        // What waits in the controller's own queues.
+        2 => vec![
+            FaultKind::Slowness,
+            FaultKind::Api,
+            FaultKind::Crashes,
+            *chance.pick(&FaultKind::SEARCHED),
+        ],
+        _ => all,
     };
+    // So few that steps wait for a place, and calls for their turn.
+    let limits = chance
+        .one_in(2)
+        .then(|| (1 + chance.below(4), 1 + chance.below(4)));
     let plan = plan(&kinds, FAULTS, &mut chance);
     Scenario {
         installed: INSTALLED.clone(),
         world: Vec::new(),
         runs,
-        options: worlds::options(),
+        options: worlds::options(limits),
         rbac: Rbac::Evaluate,
         plan,
         // So that more or less of what goes wrong meets it.

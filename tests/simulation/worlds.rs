@@ -40,9 +40,18 @@ struct Flags {
     run: RunOptions,
 }
 
-/// The controller's own defaults.
-pub(crate) fn options() -> RunOptions {
-    let flags = ["kubernaut", "--controller-namespace=kubernaut-system"];
+/// The controller's own defaults, with so many Jobs and calls at once where they are given.
+pub(crate) fn options(limits: Option<(u64, u64)>) -> RunOptions {
+    let mut flags = vec![
+        "kubernaut".to_owned(),
+        "--controller-namespace=kubernaut-system".to_owned(),
+    ];
+    if let Some((jobs, calls)) = limits {
+        flags.extend([
+            format!("--max-running-jobs={jobs}"),
+            format!("--api-concurrency={calls}"),
+        ]);
+    }
     Flags::try_parse_from(flags).expect("flags").run
 }
 

@@ -1,12 +1,22 @@
 //! What other users and other controllers have to do with it.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use kubernaut::memory::RequestRecord;
 use kubernaut::simulation::{CONTROLLER, CallFault, Planned, STRANGER};
 use serde_json::Value;
 
-use super::{Checker, EXECUTION};
-use crate::history::{items, label, lives, owner, text};
+use super::{Checker, EXECUTION, HEARSAY};
+use crate::history::{Life, items, label, lives, owner, text};
+
+/// Longer than any run is looked at.
+const FOR_EVER: Duration = Duration::from_secs(1_000_000);
+/// More calls than this for one object within a second go round in circles.
+const MOST_NAMED: usize = 20;
+/// The same for lists and creations, whose objects are many.
+const MOST_UNNAMED: usize = 80;
 
 impl Checker<'_> {
     /// Whether somebody else made it under a name of ours.
@@ -72,6 +82,122 @@ impl Checker<'_> {
         }
     }
 
+    /// Whether something is refused that never will be answered.
+    pub(super) fn is_refused_for_ever(&self) -> bool {
+        let endless = |planned: &Planned| matches!(planned, Planned::Outage { lasts: None, .. });
+        self.plan.iter().any(endless)
+    }
+
+    /// The same of what says "try again": whoever asks has to go on, and can't say more than that.
+    pub(super) fn is_refused_for_now(&self) -> bool {
+        let endless = |planned: &Planned| {
+            matches!(
+                planned,
+                Planned::Outage {
+                    lasts: None,
+                    code: 409 | 429 | 500 | 503,
+                    ..
+                }
+            )
+        };
+        self.plan.iter().any(endless)
+    }
+
+    /// No call goes round in circles: nothing is asked of one object more often than this within a second.
+    pub(super) fn calls_are_few(&mut self) {
+        let mut asked: BTreeMap<String, VecDeque<Timestamp>> = BTreeMap::new();
+        let mut found = BTreeSet::new();
+        for RequestRecord { request, at, .. } in &self.outcome.requests {
+            if request.user.name != CONTROLLER || request.verb == "watch" {
+                continue;
+            }
+            let most = if request.name.is_empty() {
+                MOST_UNNAMED
+            } else {
+                MOST_NAMED
+            };
+            let of = format!(
+                "{} {}/{} {}",
+                request.verb, request.resource, request.subresource, request.name
+            );
+            let times = asked.entry(of.clone()).or_default();
+            times.push_back(*at);
+            while times
+                .front()
+                .is_some_and(|first| at.duration_since(*first) > SignedDuration::from_secs(1))
+            {
+                times.pop_front();
+            }
+            if times.len() > most {
+                found.insert(format!("{of} was asked more than {most} times within a second"));
+            }
+        }
+        for what in found {
+            self.wrong("I18", &what);
+        }
+    }
+
+    /// I17: who looks at an execution sees what becomes of it: soon after its creation it says something, and it waits for no
+    /// place that nobody has.
+    pub(super) fn everything_says_what_it_waits_for(&mut self) {
+        let patience = HEARSAY + Duration::from_secs(60) + self.blind_time();
+        let last = self
+            .outcome
+            .record
+            .last()
+            .map_or(Duration::ZERO, |commit| commit.at);
+        let mut found = Vec::new();
+        let working = |life: &Life<'_>| {
+            life.gone().is_none()
+                && ["executing", "rollback_ready"].contains(&text(&life.last()["status"]["phase"]))
+        };
+        let any_works = self.executions.values().any(working);
+        for execution in self.executions.values() {
+            let says = |object: &Value| !object["status"]["phase"].is_null();
+            let said = execution
+                .first(says)
+                .or(execution.gone())
+                .map_or(last, |state| state.at);
+            if said > execution.born().at + patience {
+                found.push(format!("{} said nothing for too long", execution.name()));
+            }
+            let waits = text(&execution.last()["status"]["message"]).starts_with("waits: as many Jobs");
+            if execution.gone().is_none() && waits && !any_works {
+                found.push(format!("{} waits for a place that nobody has", execution.name()));
+            }
+        }
+        for what in found {
+            self.wrong("I17", &what);
+        }
+    }
+
+    /// The budget of a validation is for an API server that does not answer, not for the controller's own queue: who gives up
+    /// has tried at least twice.
+    pub(super) fn validation_is_given_up_for_silence_alone(&mut self) {
+        let gave_up = |life: &&Life<'_>| {
+            text(&life.last()["status"]["message"]).starts_with("validation got no answer")
+        };
+        let given_up: Vec<String> = self.executions.values().filter(gave_up).map(Life::name).collect();
+        let refused = self
+            .outcome
+            .requests
+            .iter()
+            .filter(|record| record.request.user.name == CONTROLLER && record.code >= 400)
+            .count();
+        // What has no answer stands in no record.
+        let unanswered = |planned: &&Planned| match planned {
+            Planned::Call { fault, .. } => !matches!(fault, CallFault::Refused(_)),
+            Planned::Partition { .. } | Planned::Crash { .. } => true,
+            _ => false,
+        };
+        let failures = refused + self.plan.iter().filter(unanswered).count();
+        if failures < 2 {
+            for name in given_up {
+                self.wrong("I17", &format!("{name} gave up after its first refusal"));
+            }
+        }
+    }
+
     /// How long all that goes wrong can keep a controller from seeing or doing something.
     pub(super) fn blind_time(&self) -> Duration {
         let blind = |planned: &Planned| match planned {
@@ -81,11 +207,18 @@ impl Checker<'_> {
                 fault: CallFault::Late(delay) | CallFault::Underway(delay),
                 ..
             } => *delay,
-            Planned::Partition { lasts, .. } | Planned::Quota { lasts, .. } => *lasts,
+            Planned::Partition { lasts, .. }
+            | Planned::Quota { lasts, .. }
+            | Planned::Slowness { lasts, .. }
+            | Planned::Outage {
+                lasts: Some(lasts), ..
+            } => *lasts,
+            Planned::Outage { lasts: None, .. } => FOR_EVER,
             Planned::Call { .. }
             | Planned::CutWatches { .. }
             | Planned::Pod { .. }
             | Planned::ClockJump { .. }
+            | Planned::Upgrade
             | Planned::Stranger { .. } => Duration::ZERO,
         };
         self.plan.iter().map(blind).sum()

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kubernaut_crds::{KubernetesExecution, names};
 
 use super::StepCommand;
-use super::machine::{Flow, Purpose, StepMachine, later};
+use super::machine::{Flow, Purpose, StepMachine, Wait, later};
 use super::supervise::place_of;
 use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
@@ -32,6 +32,9 @@ impl StepMachine {
         if !self.told_of_deletion {
             self.told_of_deletion = true;
             out.push(StepCommand::Report(self.execution.clone()));
+        }
+        if self.dirty && self.wait_noted == Some(Wait::Refused) {
+            return self.write(out);
         }
         if let Some(attempt) = self.open_payload()
             && let Some(certain) = self.may_be_made_until(&attempt, now)

@@ -118,6 +118,8 @@ pub(super) enum Wait {
     Payload,
     /// A payload whose deletion is refused.
     PayloadRefused,
+    /// A look at its Job, or the Job's deletion, is refused.
+    Refused,
 }
 
 /// What is known of the creates that were sent for the current attempt's Job.
@@ -429,10 +431,6 @@ impl StepMachine {
     fn failed_call(&mut self, now: Timestamp, purpose: Purpose, failure: &ApiFailure) {
         match (purpose, failure.class) {
             (Purpose::CreateJob, _) => return self.job_refused(now, failure),
-            (_, FailureClass::NotFound) if matches!(purpose, Purpose::Write | Purpose::Finalizers) => {
-                self.gone = true;
-                return;
-            }
             (Purpose::Write, FailureClass::Rejected) if !self.refused => {
                 return self.status_refused(now, failure);
             }
@@ -452,6 +450,13 @@ impl StepMachine {
                 return self.pause(now);
             }
             // The controller itself lacks a right, or asks for what the API server will never answer.
+            (
+                Purpose::FindJob | Purpose::DeleteJob | Purpose::CleanFind(_) | Purpose::CleanDelete(_),
+                class,
+            ) if !class.is_transient() => {
+                self.pause(now);
+                return self.told_of_a_refusal(failure);
+            }
             (Purpose::Rights, class) if !class.is_transient() => {
                 self.rights = Some(Rights {
                     asked_at: now,
@@ -482,6 +487,19 @@ impl StepMachine {
         if matches!(purpose, Purpose::Rights | Purpose::Before { .. }) {
             self.validation_stalled(now, failure);
         }
+    }
+
+    /// The Job can't be looked at, or not be deleted: whoever waits has to find the reason in the status.
+    fn told_of_a_refusal(&mut self, failure: &ApiFailure) {
+        let message = format!(
+            "waits: the API server refuses what is asked of its Job: {}",
+            failure.message
+        );
+        if self.execution.metadata.deletion_timestamp.is_some() {
+            // What was decided and never written has no part in a deletion.
+            self.draft = self.persisted.clone();
+        }
+        self.note_wait(Wait::Refused, &message);
     }
 
     pub(super) fn pause(&mut self, now: Timestamp) {

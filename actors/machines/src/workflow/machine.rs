@@ -291,7 +291,6 @@ impl WorkflowMachine {
 
     fn failed_call(&mut self, now: Timestamp, purpose: Purpose, failure: &ApiFailure) {
         match (purpose, failure.class) {
-            (Purpose::Write, FailureClass::NotFound) => self.gone = true,
             (Purpose::Write, class) => {
                 self.refetch = true;
                 // Somebody was faster: what they wrote is read, and all is decided again, at once.
