@@ -1,5 +1,9 @@
 //! Every setting, typed. Flags and the environment are read here and nowhere else.
 
+mod executor;
+mod image;
+mod names;
+
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
@@ -12,6 +16,9 @@ use kubernaut_machines::Settings;
 use kubernaut_machines::duration::parse_go;
 use kubernaut_machines::manifest_kinds::check_kind;
 
+pub use self::executor::ExecutorOptions;
+pub(crate) use self::image::{image, names_a_registry};
+use self::names::{cluster_name, namespace, namespace_or_none};
 use crate::lease::LeaseTimes;
 use crate::manifests::CONTROLLER_NAMESPACE;
 
@@ -23,8 +30,6 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 /// Port of /livez, /readyz and /metrics.
 pub const HTTP_PORT: u16 = 8080;
-/// Longest name of a namespace.
-const NAMESPACE_MAX: usize = 63;
 
 /// How workflows and steps are run: the same for a controller in a cluster and for one that brings its own.
 #[derive(Args, Clone, Debug)]
@@ -59,7 +64,7 @@ pub struct RunOptions {
 
     /// Name of this cluster: steps with another targetCluster are refused. Unset, steps of any targetCluster are run here,
     /// with a warning. Set it where workflows for several clusters are written
-    #[arg(long, env = "KUBERNAUT_CLUSTER_NAME", value_name = "NAME")]
+    #[arg(long, env = "KUBERNAUT_CLUSTER_NAME", value_parser = cluster_name, value_name = "NAME")]
     pub cluster_name: Option<String>,
 
     /// Image of the Jobs: kubectl and nothing else. Change it for a mirror, or to keep kubectl within one minor
@@ -68,9 +73,14 @@ pub struct RunOptions {
         long,
         env = "KUBERNAUT_KUBECTL_IMAGE",
         default_value = "registry.k8s.io/kubectl:v1.35.4",
+        value_parser = image,
         value_name = "IMAGE"
     )]
     pub kubectl_image: String,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub executor: ExecutorOptions,
 
     /// Longest timeout that a step may ask for, such as 15m. Raise it for slow drains
     #[arg(long, env = "KUBERNAUT_MAX_STEP_TIMEOUT", default_value = "15m", value_parser = parse_go, value_name = "DURATION")]
@@ -287,6 +297,9 @@ impl RunOptions {
             cluster_name: self.cluster_name.clone().filter(|name| !name.is_empty()),
             executor_namespace: self.executor_namespace.clone(),
             protected_namespaces: protected,
+            actions: self.executor.kinds().collect(),
+            executor_node_selector: self.executor.node_selector(),
+            executor_tolerations: self.executor.tolerations(),
             kubectl_image: self.kubectl_image.clone(),
             max_step_timeout: self.max_step_timeout,
             job_ttl_seconds: i32::try_from(self.job_ttl.as_secs()).unwrap_or(i32::MAX),
@@ -309,11 +322,31 @@ impl RunOptions {
     /// # Errors
     /// In words for a person, naming the flags.
     pub fn check(&self) -> Result<(), String> {
-        if self.controller_namespace() == self.executor_namespace {
+        let controller = self.controller_namespace();
+        if controller == self.executor_namespace {
             return Err(format!(
-                "the controller and its Jobs can't share the namespace {}: nothing but Jobs may run where they do; \
-                 change --executor-namespace or --controller-namespace",
-                self.executor_namespace
+                "the controller and its Jobs can't share the namespace {controller}: nothing but Jobs may run where \
+                 they do; change --executor-namespace or --controller-namespace"
+            ));
+        }
+        self.is_ours("--executor-namespace", &self.executor_namespace)?;
+        self.is_ours("--controller-namespace", &controller)?;
+        self.executor.check()
+    }
+
+    /// Where the policies are in force nobody else makes pods, and Pod Security is restricted: the cluster's own pods,
+    /// or a team's, would not come back.
+    fn is_ours(&self, flag: &str, namespace: &str) -> Result<(), String> {
+        if namespace == "default" || namespace.starts_with("kube-") {
+            return Err(format!(
+                "{flag} {namespace}: that namespace is the cluster's own, and others have pods there that the policies \
+                 would keep from starting; name one that is kubernaut's alone"
+            ));
+        }
+        if self.protected_namespaces.iter().any(|name| name == namespace) {
+            return Err(format!(
+                "{flag} {namespace}: --protected-namespaces names it as somebody's whom nothing may disturb; name another \
+                 one, or leave it out there if it is kubernaut's alone, which is protected anyway"
             ));
         }
         Ok(())
@@ -351,33 +384,6 @@ fn no_window(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A name that no namespace can have would protect nothing, and say so never.
-fn namespace(text: &str) -> Result<String, String> {
-    let name = text.trim();
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let bytes = name.as_bytes();
-    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
-    if bytes.iter().copied().all(inner)
-        && ends(bytes.first())
-        && ends(bytes.last())
-        && name.len() <= NAMESPACE_MAX
-    {
-        Ok(name.to_owned())
-    } else {
-        Err(format!(
-            "not a name of a namespace: lower case letters, digits and '-', at most {NAMESPACE_MAX}, no '-' at its ends"
-        ))
-    }
-}
-
-/// Empty is as good as unset: charts and kustomizations have no other way to say so.
-fn namespace_or_none(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Ok(String::new());
-    }
-    namespace(text)
-}
-
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
@@ -408,6 +414,8 @@ fn at_least_a_minute(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use kubernaut_machines::actions::ActionKind;
+    use kubernaut_machines::toleration::Toleration;
 
     use super::*;
 
@@ -444,6 +452,21 @@ mod tests {
             "{protected:?}"
         );
         assert!(!protected.contains(""));
+    }
+
+    #[test]
+    fn neither_the_controller_nor_its_jobs_take_a_namespace_that_is_somebody_elses() {
+        for flag in ["executor-namespace", "controller-namespace"] {
+            for namespace in ["kube-system", "kube-flannel", "default", "vault"] {
+                let options = parse(&[
+                    &format!("--{flag}={namespace}"),
+                    "--protected-namespaces=kube-system,vault",
+                ])
+                .unwrap();
+                let error = options.run.check().expect_err(namespace);
+                assert!(error.contains(&format!("--{flag} {namespace}")), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -486,6 +509,9 @@ mod tests {
             "--verification-timeout=5m",
             "--allow-gitops-managed",
             "--apply-manifest-kinds=ConfigMap,apps/Deployment",
+            "--actions=scale-deployment,drain-node",
+            "--executor-node-selector=pool=repairs",
+            "--executor-tolerations=pool=repairs:NoSchedule",
             "--authorization=none",
             "--monitoring-window=0s",
             "--max-running-jobs=7",
@@ -495,6 +521,9 @@ mod tests {
             cluster_name: Some("east".to_owned()),
             executor_namespace: "jobs".to_owned(),
             protected_namespaces: ["a", "b", "me", "jobs"].into_iter().map(str::to_owned).collect(),
+            actions: [ActionKind::ScaleDeployment, ActionKind::DrainNode].into(),
+            executor_node_selector: [("pool".to_owned(), "repairs".to_owned())].into(),
+            executor_tolerations: vec![Toleration::parse("pool=repairs:NoSchedule").unwrap()],
             kubectl_image: "mirror/kubectl:v1".to_owned(),
             max_step_timeout: Duration::from_mins(90),
             job_ttl_seconds: 90,
@@ -527,6 +556,9 @@ mod tests {
             ("--apply-manifest-kinds=ConfigMap,Deploymnt", "Deploymnt"),
             ("--apply-manifest-kinds=Secret", "Secret"),
             ("--http-address=here", "here"),
+            ("--cluster-name=X Y", "no spaces"),
+            ("--kubectl-image=", "not an image"),
+            ("--kubectl-image=bad image!!", "not an image"),
         ] {
             let error = parse(&[argument]).err().unwrap().to_string();
             let flag = argument.split('=').next().unwrap();

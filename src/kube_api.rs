@@ -183,7 +183,8 @@ impl KubeApi {
         }
     }
 
-    /// A Secret of that name counts when it was made for the same execution: its content follows from the record.
+    /// A Secret of that name counts when it was made for the same execution, and has what it was made of: its label alone
+    /// can be written by others.
     async fn make_secret(&self, secret: &Secret) -> Result<(), ApiFailure> {
         let secrets = self.secrets();
         let parameters = post();
@@ -200,11 +201,17 @@ impl KubeApi {
         let found = self.get("secrets", secrets.get_opt(&name)).await?;
         let ours = secret.labels().get(names::LABEL_EXECUTION_UID);
         match found {
-            Some(found) if ours.is_some() && found.labels().get(names::LABEL_EXECUTION_UID) == ours => Ok(()),
+            Some(found)
+                if ours.is_some()
+                    && found.labels().get(names::LABEL_EXECUTION_UID) == ours
+                    && found.data == secret.data =>
+            {
+                Ok(())
+            }
             Some(_) => Err(ApiFailure {
                 class: FailureClass::Rejected,
                 message: format!(
-                    "secret {}/{name} exists and was not made for this execution",
+                    "secret {}/{name} exists and is not the payload of this execution",
                     self.executor_namespace
                 ),
             }),

@@ -21,6 +21,8 @@ use crate::lease::LEASE_NAME;
 pub const CONTROLLER_NAMESPACE: &str = "kubernaut-system";
 /// The controller's ServiceAccount, its Deployment and all else that is the controller's alone.
 pub const CONTROLLER_ACCOUNT: &str = "kubernaut-controller";
+/// Label that says what made an object.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The controller's image, as `./dev image` and the Dockerfile name it.
 pub const IMAGE: &str = concat!("kubernaut:v", env!("CARGO_PKG_VERSION"));
 
@@ -111,6 +113,9 @@ pub fn files(installation: &Installation) -> Result<Vec<File>, serde_json::Error
             objects: deployment::pods(installation, image),
         });
     }
+    for object in files.iter_mut().flat_map(|file| &mut file.objects) {
+        mark(object);
+    }
     Ok(files)
 }
 
@@ -130,7 +135,11 @@ pub fn objects(installation: &Installation) -> Result<Vec<Value>, serde_json::Er
 /// # Errors
 /// As [`files`].
 pub fn text(file: &File) -> Result<String, String> {
-    let mut text = "# Made by `kubernaut manifests` from the code: run ./dev fix.\n".to_owned();
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!(
+        "# kubernaut v{version}, {}, as `kubernaut manifests` writes it.\n",
+        file.name
+    );
     for object in &file.objects {
         text.push_str("---\n");
         text.push_str(&serde_saphyr::to_string(object).map_err(|error| error.to_string())?);
@@ -138,8 +147,17 @@ pub fn text(file: &File) -> Result<String, String> {
     Ok(text)
 }
 
+/// By these a Deployment knows its pods: they are the same in every version.
 fn labels(component: &str) -> Value {
     json!({"app.kubernetes.io/part-of": "kubernaut", "app.kubernetes.io/component": component})
+}
+
+/// What every object carries besides: what it is, of which version, and what made it.
+fn mark(object: &mut Value) {
+    let labels = &mut object["metadata"]["labels"];
+    labels["app.kubernetes.io/name"] = json!("kubernaut");
+    labels["app.kubernetes.io/version"] = json!(concat!("v", env!("CARGO_PKG_VERSION")));
+    labels[MANAGED_BY] = json!("kubernaut-manifests");
 }
 
 /// Controller and Jobs are made for the strictest profile; nothing else belongs there.

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory};
 
 use super::Cli;
-use crate::config::{ControllerOptions, LeaseOptions, RunOptions, TelemetryOptions};
+use crate::config::{ControllerOptions, LeaseOptions, RunOptions, TelemetryOptions, image, names_a_registry};
 use crate::manifests::{self, CONTROLLER_NAMESPACE, IMAGE, Installation, chart};
 
 #[derive(Args, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct ManifestsOptions {
     chart: Option<PathBuf>,
 
     /// Image of the controller: where you pushed what the Dockerfile makes
-    #[arg(long, env = "KUBERNAUT_IMAGE", default_value = IMAGE, value_name = "IMAGE")]
+    #[arg(long, env = "KUBERNAUT_IMAGE", default_value = IMAGE, value_parser = image, value_name = "IMAGE")]
     image: String,
 
     /// Leave out the controller's pods: it runs elsewhere
@@ -58,6 +58,18 @@ pub(super) fn manifests(options: &ManifestsOptions, matches: &ArgMatches) -> Res
         image: (!options.without_pods).then(|| options.image.clone()),
         flags: said(matches),
     };
+    // In a directory a kustomization can still name it.
+    let unnamed = installation
+        .image
+        .as_deref()
+        .filter(|image| !names_a_registry(image));
+    if let (Some(image), None) = (unnamed, &options.directory) {
+        writeln!(
+            std::io::stderr(),
+            "warning: the image {image} names no registry: a node that does not have it will not find it; push it to one, \
+             and name it with --image=REGISTRY/{image}"
+        )?;
+    }
     for file in manifests::files(&installation)? {
         let text = manifests::text(&file)?;
         match &options.directory {

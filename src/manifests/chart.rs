@@ -11,11 +11,12 @@ mod values;
 use std::fmt::Write;
 
 use kubernaut_machines::Settings;
+use kubernaut_machines::actions::ActionKind;
 use kubernaut_machines::manifest_kinds::{ManifestKind, allowed_kinds, known_kinds};
 use serde_json::{Value, json};
 
 use self::hole::Holes;
-use super::{CONTROLLER_NAMESPACE, File, IMAGE, Installation, people};
+use super::{CONTROLLER_NAMESPACE, File, IMAGE, Installation, MANAGED_BY, people};
 
 const EXECUTOR_NAMESPACE: &str = "include \"kubernaut.executorNamespace\" .";
 /// Label by which objects of the controller and of its namespace are known.
@@ -100,6 +101,7 @@ fn template(file: File, holes: &mut Holes) -> Result<String, String> {
             // Helm itself makes the namespace of a release, before anything of a chart.
             continue;
         }
+        object["metadata"]["labels"][MANAGED_BY] = json!(holes.text(".Release.Service"));
         let condition = open(file.name, &mut object, holes);
         if let Some(condition) = &condition {
             let _ = writeln!(text, "{{{{- if {condition} }}}}");
@@ -122,11 +124,18 @@ fn open(file: &str, object: &mut Value, holes: &mut Holes) -> Option<String> {
             Some(".Values.crds.install".to_owned())
         }
         ("namespaces.yaml", _) => Some(".Values.createExecutorNamespace".to_owned()),
-        ("executor-rbac.yaml", "ServiceAccount") => {
-            object["imagePullSecrets"] = holes.field(".Values.kubectlPullSecrets");
-            None
+        ("executor-rbac.yaml", kind) => {
+            let installed = installed(object);
+            match kind {
+                "ServiceAccount" => {
+                    object["imagePullSecrets"] = holes.field(".Values.kubectlPullSecrets");
+                }
+                "ClusterRole" => rules_by_kind(object, holes),
+                _ => {}
+            }
+            installed
         }
-        ("executor-rbac.yaml" | "controller-rbac.yaml", "ClusterRole") => {
+        ("controller-rbac.yaml", "ClusterRole") => {
             rules_by_kind(object, holes);
             None
         }
@@ -166,8 +175,19 @@ fn open(file: &str, object: &mut Value, holes: &mut Holes) -> Option<String> {
     }
 }
 
+/// Whether the action of an account, or of its role or binding, is installed.
+fn installed(object: &Value) -> Option<String> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let mut all = ActionKind::ALL.into_iter();
+    let kind = all.find(|kind| kind.service_account() == name || kind.cluster_role() == name)?;
+    Some(format!(
+        "include \"kubernaut.installs\" (list . {:?})",
+        kind.canonical()
+    ))
+}
+
 fn open_pods(deployment: &mut Value, holes: &mut Holes) {
-    deployment["spec"]["replicas"] = holes.value(".Values.pods.replicas");
+    deployment["spec"]["replicas"] = holes.value("int .Values.pods.replicas");
     let template = &mut deployment["spec"]["template"];
     let labels = holes.entries(".Values.pods.labels");
     template["metadata"]["labels"][labels] = json!("");

@@ -10,7 +10,7 @@ const USER: u32 = 65_532;
 /// Longer than the controller takes to end: its actors have 20 s, its calls and its lease a few more.
 const GRACE_SECONDS: u32 = 45;
 /// Name of the class of the controller's pods. Not a system class: those are for what a cluster can't do without.
-const PRIORITY_CLASS: &str = "kubernaut-controller";
+pub(super) const PRIORITY_CLASS: &str = "kubernaut-controller";
 /// Above what is deployed without a class of its own (0), far below the cluster's own classes (2,000,000,000).
 const PRIORITY: u32 = 1_000_000;
 

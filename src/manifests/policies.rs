@@ -9,6 +9,9 @@ mod executions;
 mod executor;
 mod label;
 mod places;
+mod priority;
+mod reach;
+mod sizes;
 
 use kubernaut_crds::names;
 use serde_json::{Value, json};
@@ -24,7 +27,12 @@ pub(super) fn manifests(installation: &Installation) -> Vec<Value> {
         vec![approvals::policy()],
         executions::policies(&controller),
         vec![places::policy(settings)],
+        vec![sizes::policy()],
         executor::policies(settings, &controller),
+        vec![
+            reach::policy(settings),
+            priority::policy(&installation.controller_namespace),
+        ],
         label::policies(settings),
     ]
     .into_iter()

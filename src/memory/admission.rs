@@ -383,20 +383,40 @@ fn pod_defaults(spec: &mut Value, restart: Option<&str>) {
         .into_iter()
         .flatten()
     {
-        for source in ["configMap", "secret", "downwardAPI"] {
+        for source in ["configMap", "secret", "downwardAPI", "projected"] {
             if volume[source].is_object() {
                 default(&mut volume[source], "defaultMode", json!(420));
             }
         }
-        if let Some(items) = volume
-            .pointer_mut("/downwardAPI/items")
+        field_defaults(volume);
+        for source in volume
+            .pointer_mut("/projected/sources")
             .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
         {
-            for item in items {
-                if item["fieldRef"].is_object() {
-                    default(&mut item["fieldRef"], "apiVersion", json!("v1"));
-                }
+            field_defaults(source);
+            if source["serviceAccountToken"].is_object() {
+                default(
+                    &mut source["serviceAccountToken"],
+                    "expirationSeconds",
+                    json!(3600),
+                );
             }
+        }
+    }
+}
+
+/// Fields of a pod that a volume, or a source of one, makes files of.
+fn field_defaults(source: &mut Value) {
+    for item in source
+        .pointer_mut("/downwardAPI/items")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if item["fieldRef"].is_object() {
+            default(&mut item["fieldRef"], "apiVersion", json!("v1"));
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -86,6 +87,31 @@ async fn a_foreign_job_of_our_name_is_left_alone() {
     })
     .await;
     assert_eq!(scene.jobs().get(&name).await.unwrap().uid(), foreign.uid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_only_its_label_calls_our_payload_is_not_used() {
+    let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
+    let by_hand = scene.submit_secret_update("by-hand").await;
+    let uid = by_hand.uid().unwrap();
+    let name = job_name("by-hand", &uid, 1);
+    let foreign: Secret = serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "kubernaut-executor", "labels": {"kubernaut.io/execution-uid": uid}},
+        "stringData": {"patch.json": "{\"data\":{\"password\":\"dGhlaXJz\"}}"},
+    }))
+    .unwrap();
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), "kubernaut-executor");
+    secrets.create(&PostParams::default(), &foreign).await.unwrap();
+    scene.start().await;
+    let status = scene.finished_execution("by-hand").await.status.unwrap();
+    assert_eq!(status.error_type, Some(ErrorType::ResourceConflict), "{status:?}");
+    let reason = status.failure_reason.unwrap_or_default();
+    assert!(
+        reason.contains("is not the payload of this execution"),
+        "{reason}"
+    );
+    let jobs = scene.jobs().list(&ListParams::default()).await.unwrap().items;
+    assert!(jobs.is_empty(), "{jobs:?}");
 }
 
 #[tokio::test(start_paused = true)]

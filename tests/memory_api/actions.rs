@@ -416,3 +416,34 @@ async fn a_flag_that_kubectl_does_not_know_fails() {
     );
     assert!(jobs(&client).get_opt("j").await.unwrap().is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn kubectl_finds_its_cluster_only_with_a_token_where_it_looks_for_one() {
+    let (_cluster, client) = ready(&deployment_rules());
+    create_deployment(&client, "web", 1).await;
+    let arguments = ["scale", "deployment/web", "--namespace=default", "--replicas=3"];
+    let nowhere =
+        "The connection to the server localhost:8080 was refused - did you specify the right host or port?";
+    let mut without = job("without", &arguments, "");
+    without["spec"]["template"]["spec"]["automountServiceAccountToken"] = json!(false);
+    let pod = |job: &mut Value, sources: Value| {
+        let spec = &mut job["spec"]["template"]["spec"];
+        let mount = json!({"name": "access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"});
+        let mounts = &mut spec["containers"][0]["volumeMounts"];
+        mounts.as_array_mut().expect("a list").push(mount);
+        let volume = json!({"name": "access", "projected": {"sources": sources}});
+        spec["volumes"].as_array_mut().expect("a list").push(volume);
+    };
+    let mut with = without.clone();
+    with["metadata"]["name"] = json!("with");
+    pod(
+        &mut with,
+        json!([{"serviceAccountToken": {"path": "token", "expirationSeconds": 600}}]),
+    );
+    let mut empty = without.clone();
+    empty["metadata"]["name"] = json!("empty");
+    pod(&mut empty, json!([{"configMap": {"name": "kube-root-ca.crt"}}]));
+    assert_eq!(run_job(&client, without).await, failed(nowhere));
+    assert_eq!(run_job(&client, empty).await, failed(nowhere));
+    assert_eq!(run_job(&client, with).await, done());
+}

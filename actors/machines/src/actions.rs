@@ -58,6 +58,27 @@ impl ActionKind {
         ActionKind::ApplyManifest,
     ];
 
+    /// The action of a canonical name, as --actions takes it.
+    ///
+    /// # Errors
+    /// In words for a person, with all names.
+    pub fn named(name: &str) -> Result<ActionKind, String> {
+        let mut all = ActionKind::ALL.into_iter();
+        if let Some(kind) = all.find(|kind| kind.canonical() == name) {
+            return Ok(kind);
+        }
+        let mut all = ActionKind::ALL.into_iter();
+        let other = all.find(|kind| kind.spellings().contains(&name));
+        let hint = other.map_or(String::new(), |kind| {
+            format!("{} stands for it; ", kind.canonical())
+        });
+        let names = ActionKind::ALL.map(ActionKind::canonical);
+        Err(format!(
+            "{name:?} is not the name of an action: {hint}there are {}",
+            names.join(", ")
+        ))
+    }
+
     fn row(self) -> Row {
         match self {
             ActionKind::ScaleDeployment => Row {
@@ -175,7 +196,7 @@ impl ActionKind {
         if self == ActionKind::ApplyManifest {
             return allowed_kinds(settings)
                 .iter()
-                .map(|kind| rule(kind.group, kind.plural, &["get", "patch", "create", "delete"]))
+                .map(|kind| rule(kind.group, kind.plural, &["get", "patch", "create"]))
                 .collect();
         }
         self.row()
@@ -403,7 +424,6 @@ pub fn rights_of(action: &Action, settings: &Settings) -> Vec<AccessRequest> {
     } else {
         None
     };
-    let undo = matches!(action, Action::Undo(_));
     let mut requests = Vec::new();
     for rule in kind.rules(settings) {
         let group = rule
@@ -430,11 +450,8 @@ pub fn rights_of(action: &Action, settings: &Settings) -> Vec<AccessRequest> {
             continue;
         }
         for verb in rule.verbs {
-            // delete is there for the undo alone; create has no name to ask about.
-            if kind == ActionKind::ApplyManifest && verb == "delete" && !undo {
-                continue;
-            }
             let everywhere = kind == ActionKind::DrainNode && resource != "nodes";
+            // create has no name to ask about.
             let creates = verb == "create" && subresource.is_none();
             let by_selector = target.name.starts_with('(');
             let evicts = subresource.as_deref() == Some("eviction");
@@ -490,6 +507,31 @@ mod tests {
             for spelling in kind.spellings() {
                 assert!(seen.insert(*spelling), "{spelling} is spelled twice");
             }
+        }
+    }
+
+    #[test]
+    fn an_action_is_named_as_metrics_name_it_and_another_spelling_says_so() {
+        for kind in ActionKind::ALL {
+            assert_eq!(ActionKind::named(kind.canonical()), Ok(kind));
+        }
+        let error = ActionKind::named("restart-pod").expect_err("another spelling");
+        assert!(error.contains("delete-pod stands for it"), "{error}");
+        let error = ActionKind::named("reboot-node").expect_err("no action");
+        assert!(
+            error.contains("\"reboot-node\"") && error.contains("apply-manifest"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_account_may_do_what_no_action_does() {
+        let settings = Settings {
+            apply_manifest_kinds: crate::manifest_kinds::known_kinds(),
+            ..Settings::default()
+        };
+        for rule in ActionKind::ApplyManifest.rules(&settings) {
+            assert_eq!(rule.verbs, ["get", "patch", "create"]);
         }
     }
 

@@ -23,6 +23,7 @@ pub mod job_view;
 pub mod rbac;
 pub mod reads;
 pub mod render;
+pub mod toleration;
 
 pub mod defect;
 pub mod outcome;

@@ -84,6 +84,12 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
         problems.push("parameters.undo.of is not an action".to_owned());
         return Err(problems);
     };
+    if !settings.actions.contains(&kind) {
+        problems.push(format!(
+            "action: {} is not installed in this cluster: whoever runs kubernaut can add it to --actions",
+            kind.canonical()
+        ));
+    }
     if !problems.is_empty() {
         return Err(problems);
     }

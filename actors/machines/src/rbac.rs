@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use crate::Settings;
 use crate::actions::ActionKind;
 
-/// For each action the account its Jobs run as, and what that account may do: from the table in `actions`.
+/// For each installed action the account its Jobs run as, and what that account may do: from the table in `actions`.
 pub fn manifests(settings: &Settings) -> Vec<Value> {
-    ActionKind::ALL
-        .into_iter()
-        .flat_map(|kind| manifests_of(kind, settings))
+    settings
+        .actions
+        .iter()
+        .flat_map(|kind| manifests_of(*kind, settings))
         .collect()
 }
 

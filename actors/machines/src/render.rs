@@ -15,9 +15,15 @@ use crate::actions::kind_of;
 use crate::defect::{Defect, planted};
 use crate::manifest_kinds::parse_manifest;
 use crate::mapping::label_value;
+use crate::toleration::Toleration;
 
 /// Longest payload, in bytes: an annotation may hold 256 KiB together with all others.
 const PAYLOAD_MAX: usize = 240 * 1024;
+/// Where kubectl looks for the account that it acts as.
+const ACCESS_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// How long a token is good for: the shortest that an API server gives. The one that is mounted by itself is asked for
+/// an hour, and most API servers make a year of that hour.
+const TOKEN_SECONDS: u32 = 600;
 /// Longest name of a Job whose pods still get it as a label.
 const NAME_MAX: usize = 63;
 
@@ -177,7 +183,8 @@ pub fn render(
     let last = containers.pop().unwrap_or_default();
     let mut pod = json!({
         "serviceAccountName": if planted(Defect::UseAnotherAccount) { "cordon-node-sa" } else { kind.service_account() },
-        "automountServiceAccountToken": true,
+        // The token of the volume `access` takes its place: that one lives for ten minutes.
+        "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 5,
@@ -191,9 +198,22 @@ pub fn render(
     if !containers.is_empty() {
         pod["initContainers"] = Value::Array(containers);
     }
+    let mut tolerations: Vec<Value> = settings
+        .executor_tolerations
+        .iter()
+        .map(Toleration::of_a_pod)
+        .collect();
     if kind.is_node_action() {
         // With every node cordoned the uncordon would otherwise wait until its deadline.
-        pod["tolerations"] = json!([{"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}]);
+        tolerations.push(
+            json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}),
+        );
+    }
+    if !tolerations.is_empty() {
+        pod["tolerations"] = Value::Array(tolerations);
+    }
+    if !settings.executor_node_selector.is_empty() {
+        pod["nodeSelector"] = json!(settings.executor_node_selector);
     }
     if let Action::DrainNode(drain) = action {
         // Preferred, not required: there may be only one node.
@@ -252,7 +272,10 @@ fn payload_annotation(index: usize, count: usize) -> String {
 }
 
 fn container(index: usize, argv: &[String], correlation: &str, payload: bool, settings: &Settings) -> Value {
-    let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
+    let mut mounts = vec![
+        json!({"name": "tmp", "mountPath": "/tmp"}),
+        json!({"name": "access", "mountPath": ACCESS_PATH, "readOnly": true}),
+    ];
     if payload {
         mounts.push(json!({"name": "payload", "mountPath": "/payload", "readOnly": true}));
     }
@@ -277,7 +300,11 @@ fn container(index: usize, argv: &[String], correlation: &str, payload: bool, se
 }
 
 fn volumes(files: &[(String, String)], attempt: &Attempt, secret: bool) -> Value {
-    let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
+    let mut volumes = vec![
+        // kubectl keeps there what it knows of the API server's kinds.
+        json!({"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}),
+        access(),
+    ];
     if secret {
         volumes.push(json!({"name": "payload", "secret": {"secretName": attempt.job_name}}));
     } else if !files.is_empty() {
@@ -292,6 +319,16 @@ fn volumes(files: &[(String, String)], attempt: &Attempt, secret: bool) -> Value
         volumes.push(json!({"name": "payload", "downwardAPI": {"items": items}}));
     }
     Value::Array(volumes)
+}
+
+/// What kubectl looks for in a pod: where the API server's certificate comes from, its namespace, and a token. A kubelet
+/// brings a new one before the old one ends, and kubectl reads it again.
+fn access() -> Value {
+    json!({"name": "access", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]}})
 }
 
 fn call(

@@ -1,7 +1,9 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::actions::ActionKind;
 use crate::manifest_kinds::known_kinds;
+use crate::toleration::Toleration;
 
 /// Every flag that a decision depends on. Read once at the start; the machines get it by reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,12 @@ pub struct Settings {
     pub executor_namespace: String,
     /// Namespaces where nothing is acted on and no workflow may live; includes the controller's and the executor's.
     pub protected_namespaces: BTreeSet<String>,
+    /// Actions whose accounts and rights are installed; a step of another one is refused.
+    pub actions: BTreeSet<ActionKind>,
+    /// Labels of the nodes where Jobs may run; empty leaves the choice to the scheduler.
+    pub executor_node_selector: BTreeMap<String, String>,
+    /// Taints that do not keep Jobs away.
+    pub executor_tolerations: Vec<Toleration>,
     /// Image with kubectl and nothing else.
     pub kubectl_image: String,
     /// Longest timeout a step may ask for.
@@ -40,6 +48,7 @@ impl Settings {
             protected_namespaces: BTreeSet::new(),
             max_step_timeout: Duration::MAX,
             apply_manifest_kinds: known_kinds(),
+            actions: ActionKind::ALL.into(),
             ..self.clone()
         }
     }
@@ -60,6 +69,9 @@ impl Default for Settings {
             .into_iter()
             .map(str::to_owned)
             .collect(),
+            actions: ActionKind::ALL.into(),
+            executor_node_selector: BTreeMap::new(),
+            executor_tolerations: Vec::new(),
             kubectl_image: "registry.k8s.io/kubectl:v1.35.4".to_owned(),
             max_step_timeout: Duration::from_secs(15 * 60),
             job_ttl_seconds: 3600,

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use clap::{Arg, Args, Command};
 use kubernaut_crds::{DURATION_MAX_LENGTH, DURATION_PATTERN};
+use kubernaut_machines::actions::ActionKind;
 use serde_json::{Map, Value, json};
 
 use super::{CONTROLLER_NAMESPACE, every_kind, values};
@@ -56,6 +57,7 @@ pub(super) fn template() -> String {
         ("default.controllerNamespace", CONTROLLER_NAMESPACE.to_owned()),
         ("default.executorNamespace", default("executor-namespace")),
         ("default.protectedNamespaces", default("protected-namespaces")),
+        ("default.actions", default("actions")),
     ] {
         let _ = write!(
             text,
@@ -111,6 +113,10 @@ fn schema(flag: &Arg) -> Value {
         "NAMESPACE" => namespace(),
         "NAMESPACES" => json!({"type": "array", "items": namespace()}),
         "KINDS" => json!({"type": "array", "items": {"type": "string", "enum": kinds()}}),
+        "ACTIONS" => json!({"type": "array", "minItems": 1, "uniqueItems": true,
+                            "items": {"type": "string", "enum": actions()}}),
+        "LABELS" => json!({"type": "array", "items": {"type": "string", "pattern": "^[^=,]+=[^=,]*$"}}),
+        "TAINTS" => json!({"type": "array", "items": {"type": "string", "pattern": "^[^,]+$"}}),
         // The controller says what is wrong with it.
         _ => json!({"type": "string"}),
     }
@@ -118,6 +124,10 @@ fn schema(flag: &Arg) -> Value {
 
 fn namespace() -> Value {
     json!({"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63})
+}
+
+fn actions() -> Vec<&'static str> {
+    ActionKind::ALL.map(ActionKind::canonical).to_vec()
 }
 
 /// As the flag takes them: with the group and without it.

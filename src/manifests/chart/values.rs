@@ -144,7 +144,10 @@ fn entries() -> Vec<Entry> {
         ),
         entry(
             "networkPolicy.apiServerPeers",
-            "Its addresses, such as [{ipBlock: {cidr: 10.0.0.1/32}}]. Empty: these ports of any address.",
+            "Its addresses, such as [{ipBlock: {cidr: 10.0.0.1/32}}]; kubectl get endpointslices -n default -l \
+             kubernetes.io/service-name=kubernetes shows them, and the Service's own address belongs to them where the \
+             network looks before it translates. Empty: these ports of any address, so that a Job that was taken over \
+             could send what it read anywhere.",
             json!([]),
             objects(),
         ),

@@ -32,12 +32,15 @@ fn fields(controller: &str) -> Policy {
         names::WORKFLOW_GROUP,
         names::WORKFLOW_KIND
     );
+    // Whatever its kind: the controller knows its own by who controls it.
+    let binding = format!("(owner.?controller.orValue(false) || {of_a_workflow})");
     // blockOwnerDeletion is left out: the garbage collector sets it to false when it unblocks a deletion.
-    let same =
-        "other.uid == owner.uid && other.?controller.orValue(false) == owner.?controller.orValue(false)";
-    let kept = |these: &str, those: &str| {
-        format!("{these}.all(owner, !{of_a_workflow} || {those}.exists(other, {same}))")
-    };
+    let same = ["uid", "apiVersion", "kind", "name"]
+        .map(|field| format!("other.{field} == owner.{field}"))
+        .join(" && ");
+    let same = format!("{same} && other.?controller.orValue(false) == owner.?controller.orValue(false)");
+    let kept =
+        |these: &str, those: &str| format!("{these}.all(owner, !{binding} || {those}.exists(other, {same}))");
     let garbage_collector = asked_by(&["generic-garbage-collector"]);
     let finalizer = quoted(names::CLEANUP_FINALIZER);
     let labels = [
@@ -62,8 +65,8 @@ fn fields(controller: &str) -> Policy {
     )
     .must(
         kept("variables.owners", "variables.ownersBefore"),
-        "only the controller makes an execution a step of a workflow: leave the owner reference to a WorkflowExecution \
-         out, or put the step into a workflow",
+        "only the controller makes an execution a step of a workflow: leave an owner reference to a WorkflowExecution, and \
+         controller: true in any other, out, or put the step into a workflow",
     )
     // It takes the reference off when a workflow is deleted with --cascade=orphan, or is gone already.
     .must(
@@ -72,6 +75,11 @@ fn fields(controller: &str) -> Policy {
             kept("variables.ownersBefore", "variables.owners")
         ),
         "an execution stays a step of its workflow: only the garbage collector takes the owner reference off",
+    )
+    // It says in logs whose step this is.
+    .must(
+        "oldObject != null || !object.?spec.?workflowExecutionRef.hasValue()",
+        "spec.workflowExecutionRef is set by the controller alone, on the steps of a workflow: leave it out",
     )
     // They are also part of the Job that is made of the execution.
     .must(
@@ -113,6 +121,8 @@ fn fields(controller: &str) -> Policy {
 /// What a person must be trusted with: to release an execution, and to release its lock.
 fn approval(controller: &str) -> Policy {
     let key = quoted(names::ANNOTATION_RELEASE_LOCK);
+    let approval = quoted(names::ANNOTATION_APPROVAL);
+    let by = quoted(names::ANNOTATION_APPROVED_BY);
     with_annotations(of_executions(
         "kubernaut-execution-approval",
         "Only the controller, or a person who has the verb approve, releases an execution that waits, or the lock of one \
@@ -138,6 +148,18 @@ fn approval(controller: &str) -> Policy {
         "request.userInfo.username + ' may not set approvalReceived: the verb approve on kubernetesexecutions in \
          namespace ' + request.namespace + ' is needed (ClusterRole kubernaut-approve)'",
         "the verb approve is needed to set approvalReceived (ClusterRole kubernaut-approve)",
+    )
+    // An approval has a name, whichever way it is given.
+    .must(
+        format!(
+            "!variables.released || (variables.after[?{approval}].orValue('') == 'approved' && \
+             variables.after[?{by}].orValue('') == request.userInfo.username)"
+        ),
+        format!(
+            "whoever sets approvalReceived signs it: set {} to approved and {} to your own name in the same request",
+            names::ANNOTATION_APPROVAL,
+            names::ANNOTATION_APPROVED_BY
+        ),
     )
     .must_else(
         format!("!variables.unlocked || {MAY_APPROVE}"),

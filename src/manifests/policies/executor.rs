@@ -10,7 +10,13 @@ use super::{Policy, asked_by, namespaces, quoted, requests};
 /// `controller`: its user name, in quotes.
 pub(super) fn policies(settings: &Settings, controller: &str) -> Vec<Policy> {
     let executor = settings.executor_namespace.as_str();
-    vec![makers(executor, controller), kept(executor), access(executor)]
+    vec![
+        makers(executor, controller),
+        workloads(executor),
+        kept(executor),
+        binding(executor),
+        access(executor),
+    ]
 }
 
 fn within(executor: &str, rules: &[Value]) -> Value {
@@ -46,9 +52,14 @@ fn makers(executor: &str, controller: &str) -> Policy {
              namespace"
         ),
     )
-    // The Job controller has only Jobs of ours to make pods of.
+    // The Job controller has only Jobs of ours to make pods of. Where all controllers ask as one user, the owner tells.
     .must(
-        format!("!({}) || {}", is("pods"), asked_by(&["job-controller"])),
+        format!(
+            "!({}) || ({} && object.metadata.?ownerReferences.orValue([]).exists(owner, \
+             owner.?controller.orValue(false) && owner.apiVersion == 'batch/v1' && owner.kind == 'Job'))",
+            is("pods"),
+            asked_by(&["job-controller"])
+        ),
         format!(
             "pods in namespace {executor} run with rights on the whole cluster and come from the Jobs of the controller \
              alone: create yours in another namespace"
@@ -56,19 +67,70 @@ fn makers(executor: &str, controller: &str) -> Policy {
     )
     // Credentials for a mirror of the image are an administrator's to bring; they can't be taken for a payload.
     // A token of an account (kubernetes.io/service-account-token) is what must not be had this way.
-    // Secrets are also written again as they are, when the key that encrypts them is changed.
+    // Secrets are also written again as they are, when the key that encrypts them is changed. A finalizer would keep a
+    // payload that the controller has deleted.
     .must(
         format!(
             "!({}) || request.userInfo.username == {controller} || \
-             (oldObject != null && object.?data == oldObject.?data && object.{label} == oldObject.{label}) || \
+             (oldObject != null && object.?data == oldObject.?data && object.{label} == oldObject.{label} && \
+             object.metadata.?finalizers.orValue([]).all(name, name in oldObject.metadata.?finalizers.orValue([]))) || \
              (object.?type.orValue('') in ['kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg'] && \
+             object.?data.orValue({{}}).all(key, key in ['.dockerconfigjson', '.dockercfg']) && \
              !object.{label}.hasValue() && (oldObject == null || !oldObject.{label}.hasValue()))",
             is("secrets")
         ),
         format!(
             "Secrets in namespace {executor} are payloads of Jobs, made by the controller alone; others can bring only \
-             credentials of an image registry (type kubernetes.io/dockerconfigjson)"
+             credentials of an image registry (type kubernetes.io/dockerconfigjson, with that key alone)"
         ),
+    )
+}
+
+/// Said early, to the person who would wait in vain for pods of them.
+fn workloads(executor: &str) -> Policy {
+    let rules = [
+        requests(
+            "apps",
+            &["deployments", "replicasets", "statefulsets", "daemonsets"],
+            &["CREATE"],
+        ),
+        requests("batch", &["cronjobs"], &["CREATE"]),
+        requests("", &["replicationcontrollers"], &["CREATE"]),
+    ];
+    Policy::new(
+        "kubernaut-executor-workloads",
+        format!("In namespace {executor} nothing runs but the Jobs of the controller."),
+        within(executor, &rules),
+    )
+    .must(
+        "false",
+        format!("nothing runs in namespace {executor} but the Jobs of the controller: create it in another namespace"),
+    )
+}
+
+/// What binds a pod to a node brings annotations along, a payload, say, and chooses who has the pod's token.
+fn binding(executor: &str) -> Policy {
+    let ours = |field: &str| {
+        format!("object.?metadata.?{field}.orValue({{}}).all(key, !key.startsWith('kubernaut.io/'))")
+    };
+    Policy::new(
+        "kubernaut-executor-binding",
+        format!("Only the scheduler chooses nodes for pods of namespace {executor}, and brings nothing of ours along."),
+        within(
+            executor,
+            &[requests("", &["pods/binding", "bindings"], &["CREATE"])],
+        ),
+    )
+    .must(
+        "request.userInfo.username == 'system:kube-scheduler'",
+        format!(
+            "pods of namespace {executor} are bound by the scheduler alone: --executor-node-selector and \
+             --executor-tolerations say where they may run"
+        ),
+    )
+    .must(
+        format!("{} && {}", ours("labels"), ours("annotations")),
+        format!("labels and annotations of kubernaut.io on pods of namespace {executor} are the controller's alone"),
     )
 }
 
@@ -79,7 +141,7 @@ fn kept(executor: &str) -> Policy {
     let rules = [
         // Labels and annotations can be changed through the status as well.
         requests("batch", &["jobs", "jobs/status"], &["UPDATE"]),
-        requests("", &["pods", "pods/status"], &["UPDATE"]),
+        requests("", &["pods", "pods/status", "pods/resize"], &["UPDATE"]),
     ];
     let unchanged = |field: &str| {
         let ours = |these: &str, those: &str| {
@@ -112,7 +174,11 @@ fn kept(executor: &str) -> Policy {
 /// Into a pod that runs, and around pods by a token.
 fn access(executor: &str) -> Policy {
     let rules = [
-        requests("", &["pods/exec", "pods/attach"], &["CONNECT"]),
+        requests(
+            "",
+            &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy"],
+            &["CONNECT"],
+        ),
         requests("", &["pods/ephemeralcontainers"], &["UPDATE"]),
         requests("", &["serviceaccounts/token"], &["CREATE"]),
     ];

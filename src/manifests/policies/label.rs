@@ -45,8 +45,9 @@ fn words(executor: &str) -> String {
 /// out. One that has it from before can still be changed, and its status written.
 fn pods(executor: &str) -> Policy {
     let rules = [
-        // Labels of a pod can be changed through its status as well.
+        // Labels of a pod can be changed through its status as well, and come with what binds it to a node.
         requests("", &["pods", "pods/status"], &WRITES),
+        requests("", &["pods/binding", "bindings"], &["CREATE"]),
         requests("batch", &["jobs"], &WRITES),
     ];
     let matches = json!({

@@ -141,6 +141,23 @@ impl Process {
     }
 }
 
+/// Whether a token of the pod's account is where kubectl looks for it: mounted by itself, unless the pod says no, or by
+/// a volume of the pod.
+fn has_account(process: &Process) -> bool {
+    let of = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let spec = &process.pod["spec"];
+    let mut mounts = of(&process.container["volumeMounts"]).into_iter();
+    let mount = mounts.find(|mount| mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount");
+    let Some(mount) = mount else {
+        return spec["automountServiceAccountToken"] != false;
+    };
+    let volumes = of(&spec["volumes"]).into_iter();
+    volumes
+        .filter(|volume| volume["name"] == mount["name"])
+        .flat_map(|volume| of(&volume["projected"]["sources"]))
+        .any(|source| source["serviceAccountToken"]["path"] == "token")
+}
+
 /// Runs a kubectl as far as it comes.
 pub(super) fn run(state: &mut State, process: &mut Process) -> Progress {
     if let Some(unknown) = process
@@ -151,6 +168,10 @@ pub(super) fn run(state: &mut State, process: &mut Process) -> Progress {
     {
         let failure = Failure::Text(format!("error: unknown flag: --{unknown}"));
         return process.fail(&failure);
+    }
+    if !has_account(process) {
+        let nowhere = "The connection to the server localhost:8080 was refused - did you specify the right host or port?";
+        return process.fail(&Failure::Text(nowhere.to_owned()));
     }
     let words: Vec<String> = process.arguments.words.clone();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

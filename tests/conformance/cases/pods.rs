@@ -45,8 +45,13 @@ async fn a_pod_has_what_the_server_sets(lab: &Lab) {
         "volumeMounts": [{"name": "c", "mountPath": "/c"}],
     });
     spec["volumes"] = json!([{"name": "c", "configMap": {"name": "c"}},
-        {"name": "d", "downwardAPI": {"items": [{"path": "p", "fieldRef": {"fieldPath": "metadata.name"}}]}},
-        {"name": "e", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s"}}]);
+    {"name": "d", "downwardAPI": {"items": [{"path": "p", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+    {"name": "e", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s"}},
+    {"name": "t", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "token"}},
+        {"configMap": {"name": "c", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]}}]);
     lab.post("pod", json!({"metadata": {"name": "b"}, "spec": spec}))
         .await
         .is(201);

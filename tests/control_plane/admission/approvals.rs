@@ -183,10 +183,14 @@ async fn nobody_gives_himself_the_right_to_approve() {
 }
 
 #[tokio::test]
-async fn who_may_approve_does_so_in_the_own_name_and_can_do_no_more() {
+async fn who_may_approve_does_so_in_the_own_name_and_can_also_change_what_a_patch_may() {
     let workflow = |change: Value| patch(WORKFLOW, TEAM, "approved", change);
     let rejected =
         || annotate(json!({"kubernaut.io/approval": "rejected", "kubernaut.io/approved-by": "alice"}));
+    let received = |mut change: Value| {
+        change["spec"]["approvalReceived"] = json!(true);
+        patch(EXECUTION, TEAM, "unapproved", change)
+    };
     let ways = vec![
         way(
             "an approver approves in another's name",
@@ -223,13 +227,39 @@ async fn who_may_approve_does_so_in_the_own_name_and_can_do_no_more() {
                 json!({"spec": {"approvalReceived": true, "approvedBy": "bob"}}),
             ),
             "spec.approvedBy is set by the controller alone",
-            "an approver sets approvalReceived",
+            "an approver approves and sets approvalReceived",
+            received(by("alice")),
+        ),
+        way(
+            "an approver sets approvalReceived without a name",
+            received(json!({})),
+            "sets approvalReceived signs it",
+            "an approver stops it",
             patch(
                 EXECUTION,
                 TEAM,
                 "unapproved",
-                json!({"spec": {"approvalReceived": true}}),
+                json!({"spec": {"shutdown": "Cancel"}}),
             ),
+        ),
+        way(
+            "an approver sets approvalReceived and rejects",
+            received(rejected()),
+            "sets approvalReceived signs it",
+            "an approver labels it",
+            patch(
+                EXECUTION,
+                TEAM,
+                "unapproved",
+                json!({"metadata": {"labels": {"a": "b"}}}),
+            ),
+        ),
+        way(
+            "an approver deletes a workflow",
+            super::way::delete(WORKFLOW, TEAM, "hang-flow"),
+            "cannot delete resource \"workflowexecutions\"",
+            "an approver suspends it",
+            patch(WORKFLOW, TEAM, "hang-flow", json!({"spec": {"suspend": true}})),
         ),
         way(
             "an approver creates a workflow",

@@ -28,7 +28,7 @@ async fn nobody_makes_an_execution_a_step_or_an_undo() {
             json!({"controller": true}),
         )
     };
-    let of_config = || owned_by("v1", "ConfigMap", json!({"controller": true}));
+    let of_config = || owned_by("v1", "ConfigMap", json!({}));
     let step = "only the controller makes an execution a step of a workflow";
     let labels = "of an execution are set by the controller alone";
     let undo = json!({"undo": {"of": "cordon-node", "target": {"apiVersion": "v1", "kind": "Node", "name": "node-1"},
@@ -69,12 +69,8 @@ async fn nobody_makes_an_execution_a_step_or_an_undo() {
                 json!({"controller": true}),
             )),
             step,
-            "a developer lets it belong to another kind",
-            alone(owned_by(
-                "example.com/v1",
-                "Remediation",
-                json!({"controller": true}),
-            )),
+            "a developer lets it belong to another kind, which does not control it",
+            alone(owned_by("example.com/v1", "Remediation", json!({}))),
         ),
         way(
             "a developer takes a step away from its workflow",

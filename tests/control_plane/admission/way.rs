@@ -11,9 +11,13 @@ pub(super) enum Act {
     Patch(&'static str, &'static str, String, Option<&'static str>, Value),
     /// kind, namespace, name, subresource, object.
     Post(&'static str, &'static str, String, &'static str, Value),
+    /// kind, namespace, name, list of operations.
+    Edit(&'static str, &'static str, String, Value),
+    /// kind, namespace, name, object: server-side apply.
+    Apply(&'static str, &'static str, String, Value),
     Delete(&'static str, &'static str, String),
     Get(&'static str, &'static str, String),
-    /// namespace, pod, exec or attach: whether it is let through to the node.
+    /// namespace, pod, exec, attach, portforward or proxy: whether it is let through to the node.
     Enter(&'static str, String, &'static str),
 }
 
@@ -33,6 +37,20 @@ pub(super) fn patch_part(
     patch: Value,
 ) -> Act {
     Act::Patch(kind, namespace, name.to_owned(), Some(subresource), patch)
+}
+
+/// By a JSON patch.
+pub(super) fn edit(kind: &'static str, namespace: &'static str, name: &str, operations: Value) -> Act {
+    Act::Edit(kind, namespace, name.to_owned(), operations)
+}
+
+/// By server-side apply.
+pub(super) fn apply(kind: &'static str, namespace: &'static str, name: &str, mut object: Value) -> Act {
+    let (api_version, short) = kind.rsplit_once('/').expect("apiVersion/kind");
+    object["apiVersion"] = json!(api_version);
+    object["kind"] = json!(short);
+    object["metadata"]["name"] = json!(name);
+    Act::Apply(kind, namespace, name.to_owned(), object)
 }
 
 pub(super) fn delete(kind: &'static str, namespace: &'static str, name: &str) -> Act {
@@ -141,6 +159,30 @@ pub(super) async fn send(client: &Client, act: &Act, dry_run: bool) -> Result<()
                 None => objects.patch(name, &parameters, &patch).await.map(drop),
             }
         }
+        Act::Edit(kind, namespace, name, operations) => {
+            let parameters = PatchParams {
+                dry_run,
+                ..PatchParams::default()
+            };
+            let operations = serde_json::from_value(operations.clone()).expect("operations");
+            let patch = Patch::<Value>::Json(operations);
+            api(client, kind, namespace)
+                .patch(name, &parameters, &patch)
+                .await
+                .map(drop)
+        }
+        Act::Apply(kind, namespace, name, object) => {
+            let parameters = PatchParams {
+                dry_run,
+                force: true,
+                field_manager: Some("somebody".to_owned()),
+                ..PatchParams::default()
+            };
+            api(client, kind, namespace)
+                .patch(name, &parameters, &Patch::Apply(object))
+                .await
+                .map(drop)
+        }
         Act::Post(kind, namespace, name, subresource, object) => api(client, kind, namespace)
             .create_subresource::<_, Value>(subresource, name, &post, object)
             .await
@@ -162,11 +204,12 @@ pub(super) async fn send(client: &Client, act: &Act, dry_run: bool) -> Result<()
 }
 
 /// The request does not ask for another protocol, so that it never leaves the API server: it ends there with an error,
-/// which is one of 403 or another one.
+/// which is one of 403 or another one. A proxy looks for the pod, and finds that no node has it.
 async fn enter(client: &Client, namespace: &str, pod: &str, how: &str) -> Result<(), String> {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/{how}?command=id&stdout=true");
     let request = http::Request::post(path).body(Vec::new()).expect("a request");
     match client.request_text(request).await {
+        Err(kube::Error::Api(status)) if status.code != 403 && how == "proxy" => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 403 => Err(status.to_string()),
         Err(kube::Error::Api(status)) if status.code == 400 => Ok(()),
         other => Err(format!("neither refused nor let through: {other:?}")),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use kubernaut_machines::actions::ActionKind;
 use kubernaut_machines::manifest_kinds::known_kinds;
 use serde_json::{Value, json};
 
@@ -74,7 +75,10 @@ fn assert_same(mut chart: Objects, mut expected: Objects, release_namespace: &st
         release_namespace.to_owned(),
     );
     assert!(expected.remove(&own).is_some(), "{own:?}");
-    for object in chart.values_mut() {
+    for (name, object) in &mut chart {
+        let made_by = &mut object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
+        assert_eq!(*made_by, "Helm", "{name:?}");
+        *made_by = json!("kubernaut-manifests");
         let metadata = object["metadata"].as_object_mut().expect("metadata");
         let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else {
             continue;
@@ -141,6 +145,9 @@ fn every_flag() -> Value {
         "verification-timeout": "5m",
         "allow-gitops-managed": true,
         "apply-manifest-kinds": ["ConfigMap", "apps/Deployment", "Ingress"],
+        "actions": ["rollout-restart", "apply-manifest"],
+        "executor-node-selector": ["pool=repairs", "example.com/zone=a"],
+        "executor-tolerations": ["pool=repairs:NoSchedule", "spot"],
         "authorization": "none",
         "monitoring-window": "0s",
         "max-running-jobs": 7,
@@ -193,8 +200,105 @@ fn rights_follow_each_kind_that_may_be_applied() {
 }
 
 #[test]
+fn an_action_that_is_left_out_has_no_account() {
+    for left_out in ActionKind::ALL {
+        let actions = ActionKind::ALL.into_iter().filter(|kind| *kind != left_out);
+        let actions: Vec<&str> = actions.map(ActionKind::canonical).collect();
+        let given = json!({"actions": actions});
+        let chart = rendered("kubernaut-system", &json!({"flags": given}));
+        let of_it = |(kind, _, name): &&(String, String, String)| {
+            let account = kind == "ServiceAccount" && name == left_out.service_account();
+            account || (kind.starts_with("ClusterRole") && *name == left_out.cluster_role())
+        };
+        assert_eq!(chart.keys().filter(of_it).count(), 0, "{}", left_out.canonical());
+        assert_same(chart, manifests(&flags(&given)), "kubernaut-system");
+    }
+}
+
+/// Whoever skips the schema has what he says taken as what it is, or is told why not: no value becomes a rule of a policy
+/// or a field of an object.
+#[test]
+fn without_the_schema_values_are_still_nothing_but_values() {
+    let evil = "a' || true || 'b\"}}{{ .Values }}\n- injected: {yes: [\"no\"";
+    let names = |objects: &Objects| objects.keys().cloned().collect::<BTreeSet<_>>();
+    let usual = names(&rendered("kubernaut-system", &json!({})));
+    let loose = |namespace: &str, values: &Value| {
+        let chart = chart_path();
+        let chart = chart.to_str().expect("a path");
+        let arguments = [
+            "template",
+            "kubernaut",
+            chart,
+            "--skip-schema-validation",
+            "--namespace",
+            namespace,
+            "--values",
+            "-",
+        ];
+        helm(&arguments, &values.to_string()).map(|yaml| by_name(&yaml))
+    };
+    for values in [
+        json!({"image": {"repository": evil}}),
+        json!({"image": {"tag": evil}}),
+        json!({"image": {"digest": evil}}),
+        json!({"image": {"pullPolicy": evil}}),
+        json!({"image": {"pullSecrets": [{"name": evil}]}}),
+        json!({"kubectlPullSecrets": [{"name": evil}]}),
+        json!({"flags": {"kubectl-image": evil}}),
+        json!({"flags": {"log-level": evil}}),
+        json!({"flags": {"cluster-name": evil}}),
+        json!({"flags": {"executor-node-selector": [evil]}}),
+        json!({"policy": {"failurePolicy": evil}}),
+        json!({"policy": {"validationActions": [evil]}}),
+        json!({"people": {"aggregateToEdit": evil}}),
+        json!({"networkPolicy": {"apiServerPorts": [evil]}}),
+        json!({"networkPolicy": {"apiServerPeers": [{"ipBlock": {"cidr": evil}}]}}),
+        json!({"pods": {"replicas": evil}}),
+        json!({"pods": {"labels": {"team": evil}, "annotations": {"note": evil}, "nodeSelector": {"pool": evil}}}),
+        json!({"pods": {"tolerations": [{"key": evil}], "affinity": {"a": evil}}}),
+        json!({"pods": {"resources": {"limits": {"memory": evil}}}}),
+        json!({"priorityClass": {"name": evil}}),
+    ] {
+        let objects = loose("kubernaut-system", &values).expect(&values.to_string());
+        assert_eq!(names(&objects), usual, "{values}");
+        for object in objects
+            .values()
+            .filter(|object| object["kind"] == "ValidatingAdmissionPolicy")
+        {
+            let rules = object["spec"]["validations"].to_string();
+            assert!(!rules.contains("true ||"), "{rules}");
+        }
+        let injected = objects
+            .values()
+            .any(|object| object.to_string().contains("\"injected\""));
+        assert!(!injected, "{values}");
+    }
+    for (namespace, values) in [
+        ("kubernaut-system", json!({"flags": {"executor-namespace": evil}})),
+        (
+            "kubernaut-system",
+            json!({"flags": {"protected-namespaces": [evil]}}),
+        ),
+        ("a' || true || 'b", json!({})),
+    ] {
+        let refused = loose(namespace, &values).expect_err("refused");
+        assert!(refused.contains("is not the name of a namespace"), "{refused}");
+    }
+    // What is not known installs nothing.
+    let objects = loose("kubernaut-system", &json!({"flags": {"actions": [evil]}})).expect("rendered");
+    assert!(!objects.keys().any(|(_, _, name)| name.ends_with("-sa")));
+    let objects = loose(
+        "kubernaut-system",
+        &json!({"flags": {"apply-manifest-kinds": [evil]}}),
+    )
+    .expect("rendered");
+    assert_eq!(names(&objects), usual);
+}
+
+#[test]
 fn empty_lists_are_the_flag_without_a_value() {
-    let given = json!({"apply-manifest-kinds": [], "protected-namespaces": []});
+    let given = json!({"apply-manifest-kinds": [], "protected-namespaces": [], "executor-node-selector": [],
+                       "executor-tolerations": []});
     let chart = rendered("kubernaut-system", &json!({"flags": given}));
     assert_same(chart, manifests(&flags(&given)), "kubernaut-system");
 }
@@ -362,6 +466,22 @@ fn bad_values_are_refused_in_words_that_name_them() {
             json!({"flags": {"executor-namespace": "kubernaut-system"}}),
             vec!["can't share the namespace kubernaut-system"],
         ),
+        (
+            json!({"flags": {"executor-namespace": "kube-system"}}),
+            vec!["flags.executor-namespace is kube-system", "the cluster's own"],
+        ),
+        (
+            json!({"flags": {"protected-namespaces": ["vault"], "executor-namespace": "vault"}}),
+            vec![
+                "flags.executor-namespace is vault",
+                "flags.protected-namespaces names",
+            ],
+        ),
+        (json!({"flags": {"actions": []}}), vec!["/flags/actions"]),
+        (
+            json!({"flags": {"actions": ["reboot-node"]}}),
+            vec!["/flags/actions/0", "'drain-node'"],
+        ),
         (json!({"image": {"repository": ""}}), vec!["/image/repository"]),
         (json!({"image": {"digest": "sha256:0"}}), vec!["/image/digest"]),
         (json!({"polcy": {"enabled": false}}), vec!["'polcy' not allowed"]),
@@ -382,6 +502,17 @@ fn bad_values_are_refused_in_words_that_name_them() {
         for words in words {
             assert!(said.contains(words), "{said:?} says nothing of {words}");
         }
+    }
+}
+
+#[test]
+fn a_release_does_not_go_where_the_cluster_or_everybody_else_lives() {
+    for namespace in ["default", "kube-system"] {
+        let refused = template(namespace, &json!({})).expect_err("refused");
+        assert!(
+            refused.contains(&format!("(--namespace) is {namespace}")),
+            "{refused}"
+        );
     }
 }
 

@@ -7,6 +7,7 @@ mod image;
 mod kubelet;
 mod pods;
 mod rights;
+mod tokens;
 
 use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};

@@ -54,11 +54,20 @@ impl Access {
     ///
     /// There is no client certificate in it: a certificate would win over the token.
     pub(crate) fn token_kubeconfig(&self, token: &str, namespace: &str) -> String {
+        self.kubeconfig_of(&json!({"token": token}), namespace)
+    }
+
+    /// The same with a file that has the token in it.
+    pub(crate) fn token_file_kubeconfig(&self, token: &Path, namespace: &str) -> String {
+        self.kubeconfig_of(&json!({"tokenFile": token}), namespace)
+    }
+
+    fn kubeconfig_of(&self, user: &Value, namespace: &str) -> String {
         json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": self.clusters,
-            "users": [{"name": "user", "user": {"token": token}}],
+            "users": [{"name": "user", "user": user}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user", "namespace": namespace}}],
             "current-context": "test",
         })

@@ -106,6 +106,22 @@ fn a_good_execution_of_each_action_has_nothing_wrong() {
 }
 
 #[test]
+fn an_action_that_is_left_out_is_refused_by_name_and_what_was_begun_before_goes_on() {
+    for (spelling, member, parameters) in good() {
+        let fields = json!({"action": spelling, "parameters": {member: parameters}});
+        let mut without = settings();
+        without.actions.retain(|kind| kind.canonical() != spelling);
+        one_problem(
+            &problems_with(&fields, &without),
+            &format!(
+                "action: {spelling} is not installed in this cluster: whoever runs kubernaut can add it to --actions"
+            ),
+        );
+        assert!(check(&execution(&fields), &without.without_limits()).is_ok());
+    }
+}
+
+#[test]
 fn no_member_and_two_members_are_refused_and_the_two_are_named() {
     assert_eq!(
         problems(&json!({"parameters": {}})),

@@ -3,6 +3,10 @@ use kubernaut_crds::{KubernetesExecution, MicroTime};
 use super::*;
 
 fn rendered(parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
+    rendered_by(&Settings::default(), parameters, attempt)
+}
+
+fn rendered_by(settings: &Settings, parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
     let execution: KubernetesExecution = serde_json::from_value(json!({
         "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
         "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1",
@@ -28,7 +32,7 @@ fn rendered(parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered 
     };
     attempt(&mut record);
     let action = Action::try_from(execution.spec.parameters.clone()).expect("one member");
-    render(&execution, &action, &record, &Settings::default()).expect("a Job")
+    render(&execution, &action, &record, settings).expect("a Job")
 }
 
 /// The account, the arguments of the last container, and the payloads by annotation.
@@ -188,6 +192,90 @@ fn values_of_a_secret_stand_in_a_secret_alone() {
     let secret = rendered.secret.expect("a Secret");
     assert_eq!(secret.metadata.name, rendered.job.metadata.name);
     assert_eq!(secret.metadata.labels, rendered.job.metadata.labels);
+}
+
+/// The pod of a Job, as the API server gets it.
+fn pod_of(rendered: Rendered) -> Value {
+    let job = serde_json::to_value(rendered.job).expect("JSON");
+    job["spec"]["template"]["spec"].clone()
+}
+
+#[test]
+fn every_container_has_a_token_of_ten_minutes_where_kubectl_looks_for_it_and_no_other() {
+    let pods = vec![
+        kubernaut_crds::PodRef {
+            name: "web-1".into(),
+            uid: "u1".into(),
+            controller: None,
+        };
+        2
+    ];
+    let parameters = json!({"deletePod": {"namespace": "a", "labelSelector": "app=web"}});
+    let pod = pod_of(rendered(&parameters, |attempt| attempt.pods = pods));
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    let access = volumes
+        .iter()
+        .find(|volume| volume["name"] == "access")
+        .expect("the volume");
+    let sources = &access["projected"]["sources"];
+    assert_eq!(
+        sources[0],
+        json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 600}})
+    );
+    assert_eq!(sources[1]["configMap"]["name"], "kube-root-ca.crt");
+    assert_eq!(sources[2]["downwardAPI"]["items"][0]["path"], "namespace");
+    let containers = ["initContainers", "containers"].map(|list| pod[list].as_array().expect("containers"));
+    assert_eq!(containers.map(Vec::len), [1, 1]);
+    for container in containers.into_iter().flatten() {
+        let mounts = container["volumeMounts"].as_array().expect("mounts");
+        let mount = mounts
+            .iter()
+            .find(|mount| mount["name"] == "access")
+            .expect("the mount");
+        assert_eq!(
+            mount["mountPath"],
+            "/var/run/secrets/kubernetes.io/serviceaccount"
+        );
+        assert_eq!(mount["readOnly"], true);
+    }
+}
+
+#[test]
+fn what_kubectl_writes_to_disk_has_an_end() {
+    let pod = pod_of(rendered(&json!({"cordonNode": {"node": "n"}}), |_| {}));
+    assert_eq!(
+        pod["volumes"][0],
+        json!({"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}})
+    );
+    assert_eq!(
+        pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"],
+        true
+    );
+}
+
+#[test]
+fn jobs_run_on_the_nodes_that_the_flags_name() {
+    let settings = Settings {
+        executor_node_selector: [("pool".to_owned(), "repairs".to_owned())].into(),
+        executor_tolerations: vec![Toleration::parse("pool=repairs:NoSchedule").expect("a taint")],
+        ..Settings::default()
+    };
+    let taint = json!({"key": "pool", "operator": "Equal", "value": "repairs", "effect": "NoSchedule"});
+    let cordoned =
+        json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"});
+    let scale = json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 3}});
+    let cordon = json!({"cordonNode": {"node": "n"}});
+    for (parameters, tolerations) in [(&scale, json!([taint])), (&cordon, json!([taint, cordoned]))] {
+        let pod = pod_of(rendered_by(&settings, parameters, |_| {}));
+        assert_eq!(pod["nodeSelector"], json!({"pool": "repairs"}));
+        assert_eq!(pod["tolerations"], tolerations);
+    }
+    let pod = pod_of(rendered(&scale, |_| {}));
+    assert_eq!(
+        (&pod["nodeSelector"], &pod["tolerations"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 #[test]

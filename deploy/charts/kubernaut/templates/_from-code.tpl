@@ -1,6 +1,6 @@
 {{- /* Made from the code: run ./dev fix. */ -}}
 {{- define "kubernaut.flagNames" -}}
-leader-elect lease-duration lease-renew-deadline lease-retry-period executor-namespace controller-namespace protected-namespaces cluster-name kubectl-image max-step-timeout job-ttl verification verification-timeout allow-gitops-managed apply-manifest-kinds authorization monitoring-window max-running-jobs api-concurrency log-format log-level
+leader-elect lease-duration lease-renew-deadline lease-retry-period executor-namespace controller-namespace protected-namespaces cluster-name kubectl-image actions executor-node-selector executor-tolerations max-step-timeout job-ttl verification verification-timeout allow-gitops-managed apply-manifest-kinds authorization monitoring-window max-running-jobs api-concurrency log-format log-level
 {{- end }}
 {{- define "kubernaut.default.controllerNamespace" -}}
 kubernaut-system
@@ -10,4 +10,7 @@ kubernaut-executor
 {{- end }}
 {{- define "kubernaut.default.protectedNamespaces" -}}
 kube-system kube-public kube-node-lease
+{{- end }}
+{{- define "kubernaut.default.actions" -}}
+scale-deployment rollout-restart delete-pod patch-deployment cordon-node uncordon-node drain-node update-configmap update-secret apply-manifest
 {{- end }}

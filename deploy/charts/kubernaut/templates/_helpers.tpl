@@ -4,6 +4,20 @@
 {{- if eq $namespace .Release.Namespace -}}
 {{- fail (printf "the controller and its Jobs can't share the namespace %s: nothing but Jobs may run where they do; install into another namespace (--namespace), or change flags.executor-namespace" $namespace) -}}
 {{- end -}}
+{{- /* They stand in expressions of policies. */ -}}
+{{- range $name := concat (list $namespace .Release.Namespace) (index .Values.flags "protected-namespaces" | default list) -}}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "%q is not the name of a namespace" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $flag, $name := dict "the release's namespace (--namespace)" .Release.Namespace "flags.executor-namespace" $namespace -}}
+{{- if or (eq $name "default") (hasPrefix "kube-" $name) -}}
+{{- fail (printf "%s is %s: that namespace is the cluster's own, and others have pods there that the policies would keep from starting; name one that is kubernaut's alone" $flag $name) -}}
+{{- end -}}
+{{- if has $name (index $.Values.flags "protected-namespaces" | default list) -}}
+{{- fail (printf "%s is %s, which flags.protected-namespaces names as somebody's whom nothing may disturb: name another one, or leave it out there if it is kubernaut's alone, which is protected anyway" $flag $name) -}}
+{{- end -}}
+{{- end -}}
 {{- $namespace -}}
 {{- end }}
 
@@ -19,6 +33,12 @@
 {{- define "kubernaut.applies" -}}
 {{- $named := index (index . 0).Values.flags "apply-manifest-kinds" | default list -}}
 {{- if or (has (index . 2) $named) (has (printf "%s/%s" (index . 1) (index . 2)) $named) }}yes{{ end -}}
+{{- end }}
+
+{{- /* Whether an action is installed: of the root and the action's name. */ -}}
+{{- define "kubernaut.installs" -}}
+{{- $named := index (index . 0).Values.flags "actions" | default (splitList " " (include "kubernaut.default.actions" (index . 0))) -}}
+{{- if has (index . 1) $named }}yes{{ end -}}
 {{- end }}
 
 {{- define "kubernaut.image" -}}
@@ -47,7 +67,7 @@
 
 {{- define "kubernaut.apiServerPorts" -}}
 {{- range .Values.networkPolicy.apiServerPorts }}
-- port: {{ . }}
+- port: {{ int . }}
   protocol: TCP
 {{- end }}
 {{- end }}

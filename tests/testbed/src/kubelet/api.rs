@@ -21,13 +21,15 @@ const REQUESTS_AT_ONCE: usize = 16;
 
 pub(super) struct KubeletApi {
     client: Client,
+    scheduler: Client,
     slots: Semaphore,
 }
 
 impl KubeletApi {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, scheduler: Client) -> Self {
         Self {
             client,
+            scheduler,
             slots: Semaphore::new(REQUESTS_AT_ONCE),
         }
     }
@@ -64,7 +66,8 @@ impl KubeletApi {
             "metadata": {"name": name, "namespace": pod.namespace(), "uid": pod.metadata.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         });
-        let pods = self.pods(pod);
+        let namespace = pod.namespace().unwrap_or_default();
+        let pods = Api::<Pod>::namespaced(self.scheduler.clone(), &namespace);
         let params = PostParams::default();
         // Refused when it is gone or already bound; the watch tells of either.
         self.persist("bind", || {

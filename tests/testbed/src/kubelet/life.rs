@@ -163,7 +163,7 @@ impl Node {
         ending: &mut watch::Receiver<Ending>,
         report_running: bool,
     ) -> Result<(), Ending> {
-        let (kubeconfig, volumes) = self.prepare(pod, report, ending).await?;
+        let volumes = self.prepare(pod, report, ending).await?;
         let mut slot = unless_ended(ending, self.runner.start_slot()).await?;
         if !self.claim(pod) {
             report_lost(report);
@@ -180,9 +180,7 @@ impl Node {
             if slot.is_none() {
                 slot = unless_ended(ending, self.runner.start_slot()).await?;
             }
-            let process = self
-                .runner
-                .start((pod, container), &kubeconfig, &volumes, slot.take());
+            let process = self.runner.start((pod, container), &volumes, slot.take());
             set_state(report, is_init, index, |_| ContainerState::running());
             let code = match process {
                 Ok(process) => {
@@ -198,7 +196,7 @@ impl Node {
                     return Ok(());
                 }
             };
-            let message = self.message_of(pod, container, code).await;
+            let message = self.message_of(pod, container, code);
             set_state(report, is_init, index, |state| {
                 state.ended(code, reason_of(code), &message)
             });
@@ -209,36 +207,27 @@ impl Node {
         Ok(())
     }
 
-    async fn message_of(&self, pod: &Pod, container: &Container, code: i32) -> String {
+    fn message_of(&self, pod: &Pod, container: &Container, code: i32) -> String {
         if code == 0 {
             return String::new();
         }
-        self.runner.forget_kubeconfig(pod).await;
         termination_message(&self.runner.pod_dir(pod), container)
     }
 
-    /// The pod's volumes and token; waits, as a kubelet does, for what is missing.
+    /// The pod's volumes; waits, as a kubelet does, for what is missing.
     async fn prepare(
         &self,
         pod: &Pod,
         report: &mut PodReport,
         ending: &mut watch::Receiver<Ending>,
-    ) -> Result<(std::path::PathBuf, Volumes), Ending> {
+    ) -> Result<Volumes, Ending> {
         let client = self.api.client();
+        let dir = self.runner.pod_dir(pod);
         let mut told = false;
         loop {
-            let attempt = async {
-                let volumes = Volumes::write(&client, pod, &self.runner.pod_dir(pod)).await?;
-                let kubeconfig = self
-                    .runner
-                    .kubeconfig(&client, pod)
-                    .await
-                    .map_err(|error| error.to_string())?;
-                Ok((kubeconfig, volumes))
-            };
-            match unless_ended(ending, attempt).await? {
-                Ok(ready) => return Ok(ready),
-                Err::<_, String>(missing) if !told => {
+            match unless_ended(ending, Volumes::write(&client, pod, &dir)).await? {
+                Ok(volumes) => return Ok(volumes),
+                Err(missing) if !told => {
                     told = true;
                     tracing::debug!(pod = pod.name_any(), missing, "waits");
                     report.set_unfinished(|_| ContainerState::waiting("ContainerCreating", &missing));

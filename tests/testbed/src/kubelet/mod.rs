@@ -69,8 +69,8 @@ impl FakeKubeletOptions {
 /// Nodes without a machine.
 ///
 /// A pod whose image is `registry.k8s.io/kubectl`, or that has the label `kubernaut.io/execution-uid`, has each of its
-/// containers run, one after the other, as a kubectl process with a token of the pod's service account, its
-/// environment and its `downwardAPI`, Secret, `ConfigMap` and `emptyDir` volumes. Any other pod is Running and Ready at once.
+/// containers run, one after the other, as a kubectl process with its environment and its `downwardAPI`, Secret,
+/// `ConfigMap`, `emptyDir` and projected volumes, the token of the pod's service account among them. Any other pod is Running and Ready at once.
 ///
 /// # Guarantees
 /// - A pod is run at most once, also by a later fake kubelet of the same control plane: one that was started before
@@ -80,7 +80,7 @@ impl FakeKubeletOptions {
 ///   are, as when a node loses power.
 ///
 /// # Caveats
-/// No restarts of containers, no resources, no network, no logs by `kubectl logs`. A kubectl is killed by SIGKILL, not
+/// No restarts of containers, no second token before the first one ends, no resources, no network, no logs by `kubectl logs`. A kubectl is killed by SIGKILL, not
 /// asked by SIGTERM first.
 pub struct FakeKubelet {
     stop: Option<oneshot::Sender<()>>,
@@ -108,9 +108,7 @@ impl FakeKubelet {
         dir: &Path,
         options: FakeKubeletOptions,
     ) -> Result<Self, TestbedError> {
-        for name in ["pods", "accounts"] {
-            fs::create_dir_all(dir.join(name)).context(|| format!("making {}", dir.display()))?;
-        }
+        fs::create_dir_all(dir.join("pods")).context(|| format!("making {}", dir.display()))?;
         let dir = dir
             .canonicalize()
             .context(|| format!("finding {}", dir.display()))?;
@@ -172,7 +170,9 @@ impl Drop for FakeKubelet {
 }
 
 async fn prepare(access: Access, runner: Runner, options: FakeKubeletOptions) -> Result<Table, TestbedError> {
-    let api = KubeletApi::new(access.client().await?);
+    // Pods of an executor take a node from nobody else.
+    let scheduler = access.client_as("system:kube-scheduler", &[]).await?;
+    let api = KubeletApi::new(access.client().await?, scheduler);
     let names: HashSet<_> = (1..=options.nodes)
         .map(|number| format!("node-{number}"))
         .collect();

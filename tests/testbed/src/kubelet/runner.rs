@@ -1,6 +1,5 @@
 //! kubectl as a process with the rights of a pod's service account.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::volumes::{Volumes, environment};
 use super::{Ending, ended};
-use crate::access::{Access, write_service_account_kubeconfig};
-use crate::error::TestbedError;
+use crate::access::Access;
 
 /// kubectl needs the processor when it begins; later it mostly waits (a drain, for minutes).
 const START_PHASE: Duration = Duration::from_secs(2);
@@ -53,8 +51,6 @@ pub(super) struct Runner {
     access: Access,
     starts: Arc<Semaphore>,
     runs: Arc<Mutex<Vec<KubectlRun>>>,
-    /// Kubeconfigs by namespace and service account.
-    accounts: tokio::sync::Mutex<HashMap<(String, String), PathBuf>>,
 }
 
 /// A running kubectl. Dropped, it is killed.
@@ -80,35 +76,12 @@ impl Runner {
             access,
             starts,
             runs,
-            accounts: tokio::sync::Mutex::default(),
         }
     }
 
     /// A turn to start: taken before the pod is called running.
     pub(super) async fn start_slot(&self) -> Option<OwnedSemaphorePermit> {
         self.starts.clone().acquire_owned().await.ok()
-    }
-
-    /// The kubeconfig of the pod's service account, made when it is first needed.
-    pub(super) async fn kubeconfig(&self, client: &Client, pod: &Pod) -> Result<PathBuf, TestbedError> {
-        let account = account(pod);
-        let mut accounts = self.accounts.lock().await;
-        if let Some(path) = accounts.get(&account) {
-            return Ok(path.clone());
-        }
-        let (namespace, name) = (account.0.as_str(), account.1.as_str());
-        let path = self
-            .dir
-            .join("accounts")
-            .join(format!("{namespace}_{name}.kubeconfig"));
-        let path = write_service_account_kubeconfig(&self.access, client, (namespace, name), path).await?;
-        accounts.insert(account, path.clone());
-        Ok(path)
-    }
-
-    /// After a failure the next pod gets a new token: the account may have been deleted and made anew.
-    pub(super) async fn forget_kubeconfig(&self, pod: &Pod) {
-        self.accounts.lock().await.remove(&account(pod));
     }
 
     /// The directory of a pod: its volumes, its logs, and the mark that it ran.
@@ -122,7 +95,6 @@ impl Runner {
     pub(super) fn start(
         &self,
         (pod, container): (&Pod, &Container),
-        kubeconfig: &Path,
         volumes: &Volumes,
         start_slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Process, String> {
@@ -142,8 +114,7 @@ impl Runner {
             .create(true)
             .append(true)
             .open(log_file(&dir, container));
-        let child =
-            log.and_then(|log| self.command(pod, container, kubeconfig, volumes, &argv[1..], &dir, log));
+        let child = log.and_then(|log| self.command(pod, container, volumes, &argv[1..], &dir, log));
         let child = child.map_err(|error| error.to_string())?;
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.push(KubectlRun {
@@ -172,7 +143,6 @@ impl Runner {
         &self,
         pod: &Pod,
         container: &Container,
-        kubeconfig: &Path,
         volumes: &Volumes,
         args: &[String],
         dir: &Path,
@@ -189,9 +159,14 @@ impl Runner {
             .env("HOSTNAME", pod.name_any());
         let variables = environment(pod, container).into_iter();
         command.envs(variables.map(|(name, value)| (name, volumes.localise(container, &value))));
-        command
-            .env("KUBECONFIG", kubeconfig)
-            .env("KUBECACHEDIR", self.dir.join("kubectl-cache"));
+        // Without a token kubectl finds no cluster, here as in a pod.
+        if let Some(token) = volumes.token(container) {
+            let kubeconfig = dir.join("kubeconfig");
+            let namespace = pod.namespace().unwrap_or_default();
+            fs::write(&kubeconfig, self.access.token_file_kubeconfig(&token, &namespace))?;
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        command.env("KUBECACHEDIR", self.dir.join("kubectl-cache"));
         command
             .current_dir(dir)
             .stdin(Stdio::null())
@@ -247,15 +222,4 @@ pub(super) fn termination_message(dir: &Path, container: &Container) -> String {
 
 fn log_file(dir: &Path, container: &Container) -> PathBuf {
     dir.join(format!("{}.log", container.name))
-}
-
-fn account(pod: &Pod) -> (String, String) {
-    let name = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.service_account_name.clone());
-    (
-        pod.namespace().unwrap_or_default(),
-        name.unwrap_or_else(|| "default".into()),
-    )
 }

@@ -5,17 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::ByteString;
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume,
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount,
+    ServiceAccountTokenProjection, Volume,
 };
+use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 
 /// A pod's volumes by name.
 pub(super) struct Volumes(BTreeMap<String, PathBuf>);
 
 impl Volumes {
-    /// Writes the pod's `downwardAPI`, Secret, `ConfigMap` and `emptyDir` volumes below `dir`. Other kinds stay out: kubectl
-    /// gets its token by a kubeconfig.
+    /// Writes the pod's `downwardAPI`, Secret, `ConfigMap`, `emptyDir` and projected volumes below `dir`. Other kinds stay
+    /// out.
     ///
     /// The error says what is missing; a kubelet waits for it.
     pub(super) async fn write(client: &Client, pod: &Pod, dir: &Path) -> Result<Self, String> {
@@ -34,6 +37,12 @@ impl Volumes {
             volumes.insert(volume.name.clone(), path);
         }
         Ok(Self(volumes))
+    }
+
+    /// The file with the token of its account that a container sees.
+    pub(super) fn token(&self, container: &Container) -> Option<PathBuf> {
+        let file = PathBuf::from(self.localise(container, TOKEN));
+        file.is_file().then_some(file)
     }
 
     /// The text with a path below one of the container's mounts replaced by where the files really are. A path is
@@ -73,59 +82,139 @@ pub(super) fn environment(pod: &Pod, container: &Container) -> Vec<(String, Stri
         .collect()
 }
 
+/// Where a container finds a token of its account, if it has one.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
 type Files = Vec<(String, Vec<u8>)>;
 
 async fn files_of(client: &Client, pod: &Pod, volume: &Volume) -> Result<Option<Files>, String> {
-    let namespace = pod.namespace().unwrap_or_default();
     if volume.empty_dir.is_some() {
         return Ok(Some(Vec::new()));
     }
     if let Some(downward) = &volume.downward_api {
-        let file = |item: &DownwardAPIVolumeFile| {
-            let value = item
-                .field_ref
-                .as_ref()
-                .and_then(|source| field(pod, &source.field_path));
-            (item.path.clone(), value.unwrap_or_default().into_bytes())
-        };
-        return Ok(Some(downward.items.iter().flatten().map(file).collect()));
+        return Ok(Some(fields(pod, downward.items.as_deref())));
     }
     if let Some(source) = &volume.secret {
         let name = source.secret_name.clone().unwrap_or_default();
-        let found = Api::<Secret>::namespaced(client.clone(), &namespace)
-            .get_opt(&name)
-            .await;
-        let found = found.map_err(|error| format!("secret {name}: {error}"))?;
-        return match found {
-            Some(secret) => Ok(Some(items(
-                source.items.as_deref(),
-                secret.data.unwrap_or_default(),
-            )?)),
-            None if source.optional == Some(true) => Ok(Some(Vec::new())),
-            None => Err(format!("secret \"{name}\" not found")),
-        };
+        let wanted = (source.items.as_deref(), source.optional);
+        return secret(client, pod, &name, wanted).await.map(Some);
     }
     if let Some(source) = &volume.config_map {
-        let name = &source.name;
-        let found = Api::<ConfigMap>::namespaced(client.clone(), &namespace)
-            .get_opt(name)
-            .await;
-        let found = found.map_err(|error| format!("configmap {name}: {error}"))?;
-        return match found {
-            Some(map) => {
-                let text = map
-                    .data
-                    .into_iter()
-                    .flatten()
-                    .map(|(key, text)| (key, ByteString(text.into_bytes())));
-                let data = text.chain(map.binary_data.into_iter().flatten()).collect();
-                Ok(Some(items(source.items.as_deref(), data)?))
-            }
-            None if source.optional == Some(true) => Ok(Some(Vec::new())),
-            None => Err(format!("configmap \"{name}\" not found")),
-        };
+        let wanted = (source.items.as_deref(), source.optional);
+        return config_map(client, pod, &source.name, wanted).await.map(Some);
     }
-    Ok(None)
+    let Some(projected) = &volume.projected else {
+        return Ok(None);
+    };
+    let mut files = Vec::new();
+    for source in projected.sources.iter().flatten() {
+        if let Some(downward) = &source.downward_api {
+            files.extend(fields(pod, downward.items.as_deref()));
+        }
+        if let Some(source) = &source.secret {
+            let wanted = (source.items.as_deref(), source.optional);
+            files.extend(secret(client, pod, &source.name, wanted).await?);
+        }
+        if let Some(source) = &source.config_map {
+            let wanted = (source.items.as_deref(), source.optional);
+            files.extend(config_map(client, pod, &source.name, wanted).await?);
+        }
+        if let Some(source) = &source.service_account_token {
+            files.push((source.path.clone(), token(client, pod, source).await?));
+        }
+    }
+    Ok(Some(files))
+}
+
+fn fields(pod: &Pod, items: Option<&[DownwardAPIVolumeFile]>) -> Files {
+    let file = |item: &DownwardAPIVolumeFile| {
+        let source = item.field_ref.as_ref();
+        let value = source.and_then(|source| field(pod, &source.field_path));
+        (item.path.clone(), value.unwrap_or_default().into_bytes())
+    };
+    items.into_iter().flatten().map(file).collect()
+}
+
+/// The listed keys, if not all, and whether the object may be missing.
+type Wanted<'a> = (Option<&'a [KeyToPath]>, Option<bool>);
+
+async fn secret(
+    client: &Client,
+    pod: &Pod,
+    name: &str,
+    (listed, optional): Wanted<'_>,
+) -> Result<Files, String> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let found = Api::<Secret>::namespaced(client.clone(), &namespace)
+        .get_opt(name)
+        .await;
+    match found.map_err(|error| format!("secret {name}: {error}"))? {
+        Some(secret) => items(listed, secret.data.unwrap_or_default()),
+        None if optional == Some(true) => Ok(Vec::new()),
+        None => Err(format!("secret \"{name}\" not found")),
+    }
+}
+
+async fn config_map(
+    client: &Client,
+    pod: &Pod,
+    name: &str,
+    (listed, optional): Wanted<'_>,
+) -> Result<Files, String> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let found = Api::<ConfigMap>::namespaced(client.clone(), &namespace)
+        .get_opt(name)
+        .await;
+    match found.map_err(|error| format!("configmap {name}: {error}"))? {
+        Some(map) => {
+            let text = map
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, text)| (key, ByteString(text.into_bytes())));
+            let data = text.chain(map.binary_data.into_iter().flatten()).collect();
+            items(listed, data)
+        }
+        None if optional == Some(true) => Ok(Vec::new()),
+        None => Err(format!("configmap \"{name}\" not found")),
+    }
+}
+
+/// As a kubelet asks for it: bound to the pod, so that it ends with the pod and tells its name.
+async fn token(
+    client: &Client,
+    pod: &Pod,
+    source: &ServiceAccountTokenProjection,
+) -> Result<Vec<u8>, String> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let account = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.service_account_name.clone());
+    let account = account.unwrap_or_else(|| "default".to_owned());
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: source.audience.iter().cloned().collect(),
+            expiration_seconds: source.expiration_seconds,
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                name: pod.metadata.name.clone(),
+                uid: pod.metadata.uid.clone(),
+            }),
+        },
+        ..TokenRequest::default()
+    };
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
+    let answer = accounts
+        .create_token_request(&account, &PostParams::default(), &request)
+        .await;
+    let answer = answer.map_err(|error| format!("token of {account}: {error}"))?;
+    Ok(answer
+        .status
+        .map(|status| status.token)
+        .unwrap_or_default()
+        .into_bytes())
 }
 
 /// All keys as files, or the listed ones under their paths.

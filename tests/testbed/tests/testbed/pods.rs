@@ -54,6 +54,39 @@ async fn a_missing_right_fails_the_job_and_its_pod_says_why() {
 }
 
 #[tokio::test]
+async fn kubectl_acts_with_the_token_of_its_pod_and_without_one_finds_no_cluster() {
+    let bed = bed().await;
+    bed.namespace("tokens").await;
+    let api = Namespaced::new(&bed.client().await, "tokens");
+    let mut without = job("without", "scaler", &SCALE, &json!({}));
+    let spec = without.spec.as_mut().and_then(|job| job.template.spec.as_mut());
+    spec.expect("a pod").automount_service_account_token = Some(false);
+    api.create(&without).await;
+    assert_eq!(api.end_of("without").await.0, "Failed");
+    let (_, _, message) = terminated(&api.pods_of("without").await[0]);
+    assert!(
+        message.contains("The connection to the server localhost:8080 was refused"),
+        "{message}"
+    );
+
+    api.create(&job("with", "scaler", &SCALE, &json!({}))).await;
+    assert_eq!(api.end_of("with").await.0, "Complete");
+    let pod = api.pods_of("with").await[0].name_any();
+    let log = std::fs::read_to_string(bed.control_plane.audit_log()).expect("an audit log");
+    let requests = log
+        .lines()
+        .filter(|line| line.contains("system:serviceaccount:tokens:scaler"));
+    let requests: Vec<serde_json::Value> = requests
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(!requests.is_empty());
+    for request in requests {
+        let of = &request["user"]["extra"]["authentication.kubernetes.io/pod-name"];
+        assert_eq!(*of, json!([pod]), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn a_payload_travels_as_an_annotation_and_is_read_from_its_mount() {
     let bed = bed().await;
     bed.namespace("payload").await;

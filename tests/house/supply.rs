@@ -1,0 +1,97 @@
+//! What the program is made of besides its own code.
+
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
+
+/// What the images are built for.
+const PLATFORM: &str = "x86_64-unknown-linux-musl";
+
+/// Licences that ask for no more than their text.
+const LICENCES: [&str; 8] = [
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Unicode-3.0",
+    "Zlib",
+];
+
+/// TLS is rustls alone: these would bring the system's library into a static program.
+const BANNED: [&str; 3] = ["openssl", "openssl-sys", "native-tls"];
+
+fn locked() -> Metadata {
+    MetadataCommand::new()
+        .features(CargoOpt::AllFeatures)
+        .other_options(["--locked".to_owned(), format!("--filter-platform={PLATFORM}")])
+        .exec()
+        .expect("cargo metadata, as Cargo.lock has it")
+}
+
+/// Any of several, or all where it says so.
+fn is_allowed(licence: &str) -> bool {
+    let words = licence.replace(['(', ')', '/'], " ");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    // `WITH X` takes something back of what a licence asks for.
+    let with = |at: usize| at > 0 && words[at - 1] == "WITH";
+    let mut names = words
+        .iter()
+        .enumerate()
+        .filter(|(at, word)| !["OR", "AND", "WITH"].contains(word) && !with(*at))
+        .map(|(_, word)| LICENCES.contains(word));
+    if words.contains(&"AND") {
+        names.all(|allowed| allowed)
+    } else {
+        names.any(|allowed| allowed)
+    }
+}
+
+#[test]
+fn every_dependency_has_a_licence_that_lets_us_ship_it() {
+    let refused: Vec<String> = locked()
+        .packages
+        .iter()
+        .filter(|package| !package.license.as_deref().is_some_and(is_allowed))
+        .map(|package| format!("{} {}: {:?}", package.name, package.version, package.license))
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn a_licence_is_read_as_it_is_written() {
+    for allowed in [
+        "MIT",
+        "GPL-3.0 OR MIT",
+        "MIT/Apache-2.0",
+        "(MIT OR Apache-2.0) AND ISC",
+    ] {
+        assert!(is_allowed(allowed), "{allowed}");
+    }
+    for refused in [
+        "",
+        "GPL-3.0",
+        "MIT AND GPL-3.0",
+        "LLVM-exception",
+        "GPL-3.0 WITH MIT",
+    ] {
+        assert!(!is_allowed(refused), "{refused}");
+    }
+}
+
+#[test]
+fn every_dependency_comes_from_crates_io_and_none_is_banned() {
+    for package in locked().packages {
+        let from = package.source.as_ref().map(ToString::to_string);
+        let ours = package.name.starts_with("kubernaut");
+        let fits = match &from {
+            Some(source) => source == "registry+https://github.com/rust-lang/crates.io-index",
+            None => ours,
+        };
+        assert!(fits, "{} comes from {from:?}", package.name);
+        assert!(
+            !BANNED.contains(&package.name.as_str()),
+            "{} is banned",
+            package.name
+        );
+    }
+}
