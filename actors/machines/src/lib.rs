@@ -4,6 +4,7 @@
 //! a command. The crate's dependencies keep it so.
 
 mod applied;
+mod images;
 mod settings;
 
 pub mod actions;
@@ -23,6 +24,7 @@ pub mod job_view;
 pub mod rbac;
 pub mod reads;
 pub mod render;
+pub mod waiting;
 
 pub mod defect;
 pub mod outcome;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kubernaut_crds::{Attempt, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus};
 
 use super::execute::Ended;
-use super::verify::Look;
+use super::verify::{Look, OutcomeWait};
 use super::{StepCommand, StepEvent};
 use crate::Settings;
 use crate::before::{Before, Refusal};
@@ -78,6 +78,7 @@ pub struct StepMachine {
     pub(super) look: Option<Look>,
     pub(super) looks: u32,
     pub(super) next_look: Option<Timestamp>,
+    pub(super) outcome_wait: OutcomeWait,
     /// Deletion: attempts whose Job is known to be gone.
     pub(super) cleaned: std::collections::BTreeSet<i32>,
     pub(super) clean_after: Option<Timestamp>,
@@ -230,6 +231,7 @@ impl StepMachine {
             look: None,
             looks: 0,
             next_look: None,
+            outcome_wait: OutcomeWait::default(),
             cleaned: std::collections::BTreeSet::new(),
             clean_after: None,
             told_of_deletion: false,
@@ -462,10 +464,7 @@ impl StepMachine {
                 self.before_locked = locked && !planted(Defect::ReadARefusalAgain);
                 return;
             }
-            (Purpose::After, class) if !class.is_transient() => {
-                self.after_unreadable(failure);
-                return;
-            }
+            (Purpose::After, _) if self.after_failed(failure, now) => return,
             _ => {}
         }
         if failure.class == FailureClass::Conflict && matches!(purpose, Purpose::Write | Purpose::Finalizers)
