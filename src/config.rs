@@ -103,11 +103,6 @@ pub struct RunOptions {
     )]
     pub verification: bool,
 
-    /// How long an outcome may take to become true after the Job, such as 2m. A Deployment gets at least its own
-    /// progress deadline. Raise it for slow rollouts that have none
-    #[arg(long, env = "KUBERNAUT_VERIFICATION_TIMEOUT", default_value = "2m", value_parser = parse_go, value_name = "DURATION")]
-    pub verification_timeout: Duration,
-
     /// Act on objects that Argo CD or Flux manage, which may undo the change. Without it such steps fail
     #[arg(
         long,
@@ -304,7 +299,6 @@ impl RunOptions {
             max_step_timeout: self.max_step_timeout,
             job_ttl_seconds: i32::try_from(self.job_ttl.as_secs()).unwrap_or(i32::MAX),
             verification: self.verification,
-            verification_timeout: self.verification_timeout,
             allow_gitops_managed: self.allow_gitops_managed,
             apply_manifest_kinds: self
                 .apply_manifest_kinds
@@ -506,7 +500,6 @@ mod tests {
             "--max-step-timeout=1h30m",
             "--job-ttl=90s",
             "--verification=false",
-            "--verification-timeout=5m",
             "--allow-gitops-managed",
             "--apply-manifest-kinds=ConfigMap,apps/Deployment",
             "--actions=scale-deployment,drain-node",
@@ -528,7 +521,6 @@ mod tests {
             max_step_timeout: Duration::from_mins(90),
             job_ttl_seconds: 90,
             verification: false,
-            verification_timeout: Duration::from_mins(5),
             allow_gitops_managed: true,
             apply_manifest_kinds: vec!["ConfigMap".to_owned(), "apps/Deployment".to_owned()],
             authorization: false,

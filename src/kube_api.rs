@@ -270,8 +270,10 @@ impl KubeApi {
                 namespace,
                 label_selector,
                 field_selector,
+                limit,
             } => {
                 let mut parameters = ListParams::default();
+                parameters.limit = *limit;
                 parameters.label_selector.clone_from(label_selector);
                 parameters.field_selector.clone_from(field_selector);
                 (

@@ -224,6 +224,8 @@ fn controller(installation: &Installation) -> Vec<Value> {
             &["deployments", "replicasets", "statefulsets", "daemonsets"],
             &["get"],
         ),
+        // The newest ReplicaSet of a Deployment, whose pods a rollout waits for, has no name that is known before.
+        rule("apps", &["replicasets"], &["list"]),
         rule("autoscaling", &["horizontalpodautoscalers"], &["list"]),
     ];
     everywhere.extend(

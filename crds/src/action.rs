@@ -155,6 +155,7 @@ pub struct RolloutRestart {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.pod) != has(self.labelSelector)").message("deletePod needs exactly one of pod and labelSelector"))]
+#[x_kube(validation = Rule::new("!has(self.nodeName) || has(self.labelSelector)").message("deletePod.nodeName goes with labelSelector: it takes those of the pods that are on that node"))]
 pub struct DeletePod {
     /// Namespace of the pods.
     #[schemars(
@@ -173,6 +174,13 @@ pub struct DeletePod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub label_selector: Option<String>,
+    /// Addition, with `labelSelector`. Only the pods on this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub node_name: Option<String>,
     /// Seconds a pod gets to end; absent keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]

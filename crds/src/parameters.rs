@@ -136,6 +136,7 @@ pub struct DeletePodStep {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.podName) != has(self.selector)").message("restartPod needs exactly one of podName and selector"))]
+#[x_kube(validation = Rule::new("!has(self.nodeName) || has(self.selector)").message("restartPod.nodeName goes with selector: it takes those of the pods that are on that node"))]
 pub struct RestartPodStep {
     /// Namespace of the pods.
     #[schemars(
@@ -154,6 +155,13 @@ pub struct RestartPodStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub selector: Option<String>,
+    /// Addition, with `selector`. Only the pods on this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub node_name: Option<String>,
     /// Go duration; absent keeps the pods' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]

@@ -155,6 +155,16 @@ fn every_sample_ends_as_it_says() {
 }
 
 #[test]
+fn node_maintenance_restarts_the_driver_of_the_drained_node_and_of_no_other() {
+    let output = run(&["deploy/samples/node-maintenance.yaml"], "");
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("DaemonSet storage/local-storage-driver: 1 pod replaced"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_readme_lists_every_sample() {
     let readme = std::fs::read_to_string("README.md").expect("README.md");
     for sample in SAMPLES {

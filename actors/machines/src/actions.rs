@@ -341,10 +341,11 @@ pub fn target_of(action: &Action) -> TargetRef {
         Action::RolloutRestart(restart) => namespaced("Deployment", &restart.namespace, &restart.deployment),
         Action::PatchDeployment(patch) => namespaced("Deployment", &patch.namespace, &patch.deployment),
         Action::DeletePod(delete) => {
-            let selector = delete
-                .label_selector
-                .as_ref()
-                .map(|selector| format!("({selector})"));
+            let selector = delete.label_selector.as_ref().map(|selector| {
+                let node = delete.node_name.as_ref();
+                let on = node.map_or_else(String::new, |node| format!(" on node {node}"));
+                format!("({selector}{on})")
+            });
             let name = delete.pod.clone().or(selector).unwrap_or_default();
             namespaced("Pod", &delete.namespace, &name)
         }

@@ -1,20 +1,21 @@
 //! The outcome: is it what was wanted?
 
 mod replaced;
+mod rollout;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use kubernaut_crds::{Action, Attempt, KubernetesExecution, names};
 use serde_json::Value;
 
 use crate::actions::container_rule;
 use crate::applied::has_applied;
-use crate::before::{image_of, patched_images, target_read};
+use crate::before::target_read;
+use crate::images::{image_of, patched_images};
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
-use crate::step::{later, micros};
+
+pub use rollout::Waits;
 
 /// What came before the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +71,14 @@ pub fn reads_after(checked: &Checked, attempt: &Attempt, facts: &Facts) -> Vec<R
             .into_iter()
             .chain([Read::pods_on(&drain.node)])
             .collect(),
-        Action::ScaleDeployment(_)
-        | Action::RolloutRestart(_)
-        | Action::PatchDeployment(_)
-        | Action::CordonNode(_)
+        Action::ScaleDeployment(_) | Action::RolloutRestart(_) | Action::PatchDeployment(_) => {
+            let more = deployment_in(checked, facts).map(|deployment| rollout::reads(deployment, facts));
+            target_read(checked)
+                .into_iter()
+                .chain(more.into_iter().flatten())
+                .collect()
+        }
+        Action::CordonNode(_)
         | Action::UncordonNode(_)
         | Action::UpdateConfigMap(_)
         | Action::UpdateSecret(_)
@@ -84,37 +89,31 @@ pub fn reads_after(checked: &Checked, attempt: &Attempt, facts: &Facts) -> Vec<R
     reads.into_iter().collect()
 }
 
-/// Until when an outcome is waited for that is looked at `since` then, and `now` again: `patience`, or longer where what was
-/// read says so. A rollout gets its own deadline, which begins anew with each of its steps, and 30 s; pods get their grace
-/// period.
-pub fn limit(
-    checked: &Checked,
-    facts: &Facts,
-    (since, now): (Timestamp, Timestamp),
-    patience: Duration,
-) -> Timestamp {
-    let grace = if let Action::DeletePod(delete) = &checked.action {
-        replaced::grace(delete, facts)
-    } else {
-        Duration::ZERO
-    };
-    let by_patience = later(since, patience.saturating_add(grace));
-    let deployment = facts
-        .iter()
-        .find(|(read, _)| matches!(read, Read::Get { kind, .. } if kind == "Deployment"))
-        .and_then(|(_, found)| found.first());
-    deployment.map_or(by_patience, |deployment| {
-        let seconds = deployment["spec"]["progressDeadlineSeconds"]
-            .as_u64()
-            .unwrap_or(600)
-            .min(24 * 3600);
-        let progress = progressing(deployment)
-            .filter(|condition| condition["status"] == "True")
-            .and_then(|condition| condition["lastUpdateTime"].as_str()?.parse::<Timestamp>().ok())
-            .map(micros);
-        let begun = progress.map_or(since, |progress| progress.min(now).max(since));
-        later(begun, Duration::from_secs(seconds + 30)).max(by_patience)
-    })
+/// What the pods of a rollout wait for, as far as it was read.
+pub fn waits(checked: &Checked, facts: &Facts) -> Waits {
+    deployment_in(checked, facts).map_or_else(Waits::default, |deployment| rollout::waits(deployment, facts))
+}
+
+/// Whether a read only tells more of a rollout: without it the outcome is known all the same.
+pub(crate) fn is_detail(checked: &Checked, read: &Read) -> bool {
+    checked.target.kind == "Deployment" && matches!(read, Read::List { .. })
+}
+
+/// The Deployment that an action changes, when it was read.
+fn deployment_in<'a>(checked: &Checked, facts: &'a Facts) -> Option<&'a Value> {
+    match &checked.action {
+        Action::ScaleDeployment(_) | Action::RolloutRestart(_) | Action::PatchDeployment(_) => {
+            facts.get(&target_read(checked)?)?.first()
+        }
+        Action::DeletePod(_)
+        | Action::CordonNode(_)
+        | Action::UncordonNode(_)
+        | Action::DrainNode(_)
+        | Action::UpdateConfigMap(_)
+        | Action::UpdateSecret(_)
+        | Action::ApplyManifest(_)
+        | Action::Undo(_) => None,
+    }
 }
 
 fn holds(after: impl Into<String>) -> Postcondition {
@@ -159,18 +158,7 @@ pub fn postcondition(
             if replicas != wanted {
                 return not_there(format!("spec.replicas is {replicas}, not {wanted}"));
             }
-            if let Some(failed) = stuck_rollout(object) {
-                return failed;
-            }
-            let ready = object["status"]["readyReplicas"].as_i64().unwrap_or(0);
-            let total = object["status"]["replicas"].as_i64().unwrap_or(0);
-            if !is_observed(object) {
-                return in_progress("the controller of the Deployment has not seen the change");
-            }
-            if ready != wanted || total != wanted {
-                return in_progress(format!("{ready} of {wanted} replicas are ready; {total} exist"));
-            }
-            holds(format!("replicas: {wanted}"))
+            rollout::scaled(object, attempt)
         }
         Action::RolloutRestart(_) => {
             let by = object
@@ -179,21 +167,23 @@ pub fn postcondition(
             if by.and_then(Value::as_str) != execution.metadata.uid.as_deref() {
                 return not_there("the pod template does not carry this restart");
             }
-            rolled_out(object, "restarted")
+            rollout::outcome(object, attempt, facts, "restarted")
         }
         Action::PatchDeployment(patch) => {
             if container_rule(&execution.spec.action) {
-                for (container, image) in patched_images(&patch.patch) {
-                    let now = image_of(object, &container).unwrap_or("(no such container)");
+                // Checked before the first attempt.
+                let images = patched_images(patch).unwrap_or_default();
+                for (container, image) in &images {
+                    let now = image_of(object, container).map_or("(no such container)", |(image, _)| image);
                     if now != image {
                         return not_there(format!("the image of {container} is {now}"));
                     }
                 }
-                let images: Vec<String> = patched_images(&patch.patch)
+                let images: Vec<String> = images
                     .iter()
-                    .map(|(c, image)| format!("image of {c}: {image}"))
+                    .map(|(container, image)| format!("image of {container}: {image}"))
                     .collect();
-                return rolled_out(object, &images.join(", "));
+                return rollout::outcome(object, attempt, facts, &images.join(", "));
             }
             if what != AfterWhat::Success {
                 return Postcondition::Unprovable {
@@ -201,7 +191,7 @@ pub fn postcondition(
                 };
             }
             // kubectl's exit code is the proof that it was taken.
-            rolled_out(object, "patched")
+            rollout::outcome(object, attempt, facts, "patched")
         }
         Action::CordonNode(_) => unschedulable(object, true),
         Action::UncordonNode(_) => unschedulable(object, false),
@@ -247,51 +237,6 @@ pub fn postcondition(
             why: "nothing shows that the undo took effect".to_owned(),
         },
     }
-}
-
-fn is_observed(object: &Value) -> bool {
-    object["status"]["observedGeneration"].as_i64().unwrap_or(0)
-        >= object["metadata"]["generation"].as_i64().unwrap_or(0)
-}
-
-fn progressing(deployment: &Value) -> Option<&Value> {
-    let conditions = deployment["status"]["conditions"].as_array()?;
-    conditions
-        .iter()
-        .find(|condition| condition["type"] == "Progressing")
-}
-
-/// Progressing=False is final: the rollout passed its own deadline.
-fn stuck_rollout(deployment: &Value) -> Option<Postcondition> {
-    let progressing = progressing(deployment)?;
-    (is_observed(deployment) && progressing["status"] == "False").then(|| Postcondition::Stuck {
-        why: format!(
-            "the rollout does not progress: {}",
-            progressing["message"].as_str().unwrap_or_default()
-        ),
-    })
-}
-
-fn rolled_out(deployment: &Value, after: &str) -> Postcondition {
-    if let Some(failed) = stuck_rollout(deployment) {
-        return failed;
-    }
-    let wanted = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
-    let count = |field: &str| deployment["status"][field].as_i64().unwrap_or(0);
-    if !is_observed(deployment) {
-        return in_progress("the rollout has not begun");
-    }
-    let (total, updated, ready) = (
-        count("replicas"),
-        count("updatedReplicas"),
-        count("readyReplicas"),
-    );
-    if (total, updated, ready) == (wanted, wanted, wanted) {
-        return holds(after);
-    }
-    in_progress(format!(
-        "of {wanted} replicas {updated} are updated and {ready} ready; {total} exist"
-    ))
 }
 
 fn unschedulable(node: &Value, wanted: bool) -> Postcondition {

@@ -1,13 +1,14 @@
 //! The target before the first Job: may it be changed, and how is it taken back?
 
 use kubernaut_crds::{
-    Action, DeletePod, ErrorType, KubernetesExecution, NodeAction, ObjectRef, PodRef, RecordedConfig,
-    RecordedCustom, RecordedRollback, RollbackInformation, ScaleToPrevious,
+    Action, DeletePod, ErrorType, KubernetesExecution, NodeAction, ObjectRef, PatchDeployment, PodRef,
+    RecordedConfig, RecordedCustom, RecordedRollback, RollbackInformation, ScaleToPrevious,
 };
 use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::actions::{container_rule, owner_rule, target_name};
+use crate::images::{image_of, patched_images};
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
 
@@ -19,7 +20,7 @@ const GITOPS: [&str; 4] = [
     "helm.toolkit.fluxcd.io/name",
 ];
 /// Most pods that a selector may resolve to.
-const PODS_MAX: usize = 20;
+const PODS_MAX: u32 = 20;
 /// A larger state before is not stored (the API's specification, 4).
 const PREVIOUS_MAX: usize = 256 * 1024;
 
@@ -34,6 +35,8 @@ pub struct Before {
     pub rollback: RollbackInformation,
     /// The pods that are acted on.
     pub pods: Vec<PodRef>,
+    /// Of the containers whose image is set, those that are init containers.
+    pub init_containers: Vec<String>,
     /// The part that changes, in words.
     pub before: String,
     /// What will change, in words.
@@ -69,15 +72,8 @@ pub fn reads_before(checked: &Checked) -> Vec<Read> {
             ));
         }
         Action::CordonNode(_) | Action::DrainNode(_) => reads.push(Read::list("v1", "Node", None, None)),
-        Action::DeletePod(DeletePod {
-            namespace,
-            label_selector: Some(selector),
-            ..
-        }) => {
-            reads.push(Read::list("v1", "Pod", Some(namespace), Some(selector)));
-        }
+        Action::DeletePod(delete) => reads.extend(selected_pods(delete)),
         Action::RolloutRestart(_)
-        | Action::DeletePod(_)
         | Action::PatchDeployment(_)
         | Action::UncordonNode(_)
         | Action::UpdateConfigMap(_)
@@ -86,6 +82,25 @@ pub fn reads_before(checked: &Checked) -> Vec<Read> {
         | Action::Undo(_) => {}
     }
     reads
+}
+
+/// The same before a later attempt: the pods are those of the first one, whatever the selector matches by now.
+pub(crate) fn reads_again(execution: &KubernetesExecution, checked: &Checked) -> Vec<Read> {
+    let namespace = checked.target.namespace.as_deref();
+    match pods_before(execution, checked) {
+        Some(pods) => pods
+            .iter()
+            .map(|pod| Read::get("v1", "Pod", namespace, &pod.name))
+            .collect(),
+        None => reads_before(checked),
+    }
+}
+
+/// The read of the pods of a selector: one more than may be evicted tells that there are too many.
+fn selected_pods(delete: &DeletePod) -> Option<Read> {
+    let selector = delete.label_selector.as_deref()?;
+    let node = delete.node_name.as_deref();
+    Some(Read::pods_of(&delete.namespace, selector, node, PODS_MAX + 1))
 }
 
 /// The read of the target itself; `None` where there is not one, or it may not be read.
@@ -124,6 +139,7 @@ pub fn examine(
         warnings: Vec::new(),
         rollback: not_reversible("it can't be taken back"),
         pods: Vec::new(),
+        init_containers: Vec::new(),
         before: String::new(),
         impact: format!("{} {}", checked.kind.canonical(), target_name(&checked.target)),
     };
@@ -186,17 +202,7 @@ pub fn examine(
         Action::PatchDeployment(patch) => {
             refuse_paused(object, checked)?;
             if container_rule(spelling) {
-                for (container, image) in patched_images(&patch.patch) {
-                    let Some(old) = image_of(object, &container) else {
-                        let message = format!(
-                            "{} has no container {container:?}: a patch would add one",
-                            target_name(&checked.target)
-                        );
-                        return refuse(ErrorType::ValidationError, message);
-                    };
-                    before.before = format!("image of {container}: {old}");
-                    before.impact = format!("Image of {container}: {old} -> {image}");
-                }
+                before_images(patch, checked, object, &mut before)?;
             }
             before.rollback = previous(
                 checked,
@@ -316,29 +322,6 @@ fn refuse_paused(deployment: &Value, checked: &Checked) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The containers and images that a strategic patch sets.
-pub(crate) fn patched_images(patch: &str) -> Vec<(String, String)> {
-    let patch: Value = serde_json::from_str(patch).unwrap_or_default();
-    let containers = patch
-        .pointer("/spec/template/spec/containers")
-        .and_then(Value::as_array);
-    containers
-        .into_iter()
-        .flatten()
-        .filter_map(|container| {
-            Some((
-                container["name"].as_str()?.to_owned(),
-                container["image"].as_str()?.to_owned(),
-            ))
-        })
-        .collect()
-}
-
-pub(crate) fn image_of<'a>(deployment: &'a Value, container: &str) -> Option<&'a str> {
-    let containers = deployment.pointer("/spec/template/spec/containers")?.as_array()?;
-    containers.iter().find(|known| known["name"] == container)?["image"].as_str()
-}
-
 /// The pods of the first attempt, once it has ended: they were resolved for all attempts.
 fn pods_before<'a>(execution: &'a KubernetesExecution, checked: &Checked) -> Option<&'a [PodRef]> {
     let first = execution.status.as_ref()?.attempts.first()?;
@@ -370,26 +353,27 @@ fn pods_to_delete(
     pod: &Value,
     settings: &Settings,
 ) -> Result<Vec<PodRef>, Refusal> {
-    let found: Vec<&Value> = if let Some(selector) = &delete.label_selector {
-        let read = Read::list("v1", "Pod", Some(&delete.namespace), Some(selector));
-        let found = facts.get(&read).map(Vec::as_slice).unwrap_or_default();
-        found.iter().filter(|pod| is_running(pod)).collect()
-    } else {
-        vec![pod]
+    let found: Vec<&Value> = match selected_pods(delete) {
+        Some(read) => facts.get(&read).into_iter().flatten().collect(),
+        None => vec![pod],
     };
+    if found.len() > PODS_MAX as usize {
+        let message = format!(
+            "{} matches more than {PODS_MAX} pods, which is the most that are evicted at once: narrow the selector",
+            target_name(&checked.target)
+        );
+        return refuse(ErrorType::ValidationError, message);
+    }
+    let by_name = delete.label_selector.is_none();
+    let found: Vec<&Value> = found
+        .into_iter()
+        .filter(|pod| by_name || is_running(pod))
+        .collect();
     if found.is_empty() {
         return refuse(
             ErrorType::ResourceNotFound,
             format!("no running pod matches {}", target_name(&checked.target)),
         );
-    }
-    if found.len() > PODS_MAX {
-        let message = format!(
-            "{} matches {} pods; at most {PODS_MAX} are evicted at once",
-            target_name(&checked.target),
-            found.len()
-        );
-        return refuse(ErrorType::ValidationError, message);
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut pods = Vec::new();
@@ -421,6 +405,37 @@ fn pods_to_delete(
     }
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(pods)
+}
+
+/// Each container has to be there: a patch would add one.
+fn before_images(
+    patch: &PatchDeployment,
+    checked: &Checked,
+    deployment: &Value,
+    before: &mut Before,
+) -> Result<(), Refusal> {
+    let images = match patched_images(patch) {
+        Ok(images) => images,
+        Err(problem) => return refuse(ErrorType::ValidationError, format!("patch: {problem}")),
+    };
+    let (mut old, mut change) = (Vec::new(), Vec::new());
+    for (container, image) in images {
+        let Some((there, is_init)) = image_of(deployment, &container) else {
+            let message = format!(
+                "{} has no container {container:?}: a patch would add one",
+                target_name(&checked.target)
+            );
+            return refuse(ErrorType::ValidationError, message);
+        };
+        old.push(format!("image of {container}: {there}"));
+        change.push(format!("Image of {container}: {there} -> {image}"));
+        if is_init {
+            before.init_containers.push(container);
+        }
+    }
+    before.before = old.join(", ");
+    before.impact = change.join(", ");
+    Ok(())
 }
 
 fn schedulable_words(cordoned: bool) -> &'static str {

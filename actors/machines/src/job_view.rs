@@ -6,20 +6,10 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kubernaut_crds::names;
 
 use crate::classify::tail;
+use crate::waiting::Obstacle;
 
 /// What is kept of a container's last words, in bytes (the executor's specification, 3).
 const MESSAGE_MAX: usize = 4096;
-
-/// Waiting reasons of a container that don't pass by themselves.
-const STUCK: [&str; 7] = [
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-];
 
 /// A Job and its pods, as far as a decision depends on them.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,7 +186,7 @@ fn pod_view(pod: &Pod) -> PodView {
         let reason = waiting
             .reason
             .as_deref()
-            .filter(|reason| STUCK.contains(reason))?;
+            .filter(|reason| Obstacle::of(reason).is_some())?;
         Some((
             format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no message")),
             since,

@@ -4,6 +4,7 @@
 //! a command. The crate's dependencies keep it so.
 
 mod applied;
+mod images;
 mod settings;
 
 pub mod actions;
@@ -24,6 +25,7 @@ pub mod rbac;
 pub mod reads;
 pub mod render;
 pub mod toleration;
+pub mod waiting;
 
 pub mod defect;
 pub mod outcome;

@@ -50,6 +50,9 @@ pub enum MappingError {
     /// restartPod with both or neither.
     #[error("restartPod needs exactly one of podName and selector")]
     PodOrSelector,
+    /// restartPod of one pod by name, and yet on a node.
+    #[error("restartPod.nodeName goes with selector: a pod that is named is on one node anyway")]
+    NodeWithoutSelector,
     /// custom with an unknown type.
     #[error("custom.actionType {0:?} is not supported: apply-manifest is, with config.manifest")]
     CustomType(String),
@@ -81,16 +84,21 @@ pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
             namespace: delete.namespace,
             pod: Some(delete.pod_name),
             label_selector: None,
+            node_name: None,
         }),
         StepAction::RestartPod(restart) => {
             if restart.pod_name.is_some() == restart.selector.is_some() {
                 return Err(MappingError::PodOrSelector);
+            }
+            if restart.node_name.is_some() && restart.selector.is_none() {
+                return Err(MappingError::NodeWithoutSelector);
             }
             Action::DeletePod(DeletePod {
                 grace_period_seconds: grace_seconds(restart.grace_period.as_deref())?,
                 namespace: restart.namespace,
                 pod: restart.pod_name,
                 label_selector: restart.selector,
+                node_name: restart.node_name,
             })
         }
         StepAction::UpdateConfigMap(update) => Action::UpdateConfigMap(UpdateConfigMap {
@@ -421,6 +429,18 @@ mod tests {
         refused(
             json!({"restartPod": {"namespace": "a", "podName": "b", "selector": "c=d"}}),
             "exactly one of",
+        );
+    }
+
+    #[test]
+    fn restart_pod_by_selector_may_be_for_the_pods_on_one_node() {
+        same(
+            json!({"restartPod": {"namespace": "a", "selector": "app=b", "nodeName": "n1"}}),
+            json!({"deletePod": {"namespace": "a", "labelSelector": "app=b", "nodeName": "n1"}}),
+        );
+        refused(
+            json!({"restartPod": {"namespace": "a", "podName": "b", "nodeName": "n1"}}),
+            "nodeName goes with selector",
         );
     }
 

@@ -9,8 +9,8 @@ use crate::Settings;
 use crate::actions::{
     AccessRequest, ActionKind, allowed_kind, check_spelling, container_rule, kind_of, rights_of, target_of,
 };
-use crate::before::patched_images;
 use crate::duration::parse_go;
+use crate::images::patched_images;
 use crate::label_selector;
 use crate::manifest_kinds::{ParsedManifest, parse_manifest};
 use crate::mapping::not_base64;
@@ -73,10 +73,11 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
     if let Action::PatchDeployment(patch) = &action
         && container_rule(&spec.action)
         && bad_patch(patch).is_none()
-        && patched_images(&patch.patch).is_empty()
+        && let Err(problem) = patched_images(patch)
     {
         problems.push(format!(
-            "action {:?} needs a patch that sets the image of a container by its name; others are for patch-deployment",
+            "action {:?} needs a patch that sets images of containers by their names and nothing else ({problem}); others are \
+             for patch-deployment",
             spec.action
         ));
     }
@@ -214,6 +215,12 @@ fn check_action(action: &Action, settings: &Settings) -> Vec<String> {
             }
             if let Some(problem) = delete.label_selector.as_deref().and_then(bad_selector) {
                 problems.push(format!("labelSelector: {problem}"));
+            }
+            if let Some(node) = &delete.node_name {
+                problems.extend(bad_name(node, NAME_MAX).map(|problem| format!("nodeName: {problem}")));
+                if delete.label_selector.is_none() {
+                    problems.push("nodeName goes with labelSelector".to_owned());
+                }
             }
             problems.extend(bad_grace(delete.grace_period_seconds.unwrap_or(0)));
         }

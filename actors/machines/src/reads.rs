@@ -30,6 +30,8 @@ pub enum Read {
         label_selector: Option<String>,
         /// Field selector.
         field_selector: Option<String>,
+        /// At most so many; all where it is `None`.
+        limit: Option<u32>,
     },
 }
 
@@ -57,6 +59,21 @@ impl Read {
             namespace: namespace.map(str::to_owned),
             label_selector: label_selector.map(str::to_owned),
             field_selector: None,
+            limit: None,
+        }
+    }
+
+    /// Pods of a namespace that match a selector and have not ended, at most so many; those on one node, where it is given.
+    pub fn pods_of(namespace: &str, selector: &str, node: Option<&str>, limit: u32) -> Self {
+        let unended = "status.phase!=Succeeded,status.phase!=Failed";
+        let on = node.map_or_else(String::new, |node| format!(",spec.nodeName={node}"));
+        Read::List {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: Some(namespace.to_owned()),
+            label_selector: Some(selector.to_owned()),
+            field_selector: Some(format!("{unended}{on}")),
+            limit: Some(limit),
         }
     }
 
@@ -68,8 +85,49 @@ impl Read {
             namespace: None,
             label_selector: None,
             field_selector: Some(format!("spec.nodeName={node}")),
+            limit: None,
         }
     }
+}
+
+/// The selector of a controller as the API takes it; `None` where it selects nothing.
+pub(crate) fn selector_text(selector: &Value) -> Option<String> {
+    let is_map = |value: &Value| {
+        value
+            .as_object()
+            .is_some_and(|map| map.values().all(Value::is_string))
+    };
+    // That of a ReplicationController is a map of labels and nothing else.
+    let labels = if is_map(selector) {
+        selector
+    } else {
+        &selector["matchLabels"]
+    };
+    let equal = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    let others = expressions.filter_map(|expression| {
+        let key = expression["key"].as_str()?;
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let values = values.join(",");
+        Some(match expression["operator"].as_str()? {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        })
+    });
+    let terms: Vec<String> = equal.chain(others).collect();
+    (!terms.is_empty()).then(|| terms.join(","))
 }
 
 /// What was read: each read that was asked for has its entry; a `Get` that found nothing has an empty one.

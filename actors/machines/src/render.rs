@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Settings;
-use crate::actions::kind_of;
+use crate::actions::{container_rule, kind_of};
 use crate::defect::{Defect, planted};
+use crate::images::{patch_text, patched_images};
 use crate::manifest_kinds::parse_manifest;
 use crate::mapping::label_value;
 use crate::toleration::Toleration;
@@ -47,6 +48,11 @@ pub enum RenderError {
     /// A patch of type json is no list of operations.
     #[error("parameters.patchDeployment.patch must be a JSON array of operations: {0}")]
     BadPatch(String),
+    /// A patch of an update-image that is for more than images.
+    #[error(
+        "parameters.patchDeployment.patch must set images of containers by their names and nothing else: {0}"
+    )]
+    BadImages(String),
     /// A manifest that is not one object.
     #[error("parameters.applyManifest: {0}")]
     BadManifest(String),
@@ -364,6 +370,11 @@ fn call(
         Action::DeletePod(delete) => delete_pods(delete, attempt, &mut files),
         Action::PatchDeployment(patch) => {
             let content = match (patch.patch_type, attempt.target_generation) {
+                // What was checked is what is sent: two readers of one JSON text need not agree.
+                _ if container_rule(&execution.spec.action) => {
+                    let images = patched_images(patch).map_err(RenderError::BadImages)?;
+                    patch_text(&images, &attempt.init_containers)
+                }
                 (PatchType::Json, Some(generation)) => {
                     let bad = |error: serde_json::Error| RenderError::BadPatch(error.to_string());
                     let operations: Vec<Value> = serde_json::from_str(&patch.patch).map_err(bad)?;

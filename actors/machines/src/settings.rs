@@ -28,8 +28,6 @@ pub struct Settings {
     pub job_ttl_seconds: i32,
     /// Look at the outcome after the Job.
     pub verification: bool,
-    /// How long an outcome may take to become true.
-    pub verification_timeout: Duration,
     /// Act on objects that Argo CD or Flux manage.
     pub allow_gitops_managed: bool,
     /// Kinds that applyManifest may apply, such as `ConfigMap` or `apps/Deployment`; empty refuses all.
@@ -76,7 +74,6 @@ impl Default for Settings {
             max_step_timeout: Duration::from_secs(15 * 60),
             job_ttl_seconds: 3600,
             verification: true,
-            verification_timeout: Duration::from_secs(120),
             allow_gitops_managed: false,
             apply_manifest_kinds: Vec::new(),
             authorization: true,

@@ -196,7 +196,12 @@ impl Reader {
             }
             Action::DeletePod(delete) => {
                 let pods = match &delete.label_selector {
-                    Some(labels) => self.list("v1", "Pod", namespace, Some(labels), None).await?,
+                    Some(labels) => {
+                        let node = delete.node_name.as_ref();
+                        let there = node.map(|node| format!("spec.nodeName={node}"));
+                        self.list("v1", "Pod", namespace, Some(labels), there.as_deref())
+                            .await?
+                    }
                     None => self.get("v1", "Pod", namespace, name).await?.map(|pod| vec![pod]),
                 };
                 self.owners_of(&pods.unwrap_or_default()).await?;

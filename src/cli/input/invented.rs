@@ -58,6 +58,8 @@ struct Plan {
     /// Whether something has to bring the pod back.
     pods: BTreeMap<Place, bool>,
     selectors: BTreeSet<Place>,
+    /// Selectors of pods on a node that a step names: only a DaemonSet surely has one there, whatever else happens to the node.
+    everywhere: BTreeSet<Place>,
 }
 
 /// Makes up what these deeds need.
@@ -86,7 +88,13 @@ impl Plan {
             }
             Action::DeletePod(delete) => {
                 if let Some(selector) = &delete.label_selector {
-                    self.selectors.insert((place.0, selector.clone()));
+                    let place = (place.0, selector.clone());
+                    if let Some(node) = &delete.node_name {
+                        self.nodes.entry(node.clone()).or_insert(false);
+                        self.everywhere.insert(place);
+                    } else {
+                        self.selectors.insert(place);
+                    }
                 } else {
                     *self.pods.entry(place).or_default() |= owner_rule(&deed.spelling, delete);
                 }
@@ -120,12 +128,7 @@ impl Plan {
             let Some(labels) = labels_of_selector(&selector) else {
                 continue;
             };
-            let named = ["app.kubernetes.io/name", "app", "k8s-app"]
-                .into_iter()
-                .find_map(|key| labels.get(key))
-                .or_else(|| labels.values().next())
-                .filter(|value| super::manifest::is_label(value) && !value.is_empty());
-            let name = named.cloned().unwrap_or_else(|| "selected".to_owned());
+            let name = name_of(&labels);
             let deployment = self.deployments.entry((namespace, name)).or_default();
             deployment.labels.extend(labels);
         }
@@ -165,6 +168,11 @@ impl Plan {
         for (place, owned) in self.pods {
             made.pod(&place, owned, &quiet);
         }
+        for (namespace, selector) in self.everywhere {
+            if let Some(labels) = labels_of_selector(&selector) {
+                made.daemon_set(&namespace, &name_of(&labels), &labels);
+            }
+        }
         made
     }
 }
@@ -189,6 +197,18 @@ impl Invented {
             "spec": {
                 "replicas": REPLICAS, "selector": {"matchLabels": labels},
                 "template": {"metadata": {"labels": labels}, "spec": {"containers": listed}},
+            },
+        }));
+    }
+
+    fn daemon_set(&mut self, namespace: &str, name: &str, labels: &BTreeMap<String, String>) {
+        self.words
+            .push(format!("DaemonSet {namespace}/{name} (a pod on each node)"));
+        self.objects.push(json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container(&label(name))]}},
             },
         }));
     }
@@ -246,6 +266,16 @@ fn node(name: &str, cordoned: bool) -> Value {
         node["spec"] = json!({"unschedulable": true});
     }
     node
+}
+
+/// What pods with these labels would be called.
+fn name_of(labels: &BTreeMap<String, String>) -> String {
+    let named = ["app.kubernetes.io/name", "app", "k8s-app"]
+        .into_iter()
+        .find_map(|key| labels.get(key))
+        .or_else(|| labels.values().next())
+        .filter(|value| super::manifest::is_label(value) && !value.is_empty());
+    named.cloned().unwrap_or_else(|| "selected".to_owned())
 }
 
 fn container(name: &str) -> Value {

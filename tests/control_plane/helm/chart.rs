@@ -142,7 +142,6 @@ fn every_flag() -> Value {
         "max-step-timeout": "1h30m",
         "job-ttl": "90s",
         "verification": false,
-        "verification-timeout": "5m",
         "allow-gitops-managed": true,
         "apply-manifest-kinds": ["ConfigMap", "apps/Deployment", "Ingress"],
         "actions": ["rollout-restart", "apply-manifest"],

@@ -1,13 +1,12 @@
 //! Pods that were deleted: are they gone, and have their controllers brought others?
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use kubernaut_crds::{Attempt, DeletePod, ObjectRef, PodRef};
+use kubernaut_crds::{Attempt, ObjectRef, PodRef};
 use serde_json::Value;
 
 use super::{Postcondition, holds, in_progress, not_there};
-use crate::reads::{Facts, Read};
+use crate::reads::{Facts, Read, selector_text};
 
 /// The pods and their controllers; then the pods of each controller that says it is at its count: its status may be older
 /// than the deletion.
@@ -50,21 +49,6 @@ pub(super) fn outcome(namespace: &str, attempt: &Attempt, facts: &Facts) -> Post
     }
     let names: Vec<&str> = attempt.pods.iter().map(|pod| pod.name.as_str()).collect();
     holds(format!("deleted: {}", names.join(", ")))
-}
-
-/// How long the pods may take to end: what the action says, else what their controllers' templates and they themselves say.
-pub(super) fn grace(delete: &DeletePod, facts: &Facts) -> Duration {
-    let read = || {
-        facts
-            .values()
-            .flatten()
-            .flat_map(|object| [&object["spec"], &object["spec"]["template"]["spec"]])
-            .filter_map(|spec| spec["terminationGracePeriodSeconds"].as_i64())
-            .max()
-    };
-    let seconds = delete.grace_period_seconds.or_else(read).unwrap_or(0);
-    // An hour is the longest that an action can ask for; a pod may say what it likes.
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(24 * 3600))
 }
 
 fn pod_read(namespace: &str, pod: &PodRef) -> Read {
@@ -119,38 +103,8 @@ fn counts(controller: &Value) -> (i64, i64) {
 
 /// The read of its pods; `None` without a selector, which no controller is.
 fn pods_of(namespace: &str, controller: &Value) -> Option<Read> {
-    let selector = &controller["spec"]["selector"];
-    // That of a ReplicationController is a map and nothing else.
-    let labels = if controller["kind"] == "ReplicationController" {
-        selector
-    } else {
-        &selector["matchLabels"]
-    };
-    let equal = labels
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
-    let others = expressions.filter_map(|expression| {
-        let key = expression["key"].as_str()?;
-        let values: Vec<&str> = expression["values"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        let values = values.join(",");
-        Some(match expression["operator"].as_str()? {
-            "In" => format!("{key} in ({values})"),
-            "NotIn" => format!("{key} notin ({values})"),
-            "Exists" => key.to_owned(),
-            "DoesNotExist" => format!("!{key}"),
-            _ => return None,
-        })
-    });
-    let terms: Vec<String> = equal.chain(others).collect();
-    (!terms.is_empty()).then(|| Read::list("v1", "Pod", Some(namespace), Some(&terms.join(","))))
+    let selector = selector_text(&controller["spec"]["selector"])?;
+    Some(Read::list("v1", "Pod", Some(namespace), Some(&selector)))
 }
 
 fn is_of(pod: &Value, controller: &ObjectRef) -> bool {

@@ -25,7 +25,7 @@ fn checked(spelling: &str, parameters: &Value) -> Checked {
     crate::parameters::check(&execution(spelling, parameters), &settings()).expect("good parameters")
 }
 
-/// What a cluster that holds these objects answers. Selectors are not evaluated.
+/// What a cluster that holds these objects answers. Label selectors are not evaluated.
 fn answers(reads: Vec<Read>, objects: &[Value]) -> Facts {
     let of = |object: &Value, kind: &str, namespace: Option<&str>| {
         object["kind"] == kind
@@ -39,14 +39,39 @@ fn answers(reads: Vec<Read>, objects: &[Value]) -> Facts {
                 name,
                 ..
             } => of(object, kind, namespace.as_deref()) && object["metadata"]["name"] == name.as_str(),
-            Read::List { kind, namespace, .. } => of(object, kind, namespace.as_deref()),
+            Read::List {
+                kind,
+                namespace,
+                field_selector,
+                ..
+            } => {
+                let terms = field_selector.iter().flat_map(|text| text.split(','));
+                of(object, kind, namespace.as_deref())
+                    && terms.into_iter().all(|term| has_field(object, term))
+            }
         };
-        objects.iter().filter(fits).cloned().collect()
+        let limit = match read {
+            Read::List {
+                limit: Some(limit), ..
+            } => *limit as usize,
+            Read::List { .. } | Read::Get { .. } => usize::MAX,
+        };
+        objects.iter().filter(fits).take(limit).cloned().collect()
     };
     reads
         .into_iter()
         .map(|read| (read.clone(), found(&read)))
         .collect()
+}
+
+/// One term of a field selector, `a.b=c` or `a.b!=c`.
+fn has_field(object: &Value, term: &str) -> bool {
+    let (path, wanted) = term.split_once('=').expect("a term");
+    let is = |path: &str| object.pointer(&format!("/{}", path.replace('.', "/"))) == Some(&json!(wanted));
+    match path.strip_suffix('!') {
+        Some(path) => !is(path),
+        None => is(path),
+    }
 }
 
 fn examined_with(
@@ -97,6 +122,10 @@ fn pod_by_name() -> Value {
 
 fn pods_by_selector() -> Value {
     json!({"deletePod": {"namespace": "shop", "labelSelector": "app=web"}})
+}
+
+fn pods_on(node: &str) -> Value {
+    json!({"deletePod": {"namespace": "shop", "labelSelector": "app=web", "nodeName": node}})
 }
 
 fn config() -> Value {
@@ -190,7 +219,8 @@ fn the_target_is_read_and_only_what_the_checks_need_beside_it() {
     let n1 = Read::get("v1", "Node", None, "n1");
     let flags = Read::get("v1", "ConfigMap", Some("shop"), "flags");
     let hpas = Read::list("autoscaling/v2", "HorizontalPodAutoscaler", Some("shop"), None);
-    let pods = Read::list("v1", "Pod", Some("shop"), Some("app=web"));
+    let pods = Read::pods_of("shop", "app=web", None, 21);
+    let pods_there = Read::pods_of("shop", "app=web", Some("n1"), 21);
     let cases = [
         ("scale-deployment", scale(), vec![deployment.clone(), hpas]),
         ("rollout-restart", restart(), vec![deployment.clone()]),
@@ -201,6 +231,7 @@ fn the_target_is_read_and_only_what_the_checks_need_beside_it() {
             vec![Read::get("v1", "Pod", Some("shop"), "web-a")],
         ),
         ("restart-pods", pods_by_selector(), vec![pods]),
+        ("restart-pods", pods_on("n1"), vec![pods_there]),
         (
             "cordon-node",
             node_action("cordonNode"),
@@ -346,6 +377,13 @@ fn an_image_is_set_only_in_a_container_that_exists() {
             words,
         );
     }
+    // A native sidecar is an init container.
+    let mut sidecar = deployment();
+    sidecar["spec"]["template"]["spec"]["initContainers"] =
+        json!([{"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"}]);
+    let before = examined("update-image", &image("proxy", "proxy:2"), &[sidecar]).expect("a container");
+    assert_eq!(before.impact, "Image of proxy: proxy:1 -> proxy:2");
+    assert_eq!(before.init_containers, ["proxy"]);
     // Who patches may add a container.
     assert!(examined("patch-deployment", &image("new", "new:1"), &objects).is_ok());
 }
@@ -508,6 +546,41 @@ fn a_selector_takes_the_pods_that_run_in_the_order_of_their_names() {
 }
 
 #[test]
+fn a_selector_with_a_node_takes_only_the_pods_that_are_there() {
+    let on = |name: &str, node: &str| with(pod(name), "/spec", json!({"nodeName": node}));
+    let objects = [
+        on("web-a", "n1"),
+        on("web-b", "n2"),
+        pod("web-pending"),
+        on("web-c", "n1"),
+    ];
+    let before = examined("restart-pods", &pods_on("n1"), &objects).expect("two pods");
+    assert_eq!(before.before, "pods: web-a, web-c");
+    refused(
+        "restart-pods",
+        &pods_on("n3"),
+        &objects,
+        ErrorType::ResourceNotFound,
+        "no running pod matches pod/shop/(app=web on node n3)",
+    );
+}
+
+#[test]
+fn a_later_attempt_reads_the_pods_of_the_first_one_and_not_what_the_selector_matches_by_then() {
+    let selected = checked("restart-pods", &pods_by_selector());
+    let mut execution = execution("restart-pods", &pods_by_selector());
+    assert_eq!(reads_again(&execution, &selected), reads_before(&selected));
+    execution.status = serde_json::from_value(json!({"attempts": [{
+        "attempt": 1, "jobName": "j", "jobHash": "h", "startTime": "2026-01-01T00:00:00.000000Z",
+        "deadline": "2026-01-01T00:05:00.000000Z", "outcome": "failed",
+        "pods": [{"name": "web-a", "uid": "a"}, {"name": "web-b", "uid": "b"}],
+    }]}))
+    .expect("a status");
+    let pod = |name: &str| Read::get("v1", "Pod", Some("shop"), name);
+    assert_eq!(reads_again(&execution, &selected), [pod("web-a"), pod("web-b")]);
+}
+
+#[test]
 fn a_selector_that_matches_more_than_twenty_running_pods_is_refused() {
     let ended = with(pod("ended"), "/status/phase", json!("Failed"));
     let pods = |count: usize| -> Vec<Value> {
@@ -518,7 +591,7 @@ fn a_selector_that_matches_more_than_twenty_running_pods_is_refused() {
     };
     let before = examined("restart-pods", &pods_by_selector(), &pods(20)).expect("20 are allowed");
     assert_eq!(before.pods.len(), 20);
-    let words = "pod/shop/(app=web) matches 21 pods; at most 20";
+    let words = "pod/shop/(app=web) matches more than 20 pods";
     refused(
         "restart-pods",
         &pods_by_selector(),

@@ -3,16 +3,16 @@ use kubernaut_crds::{KubernetesExecution, MicroTime};
 use super::*;
 
 fn rendered(parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
-    rendered_by(&Settings::default(), parameters, attempt)
+    rendered_by(&Settings::default(), "any", parameters, attempt)
 }
 
-fn rendered_by(settings: &Settings, parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
+fn rendered_by(settings: &Settings, action: &str, parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
     let execution: KubernetesExecution = serde_json::from_value(json!({
         "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
         "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1",
                      "labels": {"kubernaut.io/workflow": "fix"},
                      "annotations": {"kubernaut.io/correlation-id": "alert-7"}},
-        "spec": {"action": "any", "parameters": parameters}
+        "spec": {"action": action, "parameters": parameters}
     }))
     .expect("an execution");
     let start = Timestamp::from_second(1_800_000_000).expect("a time");
@@ -25,6 +25,7 @@ fn rendered_by(settings: &Settings, parameters: &Value, attempt: impl FnOnce(&mu
         deadline: MicroTime(start + jiff::SignedDuration::from_millis(59_500)),
         pods: Vec::new(),
         restarted_at: None,
+        init_containers: Vec::new(),
         end_time: None,
         outcome: None,
         error_type: None,
@@ -267,7 +268,7 @@ fn jobs_run_on_the_nodes_that_the_flags_name() {
     let scale = json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 3}});
     let cordon = json!({"cordonNode": {"node": "n"}});
     for (parameters, tolerations) in [(&scale, json!([taint])), (&cordon, json!([taint, cordoned]))] {
-        let pod = pod_of(rendered_by(&settings, parameters, |_| {}));
+        let pod = pod_of(rendered_by(&settings, "any", parameters, |_| {}));
         assert_eq!(pod["nodeSelector"], json!({"pool": "repairs"}));
         assert_eq!(pod["tolerations"], tolerations);
     }
@@ -322,4 +323,25 @@ proptest::proptest! {
         proptest::prop_assert!(job.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
         proptest::prop_assert!(!job.starts_with('-') && !job.ends_with('-'));
     }
+}
+
+#[test]
+fn an_image_goes_to_the_list_where_its_container_was_found() {
+    let text = r#"{"spec": {"template": {"spec": {"containers": [{"name": "proxy", "image": "proxy:2"}]}}}}"#;
+    let parameters = json!({"patchDeployment": {"namespace": "shop", "deployment": "web", "patchType": "strategic",
+                                                "patch": text}});
+    let sent = |action: &str, init: &[&str]| {
+        let rendered = rendered_by(&Settings::default(), action, &parameters, |attempt| {
+            attempt.init_containers = init.iter().map(ToString::to_string).collect();
+        });
+        let template = rendered.job.spec.expect("a spec").template;
+        let annotations = template.metadata.and_then(|metadata| metadata.annotations);
+        annotations.expect("annotations")[names::ANNOTATION_PAYLOAD].clone()
+    };
+    let image = r#"[{"image":"proxy:2","name":"proxy"}]"#;
+    let at = |list: &str| format!(r#"{{"spec":{{"template":{{"spec":{{"{list}":{image}}}}}}}}}"#);
+    assert_eq!(sent("update-image", &[]), at("containers"));
+    assert_eq!(sent("update-image", &["proxy"]), at("initContainers"));
+    // Any other patch is sent as it was written.
+    assert_eq!(sent("patch-deployment", &[]), text);
 }

@@ -57,6 +57,7 @@ impl StepMachine {
             start_time: MicroTime(now),
             deadline: MicroTime(deadline),
             pods: before.pods.clone(),
+            init_containers: before.init_containers.clone(),
             restarted_at: (checked.kind == ActionKind::RolloutRestart)
                 .then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
             end_time: None,
@@ -293,7 +294,7 @@ impl StepMachine {
             Some(Err(refusal)) => self.fail(refusal.error_type, &refusal.message, now),
             None => self.call(
                 Purpose::Before { locked: true },
-                ApiCommand::Read(before::reads_before(checked)),
+                ApiCommand::Read(before::reads_again(&self.execution, checked)),
                 out,
             ),
         }

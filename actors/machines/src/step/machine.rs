@@ -7,7 +7,7 @@ use kubernaut_crds::{Attempt, ErrorType, ExecutionPhase, KubernetesExecution, Ku
 
 use super::execute::Ended;
 use super::validate::{CANCELLED, WORKFLOW_DELETED};
-use super::verify::Look;
+use super::verify::{Look, OutcomeWait};
 use super::{StepCommand, StepEvent};
 use crate::Settings;
 use crate::before::{Before, Refusal};
@@ -81,6 +81,7 @@ pub struct StepMachine {
     pub(super) look: Option<Look>,
     pub(super) looks: u32,
     pub(super) next_look: Option<Timestamp>,
+    pub(super) outcome_wait: OutcomeWait,
     /// Deletion: attempts whose Job is known to be gone.
     pub(super) cleaned: std::collections::BTreeSet<i32>,
     pub(super) clean_after: Option<Timestamp>,
@@ -236,6 +237,7 @@ impl StepMachine {
             look: None,
             looks: 0,
             next_look: None,
+            outcome_wait: OutcomeWait::default(),
             cleaned: std::collections::BTreeSet::new(),
             clean_after: None,
             told_of_deletion: false,
@@ -472,10 +474,7 @@ impl StepMachine {
                 self.before_locked = locked && !planted(Defect::ReadARefusalAgain);
                 return;
             }
-            (Purpose::After, class) if !class.is_transient() => {
-                self.after_unreadable(failure);
-                return;
-            }
+            (Purpose::After, _) if self.after_failed(failure, now) => return,
             _ => {}
         }
         if failure.class == FailureClass::Conflict && matches!(purpose, Purpose::Write | Purpose::Finalizers)

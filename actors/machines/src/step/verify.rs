@@ -1,5 +1,6 @@
 //! The outcome: is it true? Asked after a success, and before a failure is believed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,20 +12,67 @@ use super::execute::Ended;
 use super::machine::{Flow, Hold, Purpose, StepMachine, later};
 use super::status::seconds_between;
 use crate::actions::ActionKind;
-use crate::after::{self, AfterWhat, Postcondition};
+use crate::after::{self, AfterWhat, Postcondition, Waits};
 use crate::classify::{Failure, Retry, cut};
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
 use crate::outcome::{ApiCommand, ApiFailure};
 use crate::parameters::Checked;
-use crate::reads::Facts;
+use crate::reads::{Facts, Read};
+use crate::waiting::{Obstacle, WaitingPod};
+
+/// After the Job's end the outcome gets at least this long, however much of the timeout the Job took (the executor's
+/// specification, 3).
+const OUTCOME_MIN: Duration = Duration::from_secs(30);
+/// A pod may meet an obstacle for this long: some pass, such as a registry that is away for a moment.
+const OBSTACLE_MAX: Duration = Duration::from_secs(60);
+/// From then on the status tells why pods wait, and after that more and more rarely.
+const TELL_AFTER: Duration = Duration::from_secs(10);
 
 /// One look at the target, which may take several reads after each other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
     facts: Facts,
-    /// The controller may not read what it would have to.
+    /// What is being read.
+    asked: Vec<Read>,
+    /// The controller may not read what it would have to, or got no answer while there was time.
     unreadable: Option<String>,
+}
+
+/// What is remembered from look to look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OutcomeWait {
+    /// The obstacle that each pod has met, by its uid, and since when it was seen there.
+    obstacles: BTreeMap<String, (Obstacle, Timestamp)>,
+    /// When the status last told of the wait.
+    told: Option<Timestamp>,
+}
+
+impl OutcomeWait {
+    /// Takes in what one look saw; the pod that no more waiting will help, if there is one.
+    ///
+    /// A container that crashes runs in between: only a pod that is gone, is ready, or has met something else begins anew.
+    fn hopeless<'a>(&mut self, waits: &'a Waits, patient: bool, now: Timestamp) -> Option<&'a WaitingPod> {
+        let known = std::mem::take(&mut self.obstacles);
+        let mut hopeless = None;
+        for pod in &waits.pods {
+            let before = known.get(&pod.uid).copied();
+            let met = pod.obstacle.map(|obstacle| match before {
+                Some((same, since)) if same == obstacle => (obstacle, since),
+                _ => (obstacle, now),
+            });
+            let Some((obstacle, since)) = met.or(before) else {
+                continue;
+            };
+            self.obstacles.insert(pod.uid.clone(), (obstacle, since));
+            let is_over = met.is_some() && now >= later(since, OBSTACLE_MAX);
+            // A cluster that grows brings the nodes that more replicas need.
+            if is_over && !(patient && obstacle == Obstacle::Place) {
+                hopeless = hopeless.or(Some(pod));
+            }
+        }
+        hopeless
+    }
 }
 
 impl StepMachine {
@@ -45,9 +93,11 @@ impl StepMachine {
             Ended::Failure(_) => AfterWhat::Failure,
             Ended::Lost => AfterWhat::Lost,
         };
-        let Some((outcome, _)) = self.look(checked, attempt, what, (now, now), out) else {
+        let Some((outcome, waits)) = self.look(checked, attempt, what, out) else {
             return Flow::Wait;
         };
+        self.outcome_wait = OutcomeWait::default();
+        self.outcome_wait.hopeless(&waits, false, now);
         match (ended, outcome) {
             (_, Postcondition::Holds { after }) => self.complete(&after, doubt(ended), ended, now),
             (Ended::Success { .. }, Postcondition::Unprovable { why }) => self.complete(
@@ -122,13 +172,7 @@ impl StepMachine {
         if let Some(at) = self.next_look.filter(|at| now < *at) {
             return self.wait_until(at, "the outcome");
         }
-        let since = self
-            .draft
-            .phase_transitions
-            .last()
-            .map_or(now, |transition| transition.time.0);
-        let Some((outcome, limit)) = self.look(&checked, &attempt, AfterWhat::Success, (since, now), out)
-        else {
+        let Some((outcome, waits)) = self.look(&checked, &attempt, AfterWhat::Success, out) else {
             return Flow::Wait;
         };
         match outcome {
@@ -143,12 +187,26 @@ impl StepMachine {
                 self.verification_failed(&why, now)
             }
             Postcondition::InProgress { why } | Postcondition::NotThere { why } => {
+                let limit = self.outcome_limit(&checked, now);
+                let patient = checked.kind == ActionKind::ScaleDeployment;
+                if let Some(pod) = self.outcome_wait.hopeless(&waits, patient, now) {
+                    let why = format!(
+                        "{why}. Pod {} does not start, and waiting will not change that: {}",
+                        pod.name, pod.why
+                    );
+                    return self.verification_failed(&why, now);
+                }
                 if now >= limit {
+                    let why = self.time_is_over(&checked, &why, &waits);
                     return self.verification_failed(&why, now);
                 }
                 self.looks += 1;
                 let next = later(now, delay(self.looks)).min(limit);
                 self.next_look = Some(next);
+                self.tell_of_the_wait(&why, &waits, now);
+                if self.dirty {
+                    return Flow::Again;
+                }
                 self.wait_until(next, "the outcome")
             }
         }
@@ -187,16 +245,63 @@ impl StepMachine {
         Flow::Again
     }
 
-    /// One look; `None` while it reads. Also tells until when the outcome may be waited for, `since` then.
+    /// Until when an outcome is waited for: the timeout bounds the step, and the outcome gets its least time after the Job.
+    fn outcome_limit(&self, checked: &Checked, now: Timestamp) -> Timestamp {
+        let results = self.draft.execution_results.as_ref();
+        let begun = results.and_then(|results| results.start_time.as_ref());
+        let bound = later(begun.map_or(now, |time| time.0), checked.timeout);
+        let ended = results.and_then(|results| results.end_time.as_ref());
+        bound.max(later(ended.map_or(bound, |time| time.0), OUTCOME_MIN))
+    }
+
+    fn time_is_over(&self, checked: &Checked, why: &str, waits: &Waits) -> String {
+        let timeout = &self.execution.spec.timeout;
+        if checked.target.kind != "Deployment" {
+            return format!("{why}, and the timeout of {timeout} is over");
+        }
+        let pod = waits.why().map_or_else(String::new, |why| format!(" ({why})"));
+        if waits.are_healthy() {
+            return format!(
+                "{why}{pod}. The timeout of {timeout} is over, and nothing is known to be wrong: the Deployment goes on by \
+                 itself, and a step that waits for it needs a longer timeout"
+            );
+        }
+        format!("{why}{pod}, and the timeout of {timeout} is over")
+    }
+
+    /// Says in the status what is still missing and why: at first after 10 s, and then whenever the wait has grown by half.
+    fn tell_of_the_wait(&mut self, why: &str, waits: &Waits, now: Timestamp) {
+        let results = self.draft.execution_results.as_ref();
+        let ended = results.and_then(|results| results.end_time.as_ref());
+        let waited = ended.map_or(Duration::ZERO, |time| {
+            Duration::try_from(now.duration_since(time.0)).unwrap_or_default()
+        });
+        let pause = TELL_AFTER.max(waited / 3);
+        if waited < TELL_AFTER
+            || self
+                .outcome_wait
+                .told
+                .is_some_and(|told| now < later(told, pause))
+        {
+            return;
+        }
+        self.outcome_wait.told = Some(now);
+        let pod = waits.why().map_or_else(String::new, |why| format!(" ({why})"));
+        let message = cut(&format!("waits for the outcome: {why}{pod}"), MESSAGE_MAX);
+        if self.draft.message.as_deref() != Some(&message) {
+            self.draft.message = Some(message);
+            self.dirty = true;
+        }
+    }
+
+    /// One look: what it means, and what the pods of a rollout wait for. `None` while it reads.
     fn look(
         &mut self,
         checked: &Checked,
         attempt: &Attempt,
         what: AfterWhat,
-        (since, now): (Timestamp, Timestamp),
         out: &mut Vec<StepCommand>,
-    ) -> Option<(Postcondition, Timestamp)> {
-        let patience = self.settings.verification_timeout;
+    ) -> Option<(Postcondition, Waits)> {
         let mut attempt = attempt.clone();
         if let Some(first) = self.draft.attempts.first() {
             // Later attempts act on what the first one left; all of it shall be gone.
@@ -205,25 +310,44 @@ impl StepMachine {
         let look = self.look.get_or_insert_with(Look::default);
         if let Some(why) = look.unreadable.clone() {
             self.look = None;
-            return Some((Postcondition::Unprovable { why }, since));
+            return Some((Postcondition::Unprovable { why }, Waits::default()));
         }
         let reads = after::reads_after(checked, &attempt, &look.facts);
         if !reads.is_empty() {
+            look.asked.clone_from(&reads);
             self.call(Purpose::After, ApiCommand::Read(reads), out);
             return None;
         }
         let facts = std::mem::take(&mut look.facts);
         self.look = None;
         let outcome = after::postcondition(&self.execution, checked, &attempt, &facts, what);
-        Some((outcome, after::limit(checked, &facts, (since, now), patience)))
+        Some((outcome, after::waits(checked, &facts)))
     }
 
     pub(super) fn after_read(&mut self, facts: Facts) {
         self.look.get_or_insert_with(Look::default).facts.extend(facts);
     }
 
-    pub(super) fn after_unreadable(&mut self, failure: &ApiFailure) {
-        self.look.get_or_insert_with(Look::default).unreadable = Some(failure.message.clone());
+    /// A read of the outcome failed; true when the look goes on without it.
+    ///
+    /// What only tells more of a rollout is done without. An API server that gives no answer is asked again while there is
+    /// time.
+    pub(super) fn after_failed(&mut self, failure: &ApiFailure, now: Timestamp) -> bool {
+        let Ok(checked) = self.check() else {
+            return false;
+        };
+        let is_over = now >= self.outcome_limit(&checked, now);
+        let look = self.look.get_or_insert_with(Look::default);
+        if look.asked.iter().all(|read| after::is_detail(&checked, read)) {
+            let nothing = look.asked.drain(..).map(|read| (read, Vec::new()));
+            look.facts.extend(nothing);
+            return true;
+        }
+        if failure.class.is_transient() && !is_over {
+            return false;
+        }
+        look.unreadable = Some(failure.message.clone());
+        true
     }
 
     /// The Job ended well; whether that is the wanted outcome is seen in rollback_ready.

@@ -9,6 +9,7 @@ mod workflow_bed;
 mod effects;
 mod jobs;
 mod manifests;
+mod outcomes;
 mod pods;
 mod refusals;
 mod strangers;

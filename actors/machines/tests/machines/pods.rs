@@ -39,7 +39,11 @@ fn evict() -> StepBed {
 }
 
 fn delete(grace: Option<i64>) -> StepBed {
-    let mut bed = StepBed::new(json!({"action": "restart-pod",
+    delete_within("5m", grace)
+}
+
+fn delete_within(timeout: &str, grace: Option<i64>) -> StepBed {
+    let mut bed = StepBed::new(json!({"action": "restart-pod", "timeout": timeout,
         "parameters": {"deletePod": {"namespace": "shop", "pod": "web-a", "gracePeriodSeconds": grace}}}))
     .with([
         pod("web-a", "a"),
@@ -147,8 +151,8 @@ fn a_deleted_pod_is_waited_for_although_its_controller_does_not_know_yet() {
 }
 
 #[test]
-fn a_pod_with_a_long_grace_period_has_that_long_to_go() {
-    let mut bed = delete(Some(600));
+fn a_pod_has_the_timeout_of_its_step_to_go() {
+    let mut bed = delete_within("12m", Some(600));
     let mut ending = pod("web-a", "a");
     ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     bed.set(ending);
@@ -165,7 +169,12 @@ fn a_pod_with_a_long_grace_period_has_that_long_to_go() {
     let start = bed.now;
     bed.run_to_the_end();
     assert_eq!(bed.status().error_type, Some(ErrorType::VerificationFailed));
-    assert_eq!(bed.now.duration_since(start).as_secs(), 720);
+    assert_eq!(bed.now.duration_since(start).as_secs(), 300);
+    assert!(
+        bed.message().contains("the timeout of 5m is over"),
+        "{}",
+        bed.message()
+    );
 }
 
 const REFUSED: &str =

@@ -396,10 +396,16 @@ impl StepBed {
                 object["kind"] == kind.as_str() && object["metadata"]["name"] == name.as_str()
             }
             Read::List {
-                kind, label_selector, ..
+                kind,
+                label_selector,
+                field_selector,
+                ..
             } => {
                 object["kind"] == kind.as_str()
                     && label_selector.as_deref().is_none_or(|text| selects(text, object))
+                    && field_selector
+                        .as_deref()
+                        .is_none_or(|text| has_fields(text, object))
             }
         };
         self.objects.iter().filter(fits).cloned().collect()
@@ -412,6 +418,23 @@ fn selects(selector: &str, object: &Value) -> bool {
         .split(',')
         .filter_map(|term| term.split_once('='))
         .all(|(key, value)| object["metadata"]["labels"][key] == value)
+}
+
+/// Terms of the form `a.b=c` and `a.b!=c`.
+fn has_fields(selector: &str, object: &Value) -> bool {
+    selector
+        .split(',')
+        .filter_map(|term| term.split_once('='))
+        .all(|(path, wanted)| {
+            let there = |path: &str| {
+                object
+                    .pointer(&format!("/{}", path.replace('.', "/")))
+                    .and_then(Value::as_str)
+                    == Some(wanted)
+            };
+            path.strip_suffix('!')
+                .map_or_else(|| there(path), |path| !there(path))
+        })
 }
 
 fn word(command: &ApiCommand) -> &'static str {

@@ -292,6 +292,18 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             "exactly one of pod and labelSelector",
         ),
         (
+            "KE: deletePod on a node",
+            put(
+                "/spec/parameters",
+                json!({"deletePod": {"namespace": "a", "labelSelector": "b=c", "nodeName": "n1"}}),
+            ),
+            put(
+                "/spec/parameters",
+                json!({"deletePod": {"namespace": "a", "pod": "b", "nodeName": "n1"}}),
+            ),
+            "nodeName goes with labelSelector",
+        ),
+        (
             "KE: gracePeriodSeconds",
             put(
                 "/spec/parameters",

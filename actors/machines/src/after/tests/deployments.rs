@@ -11,7 +11,7 @@ fn a_scale_holds_when_the_wanted_number_is_ready_and_no_other_is_left() {
         (deployment(spec.clone(), counts(3, 0, 3)), holds("replicas: 3")),
         (
             deployment(spec.clone(), counts(3, 3, 2)),
-            in_progress("2 of 3 replicas are ready; 3 exist"),
+            in_progress("2 of 3 pods are ready; 3 exist"),
         ),
         (
             deployment(json!({"replicas": 2}), counts(3, 3, 3)),
@@ -35,7 +35,7 @@ fn a_scale_that_has_its_ready_replicas_says_what_else_it_waits_for() {
         (deployment(spec(), Value::Null), unseen),
         (
             deployment(spec(), counts(3, 3, 1)),
-            in_progress("1 of 1 replicas are ready; 3 exist"),
+            in_progress("1 of 1 pods are ready; 3 exist"),
         ),
     ]);
 }
@@ -49,7 +49,7 @@ fn absent_counts_are_zero() {
     )]);
     scale(2).expects([(
         deployment(json!({"replicas": 2}), none),
-        in_progress("0 of 2 replicas are ready; 0 exist"),
+        in_progress("0 of 2 pods are ready; 0 exist"),
     )]);
 }
 
@@ -61,15 +61,15 @@ fn a_restart_holds_when_our_mark_is_rolled_out() {
         (deployment(spec("uid-1"), counts(2, 2, 2)), holds("restarted")),
         (
             deployment(spec("uid-1"), counts(3, 1, 2)),
-            in_progress("of 2 replicas 1 are updated and 2 ready; 3 exist"),
+            in_progress("0 of 2 new pods are ready; 2 old ones still serve"),
         ),
         (
             deployment(spec("uid-1"), counts(3, 2, 2)),
-            in_progress("of 2 replicas 2 are updated and 2 ready; 3 exist"),
+            in_progress("1 of 2 new pods are ready; 1 old one still serves"),
         ),
         (
             deployment(spec("uid-1"), counts(2, 2, 1)),
-            in_progress("of 2 replicas 2 are updated and 1 ready; 2 exist"),
+            in_progress("1 of 2 new pods are ready"),
         ),
         (
             deployment(
@@ -105,7 +105,7 @@ fn an_image_holds_when_the_container_has_it_and_is_rolled_out() {
             ),
             (
                 deployment(spec("app", "app:2"), counts(3, 1, 2)),
-                in_progress("of 2 replicas 1 are updated and 2 ready; 3 exist"),
+                in_progress("0 of 2 new pods are ready; 2 old ones still serve"),
             ),
             (
                 deployment(spec("app", "app:1"), counts(2, 2, 2)),
@@ -114,6 +114,14 @@ fn an_image_holds_when_the_container_has_it_and_is_rolled_out() {
             (
                 deployment(spec("other", "app:2"), counts(2, 2, 2)),
                 not_there("the image of app is (no such container)"),
+            ),
+            (
+                deployment(
+                    json!({"replicas": 2, "template": {"spec": {"containers": [],
+                           "initContainers": [{"name": "app", "image": "app:2"}]}}}),
+                    counts(2, 2, 2),
+                ),
+                holds("image of app: app:2"),
             ),
         ]);
     }
@@ -133,7 +141,7 @@ fn a_patch_that_kubectl_made_holds_once_it_is_rolled_out_whatever_it_changed() {
         (generation(6, counts(1, 1, 1)), holds("patched")),
         (
             generation(7, counts(2, 1, 1)),
-            in_progress("of 1 replicas 1 are updated and 1 ready; 2 exist"),
+            in_progress("0 of 1 new pods are ready; 1 old one still serves"),
         ),
     ]);
 }
@@ -182,50 +190,145 @@ fn deployments_that_do_not_say_their_replicas_have_one() {
     }
 }
 
-/// Seconds that the outcome of a scale may take which is looked at since second 0, and now again at this second.
-fn patience(spec: Value, status: Value, now: i64) -> i64 {
-    let read = Read::get("apps/v1", "Deployment", Some("shop"), "web");
-    let facts = Facts::from([(read, vec![deployment(spec, status)])]);
-    let at = |second| Timestamp::from_second(second).expect("a time");
-    limit(
-        &scale(1).checked().1,
-        &facts,
-        (at(0), at(now)),
-        Duration::from_secs(120),
-    )
-    .as_second()
+/// The Deployment's ReplicaSet of this revision, with so many pods ready.
+fn set(revision: &str, ready: i64) -> Value {
+    let labels = json!({"matchLabels": {"app": "web", "pod-template-hash": revision}});
+    json!({"kind": "ReplicaSet",
+           "metadata": {"name": format!("web-{revision}"), "namespace": "shop",
+                        "annotations": {"deployment.kubernetes.io/revision": revision},
+                        "ownerReferences": [{"kind": "Deployment", "uid": "d", "controller": true}]},
+           "spec": {"selector": labels}, "status": {"readyReplicas": ready}})
+}
+
+fn new_pod(name: &str, reason: &str) -> Value {
+    json!({"kind": "Pod", "metadata": {"name": name, "uid": name},
+           "status": {"phase": "Pending", "containerStatuses": [
+               {"name": "app", "state": {"waiting": {"reason": reason, "message": "m"}}}]}})
+}
+
+fn of_three(total: i64, updated: i64, ready: i64) -> Value {
+    let template = json!({"metadata": {"annotations": {"kubernaut.io/restarted-by": "uid-1"}}});
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let spec = json!({"replicas": 3, "template": template, "selector": selector});
+    let mut deployment = deployment(spec, counts(total, updated, ready));
+    deployment["metadata"]["uid"] = json!("d");
+    deployment
 }
 
 #[test]
-fn rollouts_get_their_own_deadline_and_half_a_minute() {
-    let spec = |seconds: i32| json!({"progressDeadlineSeconds": seconds});
-    assert_eq!(patience(spec(200), json!({}), 0), 230);
-    assert_eq!(patience(spec(10), json!({}), 0), 120);
-    assert_eq!(patience(json!({}), json!({}), 0), 630);
-    // The largest number means no deadline; a day is the end of patience.
-    assert_eq!(patience(spec(i32::MAX), json!({}), 0), 86_430);
+fn a_rollout_is_told_in_the_terms_of_its_new_pods() {
+    let seen = |deployment: Value, new: i64| restart().sees(&[deployment, set("4", 3), set("12", new)]);
+    for (deployment, new, words) in [
+        (
+            of_three(4, 1, 3),
+            0,
+            "0 of 3 new pods are ready; 3 old ones still serve",
+        ),
+        (
+            of_three(4, 2, 3),
+            1,
+            "1 of 3 new pods are ready; 2 old ones still serve",
+        ),
+        (
+            of_three(4, 3, 3),
+            2,
+            "2 of 3 new pods are ready; 1 old one still serves",
+        ),
+        (
+            of_three(4, 3, 3),
+            3,
+            "3 of 3 new pods are ready; 1 old one is still there",
+        ),
+        // The old ones are those that are broken.
+        (
+            of_three(4, 1, 1),
+            1,
+            "1 of 3 new pods are ready; 3 old ones are still there",
+        ),
+        (of_three(2, 2, 1), 1, "1 of 3 new pods are ready"),
+    ] {
+        assert_eq!(seen(deployment, new), in_progress(words), "{words}");
+    }
 }
 
 #[test]
-fn the_deadline_of_a_rollout_begins_anew_with_each_of_its_steps() {
-    let spec = || json!({"progressDeadlineSeconds": 200});
-    let condition = |status: &str, at: &str| json!({"conditions": [{"type": "Progressing", "status": status, "lastUpdateTime": at}]});
+fn only_a_rollout_under_way_has_its_newest_set_and_a_few_of_its_pods_read() {
+    let (_, checked) = restart().checked();
+    let read = |deployment: Value, sets: Vec<Value>| {
+        let of = |read: &Read, kind: &str| matches!(read, Read::Get { kind: k, .. } | Read::List { kind: k, .. } if k == kind);
+        let mut facts = Facts::new();
+        loop {
+            let reads = reads_after(&checked, &attempt(Vec::new()), &facts);
+            if reads.is_empty() {
+                return facts
+                    .into_keys()
+                    .filter(|read| of(read, "ReplicaSet") || of(read, "Pod"))
+                    .collect::<Vec<_>>();
+            }
+            for read in reads {
+                let found = if of(&read, "Deployment") {
+                    vec![deployment.clone()]
+                } else if of(&read, "ReplicaSet") {
+                    sets.clone()
+                } else {
+                    Vec::new()
+                };
+                facts.insert(read, found);
+            }
+        }
+    };
+    let sets = Read::list("apps/v1", "ReplicaSet", Some("shop"), Some("app=web"));
+    let pods = Read::pods_of("shop", "app=web,pod-template-hash=12", None, 20);
+    let mut stranger = set("99", 0);
+    stranger["metadata"]["ownerReferences"][0]["uid"] = json!("another");
+    let found = vec![set("12", 0), set("4", 3), stranger];
+    assert_eq!(read(of_three(4, 1, 3), found.clone()), [sets.clone(), pods]);
+    assert_eq!(read(of_three(3, 3, 3), found), [], "it is complete");
+    assert_eq!(read(of_three(4, 1, 3), Vec::new()), [sets]);
+}
+
+#[test]
+fn of_several_new_pods_the_one_that_does_not_heal_is_named() {
+    let (_, checked) = restart().checked();
+    let mut facts = Facts::new();
+    let objects = [
+        of_three(4, 1, 3),
+        set("12", 0),
+        new_pod("web-a", "ContainerCreating"),
+        new_pod("web-b", "ImagePullBackOff"),
+    ];
+    for _ in 0..3 {
+        for read in reads_after(&checked, &attempt(Vec::new()), &facts) {
+            let (Read::Get { kind, .. } | Read::List { kind, .. }) = &read;
+            let found = objects
+                .iter()
+                .filter(|object| object["kind"] == kind.as_str())
+                .cloned()
+                .collect();
+            facts.insert(read, found);
+        }
+    }
+    let seen = waits(&checked, &facts);
+    assert_eq!(seen.why().as_deref(), Some("pod web-b: ImagePullBackOff: m"));
+    assert!(!seen.are_healthy());
+}
+
+#[test]
+fn a_deadline_that_an_earlier_rollout_missed_is_not_this_ones() {
+    let mut attempt = attempt(Vec::new());
+    attempt.start_time = MicroTime("2026-01-01T00:10:00.5Z".parse().expect("a time"));
+    let seen = |at: &str| {
+        let mut status = stuck(counts(4, 1, 3));
+        status["conditions"][1]["lastUpdateTime"] = json!(at);
+        let (execution, checked) = scale(3).checked();
+        let read = Read::get("apps/v1", "Deployment", Some("shop"), "web");
+        let facts = Facts::from([(read, vec![deployment(json!({"replicas": 3}), status)])]);
+        postcondition(&execution, &checked, &attempt, &facts, Success)
+    };
+    let earlier = seen("2026-01-01T00:09:59Z");
+    assert!(matches!(earlier, Postcondition::InProgress { .. }), "{earlier:?}");
     assert_eq!(
-        patience(spec(), condition("True", "1970-01-01T00:05:00Z"), 400),
-        530
+        seen("2026-01-01T00:20:10Z"),
+        stuck_at("the rollout does not progress: timed out")
     );
-    assert_eq!(
-        patience(spec(), condition("False", "1970-01-01T00:05:00Z"), 400),
-        230
-    );
-    // Progress from before, and from a clock that is ahead.
-    assert_eq!(
-        patience(spec(), condition("True", "1969-12-31T00:00:00Z"), 400),
-        230
-    );
-    assert_eq!(
-        patience(spec(), condition("True", "1999-01-01T00:00:00Z"), 400),
-        630
-    );
-    assert_eq!(patience(spec(), condition("True", "yesterday"), 400), 230);
 }

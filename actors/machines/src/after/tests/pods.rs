@@ -142,26 +142,6 @@ fn after_a_deletion_the_pods_and_their_controllers_are_read_once_each() {
 }
 
 #[test]
-fn pods_get_their_grace_period_before_they_are_given_up() {
-    let seconds = |grace: Option<i64>, objects: &[Value]| {
-        let mut parameters = json!({"deletePod": {"namespace": "shop", "pod": "web-a"}});
-        parameters["deletePod"]["gracePeriodSeconds"] = json!(grace);
-        let (_, checked) = Look::new("delete-pod", parameters).checked();
-        let facts = Facts::from([(Read::pods_on("any"), objects.to_vec())]);
-        let start = Timestamp::UNIX_EPOCH;
-        limit(&checked, &facts, (start, start), Duration::from_secs(120)).as_second()
-    };
-    let template =
-        json!({"kind": "ReplicaSet", "spec": {"template": {"spec": {"terminationGracePeriodSeconds": 600}}}});
-    let pod = json!({"kind": "Pod", "spec": {"terminationGracePeriodSeconds": 30}});
-    assert_eq!(seconds(Some(3600), std::slice::from_ref(&template)), 3720);
-    assert_eq!(seconds(Some(0), std::slice::from_ref(&template)), 120);
-    assert_eq!(seconds(None, &[pod.clone(), template]), 720);
-    assert_eq!(seconds(None, &[pod]), 150);
-    assert_eq!(seconds(None, &[]), 120);
-}
-
-#[test]
 fn what_a_pod_says_of_its_controller_is_read_only_where_it_is_one_of_the_four() {
     for api_version in [
         "v1%2Fpods?x=",

@@ -89,8 +89,14 @@ fn an_image_is_set_by_a_patch_that_names_its_container() {
             ("strategic", containers(json!([]))),
             ("strategic", containers(json!([{"image": "app:2"}]))),
             ("strategic", containers(json!([{"name": "app"}]))),
+            ("merge", good.clone()),
+            (
+                "strategic",
+                containers(json!([{"name": "app", "image": "app:2", "command": ["sh"]}])),
+            ),
         ] {
-            let words = format!("action {spelling:?} needs a patch that sets the image of a container");
+            let words =
+                format!("action {spelling:?} needs a patch that sets images of containers by their names");
             one_problem(&patch(spelling, kind, bad), &words);
         }
     }

@@ -1,0 +1,180 @@
+//! The rollout of a Deployment: is it complete, and if not, what do its new pods wait for?
+
+use jiff::Timestamp;
+use kubernaut_crds::Attempt;
+use serde_json::Value;
+
+use super::{Postcondition, holds, in_progress};
+use crate::reads::{Facts, Read, selector_text};
+use crate::waiting::{WaitingPod, waiting};
+
+/// So many new pods are looked at: what keeps one from running mostly keeps all of them.
+const SAMPLE: u32 = 20;
+/// The Deployment controller numbers its ReplicaSets; the newest one has the highest number.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// Why a rollout is not complete, as far as its pods show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// New pods that are not ready.
+    pub pods: Vec<WaitingPod>,
+    /// Why no more of them are made.
+    pub refused: Option<String>,
+}
+
+impl Waits {
+    /// The one that tells most.
+    fn worst(&self) -> Option<&WaitingPod> {
+        let hindered = self.pods.iter().find(|pod| pod.obstacle.is_some());
+        hindered.or_else(|| self.pods.first())
+    }
+
+    /// In words, `pod web-a: ImagePullBackOff: ...`.
+    pub fn why(&self) -> Option<String> {
+        let pod = self.worst().map(|pod| format!("pod {}: {}", pod.name, pod.why));
+        self.refused
+            .as_ref()
+            .map(|why| format!("no new pod can be made: {why}"))
+            .or(pod)
+    }
+
+    /// Nothing is known to be wrong: it only takes its time.
+    pub fn are_healthy(&self) -> bool {
+        self.refused.is_none() && self.pods.iter().all(|pod| pod.obstacle.is_none())
+    }
+}
+
+/// What tells more of a rollout under way: the ReplicaSets of the Deployment, then pods of the newest one. Who may change a
+/// Deployment may know why its pods do not start.
+pub(super) fn reads(deployment: &Value, facts: &Facts) -> Vec<Read> {
+    if !is_observed(deployment) || is_complete(deployment) {
+        return Vec::new();
+    }
+    let sets = sets_read(deployment);
+    let pods = newest_set(deployment, facts).and_then(pods_read);
+    sets.into_iter().chain(pods).collect()
+}
+
+pub(super) fn waits(deployment: &Value, facts: &Facts) -> Waits {
+    let pods = newest_set(deployment, facts).and_then(pods_read);
+    let found = pods.and_then(|read| facts.get(&read)).into_iter().flatten();
+    let failure = condition(deployment, "ReplicaFailure").filter(|failure| failure["status"] == "True");
+    Waits {
+        pods: found.filter_map(waiting).collect(),
+        refused: failure.and_then(|failure| failure["message"].as_str().map(str::to_owned)),
+    }
+}
+
+pub(super) fn is_observed(deployment: &Value) -> bool {
+    deployment["status"]["observedGeneration"].as_i64().unwrap_or(0)
+        >= deployment["metadata"]["generation"].as_i64().unwrap_or(0)
+}
+
+fn count(object: &Value, field: &str) -> i64 {
+    object["status"][field].as_i64().unwrap_or(0)
+}
+
+pub(super) fn wanted(deployment: &Value) -> i64 {
+    deployment["spec"]["replicas"].as_i64().unwrap_or(1)
+}
+
+fn is_complete(deployment: &Value) -> bool {
+    let wanted = wanted(deployment);
+    ["replicas", "updatedReplicas", "readyReplicas"]
+        .iter()
+        .all(|field| count(deployment, field) == wanted)
+}
+
+fn condition<'a>(deployment: &'a Value, kind: &str) -> Option<&'a Value> {
+    let conditions = deployment["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)
+}
+
+/// Progressing=False is final: the rollout passed its own deadline. One that is older than the attempt tells of an earlier
+/// rollout: the Deployment controller keeps it until the first of the new pods is there.
+pub(super) fn stuck(deployment: &Value, attempt: &Attempt) -> Option<Postcondition> {
+    let progressing = condition(deployment, "Progressing")?;
+    let time = progressing["lastUpdateTime"].as_str();
+    let since = time.and_then(|time| time.parse::<Timestamp>().ok());
+    let ours = since.is_none_or(|since| since.as_second() >= attempt.start_time.0.as_second());
+    (ours && is_observed(deployment) && progressing["status"] == "False").then(|| Postcondition::Stuck {
+        why: format!(
+            "the rollout does not progress: {}",
+            progressing["message"].as_str().unwrap_or_default()
+        ),
+    })
+}
+
+pub(super) fn outcome(deployment: &Value, attempt: &Attempt, facts: &Facts, after: &str) -> Postcondition {
+    if let Some(failed) = stuck(deployment, attempt) {
+        return failed;
+    }
+    if !is_observed(deployment) {
+        return in_progress("the rollout has not begun");
+    }
+    if is_complete(deployment) {
+        return holds(after);
+    }
+    let (total, updated) = (
+        count(deployment, "replicas"),
+        count(deployment, "updatedReplicas"),
+    );
+    let ready = count(deployment, "readyReplicas");
+    let old = (total - updated).max(0);
+    // Without the newest ReplicaSet: those that are ready are the old ones first.
+    let new_ready = newest_set(deployment, facts).map_or((ready - old).clamp(0, updated.max(0)), |set| {
+        count(set, "readyReplicas")
+    });
+    let serving = (ready - new_ready).clamp(0, old);
+    let wanted = wanted(deployment);
+    let rest = match (old, serving) {
+        (0, _) => String::new(),
+        (1, 0) => "; 1 old one is still there".to_owned(),
+        (old, 0) => format!("; {old} old ones are still there"),
+        (_, 1) => "; 1 old one still serves".to_owned(),
+        (_, serving) => format!("; {serving} old ones still serve"),
+    };
+    in_progress(format!("{new_ready} of {wanted} new pods are ready{rest}"))
+}
+
+pub(super) fn scaled(deployment: &Value, attempt: &Attempt) -> Postcondition {
+    if let Some(failed) = stuck(deployment, attempt) {
+        return failed;
+    }
+    let (ready, total) = (count(deployment, "readyReplicas"), count(deployment, "replicas"));
+    let wanted = wanted(deployment);
+    if !is_observed(deployment) {
+        return in_progress("the controller of the Deployment has not seen the change");
+    }
+    if ready != wanted || total != wanted {
+        return in_progress(format!("{ready} of {wanted} pods are ready; {total} exist"));
+    }
+    holds(format!("replicas: {wanted}"))
+}
+
+fn sets_read(deployment: &Value) -> Option<Read> {
+    let selector = selector_text(&deployment["spec"]["selector"])?;
+    let namespace = deployment["metadata"]["namespace"].as_str();
+    Some(Read::list("apps/v1", "ReplicaSet", namespace, Some(&selector)))
+}
+
+fn newest_set<'a>(deployment: &Value, facts: &'a Facts) -> Option<&'a Value> {
+    let uid = &deployment["metadata"]["uid"];
+    let is_ours = |set: &&Value| {
+        let owners = set["metadata"]["ownerReferences"].as_array();
+        let mut owners = owners.into_iter().flatten();
+        uid.is_string() && owners.any(|owner| owner["controller"] == true && owner["uid"] == *uid)
+    };
+    let revision = |set: &&Value| {
+        let number = set["metadata"]["annotations"][REVISION].as_str();
+        number.and_then(|number| number.parse::<u64>().ok())
+    };
+    let sets = facts.get(&sets_read(deployment)?)?;
+    sets.iter().filter(is_ours).max_by_key(revision)
+}
+
+fn pods_read(set: &Value) -> Option<Read> {
+    let selector = selector_text(&set["spec"]["selector"])?;
+    let namespace = set["metadata"]["namespace"].as_str()?;
+    Some(Read::pods_of(namespace, &selector, None, SAMPLE))
+}
