@@ -34,7 +34,8 @@ enum Command {
     /// SIGTERM and SIGINT end it in order: calls under way may end, then the lease is released; Jobs that run go on, and the
     /// next controller takes them up. A controller that loses its lease ends with exit code 1, to be started again.
     Controller(Box<crate::config::ControllerOptions>),
-    Run(Box<run::RunArguments>),
+    #[command(alias = "run")]
+    Rehearse(Box<run::RunArguments>),
     Simulate(Box<simulate::SimulateArguments>),
     /// Print what has to be installed, for these flags
     ///
@@ -55,7 +56,7 @@ pub fn main() -> ExitCode {
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match command {
         Command::Controller(options) => controller::controller(&options),
-        Command::Run(options) => return run::execute(&options),
+        Command::Rehearse(options) => return run::execute(&options),
         Command::Simulate(options) => return simulate::execute(&options),
         Command::Manifests(options) => {
             let own = matches.subcommand().map_or(&matches, |(_, own)| own);

@@ -1,4 +1,4 @@
-//! `kubernaut run --from-cluster`: what a real cluster has is read with a person's own rights, and nothing is written there.
+//! `kubernaut rehearse --from-cluster`: what a real cluster has is read with a person's own rights, and nothing is written there.
 
 use std::path::Path;
 use std::process::Output;
@@ -107,7 +107,7 @@ fn run_with(kubeconfig: &Path, arguments: &[&str], input: &str) -> Output {
     let file = folder.path().join("workflow.yaml");
     std::fs::write(&file, input).expect("written");
     std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
-        .arg("run")
+        .arg("rehearse")
         .arg(file)
         .arg("--from-cluster")
         .arg("--kubeconfig")
@@ -179,7 +179,7 @@ async fn what_a_cluster_has_is_rehearsed_and_nothing_is_written_there() {
         "2 Nodes",
         "Not allowed to read: ClusterRoleBindings, ClusterRoles, ",
         "Secret shop/db (taken to be there, with the keys of the step)",
-        "every account may do everything",
+        "rights are not checked",
         "  -   replicas: 3\n  +   replicas: 5\n",
         &format!("deleted: {pod}"),
     ] {
@@ -291,7 +291,7 @@ async fn what_kubectl_shows_of_everything_is_a_world() {
             let world = folder.path().join("world.yaml");
             std::fs::write(&world, shown).expect("written");
             let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
-                .arg("run")
+                .arg("rehearse")
                 .arg(&file)
                 .arg("--world")
                 .arg(&world)

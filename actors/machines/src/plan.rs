@@ -213,7 +213,7 @@ fn unsupported_workflow(workflow: &WorkflowExecution, begun: bool) -> Vec<PlanEr
     refuse(
         strategy.dry_run_first,
         "spec.executionStrategy.dryRunFirst",
-        "rehearse the workflow with `kubernaut run`, and leave this out",
+        "rehearse the workflow with `kubernaut rehearse`, and leave this out",
     );
     refuse(
         spec.suspend == Some(true) && !begun,
@@ -274,7 +274,7 @@ pub fn unsupported_execution(spec: &KubernetesExecutionSpec) -> Vec<String> {
     refuse(
         spec.dry_run == Some(true),
         "dryRun",
-        "rehearse it with `kubernaut run`, and leave this out",
+        "rehearse it with `kubernaut rehearse`, and leave this out",
     );
     refuse(
         spec.shutdown.is_some(),

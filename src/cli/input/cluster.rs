@@ -47,6 +47,18 @@ pub(crate) struct ClusterArguments {
     context: Option<String>,
 }
 
+impl ClusterArguments {
+    /// The flags by which kubectl reaches the cluster that was read.
+    pub(super) fn flags_of_kubectl(&self) -> Vec<String> {
+        let kubeconfig = self
+            .kubeconfig
+            .iter()
+            .map(|file| format!("--kubeconfig={}", file.display()));
+        let context = self.context.iter().map(|name| format!("--context={name}"));
+        kubeconfig.chain(context).collect()
+    }
+}
+
 /// What was read, and what to say of it.
 #[derive(Debug, Default)]
 pub(super) struct Shown {

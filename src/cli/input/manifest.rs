@@ -102,7 +102,7 @@ impl Manifest {
     }
 
     /// The kind and name that a person knows it by; `None` when it has neither.
-    fn title(&self) -> Option<String> {
+    pub(crate) fn title(&self) -> Option<String> {
         let (kind, name, namespace) = (
             self.text("kind"),
             self.metadata("name"),

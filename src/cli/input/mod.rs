@@ -33,7 +33,7 @@ const HEADING: &str = "What the workflows act on";
 pub(crate) struct InputArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// Objects as a cluster shows them, such as from kubectl get deploy,rs,pod,cm,node,pdb -A -o yaml, or a folder of
     /// manifests; can be given several times. What a server sets is dropped
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
@@ -49,6 +49,11 @@ pub(crate) struct InputArguments {
 }
 
 impl InputArguments {
+    /// The flags by which kubectl reaches the cluster that was read; none without `--from-cluster`.
+    pub(crate) fn flags_of_kubectl(&self) -> Vec<String> {
+        self.cluster.flags_of_kubectl()
+    }
+
     /// What pods do that start while the workflows run.
     pub(crate) fn habits(&self) -> PodHabits {
         PodHabits {
@@ -71,6 +76,8 @@ pub(crate) struct Input {
     pub(crate) rbac: Rbac,
     /// What was made up, read or left out, a line each.
     pub(crate) notes: Vec<String>,
+    /// What else the files hold, by kind and name: definitions and what the workflows act on.
+    pub(crate) beside: Vec<String>,
     /// What the workflows act on.
     world: Vec<Manifest>,
     /// What nobody brings and everybody needs.
@@ -118,6 +125,8 @@ impl Input {
         if !problems.is_empty() {
             return Err(words(&problems));
         }
+        let beside = files.iter().filter(|one| !one.runs());
+        let beside = beside.filter_map(Manifest::title).collect();
         let (runs, of_files): (Vec<Manifest>, Vec<Manifest>) = files
             .into_iter()
             .filter(|manifest| !manifest.is_definition())
@@ -160,6 +169,7 @@ impl Input {
             installed,
             rbac,
             notes,
+            beside,
             world,
             made,
             runs,

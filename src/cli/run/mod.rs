@@ -1,8 +1,9 @@
-//! `kubernaut run FILE...`: the workflows of the files in a cluster inside this process, by the real controller.
+//! `kubernaut rehearse FILE...`: the workflows of the files in a cluster inside this process, by the real controller.
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
 mod advice;
 pub(super) mod changes;
+pub(super) mod for_real;
 mod live;
 pub(super) mod report;
 
@@ -41,17 +42,20 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// Nothing is logged of what goes well, nor of what the output tells.
 const LOG_LEVEL: &str = "warn";
 
+/// Said where nothing says who may do what.
+const NO_RIGHTS: &str = "There are no RBAC objects here, so rights are not checked in this rehearsal.";
+
 /// Bad input: nothing was run.
 const BAD_INPUT: u8 = 2;
 
-/// Run workflows in a cluster inside this process, without touching any real one
+/// Rehearse workflows in a cluster inside this process, without changing any real one
 ///
-/// The real controller runs them; waiting costs no time. What they act on stands in the files, or is shown by --world or read
+/// The controller itself runs them there; waiting costs no time. What they act on stands in the files, or is shown by --world or read
 /// with --from-cluster; without any object at all, a small world is made up. It is told what happens, what changed, how each
-/// workflow ended and what to do about each failure. Without RBAC objects every account may do everything.
+/// workflow ended and what to do about each failure. Rights are checked when the files hold RBAC objects.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Try it: kubernaut run deploy/samples/scale-and-restart.yaml\n\nExit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
+    after_help = "Try it: kubernaut rehearse deploy/samples/scale-and-restart.yaml\n\nExit codes: 0 all workflows completed with success, 1 one did not or could not be run to its end, 2 bad input (nothing was run)."
 )]
 pub(crate) struct RunArguments {
     /// What is printed: what happened in words, or every object in its final state as one List
@@ -141,16 +145,16 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
     let habits = arguments.input.habits();
     cluster.script_pods(Arc::new(move |pod| habits.script(pod)));
     let before = cluster.objects();
-    if arguments.output == Output::Text && input.rbac == Rbac::AllowAll {
-        let _ = say("No RBAC objects: every account may do everything.");
+    let tell = |line: &str| match arguments.output {
+        Output::Text => drop(say(line)),
+        // Standard output is the List alone.
+        Output::Json | Output::Yaml => complain(line),
+    };
+    tell(for_real::REHEARSAL);
+    if input.rbac == Rbac::AllowAll {
+        tell(NO_RIGHTS);
     }
-    for note in &input.notes {
-        match arguments.output {
-            Output::Text => drop(say(note)),
-            // Standard output is the List alone.
-            Output::Json | Output::Yaml => complain(note),
-        }
-    }
+    input.notes.iter().for_each(|note| tell(note));
     let controller = User::service_account(
         installation::CONTROLLER_NAMESPACE,
         installation::CONTROLLER_ACCOUNT,
@@ -207,6 +211,7 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
         Output::Json | Output::Yaml => list(after, arguments.output).map_err(Trouble::Here)?,
     };
     say(text.trim_end()).map_err(|error| Trouble::Here(format!("the result can't be written: {error}")))?;
+    tell(&format!("\n{}", for_real::last_line(&arguments.input, input)));
     Ok(verdicts.iter().all(|verdict| verdict.success))
 }
 

@@ -88,7 +88,7 @@ subjects: [{kind: ServiceAccount, name: default, namespace: shop}]
 #[test]
 fn what_was_made_up_is_told_beside_json_and_not_in_it() {
     for (command, flags) in [
-        ("run", &["-", "--output=json"][..]),
+        ("rehearse", &["-", "--output=json"][..]),
         ("simulate", &["-", "--output=json", "--seeds=1"]),
     ] {
         let output = program(command, flags, WORKFLOW);

@@ -91,16 +91,13 @@ impl WorkflowMachine {
         self.draft.completion_time = Some(MicroTime(now));
         let total = plan.steps.len();
         let success = completed == total;
-        let message = if success && total == 1 {
-            "its step completed".to_owned()
-        } else if success {
-            format!("all {total} steps completed")
+        let steps = if total == 1 { "step" } else { "steps" };
+        let counted = format!("{completed} of {total} {steps} completed");
+        let message = if success {
+            counted
         } else {
             let names: Vec<String> = failed.iter().map(|number| step_name(plan, *number)).collect();
-            format!(
-                "{completed} of {total} steps completed; failed: {}",
-                names.join(", ")
-            )
+            format!("{counted}; failed: {}", names.join(", "))
         };
         self.draft.message = Some(message.clone());
         let reason = if success { "Completed" } else { "PartialSuccess" };
