@@ -90,6 +90,11 @@ pub struct RunOptions {
     #[arg(long, env = "KUBERNAUT_JOB_TTL", default_value = "1h", value_parser = at_least_a_minute, value_name = "DURATION")]
     pub job_ttl: Duration,
 
+    /// How long a KubernetesExecution that belongs to no workflow stays after its end, such as 168h; 0s keeps it. That of a
+    /// workflow stays as long as its workflow, whose spec.ttlSecondsAfterFinished says how long that is
+    #[arg(long, env = "KUBERNAUT_EXECUTION_TTL", default_value = "168h", value_parser = parse_go, value_name = "DURATION")]
+    pub execution_ttl: Duration,
+
     /// Whether a step is completed only when its outcome was seen in the cluster. false trusts kubectl's exit code
     #[arg(
         long,
@@ -352,11 +357,12 @@ impl RunOptions {
         named.unwrap_or_else(own_namespace)
     }
 
-    /// How much at the same time.
+    /// How much at the same time, and for how long.
     pub fn limits(&self) -> Limits {
         Limits {
             max_running_jobs: self.max_running_jobs,
             api_concurrency: self.api_concurrency,
+            execution_ttl: self.execution_ttl,
         }
     }
 }

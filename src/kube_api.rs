@@ -11,7 +11,9 @@ use std::sync::atomic::AtomicU64;
 use futures::FutureExt;
 use futures::future::try_join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
+};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::api::{
@@ -26,9 +28,10 @@ use kubernaut_machines::outcome::{ApiFailure, EventRecord, FailureClass};
 use kubernaut_machines::reads::{Facts, Read};
 use serde_json::{Value, json};
 
+use crate::guard::Guard;
 use crate::telemetry::Telemetry;
-pub(crate) use failure::code_of;
-use failure::{already_exists, failure_of, is_unknown_kind};
+use failure::{already_exists, failure_of, is_unknown_kind, unread};
+pub(crate) use failure::{chain, code_of};
 
 /// Who writes, as managedFields and events say it.
 pub const MANAGER: &str = "kubernaut";
@@ -103,11 +106,11 @@ impl KubeApi {
         Api::namespaced(self.client.clone(), &self.executor_namespace)
     }
 
-    fn executions(&self, namespace: &str) -> Api<KubernetesExecution> {
+    fn executions(&self, namespace: &str) -> Api<Guard<KubernetesExecution>> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn workflows(&self, namespace: &str) -> Api<WorkflowExecution> {
+    fn workflows(&self, namespace: &str) -> Api<Guard<WorkflowExecution>> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
@@ -117,10 +120,8 @@ impl KubeApi {
         name: &str,
     ) -> Result<Option<Arc<KubernetesExecution>>, ApiFailure> {
         let api = self.executions(namespace);
-        Ok(self
-            .get("kubernetesexecutions", api.get_opt(name))
-            .await?
-            .map(shared))
+        let found = self.get("kubernetesexecutions", api.get_opt(name)).await?;
+        found.map(|found| shared("get", found)).transpose()
     }
 
     async fn make_execution(
@@ -128,7 +129,7 @@ impl KubeApi {
         execution: &KubernetesExecution,
     ) -> Result<(Arc<KubernetesExecution>, bool), ApiFailure> {
         let (namespace, name) = (execution.namespace().unwrap_or_default(), execution.name_any());
-        let api = self.executions(&namespace);
+        let api: Api<KubernetesExecution> = Api::namespaced(self.client.clone(), &namespace);
         let parameters = post();
         let error = match self
             .counted(
@@ -138,7 +139,10 @@ impl KubeApi {
             )
             .await
         {
-            Ok(made) => return Ok((shared(made), true)),
+            Ok(mut made) => {
+                made.metadata.managed_fields = None;
+                return Ok((Arc::new(made), true));
+            }
             Err(error) => error,
         };
         if !already_exists(&error) {
@@ -343,8 +347,22 @@ impl KubeApi {
         let answer = self
             .counted("create", "subjectaccessreviews", api.create(&parameters, &review))
             .await;
-        let status = answer.map_err(|error| failure_of("create", error))?.status;
-        Ok(status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+        verdict(answer.map_err(|error| failure_of("create", error))?.status)
+    }
+}
+
+/// What an answer about a right says. No authorizer that said yes is not the same as one that could not be asked.
+fn verdict(status: Option<SubjectAccessReviewStatus>) -> Result<bool, ApiFailure> {
+    let status = status.unwrap_or_default();
+    if status.denied == Some(true) {
+        return Ok(false);
+    }
+    match status.evaluation_error.filter(|error| !error.is_empty()) {
+        Some(error) if !status.allowed => Err(ApiFailure {
+            class: FailureClass::Unknown,
+            message: format!("the right could not be checked: {error}"),
+        }),
+        _ => Ok(status.allowed),
     }
 }
 
@@ -380,7 +398,7 @@ impl ClusterApi for KubeApi {
             let (name, parameters, patch) = (execution.name_any(), by_us(), Patch::Merge(patch));
             let call = api.patch_status(&name, &parameters, &patch);
             let patched = self.counted("patch", "kubernetesexecutions/status", call).await;
-            patched.map(shared).map_err(|error| failure_of("patch", error))
+            shared("patch", patched.map_err(|error| failure_of("patch", error))?)
         }
         .boxed()
     }
@@ -395,7 +413,7 @@ impl ClusterApi for KubeApi {
             let (name, parameters, patch) = (workflow.name_any(), by_us(), Patch::Merge(patch));
             let call = api.patch_status(&name, &parameters, &patch);
             let patched = self.counted("patch", "workflowexecutions/status", call).await;
-            patched.map(shared).map_err(|error| failure_of("patch", error))
+            shared("patch", patched.map_err(|error| failure_of("patch", error))?)
         }
         .boxed()
     }
@@ -415,7 +433,7 @@ impl ClusterApi for KubeApi {
             let (name, parameters, patch) = (execution.name_any(), by_us(), Patch::Merge(&patch));
             let call = api.patch(&name, &parameters, &patch);
             let patched = self.counted("patch", "kubernetesexecutions", call).await;
-            patched.map(shared).map_err(|error| failure_of("patch", error))
+            shared("patch", patched.map_err(|error| failure_of("patch", error))?)
         }
         .boxed()
     }
@@ -435,10 +453,8 @@ impl ClusterApi for KubeApi {
     ) -> Answer<'a, Option<Arc<WorkflowExecution>>> {
         async move {
             let api = self.workflows(namespace);
-            Ok(self
-                .get("workflowexecutions", api.get_opt(name))
-                .await?
-                .map(shared))
+            let found = self.get("workflowexecutions", api.get_opt(name)).await?;
+            found.map(|found| shared("get", found)).transpose()
         }
         .boxed()
     }
@@ -482,18 +498,27 @@ impl ClusterApi for KubeApi {
         self.explain(name).boxed()
     }
 
-    /// In the background: the executions have their own finalizers.
     fn delete_workflow<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()> {
         async move {
-            let parameters = DeleteParams {
-                propagation_policy: Some(PropagationPolicy::Background),
-                preconditions: Some(precondition(Some(uid.to_owned()))),
-                ..DeleteParams::default()
-            };
-            let api = self.workflows(&key.namespace);
+            let (api, parameters) = (self.workflows(&key.namespace), of_uid(uid));
             absent_is_success(
                 self.counted("delete", "workflowexecutions", api.delete(&key.name, &parameters))
                     .await,
+            )
+        }
+        .boxed()
+    }
+
+    fn delete_execution<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()> {
+        async move {
+            let (api, parameters) = (self.executions(&key.namespace), of_uid(uid));
+            absent_is_success(
+                self.counted(
+                    "delete",
+                    "kubernetesexecutions",
+                    api.delete(&key.name, &parameters),
+                )
+                .await,
             )
         }
         .boxed()
@@ -532,6 +557,15 @@ fn by_us() -> PatchParams {
     }
 }
 
+/// In the background: the executions have their own finalizers.
+fn of_uid(uid: &str) -> DeleteParams {
+    DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        preconditions: Some(precondition(Some(uid.to_owned()))),
+        ..DeleteParams::default()
+    }
+}
+
 fn precondition(uid: Option<String>) -> Preconditions {
     Preconditions {
         uid,
@@ -563,8 +597,46 @@ fn vanished(kind: &str, name: &str) -> ApiFailure {
     }
 }
 
-/// managedFields are half of an object and nobody here reads them.
-fn shared<K: ResourceExt>(mut object: K) -> Arc<K> {
-    object.meta_mut().managed_fields = None;
-    Arc::new(object)
+/// The object of an answer.
+fn shared<K>(verb: &str, answer: Guard<K>) -> Result<Arc<K>, ApiFailure> {
+    let object = answer
+        .object
+        .map_err(|unreadable| unread(verb, &unreadable.error))?;
+    Ok(Arc::new(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(allowed: bool, denied: Option<bool>, error: Option<&str>) -> Result<bool, FailureClass> {
+        let status = SubjectAccessReviewStatus {
+            allowed,
+            denied,
+            evaluation_error: error.map(str::to_owned),
+            reason: Some("RBAC: role \"gone\" not found".to_owned()),
+        };
+        verdict(Some(status)).map_err(|failure| failure.class)
+    }
+
+    #[test]
+    fn a_right_is_there_when_an_authorizer_says_yes_and_none_says_no() {
+        assert_eq!(answer(true, None, None), Ok(true));
+        assert_eq!(answer(true, Some(false), Some("the other one is away")), Ok(true));
+        assert_eq!(answer(true, Some(true), None), Ok(false));
+        assert_eq!(
+            answer(false, Some(true), Some("the other one is away")),
+            Ok(false)
+        );
+        assert_eq!(answer(false, None, None), Ok(false));
+        assert_eq!(answer(false, None, Some("")), Ok(false));
+        assert_eq!(verdict(None).ok(), Some(false));
+    }
+
+    #[test]
+    fn an_authorizer_that_is_away_says_neither_yes_nor_no() {
+        let away = Some("Post \"https://authorizer\": connection refused");
+        assert_eq!(answer(false, None, away), Err(FailureClass::Unknown));
+        assert_eq!(answer(false, Some(false), away), Err(FailureClass::Unknown));
+    }
 }

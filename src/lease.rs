@@ -46,11 +46,12 @@ use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
 use kubernaut_actors::ports::{Clock, WriteGate};
 use kubernaut_machines::defect::{Defect, planted};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::http::Readiness;
-use crate::kube_api::{MANAGER, code_of};
+use crate::kube_api::{MANAGER, chain, code_of};
 use crate::telemetry::Telemetry;
 use election::{Command, Election, Event, Moment, Now, Standing};
 
@@ -119,6 +120,9 @@ pub struct Candidate {
     pub identity: String,
     /// When it renews and gives up.
     pub times: LeaseTimes,
+    /// Where the lease is held, when not in the runtime of the actors: nothing that they do costs it then. `client` must have
+    /// been made there.
+    pub runtime: Option<Handle>,
 }
 
 /// Why a leader stops leading without wanting to.
@@ -129,6 +133,7 @@ pub struct LeaseLost(pub String);
 /// A candidate at work. Dropped, it stops, and the lease runs out.
 pub struct Candidacy {
     task: JoinSet<()>,
+    runtime: Option<Handle>,
     /// What is to become the task.
     shell: Option<(Shell, oneshot::Receiver<()>)>,
     gate: Arc<Gate>,
@@ -155,6 +160,7 @@ impl Candidate {
         };
         Candidacy {
             task: JoinSet::new(),
+            runtime: self.runtime,
             shell: Some((shell, resigned)),
             gate,
             standing,
@@ -175,7 +181,8 @@ impl Candidacy {
     /// When it has led and lost the lease meanwhile.
     pub async fn elected(&mut self) -> Result<(), LeaseLost> {
         if let Some((shell, resigned)) = self.shell.take() {
-            self.task.spawn(shell.run(resigned));
+            let runtime = self.runtime.clone().unwrap_or_else(Handle::current);
+            self.task.spawn_on(shell.run(resigned), &runtime);
         }
         let known = |standing: &Standing| matches!(standing, Standing::Leads | Standing::Lost { .. });
         match self.until(known).await {
@@ -367,7 +374,7 @@ impl Shell {
         let answer = match select(std::pin::pin!(call), self.clock.sleep(patience)).await {
             Either::Left((answer, _)) => answer.map_err(|error| Failure {
                 code: code_of(verb, Some(&error)),
-                message: format!("{verb} failed: {error}"),
+                message: format!("{verb} failed: {}", chain(&error)),
                 stale: false,
             }),
             Either::Right(_) => Err(Failure {
@@ -501,8 +508,10 @@ fn watch_of(api: &Api<Lease>, version: &str) -> Following {
 #[cfg(test)]
 mod tests {
     use kubernaut_actors::TokioClock;
+    use serde_json::json;
 
     use super::*;
+    use crate::memory::{MemoryCluster, MemoryOptions, User};
 
     fn times(duration: u64, renew_deadline: u64, retry_period: u64) -> Result<LeaseTimes, String> {
         LeaseTimes::new(
@@ -571,5 +580,39 @@ mod tests {
         gate.shut();
         gate.open(now);
         assert!(!gate.may_write());
+    }
+
+    #[test]
+    fn whatever_the_actors_do_the_lease_is_held() {
+        let builder = tokio::runtime::Builder::new_multi_thread;
+        let vital = builder().worker_threads(1).enable_all().build().unwrap();
+        let actors = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let candidate = {
+            let _there = vital.enter();
+            let cluster = MemoryCluster::new(MemoryOptions::default());
+            let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "home"}});
+            cluster.load(vec![home]).unwrap();
+            Candidate {
+                client: cluster.client(User::admin()),
+                namespace: "home".to_owned(),
+                identity: "first".to_owned(),
+                times: times(2_000, 1_000, 250).unwrap(),
+                runtime: Some(vital.handle().clone()),
+            }
+        };
+        actors.block_on(async {
+            let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
+            let mut candidacy = candidate.stand(&clock, Arc::default(), Readiness::default());
+            candidacy.elected().await.unwrap();
+            let gate = candidacy.gate();
+            // The only thread of the actors stands still, twice as long as a lease is kept without renewal.
+            std::thread::sleep(Duration::from_secs(2));
+            assert!(gate.may_write());
+            assert_eq!(*candidacy.standing.borrow(), Standing::Leads);
+            candidacy.resign().await;
+        });
     }
 }

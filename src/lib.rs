@@ -14,9 +14,11 @@ pub mod telemetry;
 pub mod watch;
 
 mod chance;
+mod guard;
 pub mod manifests;
 pub mod memory;
 pub mod simulation;
+mod slim;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -106,7 +108,11 @@ pub async fn run(
         fault,
     } = world;
     let settings = options.settings();
-    let policy = "no policy configured: everything is allowed";
+    let policy = if settings.authorization {
+        "steps are authorized by RBAC, as the workflow's ServiceAccount; there is no extra policy file"
+    } else {
+        "steps are not authorized (--authorization=none): whoever may create workflows may do what the executor's accounts may"
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         executor_namespace = settings.executor_namespace,
@@ -176,6 +182,7 @@ pub async fn run(
         telemetry.leads(true);
     }
 
+    store.follow();
     let ports = Ports {
         api,
         store,

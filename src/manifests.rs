@@ -206,7 +206,7 @@ fn controller(installation: &Installation) -> Vec<Value> {
         rule(
             "kubernetesexecution.kubernaut.io",
             &["kubernetesexecutions"],
-            &["get", "list", "watch", "create", "patch"],
+            &["get", "list", "watch", "create", "patch", "delete"],
         ),
         rule(
             "kubernetesexecution.kubernaut.io",

@@ -1,5 +1,7 @@
 //! Logs and metrics. Names in metrics come from name enums, so that their number is bounded.
 
+use std::borrow::Cow;
+use std::fmt::{self, Debug};
 use std::io::IsTerminal as _;
 
 use kubernaut_actors::ports::{ActorKind, JobRef, Observer, Subject, WaitKind};
@@ -13,7 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -42,9 +47,10 @@ pub enum LogError {
 
 /// Starts logging to standard error; once in a process.
 pub fn start_logging(options: &TelemetryOptions) -> Result<(), LogError> {
-    // ractor opens a span for each actor, and the HTTP stack logs each connection.
+    // ractor opens a span for each actor, and the HTTP stack logs each connection. The client logs each request that fails,
+    // without saying where it went; whoever sent it says what came of it.
     let text = format!(
-        "ractor=warn,hyper_util=warn,tower=warn,kube_client=warn,kube_runtime=warn,{}",
+        "ractor=warn,hyper_util=warn,tower=warn,kube_client=off,kube_runtime=warn,{}",
         options.log_level
     );
     let filter = EnvFilter::try_new(text).map_err(|source| LogError::Level {
@@ -57,6 +63,7 @@ pub fn start_logging(options: &TelemetryOptions) -> Result<(), LogError> {
         LogFormat::Text => registry
             .with(
                 layer
+                    .fmt_fields(debug_fn(write_field).delimited(" "))
                     .with_target(false)
                     .with_ansi(std::io::stderr().is_terminal()),
             )
@@ -64,6 +71,36 @@ pub fn start_logging(options: &TelemetryOptions) -> Result<(), LogError> {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
     }
     Ok(())
+}
+
+/// A field of a line of text. What others wrote (names, the words of a webhook) must not begin a line of its own, nor move a
+/// terminal's cursor.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    match field.name() {
+        "message" => write!(writer, "{}", on_one_line(&text)),
+        name => write!(writer, "{name}={}", on_one_line(&text)),
+    }
+}
+
+/// The text without characters that would change how what stands around it is shown.
+fn on_one_line(text: &str) -> Cow<'_, str> {
+    let disturbs = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(disturbs) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if disturbs(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    Cow::Owned(line)
 }
 
 /// All metrics, and the observer that keeps them.
@@ -85,6 +122,8 @@ pub struct Telemetry {
     events_dropped: Counter,
     strays: Counter,
     undecodable: Family<Kind, Counter>,
+    stored_objects: Family<Kind, Gauge>,
+    stored_bytes: Family<Kind, Gauge>,
     leader: Gauge,
     leader_changes: Counter,
 }
@@ -150,6 +189,8 @@ impl Default for Telemetry {
             events_dropped: Counter::default(),
             strays: Counter::default(),
             undecodable: Family::default(),
+            stored_objects: Family::default(),
+            stored_bytes: Family::default(),
             leader: Gauge::default(),
             leader_changes: Counter::default(),
         };
@@ -178,6 +219,16 @@ impl Telemetry {
     /// Counts an object that could not be read.
     pub fn undecodable(&self, kind: &'static str) {
         self.undecodable.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// How many objects of a kind are kept, and how many bytes they have, about.
+    pub fn stored(&self, kind: &'static str, objects: usize, bytes: usize) {
+        let gauge = |family: &Family<Kind, Gauge>, value: usize| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            family.get_or_create(&Kind { kind }).set(value);
+        };
+        gauge(&self.stored_objects, objects);
+        gauge(&self.stored_bytes, bytes);
     }
 
     /// Whether this process leads.
@@ -267,6 +318,17 @@ impl Telemetry {
             "undecodable_objects",
             "Objects that could not be read and are passed over",
             self.undecodable.clone(),
+        );
+        registry.register(
+            "stored_objects",
+            "Objects that the watches keep",
+            self.stored_objects.clone(),
+        );
+        registry.register_with_unit(
+            "stored",
+            "Length of the objects that the watches keep, as JSON: to be alarmed of, for one byte is up to two of memory",
+            Unit::Bytes,
+            self.stored_bytes.clone(),
         );
         registry.register(
             "leader",
@@ -476,7 +538,11 @@ fn set(gauges: &Family<State, Gauge>, state: &'static str, value: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
     use kubernaut_crds::WorkflowPhase;
+    use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
 
@@ -501,5 +567,51 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Log {
+        type Writer = Log;
+
+        fn make_writer(&'a self) -> Log {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_stays_on_its_line_of_the_log() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt()
+            .fmt_fields(debug_fn(write_field).delimited(" "))
+            .with_writer(log.clone())
+            .with_ansi(false)
+            .finish();
+        let foreign = "no\nERROR forged\r\u{1b}[2J\u{202e}txt\u{2028}\u{7}";
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(name = foreign, error = %foreign, "failed: {foreign}");
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(
+            !line.contains(|c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}')),
+            "{line:?}"
+        );
+        assert_eq!(
+            line.matches("no\\nERROR forged\\r\\u{1b}[2J\\u{202e}txt").count(),
+            3,
+            "{line}"
+        );
     }
 }

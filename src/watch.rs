@@ -1,7 +1,6 @@
 //! What the cluster looks like: four watches, one store, and a poke for each change. No decisions, no writes but a
 //! warning on an object that can't be read.
 
-mod guard;
 mod store;
 
 use std::collections::{BTreeSet, HashMap};
@@ -21,14 +20,16 @@ use kubernaut_actors::ports::{Key, Subject, uid_of};
 use kubernaut_actors::{Changes, Publisher};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::outcome::EventRecord;
-use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+use crate::guard::Guard;
 use crate::http::Readiness;
+use crate::kube_api::chain;
 use crate::telemetry::Telemetry;
-use guard::Guard;
 use store::Kept;
 
+/// Objects in one answer of a list: one may have a megabyte and a half, and the whole answer is held.
+const PAGE: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(800);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub use store::Store;
@@ -97,8 +98,8 @@ impl Watches {
     }
 
     fn begin(&mut self) {
-        let ours = watcher::Config::default().labels(names::LABEL_EXECUTION_UID);
-        let all = watcher::Config::default;
+        let all = || watcher::Config::default().page_size(PAGE);
+        let ours = all().labels(names::LABEL_EXECUTION_UID);
         let Self {
             client,
             executor_namespace: namespace,
@@ -156,7 +157,7 @@ impl Backoff for Pause {
 /// Follows one kind for ever: lists, watches, and begins again when the watch is lost.
 async fn follow<K>(api: Api<Guard<K>>, config: watcher::Config, scene: Scene)
 where
-    K: Kept + Clone + Debug + DeserializeOwned,
+    K: Kept + Debug,
 {
     scene.readiness.needs(K::WATCH);
     let mut follower = Follower::<K> {
@@ -184,14 +185,14 @@ fn complain(watch: &str, error: &watcher::Error) {
             "the API server does not know this kind: install the CRDs (deploy/base); trying again"
         );
     } else {
-        tracing::warn!(watch, %error, "a watch was lost and begins again");
+        tracing::warn!(watch, error = chain(error), "a watch was lost and begins again");
     }
 }
 
 struct Follower<K> {
     scene: Scene,
     /// Uids of a list that is under way; what the store has besides is gone when it is complete.
-    listed: Option<(BTreeSet<String>, Vec<K>)>,
+    listed: Option<(BTreeSet<String>, Vec<(K, usize)>)>,
     /// resourceVersions of unreadable objects that were told of, by uid.
     told: HashMap<String, String>,
 }
@@ -219,8 +220,8 @@ impl<K: Kept> Follower<K> {
                 self.scene.readiness.has(K::WATCH);
             }
             Event::Apply(object) => {
-                if let Some(object) = self.readable(object) {
-                    let changes = self.scene.store.put(object);
+                if let Some((object, size)) = self.readable(object) {
+                    let changes = self.scene.store.put(object, size);
                     self.note(changes);
                 }
             }
@@ -234,18 +235,21 @@ impl<K: Kept> Follower<K> {
     }
 
     fn note(&self, changes: Vec<kubernaut_actors::Change>) {
+        let (objects, bytes) = self.scene.store.amount::<K>();
+        self.scene.telemetry.stored(K::KIND, objects, bytes);
         for change in changes {
             self.scene.changes.note(change);
         }
     }
 
-    /// The object, or a warning on it, once for each of its versions.
-    fn readable(&mut self, object: Guard<K>) -> Option<K> {
-        let invalid = match object.0 {
+    /// The object and its length, or a warning on it, once for each of its versions.
+    fn readable(&mut self, object: Guard<K>) -> Option<(K, usize)> {
+        let size = object.size;
+        let invalid = match object.object {
             Ok(mut object) => {
                 object.slim();
                 self.told.remove(uid_of(object.meta()));
-                return Some(object);
+                return Some((object, size));
             }
             Err(invalid) => invalid,
         };

@@ -54,6 +54,10 @@ pub const ANNOTATION_RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// Annotation of a `KubernetesExecution`: a person says that the lock on its target may be released.
 pub const ANNOTATION_RELEASE_LOCK: &str = "kubernaut.io/release-lock";
 
+/// Annotation that stands in no cluster: the controller keeps nothing of a spec that is longer than it reads, and marks what
+/// it keeps of the object with the length in bytes.
+pub const ANNOTATION_OVERSIZE: &str = "kubernaut.io/oversize";
+
 /// Longest name of a `WorkflowExecution`: `<name>-step-<n>` and labels made of it then stay within 63.
 pub const WORKFLOW_NAME_MAX: usize = 52;
 /// Most steps of a workflow.

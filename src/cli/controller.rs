@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use kubernaut_actors::TokioClock;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Cli;
@@ -30,15 +31,22 @@ pub(super) fn controller(options: &ControllerOptions) -> Result<(), Box<dyn Erro
         Cli::command().error(ErrorKind::ValueValidation, problem).exit();
     }
     start_logging(&options.telemetry)?;
+    // For the lease and the probes: whatever the actors do, they are attended to.
+    let vital = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .thread_name("vital")
+        .enable_all()
+        .build()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(WORKERS))
         .enable_all()
         .build()?;
-    runtime.block_on(controlled(options))
+    runtime.block_on(controlled(options, vital.handle()))
 }
 
-async fn controlled(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
+async fn controlled(options: &ControllerOptions, vital: &Handle) -> Result<(), Box<dyn Error>> {
     // Before anything else, so that a signal during the start counts.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -49,13 +57,17 @@ async fn controlled(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
         };
         tracing::info!(signal = name, "asked to stop");
     };
-    let connection = connection(options).await?;
+    let (connection, whence) = connection(options).await?;
+    let cluster = format!("{}, as {whence} says", connection.cluster_url);
+    tracing::info!("the API server is {cluster}");
     let candidate = if options.lease.leader_elect {
+        let _there = vital.enter();
         Some(Candidate {
             client: Client::try_from(connection.clone())?,
             namespace: options.run.controller_namespace(),
             identity: config::identity(),
             times: options.lease.times()?,
+            runtime: Some(vital.clone()),
         })
     } else {
         tracing::info!("no leader election: nothing else may act as this controller");
@@ -68,37 +80,50 @@ async fn controlled(options: &ControllerOptions) -> Result<(), Box<dyn Error>> {
         Readiness::default(),
     );
     world.candidate = candidate;
-    let listener = http::bind(options.http_address)
-        .await
+    world.readiness.note("cluster", cluster);
+    let listener = vital
+        .spawn(http::bind(options.http_address))
+        .await?
         .map_err(|error| format!("--http-address={}: {error}", options.http_address))?;
-    let probes = tokio::spawn(http::serve(
+    let probes = vital.spawn(http::serve(
         listener,
         world.readiness.clone(),
         Arc::clone(&world.telemetry),
     ));
+    let pulse = tokio::spawn(world.readiness.clone().keep_pulse());
     let ended = run(&options.run, client, world, shutdown).await;
     probes.abort();
+    pulse.abort();
     Ok(ended?)
 }
 
-/// How the API server is reached: the kubeconfig that was named, else the pod's account, else the usual kubeconfig.
-async fn connection(options: &ControllerOptions) -> Result<Config, Box<dyn Error>> {
-    let mut config = match &options.kubeconfig {
+/// How the API server is reached, and what says so: the kubeconfig that was named, else the pod's account, else the usual
+/// kubeconfig.
+async fn connection(options: &ControllerOptions) -> Result<(Config, String), Box<dyn Error>> {
+    let (mut config, whence) = match &options.kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path)
                 .map_err(|error| format!("--kubeconfig={}: {error}", path.display()))?;
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| format!("--kubeconfig={}: {error}", path.display()))?;
+            (config, format!("--kubeconfig={}", path.display()))
         }
         None => match Config::incluster() {
-            Ok(config) => config,
-            Err(_) => Config::infer().await.map_err(|error| {
-                format!("no cluster was found: {error}; name a file with --kubeconfig, or run it in a pod")
-            })?,
+            Ok(config) => (config, "the environment of this pod".to_owned()),
+            Err(_) => {
+                let config = Config::infer().await.map_err(|error| {
+                    format!(
+                        "no cluster was found: {error}; name a file with --kubeconfig, or run it in a pod"
+                    )
+                })?;
+                (config, "the usual kubeconfig".to_owned())
+            }
         },
     };
     // Its retries would repeat writes without the machines' knowledge, and take minutes.
     config.default_retry = false;
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
-    Ok(config)
+    Ok((config, whence))
 }

@@ -1,6 +1,12 @@
 //! What follows from an error of the client.
 
+use kube::core::Status;
 use kubernaut_machines::outcome::{ApiFailure, FailureClass};
+
+/// What the admission plugin ResourceQuota says when there is no room, and when it does not know yet.
+const QUOTA_WORDS: [&str; 2] = ["exceeded quota", "status unknown for quota"];
+/// The cause that the admission plugin NamespaceLifecycle gives.
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// The class of a failed call, with the server's words.
 pub(super) fn failure_of(verb: &str, error: kube::Error) -> ApiFailure {
@@ -10,18 +16,10 @@ pub(super) fn failure_of(verb: &str, error: kube::Error) -> ApiFailure {
     )]
     match error {
         kube::Error::Api(status) => ApiFailure {
-            class: class_of(status.code, &status.message),
+            class: class_of(&status),
             message: status.message.clone(),
         },
-        // The answer came and can't be read: a read stays unreadable, a write was made.
-        kube::Error::SerdeError(error) => ApiFailure {
-            class: if matches!(verb, "get" | "list") {
-                FailureClass::Rejected
-            } else {
-                FailureClass::Unknown
-            },
-            message: format!("the answer can't be read: {error}"),
-        },
+        kube::Error::SerdeError(error) => unread(verb, &error.to_string()),
         kube::Error::BuildRequest(error) => ApiFailure {
             class: FailureClass::Rejected,
             message: error.to_string(),
@@ -33,12 +31,27 @@ pub(super) fn failure_of(verb: &str, error: kube::Error) -> ApiFailure {
     }
 }
 
-fn class_of(code: u16, message: &str) -> FailureClass {
-    match code {
+/// The answer came and can't be read: a read stays unreadable, a write was made.
+pub(super) fn unread(verb: &str, error: &str) -> ApiFailure {
+    ApiFailure {
+        class: if matches!(verb, "get" | "list") {
+            FailureClass::Rejected
+        } else {
+            FailureClass::Unknown
+        },
+        message: format!("the answer can't be read: {error}"),
+    }
+}
+
+fn class_of(status: &Status) -> FailureClass {
+    match status.code {
         404 => FailureClass::NotFound,
         409 => FailureClass::Conflict,
-        // ResourceQuota's own words; LimitRange says something else and stays.
-        403 if message.contains("exceeded quota") => FailureClass::Quota,
+        // ResourceQuota's own words, also for seconds after it was made, when nobody has counted yet; LimitRange says something
+        // else and stays.
+        403 if QUOTA_WORDS.iter().any(|words| status.message.contains(words)) => FailureClass::Quota,
+        // The namespace is on its way out: what is to be in it can't be there any more.
+        403 if is_namespace_going(status) => FailureClass::NotFound,
         403 => FailureClass::Forbidden,
         // Who we are was not recognized: a token that is being replaced, or an authenticator that is away. It says nothing
         // about rights.
@@ -48,6 +61,13 @@ fn class_of(code: u16, message: &str) -> FailureClass {
         400..=499 => FailureClass::Rejected,
         _ => FailureClass::Unknown,
     }
+}
+
+fn is_namespace_going(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .into_iter()
+        .any(|cause| cause.reason == NAMESPACE_TERMINATING)
 }
 
 /// The HTTP code: of a success what the verb gives, 0 when there was no answer.
@@ -70,7 +90,8 @@ pub(super) fn is_unknown_kind(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.message.contains("could not find the requested resource"))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and what caused it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -85,7 +106,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
+    use kube::core::response::{StatusCause, StatusDetails};
 
     use super::*;
 
@@ -116,6 +137,35 @@ mod tests {
         for code in [408, 500, 502, 503, 504] {
             assert_eq!(class(code, ""), FailureClass::Unknown, "{code}");
         }
+    }
+
+    #[test]
+    fn a_quota_that_nobody_has_counted_yet_is_waited_for() {
+        let words = "pods \"a\" is forbidden: status unknown for quota: q, resources: pods";
+        assert_eq!(
+            failure_of("create", api(403, "Forbidden", words)).class,
+            FailureClass::Quota
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_is_on_its_way_out_is_no_missing_right() {
+        let mut status =
+            Status::failure("a is forbidden: it is being terminated", "Forbidden").with_code(403);
+        status.details = Some(StatusDetails {
+            causes: vec![StatusCause {
+                reason: "NamespaceTerminating".into(),
+                message: "namespace shop is being terminated".into(),
+                field: "metadata.namespace".into(),
+            }],
+            name: "a".into(),
+            group: String::new(),
+            kind: "jobs".into(),
+            uid: String::new(),
+            retry_after_seconds: 0,
+        });
+        let failure = failure_of("create", kube::Error::Api(status.boxed()));
+        assert_eq!(failure.class, FailureClass::NotFound);
     }
 
     #[test]

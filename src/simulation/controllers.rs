@@ -136,6 +136,7 @@ impl Controllers {
                 namespace: NAMESPACE.to_owned(),
                 identity: session.name().to_string(),
                 times: LeaseTimes::default(),
+                runtime: None,
             });
         }
         let (end, ended) = oneshot::channel::<()>();

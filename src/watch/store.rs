@@ -6,9 +6,14 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::Resource;
 use kubernaut_actors::Change;
 use kubernaut_actors::ports::{JobRef, Key, StoreReader, controlling_workflow, uid_of};
-use kubernaut_crds::names::{self, LAST_APPLIED};
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::job_view::{JobView, view};
+
+use crate::guard::Decode;
+use crate::slim::Slim;
+
+/// What one that has ended weighs, about, in bytes.
+const RETIRED: usize = 4 * 1024;
 
 /// What the watches have seen, each object once, and who belongs to whom.
 #[derive(Default)]
@@ -18,6 +23,8 @@ pub struct Store {
 
 #[derive(Default)]
 pub(super) struct Tables {
+    /// Somebody runs what is in here.
+    followed: bool,
     workflows: Table<WorkflowExecution>,
     executions: Table<KubernetesExecution>,
     jobs: Table<Job>,
@@ -30,6 +37,9 @@ pub(super) struct Table<K> {
     complete: bool,
     objects: BTreeMap<String, Arc<K>>,
     owned: HashMap<String, BTreeSet<String>>,
+    /// Bytes by uid, about, and all of them.
+    sizes: HashMap<String, usize>,
+    size: usize,
 }
 
 impl<K> Default for Table<K> {
@@ -38,12 +48,14 @@ impl<K> Default for Table<K> {
             complete: false,
             objects: BTreeMap::new(),
             owned: HashMap::new(),
+            sizes: HashMap::new(),
+            size: 0,
         }
     }
 }
 
 /// A kind that is kept.
-pub(super) trait Kept: Resource<DynamicType = ()> + Send + Sync + 'static {
+pub(super) trait Kept: Decode + Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     /// The watch, for people.
     const WATCH: &'static str;
     const KIND: &'static str;
@@ -59,14 +71,14 @@ pub(super) trait Kept: Resource<DynamicType = ()> + Send + Sync + 'static {
     fn gone(_owner: Option<&str>) -> Option<Change> {
         None
     }
-    /// Drops what nobody reads, and what kubectl keeps for itself: a copy of the object.
-    fn slim(&mut self) {
-        let metadata = self.meta_mut();
-        metadata.managed_fields = None;
-        if let Some(annotations) = &mut metadata.annotations {
-            annotations.remove(LAST_APPLIED);
-        }
+    /// Drops what nobody reads and its decoding has left.
+    fn slim(&mut self) {}
+    /// Nothing will be begun by it.
+    fn is_ended(&self) -> bool {
+        false
     }
+    /// Drops what only running it needs; `alone` when no workflow that runs may ask for its spec.
+    fn retire(&mut self, _alone: bool) {}
 }
 
 impl Kept for WorkflowExecution {
@@ -84,6 +96,14 @@ impl Kept for WorkflowExecution {
 
     fn change(uid: &str, _: Option<&str>) -> Option<Change> {
         Some(Change::Workflow(uid.to_owned()))
+    }
+
+    fn is_ended(&self) -> bool {
+        Slim::is_ended(self)
+    }
+
+    fn retire(&mut self, _alone: bool) {
+        self.settle();
     }
 }
 
@@ -108,7 +128,20 @@ impl Kept for KubernetesExecution {
     fn gone(owner: Option<&str>) -> Option<Change> {
         owner.map(|workflow| Change::Workflow(workflow.to_owned()))
     }
+
+    fn is_ended(&self) -> bool {
+        Slim::is_ended(self)
+    }
+
+    fn retire(&mut self, alone: bool) {
+        self.settle();
+        if alone {
+            self.empty();
+        }
+    }
 }
+
+impl Decode for Job {}
 
 impl Kept for Job {
     const WATCH: &'static str = "watch of Jobs";
@@ -133,6 +166,8 @@ impl Kept for Job {
         self.spec = None;
     }
 }
+
+impl Decode for Pod {}
 
 impl Kept for Pod {
     const WATCH: &'static str = "watch of pods";
@@ -165,9 +200,9 @@ impl Kept for Pod {
 }
 
 impl Store {
-    /// Puts an object in. Says whom to poke.
-    pub(super) fn put<K: Kept>(&self, object: K) -> Vec<Change> {
-        put(K::table(&mut self.write()), object).into_iter().collect()
+    /// Puts an object in, of a text of this length. Says whom to poke.
+    pub(super) fn put<K: Kept>(&self, object: K, size: usize) -> Vec<Change> {
+        put(&mut self.write(), object, size).into_iter().collect()
     }
 
     /// Takes an object out. Says whom to poke.
@@ -176,7 +211,7 @@ impl Store {
     }
 
     /// Puts a whole list in: what is not in `uids` is gone. Says whom to poke.
-    pub(super) fn replace<K: Kept>(&self, uids: &BTreeSet<String>, objects: Vec<K>) -> Vec<Change> {
+    pub(super) fn replace<K: Kept>(&self, uids: &BTreeSet<String>, objects: Vec<(K, usize)>) -> Vec<Change> {
         let mut tables = self.write();
         let table = K::table(&mut tables);
         table.complete = true;
@@ -187,8 +222,23 @@ impl Store {
             .cloned()
             .collect();
         let mut changes: Vec<Change> = gone.iter().flat_map(|uid| remove(table, uid)).collect();
-        changes.extend(objects.into_iter().filter_map(|object| put(table, object)));
+        for (object, size) in objects {
+            changes.extend(put(&mut tables, object, size));
+        }
         changes
+    }
+
+    /// From now on somebody runs what is in here, and says when it is done with something ([`StoreReader::settled`]). Until
+    /// then nobody does, and what has ended is kept short at once.
+    pub fn follow(&self) {
+        self.write().followed = true;
+    }
+
+    /// How many there are of a kind, and how many bytes they have, about.
+    pub(super) fn amount<K: Kept>(&self) -> (usize, usize) {
+        let mut tables = self.write();
+        let table = K::table(&mut tables);
+        (table.objects.len(), table.size)
     }
 
     /// No longer complete until each kind was listed again; what is there stays.
@@ -198,6 +248,7 @@ impl Store {
             executions,
             jobs,
             pods,
+            followed: _,
         } = &mut *self.write();
         workflows.complete = false;
         executions.complete = false;
@@ -212,6 +263,7 @@ impl Store {
             executions,
             jobs,
             pods,
+            followed: _,
         } = &*self.read();
         workflows.complete && executions.complete && jobs.complete && pods.complete
     }
@@ -226,14 +278,24 @@ impl Store {
 }
 
 /// `None` when this version is known: a list repeats what a watch has said.
-fn put<K: Kept>(table: &mut Table<K>, object: K) -> Option<Change> {
+fn put<K: Kept>(tables: &mut Tables, mut object: K, mut size: usize) -> Option<Change> {
     let uid = uid_of(object.meta()).to_owned();
-    let known = table.objects.get(&uid);
+    let known = K::table(tables).objects.get(&uid);
     if known.is_some_and(|known| known.meta().resource_version == object.meta().resource_version) {
         return None;
     }
+    let retires = !tables.followed && object.is_ended();
+    if retires {
+        object.retire(tables.is_alone(object.owner()));
+        size = size.min(RETIRED);
+    }
     let owner = object.owner().map(str::to_owned);
-    let before = known.and_then(|known| known.owner()).map(str::to_owned);
+    let table = K::table(tables);
+    let before = table
+        .objects
+        .get(&uid)
+        .and_then(|known| known.owner())
+        .map(str::to_owned);
     if before != owner {
         disown(table, before.as_deref(), &uid);
     }
@@ -241,13 +303,28 @@ fn put<K: Kept>(table: &mut Table<K>, object: K) -> Option<Change> {
         table.owned.entry(owner.clone()).or_default().insert(uid.clone());
     }
     table.objects.insert(uid.clone(), Arc::new(object));
+    table.weigh(&uid, size);
+    if retires {
+        tables.retire_executions_of(&uid);
+    }
     K::change(&uid, owner.as_deref())
+}
+
+/// Keeps it short, when it has ended.
+fn retire<K: Kept>(table: &mut Table<K>, uid: &str, alone: bool) {
+    let Some(object) = table.objects.get_mut(uid).filter(|object| object.is_ended()) else {
+        return;
+    };
+    Arc::make_mut(object).retire(alone);
+    let size = table.sizes.get(uid).copied().unwrap_or_default();
+    table.weigh(uid, size.min(RETIRED));
 }
 
 fn remove<K: Kept>(table: &mut Table<K>, uid: &str) -> Vec<Change> {
     let Some(object) = table.objects.remove(uid) else {
         return Vec::new();
     };
+    table.size -= table.sizes.remove(uid).unwrap_or_default();
     let owner = object.owner();
     disown(table, owner, uid);
     K::change(uid, owner).into_iter().chain(K::gone(owner)).collect()
@@ -266,6 +343,11 @@ fn disown<K>(table: &mut Table<K>, owner: Option<&str>, uid: &str) {
 }
 
 impl<K> Table<K> {
+    fn weigh(&mut self, uid: &str, size: usize) {
+        let before = self.sizes.insert(uid.to_owned(), size).unwrap_or_default();
+        self.size = self.size - before + size;
+    }
+
     fn of_owner(&self, owner: &str) -> impl Iterator<Item = &Arc<K>> {
         self.owned
             .get(owner)
@@ -276,6 +358,24 @@ impl<K> Table<K> {
 }
 
 impl Tables {
+    /// Whether no workflow that runs may ask for the spec of an execution that has this controller. One that is not seen
+    /// may not be seen yet.
+    fn is_alone(&self, owner: Option<&str>) -> bool {
+        owner.is_none_or(|uid| {
+            self.workflows
+                .objects
+                .get(uid)
+                .is_some_and(|workflow| Kept::is_ended(&**workflow))
+        })
+    }
+
+    fn retire_executions_of(&mut self, workflow: &str) {
+        let executions = self.executions.owned.get(workflow).cloned().unwrap_or_default();
+        for uid in executions {
+            retire(&mut self.executions, &uid, true);
+        }
+    }
+
     /// Jobs of an execution by name, and pods whose Job is gone.
     fn views(&self, execution_uid: &str) -> BTreeMap<String, JobView> {
         let pods: Vec<&Pod> = self.pods.of_owner(execution_uid).map(|pod| &**pod).collect();
@@ -325,6 +425,18 @@ impl Tables {
 }
 
 impl StoreReader for Store {
+    fn settled(&self, uid: &str) {
+        let tables = &mut *self.write();
+        retire(&mut tables.workflows, uid, true);
+        let owner = tables
+            .executions
+            .objects
+            .get(uid)
+            .and_then(|execution| execution.owner());
+        let alone = tables.is_alone(owner);
+        retire(&mut tables.executions, uid, alone);
+    }
+
     fn workflow(&self, uid: &str) -> Option<Arc<WorkflowExecution>> {
         self.read().workflows.objects.get(uid).cloned()
     }
@@ -405,6 +517,10 @@ mod tests {
         .unwrap()
     }
 
+    fn put_in<K: Kept>(store: &Store, object: K) -> Vec<Change> {
+        store.put(object, 100)
+    }
+
     fn uids(store: &Store, workflow: &str) -> Vec<String> {
         store
             .executions_of(workflow)
@@ -416,10 +532,10 @@ mod tests {
     #[test]
     fn executions_are_found_by_the_workflow_that_controls_them_now() {
         let store = Store::default();
-        store.put(execution("a", 1, Some("w1")));
-        store.put(execution("b", 1, Some("w1")));
+        put_in(&store, execution("a", 1, Some("w1")));
+        put_in(&store, execution("b", 1, Some("w1")));
         assert_eq!(uids(&store, "w1"), ["a", "b"]);
-        store.put(execution("a", 2, None));
+        put_in(&store, execution("a", 2, None));
         assert_eq!(uids(&store, "w1"), ["b"]);
         let changes = store.remove::<KubernetesExecution>("b");
         assert_eq!(
@@ -432,15 +548,17 @@ mod tests {
     #[test]
     fn a_list_pokes_for_what_changed_and_for_what_is_gone() {
         let store = Store::default();
-        store.put(execution("same", 1, None));
-        store.put(execution("changed", 1, None));
-        store.put(execution("gone", 1, None));
+        put_in(&store, execution("same", 1, None));
+        put_in(&store, execution("changed", 1, None));
+        put_in(&store, execution("gone", 1, None));
         let uids = ["same", "changed", "new", "unreadable"].map(str::to_owned).into();
-        let list = vec![
+        let list = [
             execution("same", 1, None),
             execution("changed", 2, None),
             execution("new", 3, None),
-        ];
+        ]
+        .map(|execution| (execution, 100))
+        .into();
         let changes = store.replace(&uids, list);
         let poked = ["gone", "changed", "new"].map(|uid| Change::Execution(uid.into()));
         assert_eq!(changes, poked);
@@ -449,7 +567,7 @@ mod tests {
     #[test]
     fn what_can_t_be_read_any_more_is_not_gone() {
         let store = Store::default();
-        store.put(execution("a", 1, None));
+        put_in(&store, execution("a", 1, None));
         assert!(
             store
                 .replace::<KubernetesExecution>(&["a".to_owned()].into(), Vec::new())
@@ -470,7 +588,7 @@ mod tests {
             assert!(store.is_complete());
         };
         lists();
-        store.put(execution("a", 1, None));
+        put_in(&store, execution("a", 1, None));
         store.begin_again();
         assert!(!store.is_complete());
         assert!(store.execution("a").is_some());
@@ -480,8 +598,8 @@ mod tests {
     #[test]
     fn jobs_are_found_by_the_execution_that_their_label_names() {
         let store = Store::default();
-        assert_eq!(store.put(job("j1", "e")), [Change::Jobs("e".into())]);
-        store.put(job("j2", "other"));
+        assert_eq!(put_in(&store, job("j1", "e")), [Change::Jobs("e".into())]);
+        put_in(&store, job("j2", "other"));
         let found = store.job_refs_of("e");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].execution.to_string(), "shop/step");
@@ -499,7 +617,97 @@ mod tests {
         labels.insert(names::LABEL_EXECUTION_NAME.to_owned(), name[..63].to_owned());
         let annotations = long.metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_EXECUTION_NAME.to_owned(), name.clone());
-        store.put(long);
+        put_in(&store, long);
         assert_eq!(store.job_refs_of("e")[0].execution.name, name);
+    }
+
+    fn ended(uid: &str, version: u32, workflow: Option<&str>) -> KubernetesExecution {
+        let mut ended = execution(uid, version, workflow);
+        ended.spec.parameters = serde_json::from_value(json!({"updateConfigMap": {
+            "namespace": "shop", "configMap": "flags", "data": {"key": "x".repeat(100_000)}}}))
+        .unwrap();
+        ended.status = serde_json::from_value(json!({
+            "phase": "completed",
+            "rollbackInformation": {"available": true, "rollbackParameters": {"restorePreviousConfig": {
+                "resourceKind": "ConfigMap", "namespace": "shop", "name": "flags", "previousSpec": "y".repeat(100_000)}}},
+        }))
+        .unwrap();
+        ended
+    }
+
+    fn workflow(uid: &str, version: u32, phase: &str) -> WorkflowExecution {
+        serde_json::from_value(json!({
+            "metadata": {"name": uid, "namespace": "shop", "uid": uid, "resourceVersion": version.to_string()},
+            "spec": {"workflowDefinition": {"name": "w", "version": "1", "steps": [
+                {"stepNumber": 1, "name": "a", "action": "cordon-node", "parameters": {"cordonNode": {"nodeName": "n"}}}]}},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    }
+
+    /// Length of what is kept of an execution: of its spec, and of its status.
+    fn kept(store: &Store, uid: &str) -> (usize, usize) {
+        let execution = store.execution(uid).unwrap();
+        let spec = serde_json::to_string(&execution.spec).unwrap();
+        (
+            spec.len(),
+            serde_json::to_string(&execution.status).unwrap().len(),
+        )
+    }
+
+    #[test]
+    fn before_anybody_runs_it_what_has_ended_is_kept_short() {
+        let store = Store::default();
+        store.put(ended("by-hand", 1, None), 200_000);
+        store.put(ended("step", 1, Some("w")), 200_000);
+        let (spec, status) = kept(&store, "by-hand");
+        assert!(spec < 1000 && status < 2000, "{spec} {status}");
+        // Its workflow may still compare it.
+        let (spec, status) = kept(&store, "step");
+        assert!(spec > 100_000 && status < 2000, "{spec} {status}");
+        store.put(workflow("w", 1, "executing"), 1000);
+        assert!(kept(&store, "step").0 > 100_000);
+        store.put(workflow("w", 2, "completed"), 1000);
+        assert!(kept(&store, "step").0 < 1000);
+        assert!(
+            store
+                .workflow("w")
+                .unwrap()
+                .spec
+                .workflow_definition
+                .steps
+                .is_empty()
+        );
+        assert!(store.amount::<KubernetesExecution>().1 < 10_000);
+        store.remove::<KubernetesExecution>("step");
+        store.remove::<KubernetesExecution>("by-hand");
+        assert_eq!(store.amount::<KubernetesExecution>(), (0, 0));
+    }
+
+    #[test]
+    fn what_somebody_runs_is_kept_whole_until_he_is_done_with_it() {
+        let store = Store::default();
+        store.follow();
+        store.put(execution("step", 1, Some("w")), 1000);
+        store.put(workflow("w", 1, "executing"), 1000);
+        store.put(ended("step", 2, Some("w")), 200_000);
+        let (spec, status) = kept(&store, "step");
+        assert!(spec > 100_000 && status > 100_000, "{spec} {status}");
+        store.settled("step");
+        let (spec, status) = kept(&store, "step");
+        assert!(spec > 100_000 && status < 2000, "{spec} {status}");
+        store.put(workflow("w", 2, "completed"), 1000);
+        store.settled("w");
+        store.settled("step");
+        assert!(kept(&store, "step").0 < 1000);
+        assert!(
+            store
+                .workflow("w")
+                .unwrap()
+                .spec
+                .workflow_definition
+                .steps
+                .is_empty()
+        );
     }
 }

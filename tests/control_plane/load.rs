@@ -46,7 +46,7 @@ async fn store_an_unreadable_workflow(scene: &Scene<'_>) {
 }
 
 /// Seconds of CPU and the peak of resident memory in MiB.
-fn cost_of(pid: u32) -> (f64, f64) {
+pub(crate) fn cost_of(pid: u32) -> (f64, f64) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
     let after = stat
         .rsplit(')')

@@ -18,6 +18,7 @@ mod conformance;
 mod crash;
 mod crds;
 mod dataflow;
+mod exhaustion;
 mod helm;
 mod lease;
 mod load;

@@ -17,13 +17,21 @@ const KINDS: &str = "--apply-manifest-kinds=ConfigMap";
 type Right = (String, String, String);
 
 /// Rights that no request shows.
-const UNSEEN: [(&str, &str, &str, &str); 1] = [(
-    "workflow.kubernaut.io",
-    "workflowexecutions/finalizers",
-    "update",
-    "asked by the admission plugin OwnerReferencesPermissionEnforcement about whoever makes an execution that holds its \
-     workflow back from going; the plugin is on here, and the test sees it refuse somebody without the right",
-)];
+const UNSEEN: [(&str, &str, &str, &str); 2] = [
+    (
+        "workflow.kubernaut.io",
+        "workflowexecutions/finalizers",
+        "update",
+        "asked by the admission plugin OwnerReferencesPermissionEnforcement about whoever makes an execution that holds its \
+         workflow back from going; the plugin is on here, and the test sees it refuse somebody without the right",
+    ),
+    (
+        "kubernetesexecution.kubernaut.io",
+        "kubernetesexecutions",
+        "delete",
+        "a week after the end of an execution that was made by hand (--execution-ttl)",
+    ),
+];
 
 /// Rights by where they hold.
 #[derive(Default)]

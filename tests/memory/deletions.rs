@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
+use kubernaut::memory::Rbac;
 use kubernaut_crds::{ErrorType, WorkflowPhase};
 use serde_json::json;
 
@@ -128,4 +129,27 @@ async fn the_jobs_of_a_workflow_in_deletion_are_stopped_although_somebody_keeps_
     workflows.patch("w", &parameters, &keep(json!([]))).await.unwrap();
     scene.is_clean().await;
     no_actors(&scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_that_a_person_made_goes_some_time_after_its_end_and_a_steps_with_its_workflow() {
+    let scene = Scene::with(Rbac::AllowAll, &["--execution-ttl=1h"]).await;
+    scene.submit(workflow("w", &[step(1, &[])])).await;
+    scene.finished("w").await;
+    scene.submit_execution(execution("by-hand", "web-2")).await;
+    scene.finished_execution("by-hand").await;
+    let there = async |name: &str| scene.executions().get_opt(name).await.unwrap().is_some();
+    tokio::time::sleep(Duration::from_secs(3500)).await;
+    assert!(there("by-hand").await);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(!there("by-hand").await && there("w-step-1").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_that_a_person_made_stays_where_its_time_to_live_is_zero() {
+    let scene = Scene::with(Rbac::AllowAll, &["--execution-ttl=0s"]).await;
+    scene.submit_execution(execution("by-hand", "web-2")).await;
+    scene.finished_execution("by-hand").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(scene.executions().get_opt("by-hand").await.unwrap().is_some());
 }

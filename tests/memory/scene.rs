@@ -189,6 +189,7 @@ impl Scene {
             namespace: CONTROLLER_NAMESPACE.to_owned(),
             identity: name.to_owned(),
             times: LeaseTimes::default(),
+            runtime: None,
         };
         let controller = self.spawn(name, Arc::default(), Some(candidate));
         eventually("the candidate is ready", async || controller.readiness.report().0).await;

@@ -194,7 +194,7 @@ fn home<'a>(flags: &[&'a str]) -> &'a str {
 }
 
 /// Installs what `kubernaut manifests` prints.
-async fn install(control_plane: &ControlPlane, flags: &[&str]) {
+pub(crate) async fn install(control_plane: &ControlPlane, flags: &[&str]) {
     let output = Command::new(kubernaut())
         .args(["manifests", "--without-pods"])
         .args(flags)

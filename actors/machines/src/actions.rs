@@ -6,7 +6,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use kubernaut_crds::{Action, DeletePod, StepAction, TargetRef};
 
 use crate::Settings;
-use crate::manifest_kinds::{ManifestKind, allowed_kinds, parse_manifest};
+use crate::manifest_kinds::{ManifestKind, ParsedManifest, allowed_kinds};
 
 /// What can be done. One table says, for each, how it is spelled, who runs it and what that account may do; the
 /// manifests in deploy/ and the questions about rights are both made from it (the executor's specification, 5).
@@ -324,8 +324,8 @@ pub fn container_rule(spelling: &str) -> bool {
     IMAGES.contains(&spelling)
 }
 
-/// What is acted on.
-pub fn target_of(action: &Action) -> TargetRef {
+/// What is acted on; `manifest` is that of an applyManifest, where it could be read.
+pub fn target_of(action: &Action, manifest: Option<&ParsedManifest>) -> TargetRef {
     let namespaced = |kind: &str, namespace: &str, name: &str| TargetRef {
         kind: kind.to_owned(),
         namespace: Some(namespace.to_owned()),
@@ -353,9 +353,9 @@ pub fn target_of(action: &Action) -> TargetRef {
         Action::DrainNode(drain) => node(&drain.node),
         Action::UpdateConfigMap(update) => namespaced("ConfigMap", &update.namespace, &update.config_map),
         Action::UpdateSecret(update) => namespaced("Secret", &update.namespace, &update.secret),
-        Action::ApplyManifest(apply) => match parse_manifest(&apply.manifest) {
-            Ok(manifest) => namespaced(&manifest.kind, &manifest.namespace, &manifest.name),
-            Err(_) => namespaced("Manifest", "", ""),
+        Action::ApplyManifest(_) => match manifest {
+            Some(manifest) => namespaced(&manifest.kind, &manifest.namespace, &manifest.name),
+            None => namespaced("Manifest", "", ""),
         },
         Action::Undo(undo) => TargetRef {
             kind: undo.target.kind.clone(),
@@ -413,18 +413,16 @@ impl fmt::Display for AccessRequest {
 
 /// What the workflow's account must be allowed: the rules of the action, on its target. A drain asks for pods and
 /// daemonsets in all namespaces.
-pub fn rights_of(action: &Action, settings: &Settings) -> Vec<AccessRequest> {
+pub fn rights_of(
+    action: &Action,
+    manifest: Option<&ParsedManifest>,
+    settings: &Settings,
+) -> Vec<AccessRequest> {
     let Some(kind) = kind_of(action) else {
         return Vec::new();
     };
-    let target = target_of(action);
-    let manifest_kind = if let Action::ApplyManifest(apply) = action {
-        parse_manifest(&apply.manifest)
-            .ok()
-            .and_then(|manifest| allowed_kind(&manifest.group, &manifest.kind, settings))
-    } else {
-        None
-    };
+    let target = target_of(action, manifest);
+    let manifest_kind = manifest.and_then(|manifest| allowed_kind(&manifest.group, &manifest.kind, settings));
     let mut requests = Vec::new();
     for rule in kind.rules(settings) {
         let group = rule
@@ -554,7 +552,7 @@ mod tests {
             deployment: "web".into(),
             replicas: 3,
         });
-        let rights: Vec<String> = rights_of(&action, &Settings::default())
+        let rights: Vec<String> = rights_of(&action, None, &Settings::default())
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -577,7 +575,7 @@ mod tests {
             ignore_daemon_sets: true,
             delete_local_data: false,
         });
-        let rights = rights_of(&action, &Settings::default());
+        let rights = rights_of(&action, None, &Settings::default());
         assert!(
             rights.iter().any(|r| r.resource == "pods"
                 && r.namespace.is_none()

@@ -1,8 +1,14 @@
 //! The kinds that applyManifest may apply, and how one document is read.
 
+use kubernaut_crds::names;
 use serde_json::Value;
+use serde_saphyr::budget::BudgetBreach;
 
 use crate::Settings;
+
+/// Most values in one manifest. The largest objects that people write have a few thousand; a text of 256 KiB can hold a
+/// hundred thousand, and each costs time and memory that are everybody's.
+const VALUES_MAX: usize = 10_000;
 
 /// A kind of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -177,14 +183,26 @@ pub struct ParsedManifest {
     pub object: Value,
 }
 
-/// Reads the one document of an applyManifest.
+/// Reads the one document of an applyManifest. Its cost is bounded by the length of the text: an alias stands for
+/// another part of the document, and a kilobyte of them for millions of values, so there are none.
 pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
-        format!(
-            "manifest is not YAML: {}",
-            error.to_string().lines().next().unwrap_or_default()
-        )
-    })?;
+    if text.len() > names::SPEC_MAX_BYTES {
+        return Err(format!(
+            "manifest has {} bytes; at most {} are read",
+            text.len(),
+            names::SPEC_MAX_BYTES
+        ));
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_aliases: 0,
+            max_anchors: 0,
+            max_nodes: VALUES_MAX,
+        },
+        with_snippet: false,
+    };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| not_read(&error))?;
     let mut documents = documents.into_iter().filter(|document| !document.is_null());
     let (Some(object), None) = (documents.next(), documents.next()) else {
         return Err("manifest must be exactly one document".to_owned());
@@ -218,4 +236,22 @@ pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
         api_version,
         object,
     })
+}
+
+/// Why a text could not be read, in a line.
+fn not_read(error: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::Budget { breach, .. } = error {
+        if let BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } = breach {
+            return "manifest has an anchor (&) or an alias (*) of YAML, which are not read: write out what they stand for"
+                .to_owned();
+        }
+        if let BudgetBreach::Nodes { .. } = breach {
+            return format!("manifest has more than {VALUES_MAX} values: apply it in parts");
+        }
+    }
+    let words = error.to_string();
+    format!(
+        "manifest is not YAML: {}",
+        words.lines().next().unwrap_or_default()
+    )
 }

@@ -176,11 +176,12 @@ pub(crate) fn not_base64(data: &BTreeMap<String, Sensitive>) -> Option<&String> 
     Some(key)
 }
 
-/// The execution of a step: everything it needs, copied (the API's specification, 2).
+/// The execution of a step: everything it needs, copied (the API's specification, 2); and what of the step had nowhere
+/// to go.
 pub fn execution_for(
     workflow: &WorkflowExecution,
     step: &WorkflowStep,
-) -> Result<KubernetesExecution, MappingError> {
+) -> Result<(KubernetesExecution, Vec<String>), MappingError> {
     let converted = convert(&step.parameters)?;
     let name = workflow.metadata.name.clone().unwrap_or_default();
     let namespace = workflow.metadata.namespace.clone();
@@ -197,7 +198,7 @@ pub fn execution_for(
         (names::LABEL_STEP_NUMBER.to_owned(), step.step_number.to_string()),
         (names::LABEL_ACTION.to_owned(), label_value(&step.action)),
     ]);
-    Ok(KubernetesExecution {
+    let execution = KubernetesExecution {
         metadata: ObjectMeta {
             name: Some(format!("{name}-step-{}", step.step_number)),
             namespace: namespace.clone(),
@@ -238,7 +239,8 @@ pub fn execution_for(
             shutdown: None,
         },
         status: None,
-    })
+    };
+    Ok((execution, converted.warnings))
 }
 
 /// Retries of a step: its own, else the strategy's, else the default.
@@ -474,7 +476,8 @@ mod tests {
         }))
         .expect("a workflow");
         let step = &workflow.spec.workflow_definition.steps[0];
-        let made = serde_json::to_value(execution_for(&workflow, step).expect("an execution")).expect("JSON");
+        let made =
+            serde_json::to_value(execution_for(&workflow, step).expect("an execution").0).expect("JSON");
         assert_eq!(made["metadata"]["name"], "payment-api-workflow-step-2");
         assert_eq!(made["metadata"]["namespace"], "production");
         let owner = &made["metadata"]["ownerReferences"][0];
@@ -521,6 +524,7 @@ mod tests {
             let workflow: WorkflowExecution = serde_json::from_value(object).expect("a workflow");
             execution_for(&workflow, &workflow.spec.workflow_definition.steps[0])
                 .expect("made")
+                .0
                 .spec
                 .max_retries
         };

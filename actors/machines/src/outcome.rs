@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kubernaut_crds::{ErrorType, ExecutionPhase, KubernetesExecution, WorkflowExecution, WorkflowPhase};
@@ -26,7 +27,7 @@ pub struct ApiFailure {
 }
 
 /// What follows from a failed call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
     /// 404: the object (or its namespace) does not exist.
     NotFound,
@@ -127,6 +128,8 @@ pub enum ApiCommand {
         job: Box<Job>,
         /// Payload that must not stand in the Job.
         secret: Option<Box<Secret>>,
+        /// It is not sent after this time, however long it waits for its turn: the answer is then that it was not sent.
+        not_after: Timestamp,
     },
     /// Live read of a Job in the executor namespace and of the pods with the execution's uid.
     GetJob {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use kubernaut_crds::{Action, KubernetesExecution, TargetRef};
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kubernaut_crds::{Action, KubernetesExecution, TargetRef, names};
+use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::actions::{
@@ -14,6 +15,7 @@ use crate::images::patched_images;
 use crate::label_selector;
 use crate::manifest_kinds::{ParsedManifest, parse_manifest};
 use crate::mapping::not_base64;
+use crate::render::PAYLOAD_MAX;
 
 /// Shortest timeout of a step.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -39,7 +41,7 @@ pub struct Checked {
     pub rights: Vec<AccessRequest>,
     /// What a person should know.
     pub warnings: Vec<String>,
-    /// The manifest of an applyManifest, read once: each look at the target asks for it.
+    /// The manifest of an applyManifest, read once: rights, looks at the target and the Job all ask for it.
     pub manifest: Option<ParsedManifest>,
 }
 
@@ -49,6 +51,9 @@ pub struct Checked {
 /// # Errors
 /// All that is wrong, each with its field.
 pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Checked, Vec<String>> {
+    if let Some(size) = oversize(&execution.metadata) {
+        return Err(vec![format!("spec: {}", too_long(size))]);
+    }
     let spec = &execution.spec;
     let action = Action::try_from(spec.parameters.clone()).map_err(|error| vec![error.to_string()])?;
     let mut problems = Vec::new();
@@ -65,9 +70,14 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
         settings,
     );
     problems.extend(frame.problems);
+    let (manifest, wrong) = match read_manifest(&action, settings) {
+        Ok(manifest) => (manifest, None),
+        Err(problem) => (None, Some(problem)),
+    };
     problems.extend(
-        check_action(&action, settings)
+        check_action(&action, manifest.as_ref(), settings)
             .into_iter()
+            .chain(wrong)
             .map(|problem| format!("parameters.{}: {problem}", action.member())),
     );
     if let Action::PatchDeployment(patch) = &action
@@ -94,21 +104,28 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
     if !problems.is_empty() {
         return Err(problems);
     }
-    let (target, rights) = (target_of(&action), rights_of(&action, settings));
-    let manifest = if let Action::ApplyManifest(apply) = &action {
-        parse_manifest(&apply.manifest).ok()
-    } else {
-        None
-    };
     Ok(Checked {
+        target: target_of(&action, manifest.as_ref()),
+        rights: rights_of(&action, manifest.as_ref(), settings),
         action,
         kind,
-        target,
         timeout: frame.timeout,
-        rights,
         warnings: frame.warnings,
         manifest,
     })
+}
+
+/// Length of a spec of which nothing was kept: it is longer than any that is run.
+pub(crate) fn oversize(metadata: &ObjectMeta) -> Option<&str> {
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(names::ANNOTATION_OVERSIZE).map(String::as_str)
+}
+
+pub(crate) fn too_long(size: impl std::fmt::Display) -> String {
+    format!(
+        "has {size} bytes as JSON; at most {} are allowed",
+        names::SPEC_MAX_BYTES
+    )
 }
 
 /// What stands around the parameters of an action, and can be checked where they are wrong.
@@ -171,9 +188,9 @@ fn check_timeout(text: &str, is_drain: bool, settings: &Settings) -> Result<Dura
 }
 
 /// What is wrong with an action: names, ranges, namespaces, patches, manifests.
-fn check_action(action: &Action, settings: &Settings) -> Vec<String> {
+fn check_action(action: &Action, manifest: Option<&ParsedManifest>, settings: &Settings) -> Vec<String> {
     let mut problems = Vec::new();
-    let target = target_of(action);
+    let target = target_of(action, manifest);
     let mut name = |field: &str, text: &str, max: usize| {
         if let Some(problem) = bad_name(text, max) {
             problems.push(format!("{field}: {problem}"));
@@ -205,6 +222,7 @@ fn check_action(action: &Action, settings: &Settings) -> Vec<String> {
             "namespace: {namespace} is protected: nothing is changed there (--protected-namespaces)"
         ));
     }
+    problems.extend(too_large(action, manifest));
     match action {
         Action::ScaleDeployment(scale) if !(0..=1000).contains(&scale.replicas) => {
             problems.push(format!("replicas: {} is not within 0 to 1000", scale.replicas));
@@ -234,7 +252,9 @@ fn check_action(action: &Action, settings: &Settings) -> Vec<String> {
                     .map(|key| format!("data.{key}: is not base64 (standard alphabet, padded)")),
             );
         }
-        Action::ApplyManifest(apply) => problems.extend(bad_manifest(&apply.manifest, settings)),
+        Action::ApplyManifest(_) => {
+            problems.extend(manifest.and_then(|manifest| bad_manifest(manifest, settings)))
+        }
         Action::ScaleDeployment(_)
         | Action::RolloutRestart(_)
         | Action::CordonNode(_)
@@ -282,11 +302,39 @@ fn bad_patch(patch: &kubernaut_crds::PatchDeployment) -> Option<String> {
     }
 }
 
-fn bad_manifest(text: &str, settings: &Settings) -> Option<String> {
-    let manifest = match parse_manifest(text) {
-        Ok(manifest) => manifest,
-        Err(problem) => return Some(problem),
+/// A payload that no Job could carry: planning says so, and not the step when its turn has come.
+fn too_large(action: &Action, manifest: Option<&ParsedManifest>) -> Option<String> {
+    let (field, size) = match action {
+        Action::PatchDeployment(patch) => ("patch", patch.patch.len()),
+        Action::UpdateConfigMap(update) => ("data", json!({"data": update.data}).to_string().len()),
+        Action::UpdateSecret(update) => ("data", json!({"data": update.data}).to_string().len()),
+        Action::ApplyManifest(_) => ("manifest", manifest?.object.to_string().len()),
+        Action::ScaleDeployment(_)
+        | Action::RolloutRestart(_)
+        | Action::DeletePod(_)
+        | Action::CordonNode(_)
+        | Action::UncordonNode(_)
+        | Action::DrainNode(_)
+        | Action::Undo(_) => return None,
     };
+    (size > PAYLOAD_MAX)
+        .then(|| format!("{field}: has {size} bytes as JSON; at most {PAYLOAD_MAX} can travel with a Job"))
+}
+
+/// Reads the manifest of an applyManifest, once: whoever needs something of it is given what was read. Where no kind
+/// may be applied nothing is read.
+fn read_manifest(action: &Action, settings: &Settings) -> Result<Option<ParsedManifest>, String> {
+    let Action::ApplyManifest(apply) = action else {
+        return Ok(None);
+    };
+    if settings.apply_manifest_kinds.is_empty() {
+        let problem = "manifest: no kind may be applied in this cluster: --apply-manifest-kinds is not set";
+        return Err(problem.to_owned());
+    }
+    parse_manifest(&apply.manifest).map(Some)
+}
+
+fn bad_manifest(manifest: &ParsedManifest, settings: &Settings) -> Option<String> {
     if let Some(problem) = bad_name(&manifest.namespace, NAMESPACE_MAX) {
         return Some(format!("manifest: metadata.namespace: {problem}"));
     }

@@ -79,8 +79,16 @@ pub fn plan_of_begun(workflow: &WorkflowExecution, settings: &Settings) -> Resul
 }
 
 fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Result<Plan, Vec<PlanError>> {
-    let mut errors = whole_workflow(workflow, settings, begun);
+    if let Some(size) = parameters::oversize(&workflow.metadata) {
+        return Err(vec![error("spec", parameters::too_long(size))]);
+    }
     let spec = &workflow.spec;
+    let size = serde_json::to_string(spec).map_or(usize::MAX, |text| text.len());
+    if size > names::SPEC_MAX_BYTES {
+        // What else is wrong with it nobody looks for: that would take time in proportion.
+        return Err(vec![error("spec", parameters::too_long(size))]);
+    }
+    let mut errors = whole_workflow(workflow, settings, begun);
     let definition = &spec.workflow_definition;
     let mut warnings = optional_checks(workflow);
     let graph = match Graph::new(&definition.steps, definition.dependencies.as_ref()) {
@@ -158,16 +166,6 @@ fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings, begun: bool
         errors.push(error(
             "metadata.namespace",
             format!("workflows in {namespace} are not run: it is protected (--protected-namespaces)"),
-        ));
-    }
-    let size = serde_json::to_string(spec).map_or(usize::MAX, |text| text.len());
-    if size > names::SPEC_MAX_BYTES {
-        errors.push(error(
-            "spec",
-            format!(
-                "has {size} bytes as JSON; at most {} are allowed",
-                names::SPEC_MAX_BYTES
-            ),
         ));
     }
     let steps = spec.workflow_definition.steps.len();
@@ -326,8 +324,8 @@ fn plan_step(
         let field = if field.contains(' ') { "parameters" } else { field };
         at(field, message.to_owned())
     };
-    let execution = match execution_for(workflow, step) {
-        Ok(execution) => execution,
+    let (execution, converted) = match execution_for(workflow, step) {
+        Ok(made) => made,
         Err(problem) => {
             errors.push(at("parameters", problem.to_string()));
             let frame = Frame {
@@ -343,9 +341,6 @@ fn plan_step(
     };
     match parameters::check(&execution, settings) {
         Ok(checked) if errors.is_empty() => {
-            let converted = crate::mapping::convert(&step.parameters)
-                .map(|converted| converted.warnings)
-                .unwrap_or_default();
             let warnings = converted.into_iter().chain(checked.warnings).collect();
             let planned = PlannedStep {
                 name: step.name.clone(),

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Settings;
-use crate::actions::{container_rule, kind_of};
+use crate::actions::container_rule;
 use crate::defect::{Defect, planted};
 use crate::images::{patch_text, patched_images};
-use crate::manifest_kinds::parse_manifest;
 use crate::mapping::label_value;
+use crate::parameters::Checked;
 use crate::toleration::Toleration;
 
 /// Longest payload, in bytes: an annotation may hold 256 KiB together with all others.
-const PAYLOAD_MAX: usize = 240 * 1024;
+pub(crate) const PAYLOAD_MAX: usize = 240 * 1024;
 /// Where kubectl looks for the account that it acts as.
 const ACCESS_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How long a token is good for: the shortest that an API server gives. The one that is mounted by itself is asked for
@@ -53,12 +53,9 @@ pub enum RenderError {
         "parameters.patchDeployment.patch must set images of containers by their names and nothing else: {0}"
     )]
     BadImages(String),
-    /// A manifest that is not one object.
-    #[error("parameters.applyManifest: {0}")]
-    BadManifest(String),
-    /// An undo of nothing known.
-    #[error("parameters.undo.of {0:?} is not an action")]
-    UnknownUndo(String),
+    /// A manifest that could not be read.
+    #[error("parameters.applyManifest: the manifest was not read")]
+    NoManifest,
     /// Without a pod the request would be for all of them.
     #[error("there is no pod to delete")]
     NoPods,
@@ -89,14 +86,6 @@ fn hex(bytes: &[u8], digits: usize) -> String {
         .collect()
 }
 
-fn undone(action: &Action) -> String {
-    if let Action::Undo(undo) = action {
-        undo.of.clone()
-    } else {
-        action.member().to_owned()
-    }
-}
-
 /// What kubectl is called with, and what it reads.
 struct Call {
     /// One list of arguments for each container, in order; all but the last are init containers.
@@ -108,16 +97,16 @@ struct Call {
 /// The Job of an attempt (the executor's specification, 3 to 5). Pure: the same record gives the same Job.
 pub fn render(
     execution: &KubernetesExecution,
-    action: &Action,
+    checked: &Checked,
     attempt: &Attempt,
     settings: &Settings,
 ) -> Result<Rendered, RenderError> {
-    let kind = kind_of(action).ok_or_else(|| RenderError::UnknownUndo(undone(action)))?;
+    let Checked { action, kind, .. } = checked;
     if matches!(action, Action::DeletePod(_)) && attempt.pods.is_empty() {
         return Err(RenderError::NoPods);
     }
     let (left, patience) = budget(attempt.start_time.0, attempt.deadline.0);
-    let call = call(execution, action, attempt, patience)?;
+    let call = call(execution, checked, attempt, patience)?;
     let size: usize = call.files.iter().map(|(_, content)| content.len()).sum();
     if size > PAYLOAD_MAX {
         return Err(RenderError::PayloadTooLarge(size));
@@ -339,14 +328,14 @@ fn access() -> Value {
 
 fn call(
     execution: &KubernetesExecution,
-    action: &Action,
+    checked: &Checked,
     attempt: &Attempt,
     patience: i64,
 ) -> Result<Call, RenderError> {
     let namespaced = |namespace: &str| format!("--namespace={namespace}");
     let patch_file = "--patch-file=/payload/patch.json".to_owned();
     let mut files = Vec::new();
-    let argv = match action {
+    let argv = match &checked.action {
         Action::ScaleDeployment(scale) => vec![vec![
             "scale".to_owned(),
             format!("deployment/{}", scale.deployment),
@@ -430,9 +419,9 @@ fn call(
                 patch_file,
             ]]
         }
-        Action::ApplyManifest(apply) => {
+        Action::ApplyManifest(_) => {
             // What was checked is what is sent: two readers of one YAML text need not agree.
-            let manifest = parse_manifest(&apply.manifest).map_err(RenderError::BadManifest)?;
+            let manifest = checked.manifest.as_ref().ok_or(RenderError::NoManifest)?;
             files.push(("manifest.yaml".to_owned(), manifest.object.to_string()));
             vec![vec![
                 "apply".to_owned(),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,22 +29,49 @@ pub(crate) struct RunEnd {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnseenJob {
     name: String,
-    until: Timestamp,
+    sent: Sent,
 }
 
+/// When something of a call was last sent. A call waits for its turn, and may be sent minutes after it was asked for:
+/// what it can still do counts from then.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent(Arc<AtomicI64>);
+
+impl Sent {
+    /// Nothing was sent yet; it was asked for at `now`.
+    pub(crate) fn asked_for(now: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(now.as_microsecond())))
+    }
+
+    /// Something of it may be sent now.
+    pub(crate) fn note(&self, now: Timestamp) {
+        self.0.fetch_max(now.as_microsecond(), Ordering::AcqRel);
+    }
+
+    fn last(&self) -> Timestamp {
+        let micros = self.0.load(Ordering::Acquire);
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl PartialEq for Sent {
+    fn eq(&self, other: &Self) -> bool {
+        self.last() == other.last()
+    }
+}
+
+impl Eq for Sent {}
+
 impl UnseenJob {
-    /// Asked for at `now`.
-    pub(crate) fn new(name: String, now: Timestamp) -> Self {
-        Self {
-            name,
-            until: later(now, CREATE_WINDOW),
-        }
+    pub(crate) fn new(name: String, sent: Sent) -> Self {
+        Self { name, sent }
     }
 
     /// Until when it may still come; `None` when it can't any more, or is among the Jobs in the store.
     pub(crate) fn awaited_until(&self, jobs: &[JobView], now: Timestamp) -> Option<Timestamp> {
-        let awaited = now < self.until && !self.is_among(jobs);
-        awaited.then_some(self.until)
+        let until = later(self.sent.last(), CREATE_WINDOW);
+        let awaited = now < until && !self.is_among(jobs);
+        awaited.then_some(until)
     }
 
     fn is_among(&self, jobs: &[JobView]) -> bool {
@@ -133,5 +162,25 @@ impl Drop for Claim {
 impl std::fmt::Debug for Claim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "claim {} on {}", self.number, self.uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_job_is_awaited_from_when_its_call_was_sent_and_not_from_when_it_was_asked_for() {
+        let asked = Timestamp::from_second(1_800_000_000).unwrap();
+        let after = |seconds: i64| asked + SignedDuration::from_secs(seconds);
+        let sent = Sent::asked_for(asked);
+        let job = UnseenJob::new("j".into(), sent.clone());
+        assert_eq!(job.awaited_until(&[], after(59)), Some(after(60)));
+        assert_eq!(job.awaited_until(&[], after(60)), None);
+        sent.note(after(94));
+        assert_eq!(job.awaited_until(&[], after(153)), Some(after(154)));
+        assert_eq!(job.awaited_until(&[], after(154)), None);
     }
 }

@@ -1,5 +1,4 @@
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -29,8 +28,8 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// The wall clock. After it was set back this one goes on from where it was, and stays ahead of it until the wall clock has
-    /// caught up or the process ends.
+    /// The wall clock. After it was set back this one goes on from where it was, at half its pace, until the wall clock has
+    /// caught up.
     pub fn system() -> Self {
         Self {
             virtual_start: None,
@@ -95,22 +94,21 @@ impl Clock for TokioClock {
     }
 }
 
-/// The most that the wall clock has been ahead of the monotonic one, in microseconds.
-struct Onward(AtomicI64);
-
-impl Default for Onward {
-    fn default() -> Self {
-        Self(AtomicI64::new(i64::MIN))
-    }
-}
+/// Time that is the wall clock's, and never runs back: what was told last, and when by the monotonic clock.
+#[derive(Default)]
+struct Onward(Mutex<Option<(Duration, Timestamp)>>);
 
 impl Onward {
-    /// `wall` unless it was set back; then the time goes on as `monotonic` does.
+    /// `wall`, unless that was set back: then time goes on at half its pace until the wall clock has caught up. Pauses and
+    /// deadlines last twice as long meanwhile, and what objects of the cluster say of time is right again as soon as may be.
     fn time(&self, wall: Timestamp, monotonic: Duration) -> Timestamp {
-        let monotonic = i64::try_from(monotonic.as_micros()).unwrap_or(i64::MAX);
-        let ahead = wall.as_microsecond().saturating_sub(monotonic);
-        let ahead = self.0.fetch_max(ahead, Ordering::Relaxed).max(ahead);
-        Timestamp::from_microsecond(monotonic.saturating_add(ahead)).unwrap_or(wall)
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (then, told) = last.unwrap_or((monotonic, wall));
+        let passed = SignedDuration::try_from(monotonic.saturating_sub(then)).unwrap_or(SignedDuration::MAX);
+        let slowly = told.checked_add(passed / 2).unwrap_or(Timestamp::MAX);
+        let time = wall.max(slowly);
+        *last = Some((monotonic.max(then), time));
+        time
     }
 }
 
@@ -125,12 +123,21 @@ mod tests {
         let onward = Onward::default();
         assert_eq!(onward.time(at(0), passed(0)), at(0));
         assert_eq!(onward.time(at(10), passed(10)), at(10));
-        // Set back by an hour: seconds stay seconds.
-        assert_eq!(onward.time(at(11 - 3600), passed(11)), at(11));
-        assert_eq!(onward.time(at(20 - 3600), passed(20)), at(20));
-        // Set right again, and an hour ahead.
-        assert_eq!(onward.time(at(21), passed(21)), at(21));
-        assert_eq!(onward.time(at(22 + 3600), passed(22)), at(22 + 3600));
-        assert_eq!(onward.time(at(23), passed(23)), at(23 + 3600));
+        // A little behind is no jump.
+        assert_eq!(onward.time(at(20), passed(21)), at(20));
+        assert_eq!(onward.time(at(5), passed(21)), at(20));
+    }
+
+    #[test]
+    fn after_a_jump_that_was_corrected_time_goes_at_half_its_pace_until_it_is_right_again() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let passed = Duration::from_secs;
+        let onward = Onward::default();
+        assert_eq!(onward.time(at(0), passed(0)), at(0));
+        assert_eq!(onward.time(at(3600), passed(1)), at(3600));
+        assert_eq!(onward.time(at(11), passed(11)), at(3605));
+        assert_eq!(onward.time(at(3601), passed(3601)), at(5400));
+        assert_eq!(onward.time(at(7199), passed(7199)), at(7199));
+        assert_eq!(onward.time(at(7200), passed(7200)), at(7200));
     }
 }

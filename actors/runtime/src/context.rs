@@ -1,7 +1,9 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use kubernaut_machines::Settings;
 
+use crate::desk::Desk;
 use crate::effects::Effects;
 use crate::locks::LockTable;
 use crate::ports::{Clock, ClusterApi, Observer, StoreReader, WriteGate};
@@ -29,7 +31,7 @@ pub struct Ports {
     pub publisher: Publisher,
 }
 
-/// How much at the same time.
+/// How much at the same time, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Live Jobs.
@@ -38,6 +40,8 @@ pub struct Limits {
     /// with 4 writes and 4 reads each) at 10 ms a call are 7 at a time; 32 leaves room for a server that is four times
     /// slower, and more would only lengthen its queue: HTTP/1.1 takes one connection for each.
     pub api_concurrency: usize,
+    /// How long an execution that a person made stays after its end; zero keeps it.
+    pub execution_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -45,6 +49,7 @@ impl Default for Limits {
         Self {
             max_running_jobs: 50,
             api_concurrency: 32,
+            execution_ttl: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -59,6 +64,8 @@ pub struct Context {
     pub(crate) publisher: Publisher,
     pub(crate) locks: LockTable,
     pub(crate) slots: SlotTable,
+    pub(crate) desk: Desk,
+    pub(crate) execution_ttl: Duration,
     fault: Option<FaultHook>,
 }
 
@@ -90,6 +97,8 @@ impl Context {
             publisher,
             locks: LockTable::default(),
             slots: SlotTable::new(limits.max_running_jobs),
+            desk: Desk::default(),
+            execution_ttl: limits.execution_ttl,
             fault,
         })
     }

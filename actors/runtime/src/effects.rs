@@ -14,6 +14,8 @@ use kubernaut_machines::step::is_stray;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
+use crate::claims::Sent;
+use crate::complaints::Complaints;
 use crate::ports::{Account, Answer, Clock, ClusterApi, JobRef, Key, Observer, Subject, WriteGate, uid_of};
 use crate::rights::{Question, RightsCache};
 
@@ -37,6 +39,7 @@ pub(crate) struct Effects {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     executor_namespace: String,
+    complaints: Complaints,
     rights: RightsCache,
     /// Places for calls; a call has one request under way, rarely a few (reads of one command go side by side).
     places: Semaphore,
@@ -47,6 +50,13 @@ pub(crate) struct Effects {
     idle: Notify,
     closed: AtomicBool,
     cut_off: AtomicBool,
+}
+
+/// A command on its way.
+pub(crate) struct Call {
+    pub(crate) command: ApiCommand,
+    /// Where it is noted when something of it is sent.
+    pub(crate) sent: Sent,
 }
 
 impl Effects {
@@ -64,6 +74,7 @@ impl Effects {
             clock,
             observer,
             executor_namespace,
+            complaints: Complaints::default(),
             rights: RightsCache::default(),
             places: Semaphore::new(places.max(1)),
             questions: Semaphore::new((places / 2).max(1)),
@@ -80,15 +91,15 @@ impl Effects {
         self: &Arc<Self>,
         tasks: &mut JoinSet<()>,
         subject: &Arc<Subject>,
-        command: ApiCommand,
+        call: Call,
         done: impl FnOnce(Result<ApiOutcome, ApiFailure>) + Send + 'static,
     ) {
         let effects = Arc::clone(self);
         let subject = Arc::clone(subject);
         self.spawn(tasks, async move {
             let mut reply = Reply(Some(done));
-            let name = command.name();
-            let result = effects.execute(command).await;
+            let name = call.command.name();
+            let result = effects.execute(call).await;
             if let Err(failure) = &result {
                 effects.log(&subject, name, failure);
             }
@@ -140,6 +151,11 @@ impl Effects {
         self.write(DEADLINE, self.api.delete_workflow(key, uid)).await
     }
 
+    /// Deletes an execution that has been terminal long enough.
+    pub(crate) async fn delete_execution(&self, key: &Key, uid: &str) -> Result<(), ApiFailure> {
+        self.write(DEADLINE, self.api.delete_execution(key, uid)).await
+    }
+
     /// Deletes the Job if it is a stray, decided on a live read of its execution. True when it was one.
     pub(crate) async fn sweep(&self, job: &JobRef) -> Result<bool, ApiFailure> {
         let key = &job.execution;
@@ -171,9 +187,9 @@ impl Effects {
         Ok(stray)
     }
 
-    async fn execute(&self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
+    async fn execute(&self, call: Call) -> Result<ApiOutcome, ApiFailure> {
         let api = &self.api;
-        Ok(match command {
+        Ok(match call.command {
             ApiCommand::CheckRights(question) => ApiOutcome::Rights(self.check_rights(question).await?),
             ApiCommand::Read(reads) => ApiOutcome::Facts(self.call(DEADLINE, api.read(reads)).await?),
             ApiCommand::WriteExecutionStatus { execution, patch } => ApiOutcome::Execution(
@@ -201,10 +217,14 @@ impl Effects {
                 let (execution, fresh) = self.write(DEADLINE, api.create_execution(&execution)).await?;
                 ApiOutcome::Created { execution, fresh }
             }
-            ApiCommand::CreateJob { job, secret } => {
-                let (job, fresh) = self
-                    .write(JOB_DEADLINE, api.create_job(&job, secret.as_deref()))
-                    .await?;
+            ApiCommand::CreateJob {
+                job,
+                secret,
+                not_after,
+            } => {
+                let create = api.create_job(&job, secret.as_deref());
+                let create = noting(&*self.clock, &call.sent, create);
+                let (job, fresh) = self.limited(JOB_DEADLINE, create, true, not_after).await?;
                 ApiOutcome::JobCreated {
                     job: Box::new(job),
                     fresh,
@@ -285,11 +305,11 @@ impl Effects {
     }
 
     async fn write<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
-        self.limited(deadline, answer, true).await
+        self.limited(deadline, answer, true, Timestamp::MAX).await
     }
 
     async fn call<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
-        self.limited(deadline, answer, false).await
+        self.limited(deadline, answer, false, Timestamp::MAX).await
     }
 
     async fn limited<T>(
@@ -297,8 +317,12 @@ impl Effects {
         deadline: Duration,
         answer: Answer<'_, T>,
         writes: bool,
+        not_after: Timestamp,
     ) -> Result<T, ApiFailure> {
         let _place = self.place(writes).await?;
+        if self.clock.now() > not_after {
+            return Err(not_sent("its time was over before its turn came"));
+        }
         let answer = if writes {
             while_open(&*self.gate, answer)
         } else {
@@ -347,6 +371,10 @@ impl Effects {
             // This controller ends, and has said so.
             return;
         }
+        let now = self.clock.now();
+        let Some(untold) = self.complaints.is_due(&subject.uid, failure.class, now) else {
+            return;
+        };
         tracing::warn!(
             namespace = subject.key.namespace,
             name = subject.key.name,
@@ -355,6 +383,7 @@ impl Effects {
             correlation_id = subject.correlation_id,
             call,
             class = failure.class.as_str(),
+            untold = (untold > 0).then_some(untold),
             failure = failure.message,
             "a call to the API server failed"
         );
@@ -378,6 +407,15 @@ fn while_open<'a, T: 'a>(gate: &'a dyn WriteGate, mut answer: Answer<'a, T>) -> 
         }))
     });
     gated.boxed()
+}
+
+/// Notes, each time that the call gets on, that something of it may be sent.
+fn noting<'a, T: 'a>(clock: &'a dyn Clock, sent: &'a Sent, mut answer: Answer<'a, T>) -> Answer<'a, T> {
+    let noted = poll_fn(move |context| {
+        sent.note(clock.now());
+        answer.poll_unpin(context)
+    });
+    noted.boxed()
 }
 
 /// Nothing was done, and it may be tried again.

@@ -12,6 +12,7 @@ mod workflow_actor;
 
 mod step_actor;
 
+mod complaints;
 mod effects;
 mod publisher;
 mod rights;
@@ -23,6 +24,7 @@ mod slots;
 mod changes;
 mod clock;
 mod context;
+mod desk;
 mod restarts;
 mod timer;
 

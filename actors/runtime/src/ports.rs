@@ -77,6 +77,8 @@ pub trait ClusterApi: Send + Sync + 'static {
     fn explain_job<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>>;
     /// Deletes a workflow when it has this uid; absence is success.
     fn delete_workflow<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
+    /// Deletes an execution when it has this uid; absence is success.
+    fn delete_execution<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
     /// Publishes an event on an object: of something that happened at `at`.
     fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord, at: Timestamp) -> Answer<'a, ()>;
 }
@@ -99,6 +101,9 @@ pub trait StoreReader: Send + Sync + 'static {
     fn executions(&self) -> Vec<Arc<KubernetesExecution>>;
     /// All Jobs that carry our label, by execution.
     fn job_refs(&self) -> Vec<JobRef>;
+    /// The workflow or execution of this uid has ended, and nothing is left to do for it: what only running it needs may be
+    /// dropped.
+    fn settled(&self, uid: &str);
 }
 
 /// A Job and the execution that its labels name.

@@ -57,7 +57,7 @@ impl SlotTable {
         }
     }
 
-    /// Notes at the start that an execution has a live Job. There may be more of them than places.
+    /// Notes at the start that an execution has its place. There may be more of them than places.
     pub(crate) fn prefill(&self, uid: &str) {
         self.lock().used.insert(uid.to_owned());
     }

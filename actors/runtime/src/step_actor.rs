@@ -10,8 +10,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
 
 use crate::changes::Dirty;
-use crate::claims::{Claim, RunEnd, UnseenJob};
+use crate::claims::{Claim, RunEnd, Sent, UnseenJob};
 use crate::context::Context;
+use crate::effects::Call;
 use crate::locks::{Acquired, Wake};
 use crate::ports::{ActorKind, Subject, WaitKind, version_of};
 use crate::timer::Timer;
@@ -164,7 +165,7 @@ impl Actor for StepActor {
         message: StepMessage,
         state: &mut StepState,
     ) -> Result<(), ActorProcessingErr> {
-        state.handle(&myself, message);
+        state.handle(&myself, message).await;
         Ok(())
     }
 
@@ -184,13 +185,17 @@ impl StepState {
         self.claim.end()
     }
 
-    fn handle(&mut self, myself: &ActorRef<StepMessage>, message: StepMessage) {
+    async fn handle(&mut self, myself: &ActorRef<StepMessage>, message: StepMessage) {
         self.context
             .maybe_panic_at(|| format!("step {}", self.subject.key));
         let ticked = matches!(message, StepMessage::Tick(_));
         let mut events = VecDeque::new();
         match message {
             StepMessage::Started => {
+                if let Some(checking) = self.machine.checking() {
+                    let checked = self.context.desk.work(move || checking.make()).await;
+                    self.machine.was_checked(checked);
+                }
                 events.extend(self.first.take());
                 self.look(&mut events);
                 if !self.claim.is_stored() {
@@ -258,16 +263,17 @@ impl StepState {
         let uid = &self.subject.uid;
         match command {
             StepCommand::Api { id, command } => {
+                let sent = Sent::asked_for(self.context.clock.now());
                 if let ApiCommand::CreateJob { job, .. } = &command {
                     let name = job.metadata.name.clone().unwrap_or_default();
                     self.creating = Some(id);
-                    self.claim
-                        .asked_for(UnseenJob::new(name, self.context.clock.now()));
+                    self.claim.asked_for(UnseenJob::new(name, sent.clone()));
                 }
                 let actor = myself.clone();
+                let call = Call { command, sent };
                 self.context
                     .effects
-                    .start(&mut self.tasks, &self.subject, command, move |result| {
+                    .start(&mut self.tasks, &self.subject, call, move |result| {
                         let _ = actor.cast(StepMessage::Finished { id, result });
                     });
             }

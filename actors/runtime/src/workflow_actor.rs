@@ -10,8 +10,9 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::task::JoinSet;
 
 use crate::changes::Dirty;
-use crate::claims::{Claim, RunEnd};
+use crate::claims::{Claim, RunEnd, Sent};
 use crate::context::Context;
+use crate::effects::Call;
 use crate::ports::{ActorKind, Subject, uid_of, version_of};
 use crate::restarts::Restarts;
 use crate::step_actor::{Alive, StepHandle, StepState};
@@ -217,6 +218,10 @@ impl WorkflowState {
         let mut events = VecDeque::new();
         match message {
             WorkflowMessage::Started => {
+                if let Some(planning) = self.machine.planning().filter(|_| self.give_up.is_none()) {
+                    let planned = self.context.desk.work(move || planning.make()).await;
+                    self.machine.planned(planned);
+                }
                 events.extend(
                     self.give_up
                         .clone()
@@ -296,9 +301,11 @@ impl WorkflowState {
         match command {
             WorkflowCommand::Api { id, command } => {
                 let actor = myself.clone();
+                let sent = Sent::asked_for(self.context.clock.now());
+                let call = Call { command, sent };
                 self.context
                     .effects
-                    .start(&mut self.tasks, &self.subject, command, move |result| {
+                    .start(&mut self.tasks, &self.subject, call, move |result| {
                         let _ = actor.cast(WorkflowMessage::Finished { id, result });
                     });
             }

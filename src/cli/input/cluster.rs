@@ -11,7 +11,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use kubernaut_crds::Action;
-use kubernaut_machines::manifest_kinds::parse_manifest;
 use serde_json::{Value, json};
 
 use super::Manifest;
@@ -240,8 +239,8 @@ impl Reader {
                     }));
                 }
             }
-            Action::ApplyManifest(apply) => {
-                if let Ok(manifest) = parse_manifest(&apply.manifest) {
+            Action::ApplyManifest(_) => {
+                if let Some(manifest) = &deed.manifest {
                     self.get(&manifest.api_version, &manifest.kind, namespace, name)
                         .await?;
                 }

@@ -3,6 +3,7 @@
 use kubernaut_crds::{Action, KubernetesExecution, TargetRef, WorkflowExecution};
 use kubernaut_machines::Settings;
 use kubernaut_machines::actions::target_of;
+use kubernaut_machines::manifest_kinds::{ParsedManifest, parse_manifest};
 use kubernaut_machines::plan::plan;
 use serde::Deserialize as _;
 
@@ -17,6 +18,8 @@ pub(crate) struct Deed {
     pub(crate) spelling: String,
     /// What it is done to.
     pub(crate) target: TargetRef,
+    /// The manifest of an applyManifest, where it can be read.
+    pub(crate) manifest: Option<ParsedManifest>,
 }
 
 /// Those of all workflows, in the order of their steps. Nothing of what can't be planned.
@@ -25,10 +28,16 @@ pub(crate) fn deeds(runs: &[Manifest], settings: &Settings) -> Vec<Deed> {
         .flat_map(|run| executions(run, settings))
         .filter_map(|execution| {
             let action = Action::try_from(execution.spec.parameters).ok()?;
+            let manifest = if let Action::ApplyManifest(apply) = &action {
+                parse_manifest(&apply.manifest).ok()
+            } else {
+                None
+            };
             Some(Deed {
-                target: target_of(&action),
+                target: target_of(&action, manifest.as_ref()),
                 spelling: execution.spec.action,
                 action,
+                manifest,
             })
         })
         .collect()

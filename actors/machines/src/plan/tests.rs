@@ -349,12 +349,17 @@ fn a_rollback_spec_that_could_never_run_is_refused() {
 
 #[test]
 fn a_spec_of_more_than_256_kib_is_refused() {
+    // Two steps: no Job could carry all of it.
     let of = |values: [usize; 2]| {
-        let data = json!({"a": "x".repeat(values[0]), "b": "x".repeat(values[1])});
-        doing(
-            "update-configmap",
-            json!({"updateConfigMap": {"namespace": "shop", "name": "c", "dataUpdates": data}}),
-        )
+        let update = |number: i64| {
+            let mut step = step(number, &[]);
+            let data = json!({"a": "x".repeat(values[usize::from(number == 2)])});
+            step["action"] = json!("update-configmap");
+            step["parameters"] =
+                json!({"updateConfigMap": {"namespace": "shop", "name": "c", "dataUpdates": data}});
+            step
+        };
+        workflow(&[update(1), update(2)])
     };
     let size = |workflow: &Value| {
         let workflow: WorkflowExecution = serde_json::from_value(workflow.clone()).expect("a workflow");

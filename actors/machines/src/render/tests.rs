@@ -1,6 +1,8 @@
 use kubernaut_crds::{KubernetesExecution, MicroTime};
 
 use super::*;
+use crate::actions::{kind_of, target_of};
+use crate::manifest_kinds::parse_manifest;
 
 fn rendered(parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
     rendered_by(&Settings::default(), "any", parameters, attempt)
@@ -38,7 +40,24 @@ fn rendered_by(
     };
     attempt(&mut record);
     let action = Action::try_from(execution.spec.parameters.clone()).expect("one member");
-    render(&execution, &action, &record, settings).expect("a Job")
+    render(&execution, &checked(action), &record, settings).expect("a Job")
+}
+
+fn checked(action: Action) -> Checked {
+    let manifest = if let Action::ApplyManifest(apply) = &action {
+        Some(parse_manifest(&apply.manifest).expect("a manifest"))
+    } else {
+        None
+    };
+    Checked {
+        target: target_of(&action, manifest.as_ref()),
+        rights: Vec::new(),
+        kind: kind_of(&action).expect("a kind"),
+        action,
+        timeout: std::time::Duration::ZERO,
+        warnings: Vec::new(),
+        manifest,
+    }
 }
 
 /// The account, the arguments of the last container, and the payloads by annotation.
@@ -175,13 +194,13 @@ fn a_json_patch_first_tests_the_generation_that_was_read() {
 
 #[test]
 fn a_manifest_is_sent_as_it_was_read_and_not_as_it_was_written() {
-    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: a}\ndata: &d {k: v} # words\nbinaryData: *d\n";
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: a}\ndata: {k: v} # words\n<<: {immutable: true}\n";
     let (_, _, payloads) = essence(&json!({"applyManifest": {"manifest": manifest}}));
     let sent: Value = serde_json::from_str(&payloads[0]).expect("JSON");
     assert_eq!(
         sent,
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "a"},
-               "data": {"k": "v"}, "binaryData": {"k": "v"}})
+               "data": {"k": "v"}, "immutable": true})
     );
 }
 
@@ -316,7 +335,7 @@ fn a_payload_that_can_not_travel_is_refused() {
     let record = serde_json::from_value(json!({"attempt": 1, "jobName": "j", "jobHash": "",
         "startTime": start, "deadline": start}))
     .expect("an attempt");
-    let refused = render(&execution, &action, &record, &Settings::default());
+    let refused = render(&execution, &checked(action), &record, &Settings::default());
     assert_eq!(refused, Err(RenderError::PayloadTooLarge(PAYLOAD_MAX + 1)));
 }
 

@@ -65,7 +65,7 @@ impl StepMachine {
             error_type: None,
             message: None,
         };
-        match render::render(&self.execution, &checked.action, &attempt, &self.settings) {
+        match render::render(&self.execution, checked, &attempt, &self.settings) {
             Ok(_) if planted(Defect::RecordAnotherHash) => attempt.job_hash = "0".repeat(32),
             Ok(rendered) => attempt.job_hash = rendered.hash,
             Err(error) => return self.fail(ErrorType::ValidationError, &error.to_string(), now),

@@ -62,10 +62,13 @@ impl StepMachine {
         if let Some(ended) = self.ended.clone() {
             return self.conclude(&checked, &attempt, &ended, now, out);
         }
-        if let Some(flow) = self.take_slot(out) {
+        let view = self.view_of(&attempt).cloned();
+        // A Job that is over needs no place: it must not wait for one behind those that have not begun.
+        let over = view.as_ref().is_some_and(|view| view.end.is_some() && !view.live);
+        if !over && let Some(flow) = self.take_slot(out) {
             return flow;
         }
-        let Some(view) = self.view_of(&attempt).cloned() else {
+        let Some(view) = view else {
             return self.without_job(&checked, &attempt, now, out);
         };
         self.quota_until = None;
@@ -326,7 +329,7 @@ impl StepMachine {
         now: Timestamp,
         out: &mut Vec<StepCommand>,
     ) -> Flow {
-        let rendered = match render::render(&self.execution, &checked.action, attempt, &self.settings) {
+        let rendered = match render::render(&self.execution, checked, attempt, &self.settings) {
             Ok(rendered) if rendered.hash == attempt.job_hash => rendered,
             // The controller was upgraded or configured anew between record and Job. The one before it may have sent a create.
             Ok(_) | Err(_) => {
@@ -344,6 +347,7 @@ impl StepMachine {
         let command = ApiCommand::CreateJob {
             job: Box::new(rendered.job),
             secret: rendered.secret.map(Box::new),
+            not_after: window(attempt).1,
         };
         self.call(Purpose::CreateJob, command, out)
     }

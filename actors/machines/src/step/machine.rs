@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubernaut_crds::{Attempt, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus};
 
+use super::checking::{CheckResult, Checking};
 use super::execute::Ended;
 use super::validate::{CANCELLED, WORKFLOW_DELETED};
 use super::verify::{Look, OutcomeWait};
@@ -15,7 +16,7 @@ use crate::classify::Failure;
 use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
 use crate::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass};
-use crate::parameters::{self, Checked};
+use crate::parameters::Checked;
 
 /// The machine of one `KubernetesExecution`.
 ///
@@ -604,18 +605,33 @@ impl StepMachine {
         self.draft.attempts.last()
     }
 
-    /// The parameters as the executor reads them; `Err` when the object can't be run. What has begun is brought to its end,
-    /// also when the flags became stricter since.
-    pub(super) fn check(&mut self) -> Result<Arc<Checked>, Vec<String>> {
+    /// What has to be checked before this machine can decide anything; `None` when it was, or need not be.
+    pub fn checking(&self) -> Option<Checking> {
+        let ended = self.persisted.phase.is_some_and(ExecutionPhase::is_terminal);
+        (self.checked.is_none() && !ended).then(|| self.to_check())
+    }
+
+    /// Takes in what came of [`Self::checking`]; without it the machine checks by itself when it has to. What was wrong it
+    /// finds again, and tells.
+    pub fn was_checked(&mut self, checked: CheckResult) {
+        self.checked = self.checked.take().or(checked.ok());
+    }
+
+    /// The parameters as the executor reads them; `Err` when the object can't be run.
+    pub(super) fn check(&mut self) -> CheckResult {
         if let Some(checked) = &self.checked {
             return Ok(Arc::clone(checked));
         }
-        let checked = if self.draft.attempts.is_empty() {
-            parameters::check(&self.execution, &self.settings)?
-        } else {
-            parameters::check(&self.execution, &self.settings.without_limits())?
-        };
-        Ok(Arc::clone(self.checked.insert(Arc::new(checked))))
+        let checked = self.to_check().make()?;
+        Ok(Arc::clone(self.checked.insert(checked)))
+    }
+
+    fn to_check(&self) -> Checking {
+        Checking {
+            settings: Arc::clone(&self.settings),
+            execution: Arc::clone(&self.execution),
+            begun: !self.draft.attempts.is_empty(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The phases of a KubernetesExecution: what happened comes in, what is to be done goes out.
 
 mod attempts;
+mod checking;
 mod clean;
 mod execute;
 mod machine;
@@ -16,6 +17,7 @@ use kubernaut_crds::{KubernetesExecution, TargetRef};
 use crate::job_view::JobView;
 use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord};
 
+pub use checking::{CheckResult, Checking};
 pub use clean::{is_lock_released, is_stray};
 pub use machine::StepMachine;
 pub(crate) use machine::{api_backoff, is_newer, later, micros};

@@ -7,19 +7,26 @@ use kubernaut_crds::{
     ErrorType, KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase,
 };
 
+use super::planning::{Planned, Planning, is_begun};
 use super::progress::is_terminal;
 use super::steps::DELETED;
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
 use crate::defect::{Defect, planted};
-use crate::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsQuestion};
-use crate::plan::{Plan, PlanError, plan, plan_of_begun};
+use crate::outcome::{
+    ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord, FailureClass, RightsQuestion,
+};
+use crate::plan::Plan;
 use crate::step::{api_backoff, is_newer, later, micros, refusal_of};
 
 /// Step progress is written at most this often; a phase change at once (the executor's specification, 7).
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// A create whose answer was lost may take effect this much later: the API server's own request time-out.
 const CREATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Between statuses that the API server refuses: at first, and after a while.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(20);
+const REFUSED_INTERVAL_MAX: Duration = Duration::from_mins(5);
 
 /// The machine of one `WorkflowExecution`.
 ///
@@ -45,13 +52,15 @@ pub struct WorkflowMachine {
     transient_failures: u32,
     /// What failed last of what may succeed later.
     failing: Option<Purpose>,
+    /// Statuses in a row that the API server refused.
+    refusals: u32,
     pause_until: Option<Timestamp>,
     pub(super) last_write: Option<Timestamp>,
     /// The status that was sent last, until it is known to have arrived.
     pub(super) sent: Option<WorkflowExecutionStatus>,
     next_check: Option<(Timestamp, &'static str)>,
 
-    plan: Option<Result<Arc<Plan>, Vec<PlanError>>>,
+    plan: Option<Planned>,
     rights: Option<Result<(), String>>,
     /// The executions of this workflow by step, as last seen.
     pub(super) executions: BTreeMap<i32, Arc<KubernetesExecution>>,
@@ -104,13 +113,6 @@ pub fn expires_at(workflow: &WorkflowExecution) -> Option<Timestamp> {
     ))
 }
 
-fn is_begun(phase: Option<WorkflowPhase>) -> bool {
-    !matches!(
-        phase,
-        None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating)
-    )
-}
-
 impl WorkflowMachine {
     /// A machine for a workflow as it is in the cluster: new, or left behind by a controller that ended.
     pub fn restore(settings: Arc<Settings>, workflow: Arc<WorkflowExecution>) -> Self {
@@ -134,6 +136,7 @@ impl WorkflowMachine {
             refetch: false,
             transient_failures: 0,
             failing: None,
+            refusals: 0,
             pause_until: None,
             last_write: None,
             sent: None,
@@ -236,7 +239,7 @@ impl WorkflowMachine {
     ) {
         let outcome = match result {
             Ok(outcome) => outcome,
-            Err(failure) => return self.failed_call(now, purpose, &failure),
+            Err(failure) => return self.failed_call(now, purpose, &failure, out),
         };
         // That another call succeeded, under way at the same time, is no success of what failed.
         if self.failing.is_none_or(|failing| failing == purpose) {
@@ -251,7 +254,10 @@ impl WorkflowMachine {
                     refusal_of(&answer, &account, &self.settings.executor_namespace).map_or(Ok(()), Err),
                 );
             }
-            (Purpose::Write, ApiOutcome::Workflow(workflow)) => self.written(now, workflow, out),
+            (Purpose::Write, ApiOutcome::Workflow(workflow)) => {
+                self.refusals = 0;
+                self.written(now, workflow, out);
+            }
             (Purpose::Refetch, ApiOutcome::FoundWorkflow(Some(workflow))) => {
                 // The write did not arrive, or its answer: what to write is decided again.
                 self.refetch = false;
@@ -289,8 +295,17 @@ impl WorkflowMachine {
         }
     }
 
-    fn failed_call(&mut self, now: Timestamp, purpose: Purpose, failure: &ApiFailure) {
+    fn failed_call(
+        &mut self,
+        now: Timestamp,
+        purpose: Purpose,
+        failure: &ApiFailure,
+        out: &mut Vec<WorkflowCommand>,
+    ) {
         match (purpose, failure.class) {
+            (Purpose::Write, FailureClass::Forbidden | FailureClass::Rejected) => {
+                self.status_refused(now, failure, out);
+            }
             (Purpose::Write, class) => {
                 self.refetch = true;
                 // Somebody was faster: what they wrote is read, and all is decided again, at once.
@@ -327,6 +342,29 @@ impl WorkflowMachine {
                 self.pause(now, purpose);
             }
             (Purpose::Rights | Purpose::Refetch, _) => self.pause(now, purpose),
+        }
+    }
+
+    /// The API server will not have the status. Most likely it never will: it is asked less and less often, and the
+    /// workflow tells of it the only other way there is.
+    fn status_refused(&mut self, now: Timestamp, failure: &ApiFailure, out: &mut Vec<WorkflowCommand>) {
+        self.refetch = true;
+        self.refusals = self.refusals.saturating_add(1);
+        self.pause(now, Purpose::Write);
+        if self.refusals > 1 {
+            let pause = REFUSED_INTERVAL.saturating_mul(1 << (self.refusals - 2).min(5));
+            self.pause_until = Some(later(now, pause.min(REFUSED_INTERVAL_MAX)));
+        }
+        if self.refusals == 2 {
+            out.push(WorkflowCommand::Publish(EventRecord {
+                reason: "StatusRefused",
+                warning: true,
+                action: "Record",
+                note: format!(
+                    "the API server does not take the status of this workflow, which can't go on without it: {}",
+                    failure.message
+                ),
+            }));
         }
     }
 
@@ -509,16 +547,32 @@ impl WorkflowMachine {
         }
     }
 
-    pub(super) fn plan_once(&mut self) -> Result<Arc<Plan>, Vec<PlanError>> {
+    /// What has to be planned before this machine can decide anything; `None` when nothing is left to plan.
+    pub fn planning(&self) -> Option<Planning> {
+        let ended = self.persisted.phase.is_some_and(WorkflowPhase::is_terminal);
+        let needed = self.plan.is_none() && !ended && self.workflow.metadata.deletion_timestamp.is_none();
+        needed.then(|| self.to_plan())
+    }
+
+    /// Takes in what came of [`Self::planning`]; without it the machine plans by itself when it has to.
+    pub fn planned(&mut self, planned: Planned) {
+        self.plan.get_or_insert(planned);
+    }
+
+    fn to_plan(&self) -> Planning {
+        Planning {
+            settings: Arc::clone(&self.settings),
+            workflow: Arc::clone(&self.workflow),
+            begun: self.has_begun,
+        }
+    }
+
+    pub(super) fn plan_once(&mut self) -> Planned {
         if let Some(planned) = &self.plan {
             return planned.clone();
         }
-        let planned = if self.has_begun {
-            plan_of_begun(&self.workflow, &self.settings)
-        } else {
-            plan(&self.workflow, &self.settings)
-        };
-        self.plan.insert(planned.map(Arc::new)).clone()
+        let planned = self.to_plan().make();
+        self.plan.insert(planned).clone()
     }
 
     /// A step of it was seen that the status does not tell of.

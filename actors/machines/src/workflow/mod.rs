@@ -2,6 +2,7 @@
 
 mod finish;
 mod machine;
+mod planning;
 mod progress;
 mod steps;
 
@@ -12,6 +13,7 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord};
 
 pub use machine::{WorkflowMachine, expires_at};
+pub use planning::{Planned, Planning};
 pub use progress::correlation_id;
 
 /// What happened to a workflow.

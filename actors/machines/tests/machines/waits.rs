@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kubernaut_crds::{ErrorType, ExecutionPhase};
+use kubernaut_crds::{ErrorType, ExecutionPhase, KubernetesExecutionStatus};
 use kubernaut_machines::outcome::{ApiCommand, FailureClass};
 use kubernaut_machines::step::StepEvent;
 use serde_json::{Value, json};
@@ -255,4 +255,33 @@ fn a_status_that_the_api_refuses_becomes_a_short_one_that_says_so() {
     bed.heal();
     bed.run_to_the_end();
     assert_eq!(bed.phase(), Some(ExecutionPhase::Failed));
+}
+
+#[test]
+fn a_job_that_ended_while_no_controller_ran_is_concluded_without_a_place() {
+    let mut bed = StepBed::new(scale(2)).with([deployment(1, json!({}), json!({}))]);
+    bed.start();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Executing));
+    bed.set(deployment(
+        2,
+        json!({"replicas": 2}),
+        json!({"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2}),
+    ));
+    bed.pod_succeeds("scaled");
+    // The next controller gives all its places to others.
+    bed.slot = Grant::Busy;
+    bed.execution.status = executing(&bed);
+    bed.start();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed), "{}", bed.message());
+}
+
+/// The status as it was when the Job ran.
+fn executing(bed: &StepBed) -> Option<KubernetesExecutionStatus> {
+    let mut status = bed.status();
+    status.phase = Some(ExecutionPhase::Executing);
+    status.completion_time = None;
+    for attempt in &mut status.attempts {
+        (attempt.outcome, attempt.end_time) = (None, None);
+    }
+    Some(status)
 }

@@ -26,6 +26,8 @@ pub(crate) struct WorkflowBed {
     /// When each create was sent, with its step.
     pub(crate) creates: Vec<(Timestamp, i32)>,
     pub(crate) writes: usize,
+    /// Reasons of the events that were published.
+    pub(crate) events: Vec<&'static str>,
     pub(crate) stopped: bool,
     fault: Fault,
     version: u64,
@@ -57,6 +59,7 @@ impl WorkflowBed {
             executions: BTreeMap::new(),
             creates: Vec::new(),
             writes: 0,
+            events: Vec::new(),
             stopped: false,
             fault: Box::new(|_| None),
             version: 1,
@@ -100,9 +103,9 @@ impl WorkflowBed {
                         events.push_back(WorkflowEvent::Finished { id, result });
                     }
                     WorkflowCommand::Stop => self.stopped = true,
+                    WorkflowCommand::Publish(event) => self.events.push(event.reason),
                     WorkflowCommand::EnsureStep(_)
                     | WorkflowCommand::ReleaseStep { .. }
-                    | WorkflowCommand::Publish(_)
                     | WorkflowCommand::Announce(_) => {}
                 }
             }
@@ -138,7 +141,7 @@ impl WorkflowBed {
     pub(crate) fn planned(&self, step: i32) -> KubernetesExecution {
         let steps = &self.workflow.spec.workflow_definition.steps;
         let step = steps.iter().find(|s| s.step_number == step).expect("a step");
-        execution_for(&self.workflow, step).expect("an execution")
+        execution_for(&self.workflow, step).expect("an execution").0
     }
 
     /// An execution comes into being, by whatever hand.

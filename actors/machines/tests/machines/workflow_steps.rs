@@ -1,6 +1,8 @@
 //! Steps of a workflow whose executions can't be made, are lost, or come late.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use jiff::SignedDuration;
 use kubernaut_crds::{ErrorType, StepState, WorkflowPhase};
@@ -331,4 +333,31 @@ fn a_workflow_whose_first_step_was_made_before_its_status_was_written_has_begun(
     bed.run_for(120);
     assert_eq!(bed.state_of(1), Some(StepState::Completed));
     assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
+}
+
+#[test]
+fn a_status_that_is_refused_is_tried_less_and_less_often_and_told_of_once() {
+    for class in [FailureClass::Forbidden, FailureClass::Rejected] {
+        let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+        let tried = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&tried);
+        bed.fail(move |command| {
+            let write = matches!(command, ApiCommand::WriteWorkflowStatus { .. });
+            write.then(|| {
+                counted.set(counted.get() + 1);
+                failure(class, "denied by kubernaut-statuses")
+            })
+        });
+        bed.start();
+        bed.run_for(3600);
+        assert!(
+            (5..20).contains(&tried.get()),
+            "{class:?}: {} in an hour",
+            tried.get()
+        );
+        assert_eq!(bed.events, ["StatusRefused"]);
+        bed.heal();
+        bed.run_for(300);
+        assert_eq!(bed.status().phase, Some(WorkflowPhase::Executing));
+    }
 }

@@ -298,7 +298,7 @@ impl World {
                 self.seen = self.version;
                 Ok(ApiOutcome::FoundExecution(Some(Arc::new(self.execution.clone()))))
             }
-            ApiCommand::CreateJob { job, secret } => {
+            ApiCommand::CreateJob { job, secret, .. } => {
                 self.sent(&job);
                 let name = job.metadata.name.clone().expect("a name");
                 self.payloads.extend(secret.map(|_| name.clone()));
@@ -403,7 +403,7 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
                         }),
                         Luck::LostBefore => Err(lost("connection reset")),
                         Luck::Late(seconds) => {
-                            if let ApiCommand::CreateJob { job, secret } = command {
+                            if let ApiCommand::CreateJob { job, secret, .. } = command {
                                 world.sent(&job);
                                 let at = world.now + Duration::from_secs(seconds.into());
                                 let name = job.metadata.name.clone().expect("a name");

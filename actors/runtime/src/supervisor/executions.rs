@@ -46,7 +46,9 @@ fn has_live_job(jobs: &[JobView]) -> bool {
 }
 
 impl SupervisorState {
-    /// Before anyone can ask: an execution that is at work has its target, one with a live Job has its place.
+    /// Before anyone can ask: an execution that is at work has its target. One with a live Job has its place, and so has one
+    /// whose attempt is recorded and has not ended: it had its place when that was written, and would else wait behind
+    /// those that have not begun.
     pub(super) fn prefill(&self, executions: &[Arc<KubernetesExecution>]) {
         for execution in executions {
             let uid = uid_of(&execution.metadata);
@@ -65,7 +67,7 @@ impl SupervisorState {
             {
                 self.context.locks.prefill(execution, target);
             }
-            if live {
+            if live || is_in_an_attempt(execution) {
                 self.context.slots.prefill(uid);
             }
         }
@@ -86,6 +88,7 @@ impl SupervisorState {
                 self.ended_executions.remove(&uid);
             }
             self.troubles.remove(&uid);
+            self.forget_expiry(&uid);
             self.waiting_claims.remove(&uid);
             self.sweep_jobs_of(&uid);
             return;
@@ -276,6 +279,10 @@ impl SupervisorState {
         }
         if terminal && !in_deletion && settled && !live {
             self.ended_executions.remove(&uid);
+            self.context.store.settled(&uid);
+            if let Some(at) = self.expiry_of_execution(&execution) {
+                self.note_expiry(&uid, at);
+            }
             return;
         }
         if end.is_some_and(|end| end.finished && version == end.version) {
@@ -362,6 +369,13 @@ impl SupervisorState {
 fn is_orphaning(workflow: &WorkflowExecution) -> bool {
     let finalizers = workflow.metadata.finalizers.as_deref().unwrap_or_default();
     finalizers.iter().any(|name| name == ORPHAN_FINALIZER)
+}
+
+/// Its Job was decided on, and how that ended is not recorded.
+fn is_in_an_attempt(execution: &KubernetesExecution) -> bool {
+    let attempts = execution.status.iter().flat_map(|status| &status.attempts);
+    phase_of(execution) == Some(ExecutionPhase::Executing)
+        && attempts.last().is_some_and(|attempt| attempt.outcome.is_none())
 }
 
 fn phase_of(execution: &KubernetesExecution) -> Option<ExecutionPhase> {

@@ -52,7 +52,7 @@ pub(crate) enum SupervisorMessage {
     RunEnded { uid: String, number: u64, end: RunEnd },
     /// A pause is over: look at it again.
     Again(Change),
-    /// A workflow's time to live is over and its deletion was tried.
+    /// An object's time to live is over and its deletion was tried.
     Expired { uid: String, deleted: bool },
     /// A Job, by its uid, was looked at; false: ask again later.
     Swept {
@@ -122,7 +122,7 @@ pub(crate) struct SupervisorState {
     ended_executions: HashMap<String, RunEnd>,
     troubles: HashMap<String, Trouble>,
 
-    /// When terminal workflows are to be deleted.
+    /// When terminal workflows and executions are to be deleted.
     expiries: BTreeSet<(Timestamp, String)>,
     expiry_of: HashMap<String, Timestamp>,
     expire_not_before: Timestamp,

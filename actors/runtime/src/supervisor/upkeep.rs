@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubernaut_crds::{KubernetesExecution, names};
 use kubernaut_machines::outcome::FailureClass;
 
 use super::{SupervisorMessage, SupervisorState};
@@ -9,12 +10,18 @@ use crate::changes::Change;
 use crate::ports::Key;
 use crate::workflow_actor::later;
 
-/// Workflows that are deleted at one time, at most, so that many that expire together don't hold up the steps.
+/// Objects that are deleted at one time, at most, so that many that expire together don't hold up the steps.
 const EXPIRIES_AT_ONCE: usize = 16;
 /// Then the next ones after this long.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 /// What failed is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// An object whose time to live is over.
+enum Expired {
+    Workflow(Key),
+    Execution(Key),
+}
 
 impl SupervisorState {
     pub(super) fn note_expiry(&mut self, uid: &str, at: Timestamp) {
@@ -40,7 +47,19 @@ impl SupervisorState {
         });
     }
 
-    /// Deletes the workflows whose time to live is over.
+    /// When a terminal execution shall be deleted that nobody but a person looks after; `None` keeps it. A workflow's goes
+    /// with its workflow.
+    pub(super) fn expiry_of_execution(&self, execution: &KubernetesExecution) -> Option<Timestamp> {
+        let owners = execution.metadata.owner_references.iter().flatten();
+        let ttl = self.context.execution_ttl;
+        if ttl.is_zero() || owners.into_iter().any(|owner| owner.controller == Some(true)) {
+            return None;
+        }
+        let ended = execution.status.as_ref()?.completion_time.as_ref()?;
+        Some(later(ended.0, ttl))
+    }
+
+    /// Deletes the workflows and executions whose time to live is over.
     pub(super) fn expire(&mut self) {
         let now = self.context.clock.now();
         self.expire_not_before = later(now, EXPIRY_PAUSE);
@@ -53,19 +72,28 @@ impl SupervisorState {
             .collect();
         for uid in due {
             self.forget_expiry(&uid);
-            let Some(workflow) = self.context.store.workflow(&uid) else {
+            let Some(expired) = self.find(&uid) else {
                 continue;
             };
-            let key = Key::of(&workflow.metadata);
             let effects = Arc::clone(&self.context.effects);
             let myself = self.myself.clone();
             self.context.effects.spawn(&mut self.tasks, async move {
-                let deleted = match effects.delete_workflow(&key, &uid).await {
+                let (kind, key, deletion) = match &expired {
+                    Expired::Workflow(key) => {
+                        let deletion = effects.delete_workflow(key, &uid).await;
+                        (names::WORKFLOW_KIND, key, deletion)
+                    }
+                    Expired::Execution(key) => {
+                        let deletion = effects.delete_execution(key, &uid).await;
+                        (names::EXECUTION_KIND, key, deletion)
+                    }
+                };
+                let deleted = match deletion {
                     Ok(()) => true,
                     // Another one of this name by now.
                     Err(failure) if failure.class == FailureClass::Conflict => true,
                     Err(failure) => {
-                        tracing::warn!(workflow = %key, failure = failure.message, "a workflow whose time to live is over could not be deleted");
+                        tracing::warn!(kind, object = %key, failure = failure.message, "an object whose time to live is over could not be deleted");
                         false
                     }
                 };
@@ -75,10 +103,21 @@ impl SupervisorState {
     }
 
     pub(super) fn expired(&mut self, uid: &str, deleted: bool) {
-        if !deleted && self.context.store.workflow(uid).is_some() {
+        if !deleted && self.find(uid).is_some() {
             let at = later(self.context.clock.now(), TRY_AGAIN);
             self.note_expiry(uid, at);
         }
+    }
+
+    fn find(&self, uid: &str) -> Option<Expired> {
+        let store = &self.context.store;
+        let workflow = store
+            .workflow(uid)
+            .map(|found| Expired::Workflow(Key::of(&found.metadata)));
+        workflow.or_else(|| {
+            let execution = store.execution(uid)?;
+            Some(Expired::Execution(Key::of(&execution.metadata)))
+        })
     }
 
     /// Nobody runs this execution: has it Jobs that nobody answers for? What the store says only raises the question.

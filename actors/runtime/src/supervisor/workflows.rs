@@ -41,6 +41,7 @@ impl SupervisorState {
         if is_terminal(&workflow) {
             self.finished_workflows.remove(&uid);
             self.workflows.remove(&uid);
+            self.context.store.settled(&uid);
             if workflow.metadata.deletion_timestamp.is_none()
                 && let Some(at) = expires_at(&workflow)
             {

@@ -195,5 +195,70 @@ fn what_gives_rights_is_never_applied_whatever_the_flag_says() {
     let none = Settings::default();
     let (spelling, member, parameters) = good().pop().expect("applyManifest is the last");
     let fields = json!({"action": spelling, "parameters": {member: parameters}});
-    one_problem(&problems_with(&fields, &none), "may not be applied");
+    one_problem(&problems_with(&fields, &none), "no kind may be applied");
+}
+
+fn apply(manifest: &str, settings: &Settings) -> Vec<String> {
+    let fields = json!({"action": "apply-manifest", "parameters": {"applyManifest": {"manifest": manifest}}});
+    problems_with(&fields, settings)
+}
+
+const HEAD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\n";
+
+/// A kilobyte that stands for as many values as `levels` say: each level is ten of the one before.
+fn bomb(levels: usize) -> String {
+    let level = |number: usize| {
+        let before = format!("*l{}", number - 1);
+        format!("l{number}: &l{number} [{}]\n", vec![before; 10].join(","))
+    };
+    let levels: String = (1..=levels).map(level).collect();
+    format!("{HEAD}l0: &l0 [v]\n{levels}")
+}
+
+#[test]
+fn a_manifest_with_anchors_or_aliases_is_refused_before_they_are_written_out() {
+    // Written out these are 10, and 10 to the 40th values.
+    for manifest in [bomb(1), bomb(40), format!("{HEAD}data: &only {{k: v}}\n")] {
+        one_problem(
+            &apply(&manifest, &settings()),
+            "has an anchor (&) or an alias (*)",
+        );
+    }
+}
+
+#[test]
+fn a_manifest_of_more_values_than_anybody_writes_is_refused() {
+    let of = |values: usize| format!("{HEAD}data: [{}]\n", vec!["v"; values].join(","));
+    // The object, its fields, and theirs are 13 besides.
+    assert_eq!(apply(&of(9_987), &settings()), [""; 0]);
+    one_problem(&apply(&of(9_988), &settings()), "has more than 10000 values");
+}
+
+#[test]
+fn where_no_kind_may_be_applied_no_manifest_is_read() {
+    for manifest in ["a: [", bomb(40).as_str(), HEAD] {
+        one_problem(
+            &apply(manifest, &Settings::default()),
+            "no kind may be applied in this cluster: --apply-manifest-kinds is not set",
+        );
+    }
+}
+
+#[test]
+fn what_no_job_could_carry_is_refused_before_its_turn_comes() {
+    let words = "at most 245760 can travel with a Job";
+    let half = "x".repeat(125_000);
+    let data = json!({"a": half, "b": half});
+    let encoded = json!({"a": "AAAA".repeat(31_000), "b": "AAAA".repeat(31_000)});
+    let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"},
+                          "data": data});
+    let patch = json!({"metadata": {"annotations": data}});
+    for (member, field, value) in [
+        ("applyManifest", "manifest", json!(manifest.to_string())),
+        ("patchDeployment", "patch", json!(patch.to_string())),
+        ("updateConfigMap", "data", data.clone()),
+        ("updateSecret", "data", encoded),
+    ] {
+        one_problem(&with(member, field, &value), words);
+    }
 }

@@ -1,3 +1,5 @@
+//! How objects are decoded: one that can't be read stops no other.
+
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,29 +17,46 @@ use serde_json::value::RawValue;
 /// # Caveats
 /// Can be decoded by serde_json alone, from a text, as the kube client does.
 #[derive(Clone, Debug)]
-pub(super) struct Guard<K>(pub(super) Result<K, Unreadable>);
+pub(crate) struct Guard<K> {
+    pub(crate) object: Result<K, Unreadable>,
+    /// Length of its text, in bytes.
+    pub(crate) size: usize,
+}
 
 /// What is known of an object that can't be read.
 #[derive(Clone, Debug)]
-pub(super) struct Unreadable {
+pub(crate) struct Unreadable {
     /// What is wrong with it.
-    pub(super) error: String,
-    pub(super) metadata: ObjectMeta,
+    pub(crate) error: String,
+    pub(crate) metadata: ObjectMeta,
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Guard<K> {
+/// How an object is made of its text.
+pub(crate) trait Decode: DeserializeOwned {
+    /// The whole object, or what is kept of one that is too large.
+    fn decode(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+}
+
+impl<'de, K: Decode> Deserialize<'de> for Guard<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        let error = match serde_json::from_str(text.get()) {
-            Ok(object) => return Ok(Self(Ok(object))),
+        let size = text.get().len();
+        let error = match K::decode(text.get()) {
+            Ok(object) => {
+                let object = Ok(object);
+                return Ok(Self { object, size });
+            }
             Err(error) => error.to_string(),
         };
         // Without metadata there is nobody to tell: this is no object.
         let partial: PartialObjectMeta = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
-        Ok(Self(Err(Unreadable {
+        let object = Err(Unreadable {
             error,
             metadata: partial.metadata,
-        })))
+        });
+        Ok(Self { object, size })
     }
 }
 
@@ -62,13 +81,13 @@ impl<K: Resource> Resource for Guard<K> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        self.0
+        self.object
             .as_ref()
             .map_or_else(|unreadable| &unreadable.metadata, K::meta)
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.0
+        self.object
             .as_mut()
             .map_or_else(|unreadable| &mut unreadable.metadata, K::meta_mut)
     }
@@ -80,6 +99,8 @@ mod tests {
     use kube::core::WatchEvent;
 
     use super::*;
+
+    impl Decode for ConfigMap {}
 
     fn added(object: &str) -> Guard<ConfigMap> {
         let line = format!(r#"{{"type":"ADDED","object":{object}}}"#);
@@ -93,7 +114,7 @@ mod tests {
     fn an_object_that_can_be_read_is_read() {
         let object = added(r#"{"metadata":{"name":"a"},"data":{"k":"v"}}"#);
         assert_eq!(object.meta().name.as_deref(), Some("a"));
-        let data = object.0.expect("readable").data.expect("data");
+        let data = object.object.expect("readable").data.expect("data");
         assert_eq!(data["k"], "v");
     }
 
@@ -101,7 +122,7 @@ mod tests {
     fn of_an_object_that_can_not_be_read_the_metadata_and_the_reason_are_known() {
         let object = added(r#"{"metadata":{"name":"a","uid":"u"},"data":[1]}"#);
         assert_eq!(object.meta().uid.as_deref(), Some("u"));
-        let error = object.0.expect_err("unreadable").error;
+        let error = object.object.expect_err("unreadable").error;
         assert!(error.contains("line 1"), "{error}");
     }
 
@@ -110,7 +131,7 @@ mod tests {
         let list = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"7"},
             "items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"},"data":3}]}"#;
         let list: kube::core::ObjectList<Guard<ConfigMap>> = serde_json::from_str(list).expect("a list");
-        let readable: Vec<bool> = list.items.iter().map(|object| object.0.is_ok()).collect();
+        let readable: Vec<bool> = list.items.iter().map(|object| object.object.is_ok()).collect();
         assert_eq!(readable, [true, false]);
     }
 }
