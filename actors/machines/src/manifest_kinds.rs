@@ -3,6 +3,13 @@
 use serde_json::Value;
 
 use crate::Settings;
+use crate::yaml::{self, Limits};
+
+/// Far more than a manifest for a cluster at work, and none of what aliases make of a few lines.
+const LIMITS: Limits = Limits {
+    values: 10_000,
+    copies: 0,
+};
 
 /// A kind of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -179,13 +186,12 @@ pub struct ParsedManifest {
 
 /// Reads the one document of an applyManifest.
 pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
-        format!(
-            "manifest is not YAML: {}",
-            error.to_string().lines().next().unwrap_or_default()
-        )
-    })?;
-    let mut documents = documents.into_iter().filter(|document| !document.is_null());
+    let documents =
+        yaml::documents(text, LIMITS).map_err(|error| format!("manifest is not YAML: {error}"))?;
+    let mut documents = documents
+        .into_iter()
+        .map(yaml::Node::into_value)
+        .filter(|document| !document.is_null());
     let (Some(object), None) = (documents.next(), documents.next()) else {
         return Err("manifest must be exactly one document".to_owned());
     };

@@ -6,7 +6,12 @@ fn rendered(parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered 
     rendered_by(&Settings::default(), "any", parameters, attempt)
 }
 
-fn rendered_by(settings: &Settings, action: &str, parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
+fn rendered_by(
+    settings: &Settings,
+    action: &str,
+    parameters: &Value,
+    attempt: impl FnOnce(&mut Attempt),
+) -> Rendered {
     let execution: KubernetesExecution = serde_json::from_value(json!({
         "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
         "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1",
