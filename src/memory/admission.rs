@@ -1,27 +1,8 @@
-//! What the API server itself makes of built-in objects: known fields, defaults, and the rules that matter here.
+//! What the API server itself makes of built-in objects: defaults, and the rules that matter here.
 
-use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        authorization::v1::{SelfSubjectAccessReview, SubjectAccessReview},
-        batch::v1::Job,
-        coordination::v1::Lease,
-        core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
-        policy::v1::PodDisruptionBudget,
-        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
-    kinds::Kind,
-    pod_rules, rules,
-    schema::child,
-    status::{ApiError, FieldError},
-    write::set_or_remove,
-};
+use super::{kinds::Kind, pod_rules, rules, status::FieldError, write::set_or_remove};
 
 const METADATA: &[&str] = &[
     "name",
@@ -54,120 +35,6 @@ pub(super) fn prune_metadata(object: &mut Value) -> Vec<String> {
         });
     }
     unknown
-}
-
-/// Removes unknown fields of a built-in object by reading it into its type and back.
-///
-/// Errors: 400 when a field has the wrong type.
-pub(super) fn prune_typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>, ApiError> {
-    match kind.resource.as_str() {
-        "deployments.apps" => prune_as::<Deployment>(kind, object),
-        "replicasets.apps" => prune_as::<ReplicaSet>(kind, object),
-        "statefulsets.apps" => prune_as::<StatefulSet>(kind, object),
-        "daemonsets.apps" => prune_as::<DaemonSet>(kind, object),
-        "jobs.batch" => prune_as::<Job>(kind, object),
-        "pods" => prune_as::<Pod>(kind, object),
-        "nodes" => prune_as::<Node>(kind, object),
-        "namespaces" => prune_as::<Namespace>(kind, object),
-        "configmaps" => prune_as::<ConfigMap>(kind, object),
-        "secrets" => prune_as::<Secret>(kind, object),
-        "services" => prune_as::<Service>(kind, object),
-        "serviceaccounts" => prune_as::<ServiceAccount>(kind, object),
-        "poddisruptionbudgets.policy" => prune_as::<PodDisruptionBudget>(kind, object),
-        "leases.coordination.k8s.io" => prune_as::<Lease>(kind, object),
-        "roles.rbac.authorization.k8s.io" => prune_as::<Role>(kind, object),
-        "clusterroles.rbac.authorization.k8s.io" => prune_as::<ClusterRole>(kind, object),
-        "rolebindings.rbac.authorization.k8s.io" => prune_as::<RoleBinding>(kind, object),
-        "clusterrolebindings.rbac.authorization.k8s.io" => prune_as::<ClusterRoleBinding>(kind, object),
-        "subjectaccessreviews.authorization.k8s.io" => prune_as::<SubjectAccessReview>(kind, object),
-        "selfsubjectaccessreviews.authorization.k8s.io" => prune_as::<SelfSubjectAccessReview>(kind, object),
-        // Both are stored in the core form.
-        "events" | "events.events.k8s.io" => prune_as::<Event>(kind, object),
-        _ => Ok(Vec::new()),
-    }
-}
-
-fn prune_as<T: DeserializeOwned + Serialize>(
-    kind: &Kind,
-    object: &mut Value,
-) -> Result<Vec<String>, ApiError> {
-    // Times that were never set arrive as null from some clients.
-    drop_nulls(object);
-    let typed = T::deserialize(&*object).map_err(|e| wrong_type(kind, &e))?;
-    let known = serde_json::to_value(&typed).map_err(|e| ApiError::internal(&e.to_string()))?;
-    let mut unknown = Vec::new();
-    retain_known(object, &known, "", &mut unknown);
-    Ok(unknown)
-}
-
-/// Errors: 400 when a field of the metadata has the wrong type.
-pub(super) fn check_metadata(kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
-    // A text that is null is an empty one.
-    for field in ["labels", "annotations"] {
-        for value in object["metadata"]
-            .get_mut(field)
-            .and_then(Value::as_object_mut)
-            .into_iter()
-            .flat_map(serde_json::Map::values_mut)
-        {
-            if value.is_null() {
-                *value = json!("");
-            }
-        }
-    }
-    let mut metadata = object["metadata"].clone();
-    drop_nulls(&mut metadata);
-    serde_json::from_value::<ObjectMeta>(metadata)
-        .map(drop)
-        .map_err(|e| wrong_type(kind, &e))
-}
-
-fn wrong_type(kind: &Kind, error: &serde_json::Error) -> ApiError {
-    ApiError::bad_request(&format!(
-        "{k} in version \"{}\" cannot be handled as a {k}: json: {error}",
-        kind.version,
-        k = kind.kind
-    ))
-}
-
-/// An object without its nulls: for the server's types they are the same as nothing.
-pub(super) fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, value| !value.is_null());
-            map.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn retain_known(value: &mut Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
-    match (value, known) {
-        (Value::Object(map), Value::Object(known)) => {
-            map.retain(|name, value| {
-                let ok = known.contains_key(name);
-                let empty = value.is_null()
-                    || value.as_object().is_some_and(serde_json::Map::is_empty)
-                    || value.as_array().is_some_and(Vec::is_empty);
-                if !ok && !empty {
-                    unknown.push(child(path, name));
-                }
-                ok || (empty && !value.is_null())
-            });
-            for (name, value) in map.iter_mut() {
-                if let Some(known) = known.get(name) {
-                    retain_known(value, known, &child(path, name), unknown);
-                }
-            }
-        }
-        (Value::Array(items), Value::Array(known)) => {
-            for (i, (item, known)) in items.iter_mut().zip(known).enumerate() {
-                retain_known(item, known, &format!("{path}[{i}]"), unknown);
-            }
-        }
-        _ => {}
-    }
 }
 
 fn default(target: &mut Value, field: &str, value: Value) {
@@ -315,7 +182,15 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
             }
             default(object, "type", json!("Opaque"));
         }
-        "services" => default(&mut object["spec"], "type", json!("ClusterIP")),
+        "services" => {
+            default(&mut object["spec"], "type", json!("ClusterIP"));
+            let ports = object["spec"].get_mut("ports").and_then(Value::as_array_mut);
+            for port in ports.into_iter().flatten() {
+                default(port, "protocol", json!("TCP"));
+                let target = port["port"].clone();
+                default(port, "targetPort", target);
+            }
+        }
         _ => {}
     }
 }

@@ -22,6 +22,7 @@ use super::{
     state::State,
     status::ApiError,
     store::{Author, Key, WatchFrom},
+    typed,
     watch::{Watcher, line},
     world::Timer,
     write::{Part, WriteOptions},
@@ -357,6 +358,7 @@ impl State {
                 "invalid object type: {slash}{version}, Kind={name}"
             )));
         }
+        let mut config = to_stored(kind, config);
         check_declared(kind, &config)?;
         check_url(&config, request)?;
         if kind.status {
@@ -471,7 +473,7 @@ impl State {
         let is_self = kind.plural.starts_with("self");
         options::check_write(request, false)?;
         let mut asked = read(kind, request)?;
-        let unknown = super::admission::prune_typed(kind, &mut asked)?;
+        let unknown = typed::prune(kind, &mut asked)?;
         if request.query("fieldValidation") == "Strict" && !unknown.is_empty() {
             return Err(ApiError::strict_decoding(kind, &unknown));
         }

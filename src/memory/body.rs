@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{kinds::Kind, options, patch, request::ApiRequest, status::ApiError, write::Part};
+use super::{kinds::Kind, options, patch, request::ApiRequest, status::ApiError, typed, write::Part};
 
 /// A body that is an object with metadata that is one, or has none.
 pub(super) fn parse(body: &[u8]) -> Result<Value, ApiError> {
@@ -118,7 +118,7 @@ pub(super) fn check_declared(kind: &Kind, config: &Value) -> Result<(), ApiError
                 .chain(wrong)
                 .next()
         }
-        None => super::admission::prune_typed(kind, &mut copy)?
+        None => typed::prune(kind, &mut copy)?
             .first()
             .map(|path| format!(".{path}: field not declared in schema")),
     };

@@ -1,13 +1,13 @@
 //! What a stored object looks like in the version that was asked for.
 //!
 //! Versions of a custom resource differ in their apiVersion only. Events have two forms, `v1` and `events.k8s.io/v1`,
-//! of the same stored object.
+//! of the same stored object, and so have autoscalers, `v1` and `v2`.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::kinds::Kind;
+use super::{autoscaling, kinds::Kind};
 
 /// Field names: core, events.k8s.io.
 const RENAMED: &[(&str, &str)] = &[
@@ -33,6 +33,8 @@ pub(super) fn present(kind: &Kind, object: &Arc<Value>) -> Arc<Value> {
             map.retain(|field, value| !(optional(field) && value == ""));
         }
         out
+    } else if kind.group == "autoscaling" {
+        autoscaling::to_v1(Value::clone(object))
     } else {
         Value::clone(object)
     };
@@ -43,6 +45,9 @@ pub(super) fn present(kind: &Kind, object: &Arc<Value>) -> Arc<Value> {
 
 /// An object as it came, in the form it is stored in.
 pub(super) fn to_stored(kind: &Kind, object: Value) -> Value {
+    if kind.group == "autoscaling" && object["apiVersion"] == "autoscaling/v1" {
+        return autoscaling::to_v2(object);
+    }
     if !kind.is("events.events.k8s.io") {
         return object;
     }

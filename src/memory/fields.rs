@@ -39,12 +39,15 @@ impl Manager {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Field(String),
-    Item(String, String),
+    Item(Identity),
     /// An item of a list of plain values without order.
     Member(String),
 }
 
 type Path = Vec<Step>;
+
+/// What tells an item of a list from the others: its keys with their values, as JSON.
+type Identity = Vec<(String, String)>;
 
 /// The owners of one object's fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -221,26 +224,62 @@ fn text(path: &Path) -> String {
     path.iter()
         .map(|step| match step {
             Step::Field(name) => format!(".{name}"),
-            Step::Item(key, value) => format!("[{key}={value}]"),
+            Step::Item(identity) => {
+                let keys: Vec<String> = identity
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
+                format!("[{}]", keys.join(","))
+            }
             Step::Member(value) => format!("[={value}]"),
         })
         .collect()
 }
 
-/// The field that identifies the items of the list at a path.
-fn list_key(kind: &Kind, path: &[Step]) -> Option<String> {
+/// The fields that identify the items of the list at a path; none where it is one value.
+fn list_keys(kind: &Kind, path: &[Step]) -> Vec<String> {
     let names: Vec<&str> = path
         .iter()
         .filter_map(|s| match s {
             Step::Field(name) => Some(name.as_str()),
-            Step::Item(..) | Step::Member(_) => None,
+            Step::Item(_) | Step::Member(_) => None,
         })
         .collect();
-    let (field, rest) = names.split_last()?;
     if let Some(custom) = &kind.custom {
-        return custom.list_keys(&names).and_then(|keys| keys.into_iter().next());
+        return custom.list_keys(&names).unwrap_or_default();
     }
-    merge_key(rest.last().copied().unwrap_or(""), field).map(ToOwned::to_owned)
+    let Some((field, rest)) = names.split_last() else {
+        return Vec::new();
+    };
+    // Where a patch knows an item by one field, an apply may need two.
+    let second = match *field {
+        "ports" => Some("protocol"),
+        "topologySpreadConstraints" => Some("whenUnsatisfiable"),
+        _ => None,
+    };
+    merge_key(rest.last().copied().unwrap_or(""), field)
+        .into_iter()
+        .flat_map(|first| std::iter::once(first).chain(second))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// The identity of an item; none without one of its keys.
+fn identity(keys: &[String], item: &Value) -> Option<Identity> {
+    keys.iter()
+        .map(|key| match item.get(key) {
+            Some(value) => Some((key.clone(), value.to_string())),
+            None if key == "protocol" => Some((key.clone(), "\"TCP\"".to_owned())),
+            None => None,
+        })
+        .collect::<Option<Identity>>()
+        .filter(|identity| !identity.is_empty())
+}
+
+/// The identities of all items; none when one of them has none.
+fn identities(keys: &[String], items: &[Value]) -> Option<Vec<Identity>> {
+    let found: Option<Vec<Identity>> = items.iter().map(|item| identity(keys, item)).collect();
+    found.filter(|_| !keys.is_empty())
 }
 
 /// Whether the list at a path is a set.
@@ -248,7 +287,7 @@ fn is_set(kind: &Kind, path: &[Step]) -> bool {
     let field = |name: &str| Step::Field(name.to_owned());
     let names = path.iter().map(|step| match step {
         Step::Field(name) => name.as_str(),
-        Step::Item(..) | Step::Member(_) => "",
+        Step::Item(_) | Step::Member(_) => "",
     });
     *path == [field("metadata"), field("finalizers")]
         || kind.custom.as_ref().is_some_and(|custom| {
@@ -321,15 +360,15 @@ fn collect(kind: &Kind, path: &mut Path, value: &Value, out: &mut BTreeMap<Path,
                 path.pop();
             }
         }
-        Value::Array(items) => match list_key(kind, path) {
-            Some(key) if items.iter().all(|i| i.get(&key).is_some()) => {
-                for item in items {
-                    path.push(Step::Item(key.clone(), item[&key].to_string()));
+        Value::Array(items) => match identities(&list_keys(kind, path), items) {
+            Some(identities) => {
+                for (identity, item) in identities.into_iter().zip(items) {
+                    path.push(Step::Item(identity));
                     collect(kind, path, item, out);
                     path.pop();
                 }
             }
-            _ => {
+            None => {
                 out.insert(path.clone(), value.clone());
             }
         },
@@ -363,12 +402,14 @@ fn merge(kind: &Kind, path: &mut Path, target: &mut Value, config: &Value) {
             }
         }
         Value::Array(items) => {
-            let key = list_key(kind, path).filter(|key| items.iter().all(|i| i.get(key).is_some()));
-            match (key, target.as_array_mut()) {
-                (Some(key), Some(current)) => {
-                    for item in items {
-                        path.push(Step::Item(key.clone(), item[&key].to_string()));
-                        match current.iter_mut().find(|c| c.get(&key) == item.get(&key)) {
+            let keys = list_keys(kind, path);
+            match (identities(&keys, items), target.as_array_mut()) {
+                (Some(identities), Some(current)) => {
+                    for (wanted, item) in identities.into_iter().zip(items) {
+                        let mut others = current.iter_mut();
+                        let found = others.find(|other| identity(&keys, other).as_ref() == Some(&wanted));
+                        path.push(Step::Item(wanted));
+                        match found {
                             Some(existing) => merge(kind, path, existing, item),
                             None => current.push(item.clone()),
                         }
@@ -394,20 +435,20 @@ fn remove(target: &mut Value, path: &[Step]) {
                 remove(inner, rest);
             }
         }
-        [Step::Item(key, value), rest @ ..] => {
+        [Step::Item(wanted), rest @ ..] => {
             let Some(items) = target.as_array_mut() else {
                 return;
             };
-            let identity = |item: &Value| item.get(key).map(ToString::to_string);
+            let keys: Vec<String> = wanted.iter().map(|(key, _)| key.clone()).collect();
             let Some(i) = items
                 .iter()
-                .position(|item| identity(item).as_ref() == Some(value))
+                .position(|item| identity(&keys, item).as_ref() == Some(wanted))
             else {
                 return;
             };
-            // Without its key an item is nothing.
-            if matches!(rest, [] | [Step::Field(_)])
-                && matches!(rest.first(), Some(Step::Field(f)) if f == key)
+            // Without its keys an item is nothing.
+            if let [Step::Field(field)] = rest
+                && keys.contains(field)
             {
                 items.remove(i);
             } else {

@@ -16,8 +16,12 @@ pub(super) fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
     }
     let text = |field: &str| object[field].as_str().unwrap_or("");
     let (version, name) = (text("apiVersion"), text("kind"));
-    let stored_event = kind.is("events.events.k8s.io") && version == "v1";
-    if version == kind.api_version() && name == kind.kind || stored_event {
+    let as_stored = match kind.group.as_str() {
+        "events.k8s.io" => version == "v1",
+        "autoscaling" => version == "autoscaling/v2",
+        _ => false,
+    };
+    if name == kind.kind && (version == kind.api_version() || as_stored && kind.is_another_form()) {
         return Ok(());
     }
     if kind.custom.is_none() {

@@ -35,6 +35,11 @@ impl Kind {
         }
     }
 
+    /// Whether its objects are stored in the form of another version or group.
+    pub(super) fn is_another_form(&self) -> bool {
+        self.group == "events.k8s.io" || self.group == "autoscaling" && self.version == "v1"
+    }
+
     pub(super) fn is(&self, resource: &str) -> bool {
         self.resource == resource
     }
@@ -92,6 +97,13 @@ const BUILT_IN: &[(&str, &str, &str, &str, u8)] = &[
         "v1",
         "poddisruptionbudgets",
         "PodDisruptionBudget",
+        STATUS,
+    ),
+    (
+        "autoscaling",
+        "v1",
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
         STATUS,
     ),
     (
@@ -155,6 +167,13 @@ const BUILT_IN: &[(&str, &str, &str, &str, u8)] = &[
     ),
     ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", 0),
     ("networking.k8s.io", "v1", "ingresses", "Ingress", STATUS),
+    (
+        "networking.k8s.io",
+        "v1",
+        "ingressclasses",
+        "IngressClass",
+        CLUSTER,
+    ),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", 0),
     ("storage.k8s.io", "v1", "storageclasses", "StorageClass", CLUSTER),
     (
@@ -223,7 +242,7 @@ impl Kinds {
         );
         self.by_kind
             .insert((kind.api_version(), kind.kind.clone()), Arc::clone(&kind));
-        if kind.group != "events.k8s.io" {
+        if !kind.is_another_form() {
             self.by_storage.insert(Arc::clone(&kind.storage), kind);
         }
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{FieldError, admission, kinds::Kind, state::State, store::Key, write::WriteOptions};
+use super::{
+    FieldError, admission, events_api::to_stored, kinds::Kind, state::State, store::Key, typed,
+    write::WriteOptions,
+};
 
 /// Why an object could not be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,9 @@ impl State {
         let (definitions, rest): (Vec<_>, Vec<_>) =
             numbered.into_iter().partition(|(_, object)| rank(object) == 0);
         for (index, object) in definitions {
-            self.load_one(index, object, &mut errors);
+            if let Some((key, object)) = self.load_one(index, object, &mut errors) {
+                self.restore_identity(&key, &object);
+            }
         }
         for (index, object) in &rest {
             errors.extend(self.validate(object).into_iter().map(|e| LoadError {
@@ -70,18 +75,24 @@ impl State {
                 self.make_namespace(&name);
             }
         }
+        let mut loaded = Vec::new();
         for (index, object) in rest {
             let is_namespace = rank(&object) == 1;
-            self.load_one(index, object, &mut errors);
+            loaded.extend(self.load_one(index, object, &mut errors));
             if is_namespace {
                 self.settle();
             }
+        }
+        // Last: in what is on its way out nothing new can be.
+        for (key, object) in loaded {
+            self.restore_identity(&key, &object);
         }
         self.settle();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn load_one(&mut self, index: usize, mut object: Value, errors: &mut Vec<LoadError>) {
+    /// Stores one object; where it lies, and as what it came.
+    fn load_one(&mut self, index: usize, object: Value, errors: &mut Vec<LoadError>) -> Option<(Key, Value)> {
         let name = title(&object);
         let mut fail = |field: &str, reason: &str| {
             errors.push(LoadError {
@@ -93,8 +104,9 @@ impl State {
         };
         let Some(kind) = self.kind_of(&object) else {
             fail("kind", "no such kind is served");
-            return;
+            return None;
         };
+        let mut object = to_stored(&kind, object);
         let namespace = namespace_of(&kind, &object);
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("resourceVersion");
@@ -116,20 +128,34 @@ impl State {
             self.create(&kind, &namespace, object, &options)
         };
         match result {
-            Ok(stored) => self.restore_identity(&key, &stored, &loaded),
-            Err(error) => fail("", error.message()),
+            Ok(_) => Some((key, loaded)),
+            Err(error) => {
+                fail("", error.message());
+                None
+            }
         }
     }
 
     /// A loaded object keeps the deletion and generation that it came with.
-    fn restore_identity(&mut self, key: &Key, stored: &Arc<Value>, loaded: &Value) {
-        let mut new = Value::clone(stored);
+    fn restore_identity(&mut self, key: &Key, loaded: &Value) {
+        let Some(stored) = self.store.get(key).cloned() else {
+            return;
+        };
+        let mut new = Value::clone(&stored);
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
             if !loaded["metadata"][field].is_null() {
                 new["metadata"][field] = loaded["metadata"][field].clone();
             }
         }
-        if new != **stored {
+        let since = new["metadata"]["deletionTimestamp"].as_str();
+        let since = since.and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        if key.resource.as_ref() == "pods" && since.is_some_and(|since| since <= self.now()) {
+            self.keep_from_stopping(&new);
+        }
+        if since.is_some() && key.resource.as_ref() == "namespaces" {
+            new["status"]["phase"] = json!("Terminating");
+        }
+        if new != *stored {
             self.store.put(key.clone(), new);
         }
     }
@@ -143,7 +169,7 @@ impl State {
         }
     }
 
-    fn kind_of(&self, object: &Value) -> Option<Arc<Kind>> {
+    pub(super) fn kind_of(&self, object: &Value) -> Option<Arc<Kind>> {
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
         self.kinds
             .by_kind(&text(&object["apiVersion"]), &text(&object["kind"]))
@@ -153,12 +179,12 @@ impl State {
     /// The object without the fields that the server does not know; `None` when it serves no such kind.
     pub(super) fn known_part(&self, object: &Value) -> Option<Value> {
         let kind = self.kind_of(object)?;
-        let mut known = object.clone();
+        let mut known = to_stored(&kind, object.clone());
         admission::prune_metadata(&mut known);
         match &kind.custom {
             Some(custom) => drop(custom.prune(&mut known, None)),
             // One that can't be read as its type is refused in the words of a create.
-            None => drop(admission::prune_typed(&kind, &mut known)),
+            None => drop(typed::prune(&kind, &mut known)),
         }
         Some(known)
     }
@@ -172,13 +198,13 @@ impl State {
                 &format!("no kind of this name is served in {}", object["apiVersion"]),
             )];
         };
-        let mut object = object.clone();
+        let mut object = to_stored(&kind, object.clone());
         let mut unknown = admission::prune_metadata(&mut object);
         if let Some(custom) = &kind.custom {
             unknown.extend(custom.prune(&mut object, None));
             custom.default(&mut object, None);
         } else {
-            match admission::prune_typed(&kind, &mut object) {
+            match typed::prune(&kind, &mut object) {
                 Ok(found) => unknown.extend(found),
                 Err(error) => return vec![FieldError::omitted("", error.message())],
             }
@@ -199,6 +225,10 @@ impl State {
                 return errors;
             };
             object["metadata"]["name"] = json!(name);
+        }
+        // What a Job selects by; each gets one.
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!("00000000-0000-4000-8000-000000000000");
         }
         admission::prepare_create(&kind, &mut object);
         errors.extend(self.validate_stored(&kind, &object, None));

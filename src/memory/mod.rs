@@ -39,12 +39,14 @@
 
 mod admission;
 mod api;
+mod autoscaling;
 mod body;
 mod cel_rules;
 mod crd;
 mod delete;
 mod discovery;
 mod events_api;
+mod explain;
 mod fields;
 mod habits;
 mod http;
@@ -54,9 +56,11 @@ mod kubectl;
 mod label_query;
 mod load;
 mod names;
+mod network_rules;
 mod options;
 mod patch;
 mod pod_rules;
+mod quantities;
 mod quota;
 mod rbac;
 mod request;
@@ -69,6 +73,7 @@ mod store;
 mod strict;
 mod structure;
 mod subresources;
+mod typed;
 mod watch;
 mod world;
 mod write;
@@ -86,14 +91,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
-pub(crate) use self::selector::labels_of_selector;
 pub use self::{
+    explain::Unserved,
     habits::PodHabits,
     load::LoadError,
     request::{RequestInfo, RequestRecord},
     status::FieldError,
     world::pods::PodScript,
 };
+pub(crate) use self::{explain::distance, selector::labels_of_selector, strict::fields_given_twice};
 use self::{state::State, store::Change};
 
 /// A function that decides what happens to a pod.
@@ -449,6 +455,21 @@ impl MemoryCluster {
     /// What the server would find wrong with an object if it were created now, under strict field validation.
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         self.0.lock().validate(object)
+    }
+
+    /// What OpenAPI says of a field of an object's kind, such as its `properties`; null where nothing is known.
+    pub fn schema_of(&self, object: &Value, field: &str) -> Value {
+        self.0.lock().schema_of(object, field)
+    }
+
+    /// Why no kind of this object is served; `None` when it is.
+    pub fn unserved(&self, object: &Value) -> Option<Unserved> {
+        self.0.lock().unserved(object)
+    }
+
+    /// Takes owners, by uid, for there although they are not shown: what they own is not collected.
+    pub fn assume_owners(&self, uids: impl IntoIterator<Item = String>) {
+        self.0.lock().outside.extend(uids);
     }
 
     /// An object of another server without the fields that this one does not know; `None` when it serves no such kind.

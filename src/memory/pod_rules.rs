@@ -254,6 +254,34 @@ fn volume_rules(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
                 "may not specify more than 1 volume type",
             ));
         }
+        for source in ["secret", "downwardAPI", "configMap", "projected"] {
+            mode_rules(&volume[source], &format!("{at}.{source}"), errors);
+        }
+        for (i, source) in volume["projected"]["sources"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            for part in ["secret", "configMap", "downwardAPI"] {
+                let at = format!("{at}.projected.sources[{i}].{part}");
+                mode_rules(&source[part], &at, errors);
+            }
+        }
+    }
+}
+
+/// The modes of a volume's files.
+fn mode_rules(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let mut mode = |value: &Value, at: String| {
+        if value.as_i64().is_some_and(|mode| !(0..=0o777).contains(&mode)) {
+            let why = "must be a number between 0 and 0777 (octal), both inclusive";
+            errors.push(FieldError::invalid(&at, value, why));
+        }
+    };
+    mode(&source["defaultMode"], format!("{path}.defaultMode"));
+    for (i, item) in source["items"].as_array().into_iter().flatten().enumerate() {
+        mode(&item["mode"], format!("{path}.items[{i}].mode"));
     }
 }
 

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
+    autoscaling,
     kinds::Kind,
     names::{annotation_errors, key_problems, label_errors},
+    network_rules,
     pod_rules::pod_rules,
     status::FieldError,
 };
@@ -19,7 +21,7 @@ pub(super) fn non_negative(value: &Value, field: &str, errors: &mut Vec<FieldErr
     }
 }
 
-fn positive(value: &Value, field: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn positive(value: &Value, field: &str, errors: &mut Vec<FieldError>) {
     if value.as_i64().is_some_and(|n| n <= 0) {
         errors.push(FieldError::invalid(field, value, "must be greater than 0"));
     }
@@ -47,6 +49,11 @@ pub(super) fn of_small_kinds(kind: &Kind, object: &Value, old: Option<&Value>) -
             non_negative(&spec["leaseTransitions"], "spec.leaseTransitions", &mut errors);
         }
         "poddisruptionbudgets.policy" => budget_rules(&object["spec"], &mut errors),
+        "horizontalpodautoscalers.autoscaling" => autoscaling::rules(&object["spec"], &mut errors),
+        "networkpolicies.networking.k8s.io" => network_rules::policy(&object["spec"], &mut errors),
+        "ingresses.networking.k8s.io" => network_rules::ingress(&object["spec"], &mut errors),
+        "ingressclasses.networking.k8s.io" => network_rules::ingress_class(&object["spec"], &mut errors),
+        "services" => network_rules::service(&object["spec"], &mut errors),
         "roles.rbac.authorization.k8s.io" => role_rules(object, true, &mut errors),
         "clusterroles.rbac.authorization.k8s.io" => role_rules(object, false, &mut errors),
         "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
@@ -308,7 +315,17 @@ pub(super) fn workload_rules(spec: &Value, errors: &mut Vec<FieldError>) {
         non_negative(&spec[field], &format!("spec.{field}"), errors);
     }
     template_metadata(spec, errors);
-    pod_rules(&spec["template"]["spec"], "spec.template.spec", errors);
+    // Each claim of a StatefulSet is a volume of its pods, in the place of one of the same name.
+    let mut template = spec["template"]["spec"].clone();
+    for claim in spec["volumeClaimTemplates"].as_array().into_iter().flatten() {
+        let name = &claim["metadata"]["name"];
+        let mut volumes = template["volumes"].as_array().cloned().unwrap_or_default();
+        if !volumes.iter().any(|volume| volume["name"] == *name) {
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+            template["volumes"] = json!(volumes);
+        }
+    }
+    pod_rules(&template, "spec.template.spec", errors);
     one_of(
         &spec["template"]["spec"]["restartPolicy"],
         &["Always"],

@@ -63,6 +63,11 @@ impl CustomSchema {
         }
     }
 
+    /// What the definition says.
+    pub(super) fn schema(&self) -> &Value {
+        &self.schema
+    }
+
     /// Removes fields that the schema does not know; their paths are returned in order. Members that are as they were in
     /// `old`, which has been through this, are not looked at.
     pub(super) fn prune(&self, object: &mut Value, old: Option<&Value>) -> Vec<String> {

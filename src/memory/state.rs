@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) random: Random,
     pub(super) timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
+    /// Owners, by uid, that are there although they are not shown: nobody here acts for them.
+    pub(super) outside: BTreeSet<String>,
     /// What the kubelets know about running pods, by uid.
     pub(super) runs: BTreeMap<String, PodRun>,
     /// Ended pods of Jobs, and when Jobs began, by the Job's uid.
@@ -75,6 +77,7 @@ impl State {
         Self {
             runs: runs.collect(),
             redefined: self.redefined.clone(),
+            outside: self.outside.clone(),
             random: Random(Chance::new(seed)),
             ..Self::with(self.kinds.clone(), store, options)
         }
@@ -84,6 +87,7 @@ impl State {
         Self {
             kinds,
             redefined: BTreeSet::new(),
+            outside: BTreeSet::new(),
             store,
             cel: Validator::new(),
             random: Random(Chance::new(options.seed)),

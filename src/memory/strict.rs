@@ -8,13 +8,7 @@ use super::{kinds::Kind, schema::child, status::ApiError};
 
 /// Refuses a body in which a field stands twice.
 pub(super) fn no_duplicates(kind: &Kind, body: &[u8]) -> Result<(), ApiError> {
-    let mut found = Vec::new();
-    let walk = Walk {
-        path: String::new(),
-        found: &mut found,
-    };
-    // What is no JSON has been refused before.
-    let _ = walk.deserialize(&mut serde_json::Deserializer::from_slice(body));
+    let found = fields_given_twice(body);
     if found.is_empty() {
         return Ok(());
     }
@@ -28,6 +22,18 @@ pub(super) fn no_duplicates(kind: &Kind, body: &[u8]) -> Result<(), ApiError> {
         list.join(", "),
         k = kind.kind,
     )))
+}
+
+/// The paths of fields that stand twice in a text that is JSON.
+pub(crate) fn fields_given_twice(body: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let walk = Walk {
+        path: String::new(),
+        found: &mut found,
+    };
+    // What is no JSON is refused elsewhere.
+    let _ = walk.deserialize(&mut serde_json::Deserializer::from_slice(body));
+    found
 }
 
 /// Goes through a value, and keeps the paths of fields that it has seen before.

@@ -17,6 +17,7 @@ use super::{
     state::State,
     status::{ApiError, FieldError},
     store::Key,
+    typed,
 };
 
 /// Which part of an object a write may change.
@@ -383,12 +384,12 @@ fn decode(
         unknown.extend(custom.prune(object, old));
         custom.default(object, old);
         if old.is_none_or(|old| old["metadata"] != object["metadata"]) {
-            admission::check_metadata(kind, object).map_err(|error| wrong(error, object))?;
+            typed::check_metadata(kind, object).map_err(|error| wrong(error, object))?;
         }
     } else if options.trusted {
-        admission::drop_nulls(object);
+        typed::drop_nulls(object);
     } else {
-        let found = admission::prune_typed(kind, object);
+        let found = typed::prune(kind, object);
         unknown.extend(found.map_err(|error| wrong(error, object))?);
     }
     if options.strict && !unknown.is_empty() {

@@ -3,9 +3,12 @@
 mod changes;
 mod failures;
 mod for_real;
+mod hints;
 mod input;
 mod pods;
+mod shown;
 mod world;
+mod yaml;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

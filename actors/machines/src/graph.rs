@@ -94,6 +94,24 @@ pub enum GraphError {
     Cycle(Vec<i32>),
 }
 
+impl GraphError {
+    /// The field within the definition that it speaks of.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::DuplicateNumber { index, .. } => format!("steps[{index}].stepNumber"),
+            Self::DuplicateName { index, .. } => format!("steps[{index}].name"),
+            Self::UnknownNumber { index, entry, .. } | Self::SelfNumber { index, entry, .. } => {
+                format!("steps[{index}].dependsOn[{entry}]")
+            }
+            Self::UnknownStep { step } => format!("dependencies[{step}]"),
+            Self::UnknownName { step, entry, .. } | Self::SelfName { step, entry } => {
+                format!("dependencies[{step}][{entry}]")
+            }
+            Self::Cycle(_) => "steps".to_owned(),
+        }
+    }
+}
+
 fn circle(numbers: &[i32]) -> String {
     let mut words: Vec<String> = numbers.iter().map(i32::to_string).collect();
     words.extend(words.first().cloned());

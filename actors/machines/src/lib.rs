@@ -26,6 +26,7 @@ pub mod reads;
 pub mod render;
 pub mod toleration;
 pub mod waiting;
+pub mod yaml;
 
 pub mod defect;
 pub mod outcome;

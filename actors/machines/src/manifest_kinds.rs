@@ -2,13 +2,16 @@
 
 use kubernaut_crds::names;
 use serde_json::Value;
-use serde_saphyr::budget::BudgetBreach;
 
 use crate::Settings;
+use crate::yaml::{self, Limits};
 
-/// Most values in one manifest. The largest objects that people write have a few thousand; a text of 256 KiB can hold a
-/// hundred thousand, and each costs time and memory that are everybody's.
-const VALUES_MAX: usize = 10_000;
+/// The largest objects that people write have a few thousand values; a text of 256 KiB can hold a hundred thousand, and each costs
+/// time and memory that are everybody's. None of what aliases make of a few lines.
+const LIMITS: Limits = Limits {
+    values: 10_000,
+    copies: 0,
+};
 
 /// A kind of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -193,17 +196,12 @@ pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
             names::SPEC_MAX_BYTES
         ));
     }
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_aliases: 0,
-            max_anchors: 0,
-            max_nodes: VALUES_MAX,
-        },
-        with_snippet: false,
-    };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| not_read(&error))?;
-    let mut documents = documents.into_iter().filter(|document| !document.is_null());
+    let documents =
+        yaml::documents(text, LIMITS).map_err(|error| format!("manifest is not YAML: {error}"))?;
+    let mut documents = documents
+        .into_iter()
+        .map(yaml::Node::into_value)
+        .filter(|document| !document.is_null());
     let (Some(object), None) = (documents.next(), documents.next()) else {
         return Err("manifest must be exactly one document".to_owned());
     };
@@ -236,22 +234,4 @@ pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
         api_version,
         object,
     })
-}
-
-/// Why a text could not be read, in a line.
-fn not_read(error: &serde_saphyr::Error) -> String {
-    if let serde_saphyr::Error::Budget { breach, .. } = error {
-        if let BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } = breach {
-            return "manifest has an anchor (&) or an alias (*) of YAML, which are not read: write out what they stand for"
-                .to_owned();
-        }
-        if let BudgetBreach::Nodes { .. } = breach {
-            return format!("manifest has more than {VALUES_MAX} values: apply it in parts");
-        }
-    }
-    let words = error.to_string();
-    format!(
-        "manifest is not YAML: {}",
-        words.lines().next().unwrap_or_default()
-    )
 }

@@ -146,6 +146,51 @@ pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
     })
 }
 
+/// The field of a step's parameters that a problem of its action speaks of, which begins with the action's own name for it;
+/// and what is left of the problem.
+pub(crate) fn own_field<'a>(parameters: &StepParameters, problem: &'a str) -> (String, &'a str) {
+    let members = serde_json::to_value(parameters).unwrap_or_default();
+    let mut members = members
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(member, _)| member.clone());
+    let (Some(member), None) = (members.next(), members.next()) else {
+        return ("parameters".to_owned(), problem);
+    };
+    let (field, message) = match problem.split_once(": ") {
+        Some((field, message)) if !field.contains(' ') => (field, message),
+        _ => ("", problem),
+    };
+    let (first, rest) = field.split_once('.').unwrap_or((field, ""));
+    let first = match (member.as_str(), first) {
+        ("custom", _) if problem.starts_with("custom.actionType") => "actionType",
+        ("custom", _) => "config.manifest",
+        ("updateImage", "patch") => "newImage",
+        (_, "pod") => "podName",
+        (_, "labelSelector") => "selector",
+        (_, "gracePeriodSeconds") => "gracePeriod",
+        (_, "configMap" | "secret") => "name",
+        (_, "data") => "dataUpdates",
+        (_, "node") => "nodeName",
+        (_, other) => other,
+    };
+    let parts = [
+        "parameters",
+        &member,
+        first,
+        if member == "custom" { "" } else { rest },
+    ];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    // Of a manifest, its own field says where.
+    let message = if member == "custom" {
+        problem.trim_start_matches("manifest: ")
+    } else {
+        message
+    };
+    (parts.join("."), message)
+}
+
 fn manifest_of(mut custom: CustomStep) -> Result<String, MappingError> {
     if custom.action_type != "apply-manifest" {
         return Err(MappingError::CustomType(custom.action_type));

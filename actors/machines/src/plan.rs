@@ -13,7 +13,7 @@ use crate::Settings;
 use crate::actions::{AccessRequest, ActionKind, check_step_spelling};
 use crate::duration::{format_go, parse_go};
 use crate::graph::Graph;
-use crate::mapping::{MappingError, execution_for, retries_of};
+use crate::mapping::{MappingError, execution_for, own_field, retries_of};
 use crate::parameters::{self, Frame};
 
 /// A workflow that can be run.
@@ -95,7 +95,7 @@ fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Re
         Ok(graph) => Some(graph),
         Err(problems) => {
             errors.extend(problems.iter().map(|problem| PlanError {
-                place: "spec.workflowDefinition".to_owned(),
+                place: format!("spec.workflowDefinition.{}", problem.place()),
                 message: problem.to_string(),
             }));
             None
@@ -322,12 +322,18 @@ fn plan_step(
     let located = |problem: &str| {
         let (field, message) = problem.split_once(": ").unwrap_or(("parameters", problem));
         let field = if field.contains(' ') { "parameters" } else { field };
+        if field.starts_with("parameters") {
+            let (field, message) = own_field(&step.parameters, message);
+            return at(&field, message.to_owned());
+        }
         at(field, message.to_owned())
     };
     let (execution, converted) = match execution_for(workflow, step) {
         Ok(made) => made,
         Err(problem) => {
-            errors.push(at("parameters", problem.to_string()));
+            let problem = problem.to_string();
+            let (field, message) = own_field(&step.parameters, &problem);
+            errors.push(at(&field, message.to_owned()));
             let frame = Frame {
                 timeout: step.timeout.as_deref().unwrap_or(DEFAULT_TIMEOUT),
                 is_drain: step.parameters.drain_node.is_some(),

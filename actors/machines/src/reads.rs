@@ -91,7 +91,7 @@ impl Read {
 }
 
 /// The selector of a controller as the API takes it; `None` where it selects nothing.
-pub(crate) fn selector_text(selector: &Value) -> Option<String> {
+pub fn selector_text(selector: &Value) -> Option<String> {
     let is_map = |value: &Value| {
         value
             .as_object()
@@ -132,3 +132,29 @@ pub(crate) fn selector_text(selector: &Value) -> Option<String> {
 
 /// What was read: each read that was asked for has its entry; a `Get` that found nothing has an empty one.
 pub type Facts = BTreeMap<Read, Vec<Value>>;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn labels_and_expressions_both_select() {
+        let selector = json!({
+            "matchLabels": {"app": "web"},
+            "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]},
+                {"key": "old", "operator": "DoesNotExist"},
+                {"key": "zone", "operator": "NotIn", "values": ["x"]},
+                {"key": "new", "operator": "Exists"},
+            ],
+        });
+        assert_eq!(
+            selector_text(&selector).as_deref(),
+            Some("app=web,tier in (a,b),!old,zone notin (x),new")
+        );
+        assert_eq!(selector_text(&json!({"app": "web"})).as_deref(), Some("app=web"));
+        assert_eq!(selector_text(&json!({})), None);
+    }
+}

@@ -12,29 +12,30 @@ use super::wording;
 use crate::memory::MemoryCluster;
 
 /// Checks every object as the API server would, and every workflow as planning does.
-pub(super) fn check(
-    cluster: &MemoryCluster,
-    files: &[PathBuf],
-    manifests: &[Manifest],
-    settings: &Settings,
-) -> Vec<Problem> {
+pub(super) fn check(cluster: &MemoryCluster, manifests: &[Manifest], settings: &Settings) -> Vec<Problem> {
     let mut problems = Vec::new();
     for manifest in manifests {
-        let wrong = check_object(cluster, manifest);
-        if wrong.is_empty() && manifest.runs() {
-            problems.extend(check_execution(manifest, settings));
-        }
-        problems.extend(wrong);
+        let found = check_object(cluster, manifest);
+        problems.extend(if manifest.runs() {
+            with_planning(found, check_execution(manifest, settings))
+        } else {
+            found
+        });
     }
     problems.extend(check_twice(manifests));
-    if problems.is_empty() && !manifests.iter().any(Manifest::runs) {
-        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        let hold = if names.len() == 1 { "holds" } else { "hold" };
-        let reason =
-            format!("{hold} neither a WorkflowExecution nor a KubernetesExecution: there is nothing to run");
-        problems.push(Problem::of_file(Path::new(&names.join(", ")), None, reason));
-    }
     problems
+}
+
+/// That there is something to run.
+pub(super) fn check_runs(files: &[PathBuf], manifests: &[Manifest]) -> Option<Problem> {
+    if manifests.iter().any(Manifest::runs) {
+        return None;
+    }
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let hold = if names.len() == 1 { "holds" } else { "hold" };
+    let reason =
+        format!("{hold} neither a WorkflowExecution nor a KubernetesExecution: there is nothing to run");
+    Some(Problem::of_file(Path::new(&names.join(", ")), None, reason))
 }
 
 /// Checks objects that are not run as the API server would.
@@ -50,10 +51,33 @@ fn check_object(cluster: &MemoryCluster, manifest: &Manifest) -> Vec<Problem> {
     if !own.is_empty() {
         return own;
     }
-    wording::of_server(&cluster.validate(&manifest.object))
+    let object = &manifest.object;
+    if let Some(why) = cluster.unserved(object) {
+        let words = wording::unserved(object, &why);
+        return words
+            .map(|(field, reason)| manifest.problem(field, reason))
+            .into_iter()
+            .collect();
+    }
+    wording::of_server(cluster, object, &cluster.validate(object))
         .iter()
         .map(|(field, reason)| manifest.problem(field, reason))
         .collect()
+}
+
+/// What planning finds beside what the server does. Of one field, and of the order of steps, planning says more.
+fn with_planning(mut found: Vec<Problem>, planned: Vec<Problem>) -> Vec<Problem> {
+    let says_more = |problem: &Problem| {
+        let field = problem.field();
+        let of_order = field == "spec.workflowDefinition.steps";
+        planned.iter().any(|other| {
+            let other = other.field();
+            other == field || of_order && (other.contains("].dependsOn[") || other.ends_with("].name"))
+        })
+    };
+    found.retain(|problem| !says_more(problem));
+    found.extend(planned);
+    found
 }
 
 /// The same workflow a second time would be an update of what runs already.
@@ -77,32 +101,77 @@ fn check_twice(manifests: &[Manifest]) -> Vec<Problem> {
     problems
 }
 
+/// What planning finds wrong. What can't be read has been told in the words of the server.
 fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
     if manifest.is_workflow() {
-        match kubernaut_crds::WorkflowExecution::deserialize(&manifest.object) {
-            Err(error) => vec![manifest.problem("", error.to_string())],
-            Ok(mut workflow) => {
-                workflow.metadata.uid.get_or_insert_with(String::new);
-                let errors = plan(&workflow, settings).err().unwrap_or_default();
-                errors
-                    .into_iter()
-                    .map(|error| manifest.problem(&error.place, error.message))
-                    .collect()
-            }
+        let Ok(mut workflow) = kubernaut_crds::WorkflowExecution::deserialize(&manifest.object) else {
+            return Vec::new();
+        };
+        workflow.metadata.uid.get_or_insert_with(String::new);
+        let errors = plan(&workflow, settings).err().unwrap_or_default();
+        return errors
+            .into_iter()
+            .map(|error| manifest.problem(&error.place, error.message))
+            .collect();
+    }
+    let Ok(execution) = kubernaut_crds::KubernetesExecution::deserialize(&manifest.object) else {
+        return Vec::new();
+    };
+    let mut reasons = kubernaut_machines::parameters::check(&execution, settings)
+        .err()
+        .unwrap_or_default();
+    reasons.extend(kubernaut_machines::plan::unsupported_execution(&execution.spec));
+    reasons
+        .iter()
+        .map(|reason| {
+            let (field, reason) = located(reason);
+            manifest.problem(&field, reason)
+        })
+        .collect()
+}
+
+/// The field that a problem of an execution begins with, such as `parameters.deletePod: labelSelector: ..`.
+fn located(reason: &str) -> (String, &str) {
+    let (mut field, mut rest) = ("spec".to_owned(), reason);
+    while let Some((next, after)) = rest.split_once(": ") {
+        let is_field = next.starts_with(|c: char| c.is_ascii_lowercase())
+            && next
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'[' | b']'));
+        if !is_field {
+            break;
         }
-    } else {
-        match kubernaut_crds::KubernetesExecution::deserialize(&manifest.object) {
-            Err(error) => vec![manifest.problem("", error.to_string())],
-            Ok(execution) => {
-                let mut reasons = kubernaut_machines::parameters::check(&execution, settings)
-                    .err()
-                    .unwrap_or_default();
-                reasons.extend(kubernaut_machines::plan::unsupported_execution(&execution.spec));
-                reasons
-                    .into_iter()
-                    .map(|reason| manifest.problem("spec", reason))
-                    .collect()
-            }
+        field = format!("{field}.{next}");
+        rest = after;
+    }
+    (field, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_of_an_execution_has_the_field_that_it_begins_with() {
+        for (reason, field, rest) in [
+            (
+                "parameters.deletePod: labelSelector: \"a b\" is none",
+                "spec.parameters.deletePod.labelSelector",
+                "\"a b\" is none",
+            ),
+            (
+                "timeout: 1s is too short: at least 5 s",
+                "spec.timeout",
+                "1s is too short: at least 5 s",
+            ),
+            ("action \"x\" does not fit", "spec", "action \"x\" does not fit"),
+            (
+                "parameters.deletePod: exactly one of pod and labelSelector is needed",
+                "spec.parameters.deletePod",
+                "exactly one of pod and labelSelector is needed",
+            ),
+        ] {
+            assert_eq!(located(reason), (field.to_owned(), rest));
         }
     }
 }

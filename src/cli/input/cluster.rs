@@ -8,14 +8,16 @@ use clap::Args;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, TypeMeta};
 use kube::{Client, Config};
 use kubernaut_crds::Action;
+use kubernaut_machines::reads::selector_text;
 use serde_json::{Value, json};
 
 use super::Manifest;
 use super::deeds::Deed;
 use super::read_only::ReadOnly;
+use super::wording::printable;
 
 /// A person waits for it.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -29,6 +31,43 @@ const RIGHTS: [(&str, bool); 4] = [
     ("ClusterRoleBinding", false),
 ];
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+/// All that is ever read: apiVersion, kind and plural. What an object says of itself becomes no part of a path.
+const READ: [(&str, &str, &str); 25] = [
+    ("v1", "ConfigMap", "configmaps"),
+    ("v1", "LimitRange", "limitranges"),
+    ("v1", "Namespace", "namespaces"),
+    ("v1", "Node", "nodes"),
+    ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    ("v1", "Pod", "pods"),
+    ("v1", "ResourceQuota", "resourcequotas"),
+    ("v1", "Secret", "secrets"),
+    ("v1", "Service", "services"),
+    ("v1", "ServiceAccount", "serviceaccounts"),
+    ("apps/v1", "DaemonSet", "daemonsets"),
+    ("apps/v1", "Deployment", "deployments"),
+    ("apps/v1", "ReplicaSet", "replicasets"),
+    ("apps/v1", "StatefulSet", "statefulsets"),
+    (
+        "autoscaling/v1",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+    ),
+    (
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+    ),
+    ("batch/v1", "CronJob", "cronjobs"),
+    ("batch/v1", "Job", "jobs"),
+    ("networking.k8s.io/v1", "Ingress", "ingresses"),
+    ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    (RBAC, "ClusterRole", "clusterroles"),
+    (RBAC, "ClusterRoleBinding", "clusterrolebindings"),
+    (RBAC, "Role", "roles"),
+    (RBAC, "RoleBinding", "rolebindings"),
+];
 
 /// Which cluster is read.
 #[derive(Args, Clone, Debug)]
@@ -84,6 +123,7 @@ pub(super) fn read(arguments: &ClusterArguments, runs: &[Manifest], deeds: &[Dee
             found: BTreeMap::new(),
             absent: BTreeSet::new(),
             refused: BTreeSet::new(),
+            unread: BTreeSet::new(),
         };
         reader.everything(runs, deeds).await
     })
@@ -160,6 +200,8 @@ struct Reader {
     absent: BTreeSet<String>,
     /// In words, what may not be read.
     refused: BTreeSet<String>,
+    /// In words, what is not read from any cluster.
+    unread: BTreeSet<String>,
 }
 
 impl Reader {
@@ -200,7 +242,7 @@ impl Reader {
                 };
                 self.list("autoscaling/v2", "HorizontalPodAutoscaler", namespace, None, None)
                     .await?;
-                let labels = selector_of(&deployment["spec"]["selector"]);
+                let labels = selector_text(&deployment["spec"]["selector"]);
                 if let Some(pods) = self.list("v1", "Pod", namespace, labels.as_deref(), None).await? {
                     self.owners_of(&pods).await?;
                 }
@@ -339,6 +381,12 @@ impl Reader {
         if !self.refused.is_empty() {
             notes.push(format!("Not allowed to read: {}.", listed(self.refused)));
         }
+        if !self.unread.is_empty() {
+            notes.push(format!(
+                "Not read, since no kind and name of this form is read from a cluster: {}.",
+                listed(self.unread)
+            ));
+        }
         if !rights {
             notes.push("Without all roles and bindings, rights can't be rehearsed.".to_owned());
         }
@@ -367,12 +415,26 @@ impl Reader {
             return Ok(Some(known.clone()));
         }
         let words = words_of(kind, namespace, name);
+        let Some(api) = self.api(api_version, kind, namespace).filter(|_| is_name(name)) else {
+            self.unread.insert(format!("{words} of {api_version}"));
+            return Ok(None);
+        };
         if self.absent.contains(&words) || self.refused.contains(&words) {
             return Ok(None);
         }
-        let api = self.api(api_version, kind, namespace);
         match api.get_opt(name).await {
-            Ok(Some(object)) => Ok(Some(self.keep(value_of(&object, api_version, kind)))),
+            Ok(Some(object)) => {
+                self.check_answer(object.types.as_ref(), api_version, kind)?;
+                let value = value_of(&object, api_version, kind);
+                let metadata = &value["metadata"];
+                if metadata["name"] != name || metadata["namespace"].as_str() != namespace {
+                    return Err(format!(
+                        "the cluster {} answered with another object than {words}",
+                        self.name
+                    ));
+                }
+                Ok(Some(self.keep(value)))
+            }
             Ok(None) => {
                 self.absent.insert(words);
                 Ok(None)
@@ -395,9 +457,13 @@ impl Reader {
             field_selector: fields.map(ToOwned::to_owned),
             ..ListParams::default()
         };
-        let api = self.api(api_version, kind, namespace);
+        let Some(api) = self.api(api_version, kind, namespace) else {
+            self.unread.insert(format!("{kind}s of {api_version}"));
+            return Ok(None);
+        };
         match api.list(&parameters).await {
             Ok(list) => {
+                self.check_answer(Some(&list.types), api_version, &format!("{kind}List"))?;
                 let objects = list.items.iter().map(|item| value_of(item, api_version, kind));
                 Ok(Some(objects.map(|object| self.keep(object)).collect()))
             }
@@ -408,13 +474,39 @@ impl Reader {
         }
     }
 
-    fn api(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    /// `None` for what is never read.
+    fn api(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Option<Api<DynamicObject>> {
+        let (known, kind, plural) = READ
+            .into_iter()
+            .find(|(known, name, _)| *known == api_version && *name == kind)?;
+        let (group, version) = known.split_once('/').unwrap_or(("", known));
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: known.to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        };
         match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
+            Some(namespace) if !is_name(namespace) => None,
+            Some(namespace) => Some(Api::namespaced_with(self.client.clone(), namespace, &resource)),
+            None => Some(Api::all_with(self.client.clone(), &resource)),
         }
+    }
+
+    /// An answer of another kind is none: what is kept of an object depends on its kind.
+    fn check_answer(&self, found: Option<&TypeMeta>, api_version: &str, kind: &str) -> Result<(), String> {
+        if found.is_some_and(|found| found.api_version == api_version && found.kind == kind) {
+            return Ok(());
+        }
+        let found = found.map_or_else(
+            || "nothing that has a kind".to_owned(),
+            |found| found.kind.clone(),
+        );
+        Err(format!(
+            "the cluster {} was asked for {kind} of {api_version}, and answered with {found}",
+            self.name
+        ))
     }
 
     /// Keeps an object; of a Secret, only the keys.
@@ -452,7 +544,7 @@ impl Reader {
             )),
             _ => Err(format!(
                 "{words} can't be read from the cluster {name}: {}",
-                status.message
+                printable(&status.message)
             )),
         }
     }
@@ -481,6 +573,12 @@ fn cause(error: &dyn std::error::Error) -> String {
     deepest.to_string()
 }
 
+/// Whether a name can stand in a path: whatever is read from somewhere may hold anything.
+fn is_name(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    name.bytes().all(good) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 253
+}
+
 fn words_of(kind: &str, namespace: Option<&str>, name: &str) -> String {
     match namespace {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
@@ -494,16 +592,6 @@ fn value_of(object: &DynamicObject, api_version: &str, kind: &str) -> Value {
     value["apiVersion"] = json!(api_version);
     value["kind"] = json!(kind);
     value
-}
-
-/// A `LabelSelector` object in the form of a request; `None` for one that has more than labels, and selects no less.
-fn selector_of(selector: &Value) -> Option<String> {
-    let labels = selector["matchLabels"].as_object()?;
-    let terms: Vec<String> = labels
-        .iter()
-        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
-        .collect();
-    Some(terms.join(","))
 }
 
 #[cfg(test)]
@@ -524,5 +612,27 @@ mod tests {
         let mut other = json!({"kind": "ConfigMap", "data": {"a": "b"}});
         drop_secret_values(&mut other);
         assert_eq!(other["data"]["a"], "b");
+    }
+
+    #[test]
+    fn only_a_name_can_stand_in_a_path() {
+        for good in ["a", "web-1", "a.b.c", "0"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../secrets/x",
+            "a/proxy",
+            "a?watch=1",
+            "a%2f",
+            "A",
+            "-a",
+            "a b",
+            "a\u{1b}[m",
+        ] {
+            assert!(!is_name(bad), "{bad}");
+        }
     }
 }

@@ -4,27 +4,38 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
+use kubernaut_machines::yaml::{self, Limits};
+use serde_json::{Value, json};
 
 use super::manifest::{Manifest, Problem};
 use super::places::Document;
-use super::wording;
+use super::text::{self, Part};
 
-/// Reads every object of the files; a List counts as its items. All problems are found before any is returned.
-pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, Vec<Problem>> {
-    let mut manifests = Vec::new();
-    let mut problems = Vec::new();
-    for file in &with_folders(files, &mut problems) {
-        match read_text(file) {
-            Ok(text) => read_documents(file, &text, &mut manifests, &mut problems),
-            Err(error) => problems.push(Problem::of_file(file, None, format!("can't be read: {error}"))),
+/// What files hold, and what is wrong with them.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    /// Every object that can be read; a list counts as its items.
+    pub(crate) manifests: Vec<Manifest>,
+    /// All that is wrong.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Reads every object of the files.
+pub(crate) fn read(files: &[PathBuf]) -> Read {
+    let mut read = Read::default();
+    for file in &with_folders(files, &mut read.problems) {
+        match read_bytes(file) {
+            Ok(bytes) => match text::decode(bytes) {
+                Ok(text) => read.text(file, &text),
+                Err(reason) => read.problems.push(Problem::of_file(file, None, reason)),
+            },
+            Err(error) => {
+                let reason = format!("can't be read: {error}");
+                read.problems.push(Problem::of_file(file, None, reason));
+            }
         }
     }
-    if problems.is_empty() {
-        Ok(manifests)
-    } else {
-        Err(problems)
-    }
+    read
 }
 
 /// A folder stands for the manifests in it, as for kubectl.
@@ -60,42 +71,82 @@ fn with_folders(files: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> 
     all
 }
 
-fn read_text(file: &Path) -> std::io::Result<String> {
+fn read_bytes(file: &Path) -> std::io::Result<Vec<u8>> {
     if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes)?;
+        return Ok(bytes);
     }
-    std::fs::read_to_string(file)
+    std::fs::read(file)
 }
 
-fn read_documents(file: &Path, text: &str, manifests: &mut Vec<Manifest>, problems: &mut Vec<Problem>) {
-    // Document by document, so that each has its line and a bad one does not hide the others.
-    for (first_line, document) in documents(text) {
-        if document.lines().all(is_empty) {
-            continue;
+impl Read {
+    fn text(&mut self, file: &Path, text: &str) {
+        // Document by document, so that each has its line and a bad one does not hide the others.
+        let (parts, bad) = text::documents(text);
+        for line in bad {
+            let reason = "nothing but a comment can stand behind ---: begin the document in the next line";
+            self.problems.push(Problem::of_file(file, Some(line), reason));
         }
-        let object: Value = match serde_saphyr::from_str(&document) {
-            Ok(Value::Null) => continue,
-            Ok(object) => object,
-            Err(error) => {
-                let line = error
-                    .location()
-                    .map_or(first_line, |place| first_line + place.line().saturating_sub(1));
-                let reason = format!("is not YAML: {}", wording::of_yaml(&error.to_string()));
-                problems.push(Problem::of_file(file, Some(line), reason));
+        for part in parts {
+            if part.text.lines().all(is_empty) {
                 continue;
             }
+            let values = match part.text.trim_start().starts_with('{') {
+                true => text::json_values(&part),
+                false => Vec::new(),
+            };
+            if values.is_empty() {
+                self.yaml(file, part);
+            } else {
+                values.into_iter().for_each(|value| self.json(file, value));
+            }
+        }
+    }
+
+    fn yaml(&mut self, file: &Path, part: Part) {
+        let documents = yaml::documents(&part.text, limits(&part.text)).map(|documents| {
+            let lines: Vec<u64> = documents.iter().map(|document| document.line).collect();
+            let first = documents.into_iter().next().map(yaml::Node::into_value);
+            (first.unwrap_or_default(), lines.get(1).copied())
+        });
+        let (line, reason) = match documents {
+            Ok((object, None)) => return self.object(file, part, object),
+            // kubectl would leave out what follows, without a word.
+            Ok((_, Some(line))) => (
+                line,
+                "a second document begins here: put --- before it".to_owned(),
+            ),
+            Err(error) => (error.line, format!("is not YAML: {}", error.reason)),
         };
-        let document = Arc::new(Document::new(first_line, document));
-        let items: Vec<(String, Value)> = match object.get("items").and_then(Value::as_array) {
-            Some(items) if object["kind"] == "List" => (0..)
-                .zip(items)
-                .map(|(index, item): (usize, _)| (format!("items[{index}]"), item.clone()))
-                .collect(),
-            _ => vec![(String::new(), object)],
-        };
-        for (within, object) in items {
+        let line = part.first_line + line.saturating_sub(1);
+        self.problems.push(Problem::of_file(file, Some(line), reason));
+    }
+
+    fn json(&mut self, file: &Path, part: Part) {
+        let twice = crate::memory::fields_given_twice(part.text.as_bytes());
+        if let Some(field) = twice.first() {
+            // JSON is YAML, whose reader knows the line.
+            let within =
+                yaml::documents(&part.text, limits(&part.text)).map_or_else(|error| error.line, |_| 1);
+            let line = Some(part.first_line + within - 1);
+            let reason = format!("duplicate key: {field}");
+            self.problems.push(Problem::of_file(file, line, reason));
+            return;
+        }
+        let object = serde_json::from_str(&part.text).unwrap_or_default();
+        self.object(file, part, object);
+    }
+
+    fn object(&mut self, file: &Path, part: Part, object: Value) {
+        let document = Arc::new(Document::new(part.first_line, part.text));
+        let mut objects = Vec::new();
+        items_of(object, String::new(), &mut objects);
+        for (within, object) in objects {
+            // An empty document, or an empty place in a list.
+            if object.is_null() {
+                continue;
+            }
             let manifest = Manifest {
                 file: file.to_owned(),
                 object,
@@ -105,12 +156,50 @@ fn read_documents(file: &Path, text: &str, manifests: &mut Vec<Manifest>, proble
             };
             if !manifest.object.is_object() {
                 let reason = "is not a Kubernetes object, but a bare value";
-                problems.push(Problem::of_file(file, Some(manifest.line_of("")), reason));
+                let line = Some(manifest.line_of(""));
+                self.problems.push(Problem::of_file(file, line, reason));
                 continue;
             }
-            problems.extend(manifest.check_head());
-            manifests.push(manifest);
+            let problems = manifest.check_head();
+            if problems.is_empty() {
+                self.manifests.push(manifest);
+            } else {
+                self.problems.extend(problems);
+            }
         }
+    }
+}
+
+/// What has items is a list of them, of whatever kind, and in any depth; with where each stands.
+fn items_of(mut object: Value, within: String, objects: &mut Vec<(String, Value)>) {
+    let items = match object.get_mut("items") {
+        Some(Value::Array(items)) => std::mem::take(items),
+        _ => {
+            objects.push((within, object));
+            return;
+        }
+    };
+    // A list that a server made says once what its items are.
+    let kind = object["kind"].as_str().and_then(|kind| kind.strip_suffix("List"));
+    let kind = kind.filter(|kind| !kind.is_empty());
+    for (index, mut item) in items.into_iter().enumerate() {
+        if let (Some(kind), Some(map)) = (kind, item.as_object_mut())
+            && !map.contains_key("kind")
+            && !map.contains_key("apiVersion")
+        {
+            map.insert("kind".to_owned(), json!(kind));
+            map.insert("apiVersion".to_owned(), object["apiVersion"].clone());
+        }
+        let dot = if within.is_empty() { "" } else { "." };
+        items_of(item, format!("{within}{dot}items[{index}]"), objects);
+    }
+}
+
+/// What a file may hold: all that stands in it, and some of it more than once.
+pub(super) fn limits(text: &str) -> Limits {
+    Limits {
+        values: usize::MAX,
+        copies: 100_000 + text.len(),
     }
 }
 
@@ -118,18 +207,4 @@ fn read_documents(file: &Path, text: &str, manifests: &mut Vec<Manifest>, proble
 fn is_empty(line: &str) -> bool {
     let line = line.trim();
     line.is_empty() || line.starts_with(['#', '%'])
-}
-
-/// The documents of a file with the number of their first line.
-fn documents(text: &str) -> Vec<(u64, String)> {
-    let mut documents = vec![(1, String::new())];
-    for (number, line) in (1u64..).zip(text.split_inclusive('\n')) {
-        let bare = line.trim_end();
-        if bare == "---" || bare.starts_with("--- ") {
-            documents.push((number + 1, String::new()));
-        } else if let Some((_, document)) = documents.last_mut() {
-            document.push_str(line);
-        }
-    }
-    documents
 }

@@ -9,6 +9,14 @@ use kubernaut_crds::names;
 use serde_json::{Value, json};
 
 use super::places::Document;
+use super::wording::printable;
+use crate::chance::Chance;
+
+/// Letters and digits that a server puts behind a generateName.
+const ENDINGS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// What is left of the 52 characters of a workflow's name.
+const BASE_MAX: usize = 47;
 
 /// An object of a file.
 #[derive(Clone, Debug)]
@@ -53,13 +61,24 @@ impl fmt::Display for Problem {
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
-        if let Some(object) = &self.object {
-            write!(f, ": {object}")?;
+        for part in [self.object.as_ref(), self.field.as_ref(), Some(&self.reason)] {
+            if let Some(part) = part {
+                write!(f, ": {}", printable(part))?;
+            }
         }
-        if let Some(field) = &self.field {
-            write!(f, ": {field}")?;
-        }
-        write!(f, ": {}", self.reason)
+        Ok(())
+    }
+}
+
+impl Problem {
+    /// Its file and line, by which problems are told in the order in which a reader mends them.
+    pub(super) fn place(&self) -> (&Path, u64) {
+        (&self.file, self.line.unwrap_or_default())
+    }
+
+    /// The field; empty when it is the whole object.
+    pub(super) fn field(&self) -> &str {
+        self.field.as_deref().unwrap_or_default()
     }
 }
 
@@ -160,6 +179,15 @@ impl Manifest {
         }
     }
 
+    /// Gives an object that leaves its name to the server one that this chance decides.
+    pub(super) fn name_it(&mut self, chance: &mut Chance) {
+        if self.metadata("name").is_empty() {
+            let base = self.metadata("generateName").to_owned();
+            let ending: String = (0..5).map(|_| char::from(*chance.pick(ENDINGS))).collect();
+            self.object["metadata"]["name"] = json!(format!("{base}{ending}"));
+        }
+    }
+
     /// What every object needs.
     pub(super) fn check_head(&self) -> Vec<Problem> {
         let metadata = &self.object["metadata"];
@@ -167,7 +195,12 @@ impl Manifest {
         for (field, value, needed) in [
             ("apiVersion", &self.object["apiVersion"], true),
             ("kind", &self.object["kind"], true),
-            ("metadata.name", &metadata["name"], true),
+            (
+                "metadata.name",
+                &metadata["name"],
+                metadata["generateName"].is_null(),
+            ),
+            ("metadata.generateName", &metadata["generateName"], false),
             ("metadata.namespace", &metadata["namespace"], false),
         ] {
             if value.is_number() || value.is_boolean() {
@@ -182,6 +215,14 @@ impl Manifest {
     /// What the server's words would not explain.
     pub(super) fn check_values(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        let base = self.metadata("generateName");
+        if self.runs() && base.len() > BASE_MAX {
+            let reason = format!(
+                "has {} characters: write at most {BASE_MAX}, since five are put behind them and a name here has at most 52",
+                base.len()
+            );
+            problems.push(self.problem("metadata.generateName", reason));
+        }
         let namespace = self.metadata("namespace");
         if !namespace.is_empty() && !is_label(namespace) {
             let reason = "is not the name of a namespace: write at most 63 lower case letters, digits and '-', and none at an end";
@@ -190,7 +231,9 @@ impl Manifest {
         if self.is("", "Secret") {
             let engine = base64::engine::general_purpose::STANDARD;
             for (key, value) in self.object["data"].as_object().into_iter().flatten() {
-                if value.as_str().is_some_and(|text| engine.decode(text).is_err()) {
+                // Line breaks in it are no fault, as for the API server.
+                let bytes = value.as_str().map(|text| text.replace(['\r', '\n'], ""));
+                if bytes.is_some_and(|text| engine.decode(text).is_err()) {
                     let reason = "is not base64 (plain text goes into stringData)";
                     problems.push(self.problem(&format!("data.{key}"), reason));
                 }

@@ -8,11 +8,13 @@ mod invented;
 mod manifest;
 mod places;
 mod read_only;
+mod stand_in;
 mod taken;
+mod text;
 mod wording;
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -23,6 +25,7 @@ use serde_json::Value;
 
 use self::cluster::ClusterArguments;
 pub(crate) use self::manifest::Manifest;
+use crate::chance::Chance;
 use crate::memory::{LoadError, MemoryCluster, PodHabits, Rbac};
 
 /// Flags about the world stand together in the help.
@@ -108,47 +111,73 @@ impl Input {
         if standard_input(&arguments.files) + standard_input(&arguments.world) > 1 {
             return Err(vec!["- : standard input can be read only once".to_owned()]);
         }
-        let files = files::read(&arguments.files).map_err(|problems| words(&problems))?;
-        let mut shown = files::read(&arguments.world).map_err(|problems| words(&problems))?;
-        let runs_of_world: Vec<manifest::Problem> = shown
-            .iter()
-            .filter(|manifest| manifest.runs())
-            .map(|manifest| manifest.problem("", "is to be run: name its file without --world"))
-            .collect();
-        if !runs_of_world.is_empty() {
-            return Err(words(&runs_of_world));
+        let mut files = files::read(&arguments.files);
+        let mut shown = files::read(&arguments.world);
+        let mut problems = std::mem::take(&mut files.problems);
+        problems.append(&mut shown.problems);
+        let mut chance = Chance::new(NAMES);
+        for manifest in files.manifests.iter_mut().chain(&mut shown.manifests) {
+            manifest.name_it(&mut chance);
         }
+        problems.extend(
+            shown
+                .manifests
+                .iter()
+                .filter(|manifest| manifest.runs())
+                .map(|manifest| manifest.problem("", "is to be run: name its file without --world")),
+        );
         let mut installed = world::installed(settings, clock).map_err(|error| vec![error])?;
-        let definitions: Vec<&Manifest> = files.iter().filter(|one| one.is_definition()).collect();
-        load(&installed, &definitions, &[])?;
-        let problems = check::check(&installed, &arguments.files, &files, settings);
-        if !problems.is_empty() {
-            return Err(words(&problems));
+        let definitions: Vec<&Manifest> = files
+            .manifests
+            .iter()
+            .filter(|manifest| manifest.is_definition())
+            .collect();
+        problems.extend(load(&installed, &definitions, &[]).err().unwrap_or_default());
+        problems.extend(check::check(&installed, &files.manifests, settings));
+        if problems.is_empty() {
+            problems.extend(check::check_runs(&arguments.files, &files.manifests));
         }
-        let beside = files.iter().filter(|one| !one.runs());
+        let from_cluster = arguments.cluster.from_cluster;
+        let order = [arguments.files.as_slice(), arguments.world.as_slice()].concat();
+        // All that can be known is told at once; a cluster is read only for what can be run.
+        let taken = if from_cluster && problems.is_empty() {
+            None
+        } else {
+            let shown = std::mem::take(&mut shown.manifests);
+            let taken = taken::take(&installed, shown, settings);
+            problems.extend(check::check_objects(&installed, &taken.manifests));
+            Some(taken)
+        };
+        if !problems.is_empty() {
+            return Err(in_order(problems, &order));
+        }
+        let beside = files.manifests.iter().filter(|one| !one.runs());
         let beside = beside.filter_map(Manifest::title).collect();
-        let (runs, of_files): (Vec<Manifest>, Vec<Manifest>) = files
+        let (mut notes, manifests) = without_foreign(&installed, files.manifests);
+        let (runs, of_files): (Vec<Manifest>, Vec<Manifest>) = manifests
             .into_iter()
             .filter(|manifest| !manifest.is_definition())
             .partition(Manifest::runs);
         let deeds = deeds::deeds(&runs, settings);
-        let mut notes = Vec::new();
-        let from_cluster = arguments.cluster.from_cluster;
-        if from_cluster {
+        let taken = if let Some(taken) = taken {
+            taken
+        } else {
             let read = cluster::read(&arguments.cluster, &runs, &deeds).map_err(|error| vec![error])?;
             notes.extend(read.notes);
             // What stands in a file counts more.
             let of_cluster = read.objects.into_iter();
-            shown.splice(
-                0..0,
-                of_cluster.map(|object| Manifest::of_cluster(&read.name, object)),
-            );
-        }
-        let (mut world, mut made) = taken::take(&installed, shown, settings, &mut notes);
-        let problems = check::check_objects(&installed, &world);
-        if !problems.is_empty() {
-            return Err(words(&problems));
-        }
+            let of_cluster = of_cluster.map(|object| Manifest::of_cluster(&read.name, object));
+            let shown = of_cluster.chain(std::mem::take(&mut shown.manifests)).collect();
+            let taken = taken::take(&installed, shown, settings);
+            let problems = check::check_objects(&installed, &taken.manifests);
+            if !problems.is_empty() {
+                return Err(in_order(problems, &order));
+            }
+            taken
+        };
+        notes.extend(taken.notes);
+        installed.assume_owners(taken.outside);
+        let (mut world, mut made) = (taken.manifests, taken.added);
         // What people wrote for this run comes last, and counts.
         world.extend(of_files);
         if !from_cluster && arguments.world.is_empty() && !world.iter().any(invented::is_of_the_world) {
@@ -168,7 +197,7 @@ impl Input {
         Ok(Self {
             installed,
             rbac,
-            notes,
+            notes: notes.iter().map(|note| wording::printable(note)).collect(),
             beside,
             world,
             made,
@@ -193,7 +222,7 @@ impl Input {
     /// What the cluster refuses, each in one line with its file, line, object and field.
     pub(crate) fn load_world(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
         // At once: what has lost its owners would be collected.
-        load(cluster, &self.world.iter().collect::<Vec<_>>(), &self.made)
+        load(cluster, &self.world.iter().collect::<Vec<_>>(), &self.made).map_err(|problems| words(&problems))
     }
 
     /// Loads what is to run.
@@ -201,20 +230,60 @@ impl Input {
     /// # Errors
     /// As [`Self::load_world`].
     pub(crate) fn load_runs(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
-        load(cluster, &self.runs.iter().collect::<Vec<_>>(), &[])
+        load(cluster, &self.runs.iter().collect::<Vec<_>>(), &[]).map_err(|problems| words(&problems))
     }
+}
+
+/// Names that the files leave to the server are the same in every run.
+const NAMES: u64 = 0;
+
+/// All that is wrong, in the order of the files and of their lines.
+fn in_order(mut problems: Vec<manifest::Problem>, files: &[PathBuf]) -> Vec<String> {
+    // The files of a folder come where it was named.
+    let place = |file: &Path| files.iter().position(|named| file.starts_with(named));
+    problems.sort_by(|one, other| {
+        let key = |problem: &manifest::Problem| {
+            let (file, line) = problem.place();
+            (place(file), file.to_owned(), line)
+        };
+        key(one).cmp(&key(other))
+    });
+    let mut words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    words.dedup();
+    words
+}
+
+/// Objects of kinds that nothing here knows and no file defines are left out.
+fn without_foreign(installed: &MemoryCluster, manifests: Vec<Manifest>) -> (Vec<String>, Vec<Manifest>) {
+    let (foreign, known): (Vec<Manifest>, Vec<Manifest>) = manifests
+        .into_iter()
+        .partition(|manifest| installed.unserved(&manifest.object).is_some());
+    let mut named = taken::Named::default();
+    foreign.iter().for_each(|manifest| named.add(manifest));
+    let note = named.words().map(|words| {
+        format!("Left out, since no file holds their CustomResourceDefinition, and nothing here acts on them: {words}.")
+    });
+    (note.into_iter().collect(), known)
 }
 
 fn words(problems: &[manifest::Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
-fn load(cluster: &MemoryCluster, manifests: &[&Manifest], made: &[Value]) -> Result<(), Vec<String>> {
+fn load(
+    cluster: &MemoryCluster,
+    manifests: &[&Manifest],
+    made: &[Value],
+) -> Result<(), Vec<manifest::Problem>> {
     let brought = manifests.iter().map(|manifest| manifest.stored());
     let objects = brought.chain(made.iter().cloned()).collect();
     let placed = |error: &LoadError| match manifests.get(error.index) {
-        Some(manifest) => manifest.problem(&error.field, error.reason.clone()).to_string(),
-        None => error.to_string(),
+        Some(manifest) => manifest.problem(&error.field, error.reason.clone()),
+        None => manifest::Problem::of_file(
+            Path::new("the cluster inside this process"),
+            None,
+            error.to_string(),
+        ),
     };
     cluster
         .load(objects)

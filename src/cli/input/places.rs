@@ -1,33 +1,17 @@
 //! Where in a file a field stands.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::OnceLock;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use kubernaut_machines::yaml::{self, Content, Node};
+
+use super::files::limits;
 
 /// A document of a file. Its lines are looked up only when something is wrong with it.
 #[derive(Debug)]
 pub(crate) struct Document {
     first_line: u64,
     text: String,
-    tree: OnceLock<Tree>,
-}
-
-/// The lines of a value's parts.
-#[derive(Debug, Default)]
-enum Tree {
-    #[default]
-    Leaf,
-    Map(BTreeMap<String, Place>),
-    List(Vec<Place>),
-}
-
-#[derive(Debug)]
-struct Place {
-    line: u64,
-    tree: Tree,
+    root: OnceLock<Option<Node>>,
 }
 
 impl Document {
@@ -35,40 +19,42 @@ impl Document {
         Self {
             first_line,
             text,
-            tree: OnceLock::new(),
+            root: OnceLock::new(),
         }
     }
 
     /// The line of a field, such as `spec.steps[1].name`; of what should hold it, where it is missing.
     pub(crate) fn line_of(&self, field: &str) -> u64 {
-        let mut tree = self
-            .tree
-            .get_or_init(|| serde_saphyr::from_str(&self.text).unwrap_or_default());
-        let mut line = 1 + leading_lines(&self.text);
-        let mut path = field;
-        while let Some((place, rest)) = tree.step(path) {
-            (tree, line, path) = (&place.tree, place.line, rest);
+        let root = self.root.get_or_init(|| {
+            let documents = yaml::documents(&self.text, limits(&self.text));
+            documents.ok().and_then(|documents| documents.into_iter().next())
+        });
+        let Some(root) = root else {
+            return self.first_line;
+        };
+        let (mut node, mut line, mut path) = (root, root.line, field);
+        while let Some((at, inner, rest)) = step(node, path) {
+            (node, line, path) = (inner, at, rest);
         }
-        self.first_line + line - 1
+        self.first_line + line.saturating_sub(1)
     }
 }
 
-impl Tree {
-    /// One step into the value, and the path that is left.
-    fn step<'a, 'b>(&'a self, path: &'b str) -> Option<(&'a Place, &'b str)> {
-        match self {
-            Tree::Leaf => None,
-            Tree::List(items) => {
-                let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
-                Some((items.get(index.parse::<usize>().ok()?)?, rest))
-            }
-            // Keys may hold dots: the longest one that fits is meant.
-            Tree::Map(entries) => entries
-                .iter()
-                .filter_map(|(key, place)| Some((key.len(), place, after_key(path, key)?)))
-                .max_by_key(|(length, ..)| *length)
-                .map(|(_, place, rest)| (place, rest)),
+/// One step into the value: its line, what is there, and the path that is left.
+fn step<'a, 'b>(node: &'a Node, path: &'b str) -> Option<(u64, &'a Node, &'b str)> {
+    match &node.content {
+        Content::Scalar(_) => None,
+        Content::List(items) => {
+            let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+            let item = items.get(index.parse::<usize>().ok()?)?;
+            Some((item.line, item, rest))
         }
+        // Keys may hold dots: the longest one that fits is meant.
+        Content::Map(entries) => entries
+            .iter()
+            .filter_map(|(key, (line, node))| Some((key.len(), (*line, node, after_key(path, key)?))))
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, found)| found),
     }
 }
 
@@ -81,79 +67,6 @@ fn after_key<'a>(path: &'a str, key: &str) -> Option<&'a str> {
     }
     let rest = path.strip_prefix('.').unwrap_or(path).strip_prefix(key)?;
     (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
-}
-
-/// Blank lines and comments before the first value.
-fn leading_lines(document: &str) -> u64 {
-    let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    u64::try_from(document.lines().take_while(blank).count()).unwrap_or(0)
-}
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Lines)
-    }
-}
-
-struct Lines;
-
-/// Scalars have no parts.
-macro_rules! leaves {
-    ($($method:ident($type:ty)),*) => {
-        $(fn $method<E>(self, _: $type) -> Result<Tree, E> { Ok(Tree::Leaf) })*
-    };
-}
-
-impl<'de> Visitor<'de> for Lines {
-    type Value = Tree;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    leaves!(
-        visit_bool(bool),
-        visit_i64(i64),
-        visit_u64(u64),
-        visit_i128(i128),
-        visit_u128(u128),
-        visit_f64(f64),
-        visit_str(&str)
-    );
-
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
-    }
-
-    fn visit_none<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        Tree::deserialize(deserializer)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
-        let mut entries = BTreeMap::new();
-        while let Some(key) = map.next_key::<Spanned<String>>()? {
-            let line = key.referenced.line();
-            let tree = map.next_value()?;
-            entries.insert(key.value, Place { line, tree });
-        }
-        Ok(Tree::Map(entries))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element::<Spanned<Tree>>()? {
-            let line = item.referenced.line();
-            items.push(Place {
-                line,
-                tree: item.value,
-            });
-        }
-        Ok(Tree::List(items))
-    }
 }
 
 #[cfg(test)]

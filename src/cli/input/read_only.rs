@@ -1,4 +1,5 @@
-//! A connection that can't write: whatever its user asks for, nothing but GET leaves this process.
+//! A connection that can't write: whatever its user asks for, nothing but GET of objects and lists leaves this process. What
+//! lies below an object acts when it is asked for, as `exec` and `proxy` do.
 
 use std::task::{Context, Poll};
 
@@ -44,7 +45,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.method() == Method::GET {
+        if request.method() == Method::GET && is_of_objects(request.uri().path()) {
             return Either::Left(self.0.call(request));
         }
         let refused = Refused {
@@ -53,6 +54,27 @@ where
         };
         Either::Right(ready(Err(refused.into())))
     }
+}
+
+/// Whether a path is that of an object or of a list of them.
+fn is_of_objects(path: &str) -> bool {
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let plain = |segment: &&str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_');
+        !segment.is_empty() && !matches!(*segment, "." | "..") && segment.bytes().all(good)
+    };
+    let within = match segments.as_slice() {
+        ["api", _, within @ ..] | ["apis", _, _, within @ ..] => within,
+        _ => return false,
+    };
+    let is_one = match within {
+        // Of old, these led into nodes, pods and watches.
+        ["proxy" | "watch" | "redirect", ..] | [] => false,
+        ["namespaces", _namespace, _resource] | ["namespaces", _namespace, _resource, _] => true,
+        [_resource] | [_resource, _] => true,
+        _ => false,
+    };
+    is_one && segments.iter().all(plain)
 }
 
 #[cfg(test)]
@@ -68,6 +90,39 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_objects_and_lists_are_asked_for() {
+        for good in [
+            "/api/v1/nodes",
+            "/api/v1/namespaces/shop",
+            "/api/v1/namespaces/proxy/pods/log",
+            "/apis/apps/v1/namespaces/shop/deployments",
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node",
+        ] {
+            assert!(is_of_objects(good), "{good}");
+        }
+        for bad in [
+            "/api/v1/namespaces/shop/services/web/proxy",
+            "/api/v1/namespaces/shop/pods/web/exec",
+            "/api/v1/namespaces/shop/pods/web/attach",
+            "/api/v1/namespaces/shop/pods/web/portforward",
+            "/api/v1/namespaces/shop/pods/web/log",
+            "/api/v1/nodes/n1/proxy",
+            "/api/v1/nodes/n1/proxy/run/a",
+            "/api/v1/proxy/nodes",
+            "/api/v1/watch/pods",
+            "/api/v1/namespaces/shop/../kube-system",
+            "/api/v1//pods",
+            "/api/v1/namespaces/a%2fb/pods",
+            "/metrics",
+            "/logs",
+            "/api",
+            "/",
+        ] {
+            assert!(!is_of_objects(bad), "{bad}");
+        }
+    }
 
     /// Every way to write that the client knows.
     #[tokio::test]

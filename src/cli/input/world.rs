@@ -14,6 +14,9 @@ use crate::memory::{MemoryCluster, MemoryOptions, Rbac};
 
 use kubernaut_machines::Settings;
 
+/// As many writes as a watch can catch up with.
+const HISTORY: usize = 1_000;
+
 /// Whether the files say who may do what.
 pub(super) fn rights_of(manifests: &[Manifest]) -> Rbac {
     let any = manifests.iter().any(|manifest| {
@@ -28,6 +31,9 @@ pub(super) fn options(rbac: Rbac, clock: TokioClock) -> MemoryOptions {
     MemoryOptions {
         rbac,
         now: Arc::new(move || clock.now()),
+        // Nobody asks what was asked; and a watch that has missed more lists anew.
+        history: HISTORY,
+        request_log: 0,
         ..MemoryOptions::default()
     }
 }

@@ -53,7 +53,7 @@ impl State {
         let (alive, gone): (Vec<Value>, Vec<Value>) = references.into_iter().partition(|r| {
             r["uid"]
                 .as_str()
-                .is_some_and(|uid| self.store.owner_exists(uid, &key.namespace))
+                .is_some_and(|uid| self.store.owner_exists(uid, &key.namespace) || self.outside.contains(uid))
         });
         if gone.is_empty() {
             return;

@@ -6,6 +6,7 @@
 mod disruption;
 mod garbage;
 mod jobs;
+mod outside;
 pub(super) mod pods;
 mod schedule;
 mod sets;
@@ -18,10 +19,11 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    admission::{drop_nulls, prepare_update},
+    admission::prepare_update,
     delete::DeleteOptions,
     state::State,
     store::{Change, Commit, Key},
+    typed::drop_nulls,
     write::{WriteOptions, count_generation, has_new_content, with_status},
 };
 
@@ -119,6 +121,7 @@ impl State {
         self.count_job_pod(commit);
         if commit.change == Change::Deleted {
             self.forget_pod(&commit.object);
+            self.bring_back(commit);
         } else {
             self.sync_pod(&commit.key);
         }

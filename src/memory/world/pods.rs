@@ -413,6 +413,13 @@ impl State {
         }
     }
 
+    /// Lets a pod that was loaded in its deletion go on as it is: what should have stopped it has not.
+    pub(in super::super) fn keep_from_stopping(&mut self, pod: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        let run = PodRun::new(Some(PodScript::Lost), &text(&pod["spec"]["nodeName"]));
+        self.runs.insert(text(&pod["metadata"]["uid"]), run);
+    }
+
     /// A failing or healed readiness probe.
     pub(in super::super) fn set_pod_ready(&mut self, namespace: &str, name: &str, ready: bool) {
         let now = self.now_seconds();

@@ -76,7 +76,7 @@ fn what_is_wrong_is_named_with_its_field_before_anything_runs() {
     refused(
         "replicas: 3}",
         "replicas: 3}\n        cordonNode: {nodeName: a}",
-        &["exactly one member"],
+        &["exactly one is needed"],
     );
     refused("replicas: 3", "replica: 3", &["replica"]);
     refused(

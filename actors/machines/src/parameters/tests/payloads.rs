@@ -231,7 +231,10 @@ fn a_manifest_of_more_values_than_anybody_writes_is_refused() {
     let of = |values: usize| format!("{HEAD}data: [{}]\n", vec!["v"; values].join(","));
     // The object, its fields, and theirs are 13 besides.
     assert_eq!(apply(&of(9_987), &settings()), [""; 0]);
-    one_problem(&apply(&of(9_988), &settings()), "has more than 10000 values");
+    one_problem(
+        &apply(&of(9_988), &settings()),
+        "more values than are read of one manifest",
+    );
 }
 
 #[test]
