@@ -204,7 +204,7 @@ async fn keep_deleted(cluster: MemoryCluster, client: Client, choice: u64) {
         .patch(name, &parameters, &finalizers(&["example.com/kept"]))
         .await;
     let _ = api.delete(name, &DeleteParams::background()).await;
-    tokio::time::sleep(Duration::from_secs(chance.below(20) * chance.below(60))).await;
+    tokio::time::sleep(Duration::from_secs(chance.below(20) * chance.below(15))).await;
     let _ = api.patch(name, &parameters, &finalizers(&[])).await;
 }
 

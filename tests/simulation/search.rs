@@ -45,6 +45,9 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         .one_in(2)
         .then(|| (1 + chance.below(4), 1 + chance.below(4)));
     let plan = plan(&kinds, FAULTS, &mut chance);
+    let endless = plan
+        .iter()
+        .any(|planned| matches!(planned, Planned::Outage { lasts: None, .. }));
     Scenario {
         installed: INSTALLED.clone(),
         world: Vec::new(),
@@ -59,7 +62,8 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
             bad_images: Vec::new(),
         },
         seed,
-        patience: Duration::from_hours(1),
+        // What is refused for ever is waited for no longer than it takes to see that something does.
+        patience: Duration::from_mins(if endless { 10 } else { 60 }),
         rest: Duration::from_mins(3),
     }
 }
