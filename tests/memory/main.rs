@@ -12,6 +12,7 @@ mod crashes;
 mod deletions;
 mod faults;
 mod holds;
+mod installs;
 mod lease;
 mod run;
 mod samples;

@@ -104,7 +104,7 @@ async fn a_secret_that_only_its_label_calls_our_payload_is_not_used() {
     secrets.create(&PostParams::default(), &foreign).await.unwrap();
     scene.start().await;
     let status = scene.finished_execution("by-hand").await.status.unwrap();
-    assert_eq!(status.error_type, Some(ErrorType::ResourceConflict), "{status:?}");
+    assert_eq!(status.phase, Some(ExecutionPhase::Failed), "{status:?}");
     let reason = status.failure_reason.unwrap_or_default();
     assert!(
         reason.contains("is not the payload of this execution"),

@@ -121,28 +121,37 @@ impl Checker<'_> {
         let object = &job.born().object;
         let action = label(object, "kubernaut.io/action");
         let pod = &object["spec"]["template"]["spec"];
-        let verb = match action {
-            "scale-deployment" => "scale",
-            "rollout-restart" | "patch-deployment" | "update-configmap" | "update-secret" => "patch",
-            "restart-deployment" | "update-image" => "patch",
-            "cordon-node" => "cordon",
-            "uncordon-node" => "uncordon",
-            "drain-node" => "drain",
-            "delete-pod" | "restart-pod" | "restart-pods" => "delete create",
-            "apply-manifest" => "apply",
-            _ => "?",
+        let (verb, account) = match action {
+            "scale-deployment" => ("scale", "scale-deployment-sa"),
+            "rollout-restart" | "restart-deployment" => ("patch", "rollout-restart-sa"),
+            "patch-deployment" | "update-image" => ("patch", "patch-deployment-sa"),
+            "update-configmap" => ("patch", "update-configmap-sa"),
+            "update-secret" => ("patch", "update-secret-sa"),
+            "cordon-node" => ("cordon", "cordon-node-sa"),
+            "uncordon-node" => ("uncordon", "uncordon-node-sa"),
+            "drain-node" => ("drain", "drain-node-sa"),
+            "delete-pod" | "restart-pod" | "restart-pods" => ("delete create", "delete-pod-sa"),
+            "apply-manifest" => ("apply", "apply-manifest-sa"),
+            _ => ("?", "?"),
         };
-        let account = text(&pod["serviceAccountName"]);
+        let acts_as = text(&pod["serviceAccountName"]);
         let said = text(&pod["containers"][0]["args"][0]);
         let image = text(&pod["containers"][0]["image"]);
+        let mut sources = items(&pod["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+        let short = sources.any(|source| source["serviceAccountToken"]["expirationSeconds"] == 600);
         let fits = verb.split(' ').any(|verb| verb == said)
-            && account.ends_with("-sa")
+            && acts_as == account
+            && short
+            && pod["automountServiceAccountToken"] == false
             && image.starts_with("registry.k8s.io/kubectl:")
             && items(&pod["containers"]).count() == 1;
         (!fits).then(|| {
             (
                 "I10",
-                format!("{} ({action}) runs {image} {said} as {account}", job.name()),
+                format!(
+                    "{} ({action}) runs {image} {said} as {acts_as}, its token short: {short}",
+                    job.name()
+                ),
             )
         })
     }

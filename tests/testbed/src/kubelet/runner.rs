@@ -135,10 +135,6 @@ impl Runner {
         })
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call, which the parts of one command line make long"
-    )]
     fn command(
         &self,
         pod: &Pod,
