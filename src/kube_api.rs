@@ -50,6 +50,10 @@ pub struct KubeApi {
     events: AtomicU64,
 }
 
+/// Objects of one page of a list: a node is 10 to 20 KB of JSON and several times that when it is read, so that 200 of them are
+/// some 20 MB for a moment.
+const PAGE: u32 = 200;
+
 impl KubeApi {
     /// Through this client; Jobs and payloads are in `executor_namespace`; this controller started at `started`.
     pub fn new(
@@ -257,17 +261,30 @@ impl KubeApi {
     }
 
     async fn read_one(&self, read: Read) -> Result<(Read, Vec<Value>), ApiFailure> {
-        let (verb, kind, request) = match &read {
+        let found = match &read {
             Read::Get {
                 api_version,
                 kind,
                 namespace,
                 name,
-            } => (
-                "get",
-                kind,
-                kinds::get(api_version, kind, namespace.as_deref(), name),
-            ),
+            } => {
+                let namespace = namespace.as_deref();
+                let request = kinds::get(api_version, kind, namespace, name).map_err(rejected)?;
+                let resource = kinds::resource_name(kind);
+                match self
+                    .counted("get", resource, self.client.request::<Value>(request))
+                    .await
+                {
+                    Ok(found) => {
+                        kinds::check_answer(&found, api_version, kind, namespace, name).map_err(rejected)?;
+                        vec![found]
+                    }
+                    Err(error) if code_of("get", Some(&error)) == 404 && !is_unknown_kind(&error) => {
+                        Vec::new()
+                    }
+                    Err(error) => return Err(failure_of("get", error)),
+                }
+            }
             Read::List {
                 api_version,
                 kind,
@@ -276,46 +293,43 @@ impl KubeApi {
                 field_selector,
                 limit,
             } => {
-                let mut parameters = ListParams::default();
-                parameters.limit = *limit;
-                parameters.label_selector.clone_from(label_selector);
-                parameters.field_selector.clone_from(field_selector);
-                (
-                    "list",
-                    kind,
-                    kinds::list(api_version, kind, namespace.as_deref(), &parameters),
-                )
+                let parameters = ListParams {
+                    label_selector: label_selector.clone(),
+                    field_selector: field_selector.clone(),
+                    limit: Some(limit.unwrap_or(PAGE)),
+                    ..ListParams::default()
+                };
+                let place = (api_version.as_str(), kind.as_str(), namespace.as_deref());
+                self.read_list(place, parameters, limit.is_some()).await?
             }
-        };
-        let request = request.map_err(rejected)?;
-        let resource = kinds::resource_name(kind);
-        let found = match self
-            .counted(verb, resource, self.client.request::<Value>(request))
-            .await
-        {
-            Ok(mut found) if verb == "list" => match found.get_mut("items").map(Value::take) {
-                Some(Value::Array(items)) => items,
-                _ => Vec::new(),
-            },
-            Ok(found) => {
-                if let Read::Get {
-                    api_version,
-                    kind,
-                    namespace,
-                    name,
-                } = &read
-                {
-                    kinds::check_answer(&found, api_version, kind, namespace.as_deref(), name)
-                        .map_err(rejected)?;
-                }
-                vec![found]
-            }
-            Err(error) if verb == "get" && code_of(verb, Some(&error)) == 404 && !is_unknown_kind(&error) => {
-                Vec::new()
-            }
-            Err(error) => return Err(failure_of(verb, error)),
         };
         Ok((read, found))
+    }
+
+    /// What a list selects: one page, or page after page. Of each object only what decisions look at is kept.
+    async fn read_list(
+        &self,
+        (api_version, kind, namespace): (&str, &str, Option<&str>),
+        mut parameters: ListParams,
+        one_page: bool,
+    ) -> Result<Vec<Value>, ApiFailure> {
+        let resource = kinds::resource_name(kind);
+        let mut found = Vec::new();
+        loop {
+            let request = kinds::list(api_version, kind, namespace, &parameters).map_err(rejected)?;
+            let answer = self
+                .counted("list", resource, self.client.request::<Value>(request))
+                .await;
+            let mut page = answer.map_err(|error| failure_of("list", error))?;
+            if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
+                found.extend(items.into_iter().map(|item| kinds::without_weight(kind, item)));
+            }
+            let next = page["metadata"]["continue"].as_str().unwrap_or_default();
+            if next.is_empty() || one_page {
+                return Ok(found);
+            }
+            parameters.continue_token = Some(next.to_owned());
+        }
     }
 
     async fn review(&self, account: &Account, request: &AccessRequest) -> Result<bool, ApiFailure> {

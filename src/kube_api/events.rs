@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event as CoreEvent, ObjectReference};
+use k8s_openapi::api::core::v1::{Event as CoreEvent, ObjectReference, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
@@ -14,6 +14,10 @@ use kubernaut_machines::outcome::{ApiFailure, EventRecord};
 use super::failure::failure_of;
 use super::{KubeApi, MANAGER, post};
 
+/// Pods of one Job that are asked about: it has one, and maybe one on its way out.
+const PODS_MAX: u32 = 4;
+/// Events of one object and reason that are read; their source counts the repeats of one in itself.
+const EVENTS_MAX: u32 = 20;
 /// Longest name of an object.
 const NAME_MAX: usize = 253;
 /// Longest note of an event (events.k8s.io/v1).
@@ -22,23 +26,23 @@ const NOTE_MAX: usize = 1024;
 impl KubeApi {
     pub(super) async fn explain(&self, name: &str) -> Result<Vec<String>, ApiFailure> {
         let events: Api<CoreEvent> = Api::namespaced(self.client.clone(), &self.executor_namespace);
-        let of_job = ListParams::default().fields(&format!("involvedObject.name={name},reason=FailedCreate"));
-        let of_pods = ListParams::default().fields("involvedObject.kind=Pod,reason=FailedScheduling");
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.executor_namespace);
+        let of_job = ListParams::default()
+            .labels(&format!("batch.kubernetes.io/job-name={name}"))
+            .limit(PODS_MAX);
+        let pods = self.counted("list", "pods", pods.list(&of_job)).await;
+        let pods = pods.map_err(|error| failure_of("list", error))?.items;
+        let pods = pods.into_iter().filter_map(|pod| pod.metadata.name);
+        let mut selectors = vec![format!("involvedObject.name={name},reason=FailedCreate")];
+        selectors.extend(pods.map(|pod| format!("involvedObject.name={pod},reason=FailedScheduling")));
         let mut found = Vec::new();
-        for parameters in [of_job, of_pods] {
+        for selector in selectors {
+            let parameters = ListParams::default().fields(&selector).limit(EVENTS_MAX);
             let list = self.counted("list", "events", events.list(&parameters)).await;
             found.extend(list.map_err(|error| failure_of("list", error))?.items);
         }
-        let pod_prefix = format!("{name}-");
         let mut told: Vec<(Option<Timestamp>, String)> = found
             .into_iter()
-            .filter(
-                |event| match (event.reason.as_deref(), event.involved_object.name.as_deref()) {
-                    (Some("FailedCreate"), Some(object)) => object == name,
-                    (Some("FailedScheduling"), Some(object)) => object.starts_with(&pod_prefix),
-                    _ => false,
-                },
-            )
             .filter_map(|event| {
                 let micro = event.event_time.as_ref().map(|time| time.0);
                 let time = event.last_timestamp.as_ref().map(|time| time.0).or(micro);

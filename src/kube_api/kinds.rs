@@ -7,7 +7,7 @@ use http::Request as HttpRequest;
 use kube::Resource;
 use kube::api::{GetParams, ListParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Plurals for metrics; whatever else is read counts as `other`.
 const NAMES: [(&str, &str); 20] = [
@@ -131,6 +131,25 @@ pub(super) fn check_answer(
     ))
 }
 
+/// An object of a list without what no decision looks at and what makes it large: the images of a node, the containers of a pod,
+/// the template of a ReplicaSet.
+pub(super) fn without_weight(kind: &str, mut object: Value) -> Value {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    match kind {
+        "Node" => object["status"] = json!({"conditions": object["status"]["conditions"].take()}),
+        "Pod" => object["spec"] = json!({"nodeName": object["spec"]["nodeName"].take()}),
+        "ReplicaSet" => {
+            if let Some(spec) = object["spec"].as_object_mut() {
+                spec.remove("template");
+            }
+        }
+        _ => {}
+    }
+    object
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -221,5 +240,46 @@ mod tests {
         check_answer(&found, "v1", "Secret", Some("shop"), "mine").expect_err("another kind");
         let list = json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": []});
         check_answer(&list, "v1", "ConfigMap", Some("shop"), "mine").expect_err("a list");
+    }
+
+    #[test]
+    fn of_a_listed_object_what_is_large_is_dropped_and_what_decides_is_kept() {
+        let metadata = json!({"name": "a", "labels": {"x": "y"}, "managedFields": [{}]});
+        let slim = |kind: &str, spec: Value, status: Value| {
+            let mut object = without_weight(
+                kind,
+                json!({"metadata": metadata, "spec": spec, "status": status}),
+            );
+            assert_eq!(
+                object["metadata"].take(),
+                json!({"name": "a", "labels": {"x": "y"}})
+            );
+            (object["spec"].take(), object["status"].take())
+        };
+        let taints = json!({"unschedulable": true, "taints": [{"key": "k", "effect": "NoSchedule"}]});
+        assert_eq!(
+            slim(
+                "Node",
+                taints.clone(),
+                json!({"conditions": [{"type": "Ready"}], "images": [{}]})
+            ),
+            (taints, json!({"conditions": [{"type": "Ready"}]}))
+        );
+        let status = json!({"phase": "Running"});
+        assert_eq!(
+            slim(
+                "Pod",
+                json!({"nodeName": "n1", "containers": [{}]}),
+                status.clone()
+            ),
+            (json!({"nodeName": "n1"}), status)
+        );
+        let selector = json!({"selector": {"matchLabels": {"a": "b"}}});
+        let mut spec = selector.clone();
+        spec["template"] = json!({"spec": {}});
+        assert_eq!(
+            slim("ReplicaSet", spec, json!({"readyReplicas": 1})),
+            (selector, json!({"readyReplicas": 1}))
+        );
     }
 }

@@ -472,18 +472,35 @@ pub fn rights_of(
             });
         }
     }
-    // The pods of a selector have to be found first.
-    if kind == ActionKind::DeletePod && target.name.starts_with('(') {
+    // The pods have to be found first, and are looked at: nobody learns of them who may not read them.
+    if kind == ActionKind::DeletePod {
+        let by_selector = target.name.starts_with('(');
         requests.push(AccessRequest {
             group: String::new(),
             resource: "pods".to_owned(),
             subresource: None,
-            verb: "list".to_owned(),
+            verb: if by_selector { "list" } else { "get" }.to_owned(),
             namespace: target.namespace,
-            name: None,
+            name: (!by_selector).then_some(target.name),
         });
     }
     requests
+}
+
+/// A right that an action can do without: with it, a person is warned of an autoscaler that would take a scale back. What an
+/// account may not list is not told to whoever reads its executions; that is no reason to run nothing.
+pub(crate) fn optional_right(action: &Action) -> Option<AccessRequest> {
+    let Action::ScaleDeployment(scale) = action else {
+        return None;
+    };
+    Some(AccessRequest {
+        group: "autoscaling".to_owned(),
+        resource: "horizontalpodautoscalers".to_owned(),
+        subresource: None,
+        verb: "list".to_owned(),
+        namespace: Some(scale.namespace.clone()),
+        name: None,
+    })
 }
 
 /// The kind in the table, when the flag allows it.

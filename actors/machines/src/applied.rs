@@ -6,19 +6,63 @@ use serde_json::Value;
 ///
 /// Where it `took` the object, what it spells in its own way is the same: zero values that it leaves out, and quantities
 /// in their canonical form (`1000m` comes back as `1`). Where it may not have, only what is literally there counts.
+///
+/// What is too large to compare is taken to be there where the server took it, and not to be there where it may not have.
 pub(crate) fn has_applied(object: &Value, applied: &Value, took: bool) -> bool {
-    match (object, applied) {
-        (Value::Object(object), Value::Object(applied)) => {
-            applied.iter().all(|(key, wanted)| match object.get(key) {
-                _ if wanted.is_null() => true,
-                None | Some(Value::Null) => took && is_zero(wanted),
-                Some(there) => has_applied(there, wanted, took),
-            })
+    Comparison { took, left: WORK_MAX }
+        .has(object, applied)
+        .unwrap_or(took)
+}
+
+/// Values that are compared at most: lists whose elements the server keeps in another order are compared each with each, and that
+/// is squared with each list within. So many take some ten milliseconds.
+const WORK_MAX: u32 = 200_000;
+
+struct Comparison {
+    took: bool,
+    left: u32,
+}
+
+impl Comparison {
+    /// `None` when it is too much.
+    fn has(&mut self, object: &Value, applied: &Value) -> Option<bool> {
+        self.left = self.left.checked_sub(1)?;
+        Some(match (object, applied) {
+            (Value::Object(object), Value::Object(applied)) => {
+                for (key, wanted) in applied {
+                    let there = match object.get(key) {
+                        _ if wanted.is_null() => true,
+                        None | Some(Value::Null) => self.took && is_zero(wanted),
+                        Some(there) => self.has(there, wanted)?,
+                    };
+                    if !there {
+                        return Some(false);
+                    }
+                }
+                true
+            }
+            (Value::Array(object), Value::Array(applied)) => {
+                for (index, wanted) in applied.iter().enumerate() {
+                    if !self.has_element(object, index, wanted)? {
+                        return Some(false);
+                    }
+                }
+                true
+            }
+            (there, wanted) => there == wanted || self.took && same_quantity(there, wanted),
+        })
+    }
+
+    /// Mostly it stands where it stood.
+    fn has_element(&mut self, list: &[Value], index: usize, wanted: &Value) -> Option<bool> {
+        let at = list.get(index);
+        let others = list.iter().enumerate().filter(|(other, _)| *other != index);
+        for there in at.into_iter().chain(others.map(|(_, there)| there)) {
+            if self.has(there, wanted)? {
+                return Some(true);
+            }
         }
-        (Value::Array(object), Value::Array(applied)) => applied
-            .iter()
-            .all(|wanted| object.iter().any(|there| has_applied(there, wanted, took))),
-        (there, wanted) => there == wanted || took && same_quantity(there, wanted),
+        Some(false)
     }
 }
 
@@ -72,4 +116,32 @@ fn quantity(value: &Value) -> Option<f64> {
     let good = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E');
     let number: f64 = number.chars().all(good).then(|| number.parse().ok())??;
     Some(number * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_long_list_in_its_order_is_compared_in_one_pass_and_in_another_order_found_all_the_same() {
+        let list = |numbers: &mut dyn Iterator<Item = u32>| -> Value {
+            numbers.map(|n| json!({"name": n})).collect()
+        };
+        let long = list(&mut (0..30_000));
+        assert!(has_applied(&long, &long, false));
+        let short = list(&mut (0..100));
+        assert!(has_applied(&short, &list(&mut (0..100).rev()), false));
+        assert!(!has_applied(&short, &list(&mut (0..101)), true));
+    }
+
+    #[test]
+    fn what_is_too_large_to_compare_is_there_only_where_the_server_took_it() {
+        // Nested, so that each level squares the work.
+        let list = |depth: u32, last: &str| (0..depth).fold(json!(last), |inner, _| json!(vec![inner; 24]));
+        let (there, wanted) = (list(4, "a"), list(4, "b"));
+        assert!(!has_applied(&there, &wanted, false));
+        assert!(has_applied(&there, &wanted, true));
+    }
 }

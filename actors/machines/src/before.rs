@@ -59,11 +59,20 @@ fn refuse<T>(error_type: ErrorType, message: impl Into<String>) -> Result<T, Ref
     })
 }
 
+/// What may be read besides the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The lock is held. All nodes are read only then: of many steps that wait for it, each would read them for a note.
+    pub locked: bool,
+    /// The workflow's account may do what [`optional_right`](crate::actions::optional_right) asks.
+    pub optional: bool,
+}
+
 /// What has to be read before the first Job. A Secret is never read.
-pub fn reads_before(checked: &Checked) -> Vec<Read> {
+pub fn reads_before(checked: &Checked, scope: Scope) -> Vec<Read> {
     let mut reads: Vec<Read> = target_read(checked).into_iter().collect();
     match &checked.action {
-        Action::ScaleDeployment(scale) => {
+        Action::ScaleDeployment(scale) if scope.optional => {
             reads.push(Read::list(
                 "autoscaling/v2",
                 "HorizontalPodAutoscaler",
@@ -71,9 +80,14 @@ pub fn reads_before(checked: &Checked) -> Vec<Read> {
                 None,
             ));
         }
-        Action::CordonNode(_) | Action::DrainNode(_) => reads.push(Read::list("v1", "Node", None, None)),
+        Action::CordonNode(_) | Action::DrainNode(_) if scope.locked => {
+            reads.push(Read::list("v1", "Node", None, None));
+        }
         Action::DeletePod(delete) => reads.extend(selected_pods(delete)),
-        Action::RolloutRestart(_)
+        Action::ScaleDeployment(_)
+        | Action::CordonNode(_)
+        | Action::DrainNode(_)
+        | Action::RolloutRestart(_)
         | Action::PatchDeployment(_)
         | Action::UncordonNode(_)
         | Action::UpdateConfigMap(_)
@@ -85,14 +99,14 @@ pub fn reads_before(checked: &Checked) -> Vec<Read> {
 }
 
 /// The same before a later attempt: the pods are those of the first one, whatever the selector matches by now.
-pub(crate) fn reads_again(execution: &KubernetesExecution, checked: &Checked) -> Vec<Read> {
+pub(crate) fn reads_again(execution: &KubernetesExecution, checked: &Checked, scope: Scope) -> Vec<Read> {
     let namespace = checked.target.namespace.as_deref();
     match pods_before(execution, checked) {
         Some(pods) => pods
             .iter()
             .map(|pod| Read::get("v1", "Pod", namespace, &pod.name))
             .collect(),
-        None => reads_before(checked),
+        None => reads_before(checked, scope),
     }
 }
 
@@ -450,15 +464,14 @@ fn before_cordon(
     before: &mut Before,
 ) -> Result<(), Refusal> {
     let cordoned = node["spec"]["unschedulable"] == true;
-    let nodes = facts
-        .get(&Read::list("v1", "Node", None, None))
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let others = nodes
-        .iter()
-        .filter(|node| node["metadata"]["name"] != name && node["spec"]["unschedulable"] != true)
-        .count();
-    if others == 0 && !cordoned {
+    // Without the lock they are not read, and nothing is decided.
+    let nodes = facts.get(&Read::list("v1", "Node", None, None));
+    let takes_pods = |nodes: &Vec<Value>| {
+        nodes
+            .iter()
+            .any(|node| node["metadata"]["name"] != name && node["spec"]["unschedulable"] != true)
+    };
+    if !cordoned && !nodes.is_none_or(takes_pods) {
         let message = format!(
             "{} is the last schedulable node: nothing could be scheduled any more",
             target_name(&checked.target)

@@ -1,7 +1,9 @@
 //! Why an attempt failed, and whether another one may help.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use base64::Engine as _;
 use kubernaut_crds::ErrorType;
 
 use crate::actions::ActionKind;
@@ -145,32 +147,124 @@ pub fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(Duration::from_secs(30))
 }
 
-/// At most `max` bytes from the beginning, with a mark where something was cut off.
-pub fn cut(text: &str, max: usize) -> String {
-    const MARK: &str = " ... (cut)";
-    if text.len() <= max {
-        return text.to_owned();
+/// What is put where the beginning of a text was.
+const TAIL_MARK: &str = "(cut) ... ";
+/// What is put where the end of a text was.
+const CUT_MARK: &str = " ... (cut)";
+
+/// A text of somebody else on one line, without anything that a terminal or a reader of a log takes for more than text: line
+/// breaks become spaces; control characters, and those that change the direction of a text or are not seen, are spelled out.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|c| !is_hidden(c)) {
+        return Cow::Borrowed(text);
     }
-    let end = text.floor_char_boundary(max.saturating_sub(MARK.len()));
-    format!("{}{MARK}", &text[..end])
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' if plain.ends_with(' ') => {}
+            '\n' | '\r' | '\t' => plain.push(' '),
+            hidden if is_hidden(hidden) => plain.extend(hidden.escape_unicode()),
+            other => plain.push(other),
+        }
+    }
+    Cow::Owned(plain.trim_end().to_owned())
+}
+
+/// Controls, and what Unicode's reports on security call bidirectional controls and invisible separators.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// At most `max` bytes from the beginning, with a mark where something was cut off; as [`plain`] has it.
+pub fn cut(text: &str, max: usize) -> String {
+    let text = plain(text);
+    if text.len() <= max {
+        return text.into_owned();
+    }
+    let end = text.floor_char_boundary(max.saturating_sub(CUT_MARK.len()));
+    format!("{}{CUT_MARK}", &text[..end])
 }
 
 /// At most `max` bytes from the end, with a mark where something was cut off.
 pub fn tail(text: &str, max: usize) -> String {
-    const MARK: &str = "(cut) ... ";
     if text.len() <= max {
         return text.to_owned();
     }
-    let start = text.ceil_char_boundary(text.len() - max.saturating_sub(MARK.len()));
-    format!("{MARK}{}", &text[start..])
+    let start = text.ceil_char_boundary(text.len() - max.saturating_sub(TAIL_MARK.len()));
+    format!("{TAIL_MARK}{}", &text[start..])
 }
 
-/// The text without these values. Values of up to three characters stay: they would blot out half of the text.
+/// What stands in place of a value.
+const MASK: &str = "<masked>";
+/// Shorter values stay: they would blot out half of the text.
+const SECRET_MIN: usize = 4;
+/// Shorter lines of a value say little by themselves, and stand in many texts.
+const LINE_MIN: usize = 8;
+
+/// The text without these values of a Secret, which are in base64: neither as they are nor decoded, quoted or line by line, nor
+/// the part that is left of one where a text was cut, by us or by a kubelet.
 pub fn redact(text: &str, secrets: &[&str]) -> String {
-    secrets
+    if text.is_empty() {
+        return String::new();
+    }
+    let mut forms: Vec<String> = secrets.iter().flat_map(|secret| forms_of(secret)).collect();
+    // What holds another one goes first.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.dedup();
+    let whole = forms
         .iter()
-        .filter(|secret| secret.len() > 3)
-        .fold(text.to_owned(), |text, secret| text.replace(secret, "<masked>"))
+        .fold(text.to_owned(), |text, form| text.replace(form.as_str(), MASK));
+    forms.iter().fold(whole, |text, form| without_ends(text, form))
+}
+
+fn forms_of(secret: &str) -> Vec<String> {
+    let decoded = base64::engine::general_purpose::STANDARD.decode(secret);
+    let decoded = decoded
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .unwrap_or_default();
+    let quoted = |text: &str| {
+        let quoted = serde_json::Value::from(text).to_string();
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    let lines = decoded
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.len() >= LINE_MIN);
+    let mut forms: Vec<String> = lines.map(str::to_owned).collect();
+    forms.extend([
+        secret.to_owned(),
+        quoted(&decoded),
+        decoded.trim().to_owned(),
+        plain(&decoded).into_owned(),
+    ]);
+    forms.push(decoded);
+    forms.retain(|form| form.len() >= SECRET_MIN);
+    forms
+}
+
+/// Without the end of this value at the beginning of the text, and its beginning at the end.
+fn without_ends(text: String, form: &str) -> String {
+    let (mark, body) = text
+        .strip_prefix(TAIL_MARK)
+        .map_or(("", text.as_str()), |body| (TAIL_MARK, body));
+    let parts = || (SECRET_MIN..form.len()).rev();
+    let first = parts()
+        .filter(|length| form.is_char_boundary(form.len() - length))
+        .find_map(|length| body.strip_prefix(&form[form.len() - length..]));
+    let (masked, body) = first.map_or(("", body), |rest| (MASK, rest));
+    let (body, end) = body
+        .strip_suffix(CUT_MARK)
+        .map_or((body, ""), |body| (body, CUT_MARK));
+    let last = parts()
+        .filter(|length| form.is_char_boundary(*length))
+        .find_map(|length| body.strip_suffix(&form[..length]));
+    let (body, masked_end) = last.map_or((body, ""), |rest| (rest, MASK));
+    if masked.is_empty() && masked_end.is_empty() {
+        return text;
+    }
+    format!("{mark}{masked}{body}{masked_end}{end}")
 }
 
 #[cfg(test)]
@@ -266,5 +360,71 @@ mod tests {
     fn attempts_wait_longer_and_longer_up_to_half_a_minute() {
         let waits: Vec<u64> = (1..=7).map(|n| backoff(n).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+    }
+
+    #[test]
+    fn nothing_of_a_foreign_text_is_more_than_text() {
+        assert_eq!(plain("ready: 3 of 4 (web-ä)"), "ready: 3 of 4 (web-ä)");
+        assert_eq!(plain("one\r\n  two\tthree\n"), "one   two three");
+        for (hidden, shown) in [
+            ("\u{1b}[31m", "\\u{1b}[31m"),
+            ("a\u{202e}b", "a\\u{202e}b"),
+            ("\u{85}", "\\u{85}"),
+            ("\u{2028}", "\\u{2028}"),
+            ("\0", "\\u{0}"),
+        ] {
+            assert_eq!(plain(hidden), shown);
+            assert_eq!(cut(hidden, 100), shown);
+        }
+    }
+
+    #[test]
+    fn a_secret_value_is_masked_in_each_of_its_forms() {
+        let value = "first line of it\npass\"word=Hunter2-Hunter2";
+        let encoded = base64::engine::general_purpose::STANDARD.encode(value);
+        let quoted = serde_json::Value::from(value).to_string();
+        for said in [
+            format!("bad value {encoded} given"),
+            format!("bad value {value} given"),
+            format!("bad value {quoted} given"),
+            "bad value pass\"word=Hunter2-Hunter2 given".to_owned(),
+            format!("bad value {} given", plain(value)),
+        ] {
+            let told = redact(&said, &[&encoded]);
+            assert!(!told.contains("Hunter2") && told.contains(MASK), "{told}");
+            assert!(
+                told.starts_with("bad value ") && told.ends_with(" given"),
+                "{told}"
+            );
+        }
+        assert_eq!(redact("nothing of it", &[&encoded]), "nothing of it");
+        assert_eq!(
+            redact("ab abc", &["YWI=", "ab"]),
+            "ab abc",
+            "too short to be told from other text"
+        );
+    }
+
+    #[test]
+    fn what_a_cut_leaves_of_a_secret_value_is_masked() {
+        let value = "Hunter2-Hunter3-Hunter4";
+        let encoded = base64::engine::general_purpose::STANDARD.encode(value);
+        for length in SECRET_MIN..value.len() {
+            let start = value.len() - length;
+            for (cut, left) in [
+                (
+                    format!("{TAIL_MARK}{} is bad", &value[start..]),
+                    format!("{TAIL_MARK}{MASK} is bad"),
+                ),
+                (format!("{} is bad", &value[start..]), format!("{MASK} is bad")),
+                (
+                    format!("bad: {}{CUT_MARK}", &value[..length]),
+                    format!("bad: {MASK}{CUT_MARK}"),
+                ),
+                (format!("bad: {}", &value[..length]), format!("bad: {MASK}")),
+            ] {
+                assert_eq!(redact(&cut, &[&encoded]), left, "{cut}");
+            }
+        }
     }
 }

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::actions::{
-    AccessRequest, ActionKind, allowed_kind, check_spelling, container_rule, kind_of, rights_of, target_of,
+    AccessRequest, ActionKind, allowed_kind, check_spelling, container_rule, kind_of, optional_right,
+    rights_of, target_of,
 };
+use crate::classify::plain;
 use crate::duration::parse_go;
 use crate::images::patched_images;
 use crate::label_selector;
@@ -39,6 +41,8 @@ pub struct Checked {
     pub timeout: Duration,
     /// What the workflow's account must be allowed.
     pub rights: Vec<AccessRequest>,
+    /// What it may be allowed besides, and the action can do without.
+    pub optional_right: Option<AccessRequest>,
     /// What a person should know.
     pub warnings: Vec<String>,
     /// The manifest of an applyManifest, read once: rights, looks at the target and the Job all ask for it.
@@ -102,11 +106,16 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
         ));
     }
     if !problems.is_empty() {
-        return Err(problems);
+        // They quote what somebody wrote.
+        return Err(problems
+            .iter()
+            .map(|problem| plain(problem).into_owned())
+            .collect());
     }
     Ok(Checked {
         target: target_of(&action, manifest.as_ref()),
         rights: rights_of(&action, manifest.as_ref(), settings),
+        optional_right: optional_right(&action),
         action,
         kind,
         timeout: frame.timeout,

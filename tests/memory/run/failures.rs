@@ -207,7 +207,7 @@ fn what_the_target_does_not_allow_is_said_with_the_way_out() {
         (
             WEB.replace("replicas: 2", "replicas: 25"),
             &[RESTART_PODS],
-            &["matches 25 pods", "to do: narrow the selector"],
+            &["matches more than 20 pods", "to do: narrow the selector"],
         ),
         (
             ALONE.to_owned(),

@@ -25,6 +25,12 @@ fn checked(spelling: &str, parameters: &Value) -> Checked {
     crate::parameters::check(&execution(spelling, parameters), &settings()).expect("good parameters")
 }
 
+/// The lock is held, and the account may all.
+const ALL: Scope = Scope {
+    locked: true,
+    optional: true,
+};
+
 /// What a cluster that holds these objects answers. Label selectors are not evaluated.
 fn answers(reads: Vec<Read>, objects: &[Value]) -> Facts {
     let of = |object: &Value, kind: &str, namespace: Option<&str>| {
@@ -81,7 +87,7 @@ fn examined_with(
     settings: &Settings,
 ) -> Result<Before, Refusal> {
     let checked = checked(spelling, parameters);
-    let facts = answers(reads_before(&checked), objects);
+    let facts = answers(reads_before(&checked, ALL), objects);
     examine(&execution(spelling, parameters), &checked, &facts, settings)
 }
 
@@ -245,7 +251,11 @@ fn the_target_is_read_and_only_what_the_checks_need_beside_it() {
         ("apply-manifest", apply(), vec![flags]),
     ];
     for (spelling, parameters, reads) in cases {
-        assert_eq!(reads_before(&checked(spelling, &parameters)), reads, "{spelling}");
+        assert_eq!(
+            reads_before(&checked(spelling, &parameters), ALL),
+            reads,
+            "{spelling}"
+        );
     }
 }
 
@@ -546,6 +556,32 @@ fn a_selector_takes_the_pods_that_run_in_the_order_of_their_names() {
 }
 
 #[test]
+fn autoscalers_are_read_only_for_who_may_list_them_and_nodes_only_under_the_lock() {
+    let kinds = |spelling: &str, parameters: Value, scope: Scope| {
+        let reads = reads_before(&checked(spelling, &parameters), scope);
+        reads
+            .into_iter()
+            .map(|read| match read {
+                Read::Get { kind, .. } => kind,
+                Read::List { kind, .. } => format!("all {kind}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    let less = Scope {
+        locked: false,
+        optional: false,
+    };
+    assert_eq!(kinds("scale-deployment", scale(), less), ["Deployment"]);
+    assert_eq!(kinds("cordon-node", node_action("cordonNode"), less), ["Node"]);
+    assert_eq!(kinds("drain-node", node_action("drainNode"), less), ["Node"]);
+    // Nothing is refused for what was not read.
+    let checked = checked("cordon-node", &node_action("cordonNode"));
+    let facts = answers(reads_before(&checked, less), &[node("n1", false)]);
+    let execution = execution("cordon-node", &node_action("cordonNode"));
+    assert!(examine(&execution, &checked, &facts, &settings()).is_ok());
+}
+
+#[test]
 fn a_selector_with_a_node_takes_only_the_pods_that_are_there() {
     let on = |name: &str, node: &str| with(pod(name), "/spec", json!({"nodeName": node}));
     let objects = [
@@ -569,7 +605,10 @@ fn a_selector_with_a_node_takes_only_the_pods_that_are_there() {
 fn a_later_attempt_reads_the_pods_of_the_first_one_and_not_what_the_selector_matches_by_then() {
     let selected = checked("restart-pods", &pods_by_selector());
     let mut execution = execution("restart-pods", &pods_by_selector());
-    assert_eq!(reads_again(&execution, &selected), reads_before(&selected));
+    assert_eq!(
+        reads_again(&execution, &selected, ALL),
+        reads_before(&selected, ALL)
+    );
     execution.status = serde_json::from_value(json!({"attempts": [{
         "attempt": 1, "jobName": "j", "jobHash": "h", "startTime": "2026-01-01T00:00:00.000000Z",
         "deadline": "2026-01-01T00:05:00.000000Z", "outcome": "failed",
@@ -577,7 +616,10 @@ fn a_later_attempt_reads_the_pods_of_the_first_one_and_not_what_the_selector_mat
     }]}))
     .expect("a status");
     let pod = |name: &str| Read::get("v1", "Pod", Some("shop"), name);
-    assert_eq!(reads_again(&execution, &selected), [pod("web-a"), pod("web-b")]);
+    assert_eq!(
+        reads_again(&execution, &selected, ALL),
+        [pod("web-a"), pod("web-b")]
+    );
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn checked(action: Action) -> Checked {
     Checked {
         target: target_of(&action, manifest.as_ref()),
         rights: Vec::new(),
+        optional_right: None,
         kind: kind_of(&action).expect("a kind"),
         action,
         timeout: std::time::Duration::ZERO,

@@ -294,7 +294,7 @@ impl StepMachine {
             Some(Err(refusal)) => self.fail(refusal.error_type, &refusal.message, now),
             None => self.call(
                 Purpose::Before { locked: true },
-                ApiCommand::Read(before::reads_again(&self.execution, checked)),
+                ApiCommand::Read(before::reads_again(&self.execution, checked, self.scope(true))),
                 out,
             ),
         }

@@ -528,6 +528,12 @@ impl StepMachine {
     }
 
     fn redacted(&self, mut failure: Failure) -> Failure {
+        failure.message = self.without_secrets(&failure.message);
+        failure
+    }
+
+    /// A text of kubectl or of the API server without the values that this execution holds.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
         let secrets: Vec<&str> = self
             .execution
             .spec
@@ -536,8 +542,10 @@ impl StepMachine {
             .iter()
             .flat_map(|update| update.data.values().map(kubernaut_crds::Sensitive::expose))
             .collect();
-        failure.message = classify::redact(&failure.message, &secrets);
-        failure
+        if secrets.is_empty() {
+            return text.to_owned();
+        }
+        classify::redact(text, &secrets)
     }
 }
 

@@ -56,6 +56,8 @@ pub struct StepMachine {
     pub(super) started: Option<Timestamp>,
     pub(super) checked: Option<Arc<Checked>>,
     pub(super) rights: Option<Rights>,
+    /// The account may not do what its action can do without.
+    pub(super) optional_denied: bool,
     /// Since when no check got an answer from the API server.
     pub(super) unanswered_since: Option<Timestamp>,
     pub(super) lock: Hold,
@@ -219,6 +221,7 @@ impl StepMachine {
             started: None,
             checked: None,
             rights: None,
+            optional_denied: false,
             unanswered_since: None,
             lock: Hold::None,
             slot: Hold::None,
@@ -385,7 +388,7 @@ impl StepMachine {
         }
         self.pause_until = None;
         match (purpose, outcome) {
-            (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(now, &answer),
+            (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(now, answer),
             (Purpose::Before { locked }, ApiOutcome::Facts(facts)) => self.before_read(locked, &facts),
             (Purpose::Write, ApiOutcome::Execution(execution)) => {
                 // Seen through the watch before? Then it was taken in there.
@@ -432,6 +435,11 @@ impl StepMachine {
     }
 
     fn failed_call(&mut self, now: Timestamp, purpose: Purpose, failure: &ApiFailure) {
+        // A webhook may say what it was shown.
+        let failure = &ApiFailure {
+            message: self.without_secrets(&failure.message),
+            ..failure.clone()
+        };
         match (purpose, failure.class) {
             (Purpose::CreateJob, _) => return self.job_refused(now, failure),
             (Purpose::Write, FailureClass::Rejected) if !self.refused => {

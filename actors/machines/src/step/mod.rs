@@ -21,7 +21,7 @@ pub use checking::{CheckResult, Checking};
 pub use clean::{is_lock_released, is_stray};
 pub use machine::StepMachine;
 pub(crate) use machine::{api_backoff, is_newer, later, micros};
-pub(crate) use status::{push_transition, seconds_between, set_condition};
+pub(crate) use status::{push_transition, seconds_between, set_condition, told_elsewhere};
 pub(crate) use validate::refusal_of;
 
 /// What happened to a step.

@@ -125,12 +125,9 @@ impl StepMachine {
             if let (false, Some(outcome)) = (known, attempt.outcome) {
                 let message = attempt.message.clone().unwrap_or_default();
                 if outcome != kubernaut_crds::AttemptOutcome::Succeeded {
-                    out.push(publish(
-                        "AttemptFailed",
-                        true,
-                        "Execute",
-                        &format!("attempt {} failed: {message}", attempt.attempt),
-                    ));
+                    let what = format!("attempt {} failed", attempt.attempt);
+                    let note = told_elsewhere(&what, attempt.error_type);
+                    out.push(publish("AttemptFailed", true, "Execute", &note));
                 }
                 let end = attempt
                     .end_time
@@ -212,13 +209,17 @@ impl StepMachine {
             }
             way.push(phase.as_str());
             if failed && before.is_some_and(|(p, _)| matches!(p, ExecutionPhase::Validating)) {
-                out.push(publish("ValidationFailed", true, "Validate", &message));
+                let note = told_elsewhere("validation failed", self.persisted.error_type);
+                out.push(publish("ValidationFailed", true, "Validate", &note));
             }
             match phase {
                 ExecutionPhase::Completed => {
-                    out.push(publish("ExecutionCompleted", false, "Execute", &message));
+                    out.push(publish("ExecutionCompleted", false, "Execute", "completed"));
                 }
-                ExecutionPhase::Failed => out.push(publish("ExecutionFailed", true, "Execute", &message)),
+                ExecutionPhase::Failed => {
+                    let note = told_elsewhere("failed", self.persisted.error_type);
+                    out.push(publish("ExecutionFailed", true, "Execute", &note));
+                }
                 ExecutionPhase::Validating
                 | ExecutionPhase::Validated
                 | ExecutionPhase::WaitingApproval
@@ -272,13 +273,15 @@ impl StepMachine {
     }
 }
 
-/// Cuts every text to what the API server takes; true when one was. The state before is cut nowhere: half of it restores
-/// nothing, and it has a limit of its own.
+/// Makes every text [plain](crate::classify::plain) and cuts it to what the API server takes; true when one was changed. The
+/// state before stays as it is: half of it, or another one, restores nothing, and it has a limit of its own.
 fn fit(value: &mut Value) -> bool {
     match value {
-        Value::String(text) if text.len() > names::TEXT_MAX => {
-            *text = cut(text, names::TEXT_MAX);
-            true
+        Value::String(text) => {
+            let fitting = cut(text, names::TEXT_MAX);
+            let changed = fitting != *text;
+            *text = fitting;
+            changed
         }
         Value::Array(values) => values
             .iter_mut()
@@ -287,8 +290,15 @@ fn fit(value: &mut Value) -> bool {
             .iter_mut()
             .filter(|(key, _)| *key != "previousSpec")
             .fold(false, |was_cut, (_, value)| fit(value) | was_cut),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+/// Whoever has the built-in role view reads Events, and is kept from executions and workflows: what kubectl, a webhook or a
+/// kubelet said stands in their status alone.
+pub(crate) fn told_elsewhere(what: &str, error_type: Option<ErrorType>) -> String {
+    let class = error_type.map_or_else(String::new, |error| format!(" ({})", error.as_str()));
+    format!("{what}{class}; its status says why")
 }
 
 pub(super) fn publish(reason: &'static str, warning: bool, action: &'static str, note: &str) -> StepCommand {

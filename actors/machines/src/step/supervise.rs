@@ -109,7 +109,11 @@ impl StepMachine {
         self.explained_at = Some(now);
         let Some(last) = notes.last() else { return };
         let message = format!("the Job has no running pod: {last}");
-        if let Some(error_type) = classify::hopeless(last) {
+        // A pod that is there was admitted, whatever somebody says in an event.
+        let attempt = self.current_attempt().map(|attempt| attempt.job_name.clone());
+        let view = attempt.and_then(|name| self.jobs.get(&name));
+        let no_pod = view.is_none_or(|view| view.pods.is_empty());
+        if let Some(error_type) = classify::hopeless(last).filter(|_| no_pod) {
             self.abandon = Some(Failure {
                 error_type,
                 message,

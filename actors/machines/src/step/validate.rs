@@ -11,7 +11,7 @@ use kubernaut_crds::{
 use super::StepCommand;
 use super::machine::{Flow, Hold, Purpose, Rights, StepMachine, Wait, later};
 use crate::actions::target_name;
-use crate::before::{self, Before};
+use crate::before::{self, Before, Scope};
 use crate::defect::{Defect, planted};
 use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
 use crate::parameters::Checked;
@@ -137,15 +137,27 @@ impl StepMachine {
         let question = RightsQuestion {
             namespace: self.key().0,
             service_account: self.execution.spec.service_account_name.clone(),
-            requests: checked.rights.clone(),
+            requests: checked
+                .rights
+                .iter()
+                .chain(&checked.optional_right)
+                .cloned()
+                .collect(),
             executor_accounts: vec![checked.kind.service_account().to_owned()],
         };
         self.call(Purpose::Rights, ApiCommand::CheckRights(question), out)
     }
 
-    pub(super) fn rights_answered(&mut self, now: Timestamp, answer: &RightsAnswer) {
+    pub(super) fn rights_answered(&mut self, now: Timestamp, mut answer: RightsAnswer) {
+        let optional = self
+            .check()
+            .ok()
+            .and_then(|checked| checked.optional_right.clone());
+        let asked = answer.denied.len();
+        answer.denied.retain(|right| Some(right) != optional.as_ref());
+        self.optional_denied = answer.denied.len() < asked;
         let account = format!("{}/{}", self.key().0, self.execution.spec.service_account_name);
-        let refusal = refusal_of(answer, &account, &self.settings.executor_namespace);
+        let refusal = refusal_of(&answer, &account, &self.settings.executor_namespace);
         self.rights = Some(Rights {
             asked_at: now,
             answer: refusal.map_or(Ok(()), |message| {
@@ -185,10 +197,17 @@ impl StepMachine {
                 Err((refusal.error_type, refusal.message.clone()))
             }
             _ => {
-                let reads = before::reads_before(checked);
+                let reads = before::reads_before(checked, self.scope(held));
                 self.call(Purpose::Before { locked: held }, ApiCommand::Read(reads), out);
                 Ok(None)
             }
+        }
+    }
+
+    pub(super) fn scope(&self, locked: bool) -> Scope {
+        Scope {
+            locked,
+            optional: !self.optional_denied,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::classify::cut;
 use crate::defect::{Defect, planted};
 use crate::outcome::{Announcement, EventRecord, merge_patch};
 use crate::plan::{Plan, PlanError, PlannedStep};
-use crate::step::{push_transition, seconds_between, set_condition};
+use crate::step::{push_transition, seconds_between, set_condition, told_elsewhere};
 
 /// A step's state and, where it has one, the class and sentence of its failure.
 pub(super) type States = BTreeMap<i32, (StepState, Option<(ErrorType, String)>)>;
@@ -436,11 +436,15 @@ impl WorkflowMachine {
             }
             way.push(phase.as_str());
             match phase {
-                WorkflowPhase::Completed => out.push(publish("WorkflowCompleted", false, &message)),
+                WorkflowPhase::Completed => out.push(publish("WorkflowCompleted", false, "completed")),
                 WorkflowPhase::Failed if self.persisted.error_type == Some(ErrorType::Cancelled) => {
-                    out.push(publish("WorkflowCancelled", true, &message));
+                    let note = told_elsewhere("cancelled", None);
+                    out.push(publish("WorkflowCancelled", true, &note));
                 }
-                WorkflowPhase::Failed => out.push(publish("WorkflowFailed", true, &message)),
+                WorkflowPhase::Failed => {
+                    let note = told_elsewhere("failed", self.persisted.error_type);
+                    out.push(publish("WorkflowFailed", true, &note));
+                }
                 WorkflowPhase::Planning
                 | WorkflowPhase::Validating
                 | WorkflowPhase::Executing
@@ -465,14 +469,14 @@ impl WorkflowMachine {
                 continue;
             }
             let what = format!("step {} ({})", step.step_number, step.action);
-            let why = step.error_message.clone().unwrap_or_default();
+            let told = |how: &str| told_elsewhere(&format!("{what} {how}"), None);
             if before == StepState::Pending && step.status != StepState::Skipped {
                 out.push(publish("StepStarted", false, &what));
             }
             match step.status {
                 StepState::Completed => out.push(publish("StepCompleted", false, &what)),
-                StepState::Failed => out.push(publish("StepFailed", true, &format!("{what}: {why}"))),
-                StepState::Skipped => out.push(publish("StepSkipped", true, &format!("{what}: {why}"))),
+                StepState::Failed => out.push(publish("StepFailed", true, &told("failed"))),
+                StepState::Skipped => out.push(publish("StepSkipped", true, &told("was skipped"))),
                 StepState::Pending | StepState::Executing | StepState::RolledBack => {}
             }
         }

@@ -57,6 +57,8 @@ pub(crate) struct StepBed {
     pub(crate) deletes_slowly: bool,
     /// Whether the workflow's account may do what it wants.
     pub(crate) may: bool,
+    /// A resource for which its account has no right, whatever else it may.
+    pub(crate) withheld: Option<&'static str>,
     /// Somebody changes the object's labels whenever a status conflicts.
     pub(crate) touched_by_others: bool,
     pub(crate) slot_released: bool,
@@ -98,6 +100,7 @@ impl StepBed {
             slot: Grant::AtOnce,
             deletes_slowly: false,
             may: true,
+            withheld: None,
             touched_by_others: false,
             slot_released: false,
             calls: Vec::new(),
@@ -318,7 +321,11 @@ impl StepBed {
     pub(crate) fn act(&mut self, command: ApiCommand) -> Result<ApiOutcome, ApiFailure> {
         Ok(match command {
             ApiCommand::CheckRights(question) => ApiOutcome::Rights(RightsAnswer {
-                denied: if self.may { Vec::new() } else { question.requests },
+                denied: question
+                    .requests
+                    .into_iter()
+                    .filter(|request| !self.may || self.withheld == Some(request.resource.as_str()))
+                    .collect(),
                 ..RightsAnswer::default()
             }),
             ApiCommand::Read(reads) => {

@@ -7,7 +7,7 @@ use kubernaut_machines::outcome::{ApiCommand, FailureClass};
 use kubernaut_machines::step::StepEvent;
 use serde_json::{Value, json};
 
-use crate::step_bed::{Grant, StepBed, deployment, failure, scale};
+use crate::step_bed::{Grant, StepBed, deployment, failure, restart, scale};
 
 fn node(name: &str, cordoned: bool) -> Value {
     json!({"kind": "Node", "metadata": {"name": name}, "spec": {"unschedulable": cordoned}})
@@ -19,34 +19,65 @@ fn scaling() -> StepBed {
 
 #[test]
 fn a_refusal_that_was_read_without_the_lock_is_no_refusal_yet() {
-    let cordon = || {
-        let mut bed =
-            StepBed::new(json!({"action": "cordon-node", "parameters": {"cordonNode": {"node": "n2"}}}))
-                .with([node("n1", true), node("n2", false)]);
+    let restarting = || {
+        let mut bed = StepBed::new(restart()).with([deployment(1, json!({"paused": true}), json!({}))]);
         bed.lock = Grant::Busy;
         bed.start();
         assert_eq!(bed.phase(), Some(ExecutionPhase::Validating), "{}", bed.message());
         assert_eq!(
             bed.message(),
-            "waits: the target is held by shop/other-step-1; as things are, it would then be refused: node/n2 is the last \
-             schedulable node: nothing could be scheduled any more"
+            "waits: the target is held by shop/other-step-1; as things are, it would then be refused: \
+             deployment/shop/web is paused, so its pods would not change: resume it first"
         );
         bed
     };
-    let mut bed = cordon();
-    bed.set(node("n1", false));
+    let mut bed = restarting();
+    bed.set(deployment(2, json!({}), json!({})));
     bed.wait(600);
     bed.event(StepEvent::LockGranted);
     assert_eq!(bed.made.len(), 1, "{}", bed.message());
     // It counts when it is read under the lock.
-    let mut bed = cordon();
+    let mut bed = restarting();
     bed.event(StepEvent::LockGranted);
     assert_eq!(bed.status().error_type, Some(ErrorType::ValidationError));
+    assert!(
+        bed.message().starts_with("deployment/shop/web is paused"),
+        "{}",
+        bed.message()
+    );
+}
+
+#[test]
+fn whether_a_node_is_the_last_one_is_asked_once_and_under_the_lock() {
+    let cordon = json!({"action": "cordon-node", "parameters": {"cordonNode": {"node": "n2"}}});
+    let mut bed = StepBed::new(cordon).with([node("n1", true), node("n2", false)]);
+    bed.lock = Grant::Busy;
+    bed.start();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Validated), "{}", bed.message());
+    assert_eq!(bed.message(), "waits: the target is held by shop/other-step-1");
+    bed.event(StepEvent::LockGranted);
     assert!(
         bed.message().starts_with("node/n2 is the last schedulable node"),
         "{}",
         bed.message()
     );
+}
+
+#[test]
+fn who_may_not_list_autoscalers_is_not_told_of_them_and_may_scale_all_the_same() {
+    let hpa = json!({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "web-hpa"},
+                     "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
+    for may in [true, false] {
+        let mut bed = StepBed::new(scale(3)).with([deployment(1, json!({}), json!({})), hpa.clone()]);
+        if !may {
+            bed.withheld = Some("horizontalpodautoscalers");
+        }
+        bed.start();
+        assert_eq!(bed.made.len(), 1, "{}", bed.message());
+        let results = bed.status().validation_results.expect("results").dry_run_results;
+        let warnings = results.map_or_else(Vec::new, |results| results.warnings);
+        assert_eq!(warnings.len(), usize::from(may), "{warnings:?}");
+    }
 }
 
 #[test]
