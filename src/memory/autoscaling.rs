@@ -72,7 +72,9 @@ fn cpu(percent: &Value) -> Value {
 
 /// What is wrong with the spec of one.
 pub(super) fn rules(spec: &Value, errors: &mut Vec<FieldError>) {
+    let none = json!(0);
     let (least, most) = (&spec["minReplicas"], &spec["maxReplicas"]);
+    let most = if most.is_null() { &none } else { most };
     if least.as_i64().is_some_and(|replicas| replicas < 1) {
         errors.push(FieldError::invalid(
             "spec.minReplicas",

@@ -1,8 +1,14 @@
 //! What may stand in an object: the fields of its kind, from the schemas that it is checked by.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{state::State, typed};
+use super::{
+    schema::{has_type, type_name},
+    state::State,
+    status::FieldError,
+    structure::{Place, member},
+    typed,
+};
 
 /// What there is instead of a kind that is not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +45,13 @@ impl State {
             schema = resolved(&root, next);
         }
         schema.clone()
+    }
+
+    /// The first field of an object whose type is not that of its kind.
+    pub(super) fn wrong_type(&self, object: &Value) -> Option<FieldError> {
+        let kind = self.kind_of(object)?;
+        let root = typed::schema(&kind.resource);
+        mismatch(&root, &root, object, Place::Root)
     }
 
     /// Why no such kind is served; `None` when it is.
@@ -79,6 +92,40 @@ impl State {
             }
             None => Unserved::Foreign,
         })
+    }
+}
+
+fn mismatch(root: &Value, schema: &Value, value: &Value, place: Place<'_>) -> Option<FieldError> {
+    let schema = resolved(root, schema);
+    if value.is_null() || schema["x-kubernetes-int-or-string"] == true {
+        return None;
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one.as_str()],
+        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+    };
+    if let Some(wanted) = types.first()
+        && !types.iter().any(|wanted| has_type(wanted, value))
+    {
+        let (path, found) = (place.path(), type_name(value));
+        let detail = format!("must be of type {wanted}: {found:?}");
+        return Some(FieldError::type_invalid(&path, &json!(found), &detail));
+    }
+    match value {
+        Value::Object(map) => map.iter().find_map(|(name, value)| {
+            let inner = member(schema, name);
+            let place = Place::Field(&place, name);
+            inner
+                .is_object()
+                .then(|| mismatch(root, inner, value, place))
+                .flatten()
+        }),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(i, item)| mismatch(root, &schema["items"], item, Place::Item(&place, i))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 

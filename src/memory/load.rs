@@ -206,7 +206,10 @@ impl State {
         } else {
             match typed::prune(&kind, &mut object) {
                 Ok(found) => unknown.extend(found),
-                Err(error) => return vec![FieldError::omitted("", error.message())],
+                Err(error) => {
+                    let wrong = self.wrong_type(&object);
+                    return vec![wrong.unwrap_or_else(|| FieldError::omitted("", error.message()))];
+                }
             }
         }
         let mut errors: Vec<FieldError> = unknown

@@ -548,7 +548,7 @@ pub(super) fn has_type(expected: &str, value: &Value) -> bool {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

@@ -171,13 +171,10 @@ fn retain_known(value: &mut Value, known: &Value, path: &str, unknown: &mut Vec<
         (Value::Object(map), Value::Object(known)) => {
             map.retain(|name, value| {
                 let ok = known.contains_key(name);
-                let empty = value.is_null()
-                    || value.as_object().is_some_and(serde_json::Map::is_empty)
-                    || value.as_array().is_some_and(Vec::is_empty);
-                if !ok && !empty {
+                if !ok && !value.is_null() {
                     unknown.push(child(path, name));
                 }
-                ok || (empty && !value.is_null())
+                ok
             });
             for (name, value) in map.iter_mut() {
                 if let Some(known) = known.get(name) {

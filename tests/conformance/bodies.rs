@@ -48,6 +48,7 @@ const fn short(
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const NETWORK: &str = "networking.k8s.io";
 const ACCESS: &str = "authorization.k8s.io";
 
 const KINDS: &[Short] = &[
@@ -104,6 +105,17 @@ const KINDS: &[Short] = &[
         "CustomResourceDefinition",
         false,
     ),
+    short("ingress", NETWORK, "ingresses", "Ingress", true),
+    short("ingressclass", NETWORK, "ingressclasses", "IngressClass", false),
+    short("netpol", NETWORK, "networkpolicies", "NetworkPolicy", true),
+    Short {
+        word: "hpa",
+        group: "autoscaling",
+        version: "v2",
+        plural: "horizontalpodautoscalers",
+        kind: "HorizontalPodAutoscaler",
+        namespaced: true,
+    },
     short("plan", "conformance.kubernaut.io", "plans", "Plan", true),
     short(
         "wfe",

@@ -205,7 +205,7 @@ pub fn postcondition(
                 .unwrap_or_default();
             let left: Vec<&str> = pods
                 .iter()
-                .filter(|pod| is_evictable(pod))
+                .filter(|pod| is_evictable(pod, drain.ignore_daemon_sets))
                 .filter_map(|pod| pod["metadata"]["name"].as_str())
                 .collect();
             match left.first() {
@@ -249,8 +249,9 @@ fn unschedulable(node: &Value, wanted: bool) -> Postcondition {
     }
 }
 
-/// kubectl drain's own filter: not mirror pods, not finished ones, not those of a DaemonSet; and not the executor's.
-fn is_evictable(pod: &Value) -> bool {
+/// kubectl drain's own filter: not mirror pods, not finished ones, not those of a DaemonSet where these are ignored; and not the
+/// executor's. Where they are not, kubectl touches no pod at all, and the node is as it was.
+fn is_evictable(pod: &Value, ignore_daemon_sets: bool) -> bool {
     let metadata = &pod["metadata"];
     let mirror = metadata["annotations"]
         .get("kubernetes.io/config.mirror")
@@ -262,7 +263,7 @@ fn is_evictable(pod: &Value) -> bool {
         .into_iter()
         .flatten()
         .any(|owner| owner["controller"] == true && owner["kind"] == "DaemonSet");
-    !mirror && !finished && !executor && !daemon
+    !mirror && !finished && !executor && !(daemon && ignore_daemon_sets)
 }
 
 #[cfg(test)]

@@ -92,9 +92,10 @@ impl Read {
             if part.text.lines().all(is_empty) {
                 continue;
             }
-            let values = match part.text.trim_start().starts_with('{') {
-                true => text::json_values(&part),
-                false => Vec::new(),
+            let values = if part.text.trim_start().starts_with('{') {
+                text::json_values(&part)
+            } else {
+                Vec::new()
             };
             if values.is_empty() {
                 self.yaml(file, part);

@@ -24,10 +24,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<String, String> {
         _ => {
             let text = String::from_utf8(bytes).map_err(|error| {
                 let valid = error.utf8_error().valid_up_to();
-                let line = 1 + error.as_bytes()[..valid]
-                    .iter()
-                    .filter(|byte| **byte == b'\n')
-                    .count();
+                let line = error.as_bytes()[..valid].split(|byte| *byte == b'\n').count();
                 format!("is not text in UTF-8 or UTF-16 (line {line})")
             })?;
             Ok(match text.strip_prefix('\u{feff}') {

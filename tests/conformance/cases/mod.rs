@@ -8,6 +8,7 @@ mod definitions;
 mod deletions;
 mod kinds;
 mod lists;
+mod network;
 mod owners;
 mod patches;
 mod pods;
@@ -30,6 +31,7 @@ macro_rules! with_areas {
             deletions,
             kinds,
             lists,
+            network,
             owners,
             patches,
             pods,

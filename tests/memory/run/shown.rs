@@ -126,34 +126,6 @@ fn pods_of_owners_that_are_not_shown_stop_a_drain_as_in_their_cluster() {
 }
 
 #[test]
-fn budgets_count_pods_as_they_are() {
-    let mut world = World::new();
-    world.pod("q-0", "worker-1", "apps/v1 StatefulSet q", SERVES);
-    world.pod("q-1", "worker-2", "apps/v1 StatefulSet q", ("Pending", false));
-    let waits = world.pod("q-2", "", "apps/v1 StatefulSet q", ("Pending", false));
-    waits["status"] = json!({"phase": "Pending", "conditions": [{
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": "0/2 nodes are available: 2 Insufficient cpu.",
-    }]});
-    world.with(json!({
-        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "q", "namespace": "data"},
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "q"}}},
-    }));
-    world.ends(1, &[DRAIN], &["data/q"]);
-    let items = world.in_the_end(&[DRAIN]);
-    let phase = |name: &str| {
-        let pod = items
-            .iter()
-            .find(|item| item["kind"] == "Pod" && item["metadata"]["name"] == name);
-        pod.expect(name)["status"]["phase"].clone()
-    };
-    assert_eq!(
-        [phase("q-0"), phase("q-1"), phase("q-2")],
-        ["Running", "Pending", "Pending"]
-    );
-}
-
-#[test]
 fn a_pod_on_its_way_out_stays_on_it() {
     let mut world = World::new();
     let stuck = world.pod("web-stuck", "worker-1", "apps/v1 ReplicaSet web", SERVES);

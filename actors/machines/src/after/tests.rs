@@ -234,7 +234,10 @@ fn a_cordon_and_an_uncordon_hold_when_the_node_is_as_wanted() {
 
 #[test]
 fn a_drain_holds_when_no_pod_is_left_that_kubectl_would_evict() {
-    let look = node("drain-node", "drainNode");
+    let look = Look::new(
+        "drain-node",
+        json!({"drainNode": {"node": "n1", "ignoreDaemonSets": true}}),
+    );
     let n1 = |cordoned: bool| json!({"kind": "Node", "metadata": {"name": "n1"}, "spec": {"unschedulable": cordoned}});
     let pod = |metadata: Value, phase: &str| {
         let mut pod = json!({"kind": "Pod", "metadata": metadata, "status": {"phase": phase}});
@@ -290,6 +293,9 @@ fn a_drain_holds_when_no_pod_is_left_that_kubectl_would_evict() {
     for (case, pod, expected) in cases {
         assert_eq!(&look.sees(&[n1(true), pod]), expected, "{case}");
     }
+    // Where they are not ignored, kubectl refuses to drain at all.
+    let daemon = pod(owned("DaemonSet", true), "Running");
+    assert_eq!(node("drain-node", "drainNode").sees(&[n1(true), daemon]), left);
     assert_eq!(look.sees(&[n1(true)]), empty);
     assert_eq!(look.sees(&[n1(false)]), not_there("the node is schedulable"));
     let two = [n1(true), pod(json!({}), "Running"), pod(json!({}), "Running")];

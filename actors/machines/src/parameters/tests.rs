@@ -263,7 +263,6 @@ fn a_value_that_is_not_base64_is_refused_by_its_key_and_never_shown() {
         "aHVudGVyMg",
         "aHVudGVyMg=",
         "aHVudGVy Mg==",
-        "aHVudGVy\nMg==",
         "aHVudGVy-_==",
         "=",
     ] {
@@ -271,7 +270,7 @@ fn a_value_that_is_not_base64_is_refused_by_its_key_and_never_shown() {
         one_problem(&found, "parameters.updateSecret: data.password: is not base64");
         assert!(!found[0].contains(bad), "{found:?} shows {bad:?}");
     }
-    for good in ["aHVudGVyMg==", "", "+/+/"] {
+    for good in ["aHVudGVyMg==", "aHVudGVy\r\nMg==\n", "", "+/+/"] {
         assert_eq!(
             with("updateSecret", "data", &json!({"password": good})),
             [""; 0],
