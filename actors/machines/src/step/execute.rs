@@ -65,7 +65,9 @@ impl StepMachine {
         let view = self.view_of(&attempt).cloned();
         // A Job that is over needs no place: it must not wait for one behind those that have not begun.
         let over = view.as_ref().is_some_and(|view| view.end.is_some() && !view.live);
-        if !over && let Some(flow) = self.take_slot(out) {
+        if (!over || planted(Defect::QueueWhatHasEnded))
+            && let Some(flow) = self.take_slot(out)
+        {
             return flow;
         }
         let Some(view) = view else {
