@@ -244,6 +244,15 @@ impl CallFault {
 }
 
 impl Boundary {
+    /// In words, before the write.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Before => "before it sends",
+            Self::Committed => "when the API server has carried out, unanswered,",
+            Self::Answered => "when it has the answer to",
+        }
+    }
+
     pub(super) fn fault(self) -> Fault {
         Fault {
             commit: self != Self::Before,
@@ -419,11 +428,7 @@ impl fmt::Display for Planned {
                 boundary,
                 down,
             } => {
-                let place = match boundary {
-                    Boundary::Before => "before it sends",
-                    Boundary::Committed => "when the API server has carried out, unanswered,",
-                    Boundary::Answered => "when it has the answer to",
-                };
+                let place = boundary.words();
                 write!(
                     f,
                     "the controller dies {place} write {write}; the next one starts {down:?} later"
@@ -514,8 +519,8 @@ impl fmt::Display for Deed {
             Self::EditTarget => "changes a Deployment",
             Self::DeleteTarget => "deletes a Deployment",
             Self::DeleteNamespace => "deletes the namespace of a workflow",
-            Self::SquatExecution => "makes an execution of the name of a step's that is not there yet",
-            Self::SquatJob => "makes a Job of the name that a step's next one will have",
+            Self::SquatExecution => "makes a foreign KubernetesExecution of the name of a later step's",
+            Self::SquatJob => "makes a foreign Job of the name of a step's next one",
             Self::AnnotateExecution => "annotates the execution of a step",
             Self::StripFinalizer => "takes the finalizers of the execution of a step away and deletes it",
             Self::KeepDeletedWorkflow => "deletes a workflow and keeps it with a finalizer for a while",

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::controllers::Controllers;
+use super::happened::{Cause, Met, Notes};
 use super::{Deed, Planned, STRANGER, api_of, create};
 use crate::chance::Chance;
 use crate::memory::{MemoryCluster, User};
@@ -24,7 +25,7 @@ const SQUATTERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One thing that is done at its time.
 enum Act {
-    Do(Planned),
+    Do(usize, Planned),
     EndQuota,
 }
 
@@ -34,6 +35,7 @@ pub(super) async fn meddle(
     controllers: Controllers,
     plan: Vec<Planned>,
     executor: String,
+    notes: Notes,
     began: Instant,
 ) {
     let client = cluster.client(User {
@@ -41,14 +43,14 @@ pub(super) async fn meddle(
         ..User::admin()
     });
     let mut acts: Vec<(Duration, Act)> = Vec::new();
-    for planned in plan {
+    for (index, planned) in plan.into_iter().enumerate() {
         match planned {
             Planned::Quota { at, lasts, .. } => {
-                acts.push((at, Act::Do(planned)));
+                acts.push((at, Act::Do(index, planned)));
                 acts.push((at + lasts, Act::EndQuota));
             }
             Planned::CutWatches { at, .. } | Planned::Stranger { at, .. } | Planned::Partition { at, .. } => {
-                acts.push((at, Act::Do(planned)));
+                acts.push((at, Act::Do(index, planned)));
             }
             _ => {}
         }
@@ -64,34 +66,60 @@ pub(super) async fn meddle(
                     .delete(QUOTA, &DeleteParams::default())
                     .await;
             }
-            Act::Do(Planned::CutWatches { compacted, .. }) => {
+            Act::Do(index, Planned::CutWatches { compacted, .. }) => {
+                notes.note(Cause::Planned(index), || Met::Everything);
                 if compacted {
                     cluster.compact();
                 }
                 cluster.drop_watches();
             }
-            Act::Do(Planned::Quota { resource, .. }) => {
-                let _ = create(&client, &quota(&executor, resource)).await;
+            Act::Do(index, Planned::Quota { resource, .. }) => {
+                if create(&client, &quota(&executor, resource)).await.is_ok() {
+                    notes.note(Cause::Planned(index), || Met::Everything);
+                }
             }
-            Act::Do(Planned::Partition { lasts, .. }) => controllers.cut_off(lasts),
-            Act::Do(Planned::Stranger {
-                deed: Deed::SquatJob,
-                choice,
-                ..
-            }) => {
-                squatters.spawn(squat(client.clone(), choice, executor.clone()));
+            Act::Do(index, Planned::Partition { lasts, .. }) => {
+                controllers.cut_off(lasts);
+                notes.note(Cause::Planned(index), || Met::Everything);
             }
-            Act::Do(Planned::Stranger {
-                deed: Deed::KeepDeletedWorkflow,
-                choice,
-                ..
-            }) => {
-                squatters.spawn(keep_deleted(cluster.clone(), client.clone(), choice));
+            Act::Do(
+                index,
+                Planned::Stranger {
+                    deed: Deed::SquatJob,
+                    choice,
+                    ..
+                },
+            ) => {
+                let squatter = squat(client.clone(), choice, executor.clone());
+                let notes = notes.clone();
+                squatters.spawn(async move {
+                    if let Some(job) = squatter.await {
+                        notes.note(Cause::Planned(index), || Met::object(&job));
+                    }
+                });
             }
-            Act::Do(Planned::Stranger { deed, choice, .. }) => {
-                do_it(&cluster, &client, deed, choice).await;
+            Act::Do(
+                index,
+                Planned::Stranger {
+                    deed: Deed::KeepDeletedWorkflow,
+                    choice,
+                    ..
+                },
+            ) => {
+                let kept = keep_deleted(cluster.clone(), client.clone(), choice);
+                let notes = notes.clone();
+                squatters.spawn(async move {
+                    if let Some(workflow) = kept.await {
+                        notes.note(Cause::Planned(index), || Met::object(&workflow));
+                    }
+                });
             }
-            Act::Do(_) => {}
+            Act::Do(index, Planned::Stranger { deed, choice, .. }) => {
+                if let Some(object) = do_it(&cluster, &client, deed, choice).await {
+                    notes.note(Cause::Planned(index), || Met::object(&object));
+                }
+            }
+            Act::Do(..) => {}
         }
     }
     squatters.join_all().await;
@@ -117,7 +145,8 @@ fn kind_of(deed: Deed) -> &'static str {
     }
 }
 
-async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64) {
+/// What it was done to; none when nothing of the kind was there.
+async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64) -> Option<Value> {
     let kind = kind_of(deed);
     let found: Vec<Arc<Value>> = cluster
         .shared_objects()
@@ -126,7 +155,7 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
         .filter(|object| kind != "Pod" || object["metadata"]["ownerReferences"][0]["kind"] == "Job")
         .collect();
     if found.is_empty() {
-        return;
+        return None;
     }
     let mut chance = Chance::new(choice);
     let object = chance.pick(&found).clone();
@@ -137,15 +166,15 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
         Deed::EditTarget => {
             let patch = json!({"metadata": {"annotations": {"example.com/edited": choice.to_string()}},
                                "spec": {"template": {"metadata": {"annotations": {"example.com/edited": choice.to_string()}}}}});
-            let _ = api
-                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-                .await;
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+                .ok()?;
         }
         Deed::AnnotateExecution => {
             let patch = json!({"metadata": {"annotations": {"example.com/seen": choice.to_string()}}});
-            let _ = api
-                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-                .await;
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+                .ok()?;
         }
         Deed::StripFinalizer => {
             let _ = api.patch(name, &PatchParams::default(), &finalizers(&[])).await;
@@ -156,7 +185,7 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
         | Deed::DeleteJob
         | Deed::DeletePod
         | Deed::DeleteTarget => {
-            let _ = api.delete(name, &DeleteParams::background()).await;
+            api.delete(name, &DeleteParams::background()).await.ok()?;
         }
         Deed::DeleteNamespace => {
             let namespace = &object["metadata"]["namespace"];
@@ -175,12 +204,16 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
                 .map(|step| squatting_execution(&object, &step["stepNumber"]))
                 .filter(|squatter| there.iter().all(|other| !is_of_that_name(other, squatter)))
                 .collect();
-            if !free.is_empty() {
-                let _ = create(client, chance.pick(&free)).await;
+            if free.is_empty() {
+                return None;
             }
+            let squatter = chance.pick(&free);
+            create(client, squatter).await.ok()?;
+            return Some(squatter.clone());
         }
         Deed::SquatJob | Deed::KeepDeletedWorkflow => {}
     }
+    Some(Value::clone(&object))
 }
 
 fn finalizers(names: &[&str]) -> Patch<Value> {
@@ -188,13 +221,13 @@ fn finalizers(names: &[&str]) -> Patch<Value> {
 }
 
 /// Deletes a workflow that a finalizer keeps for a while.
-async fn keep_deleted(cluster: MemoryCluster, client: Client, choice: u64) {
+async fn keep_deleted(cluster: MemoryCluster, client: Client, choice: u64) -> Option<Value> {
     let mut chance = Chance::new(choice);
     let kind = kind_of(Deed::KeepDeletedWorkflow);
     let mut found = cluster.shared_objects();
     found.retain(|object| object["kind"] == kind);
     if found.is_empty() {
-        return;
+        return None;
     }
     let workflow = chance.pick(&found).clone();
     let api = api_of(&client, &workflow);
@@ -206,6 +239,7 @@ async fn keep_deleted(cluster: MemoryCluster, client: Client, choice: u64) {
     let _ = api.delete(name, &DeleteParams::background()).await;
     tokio::time::sleep(Duration::from_secs(chance.below(20) * chance.below(15))).await;
     let _ = api.patch(name, &parameters, &finalizers(&[])).await;
+    Some(Value::clone(&workflow))
 }
 
 fn is_of_that_name(object: &Value, other: &Value) -> bool {
@@ -217,7 +251,7 @@ fn is_of_that_name(object: &Value, other: &Value) -> bool {
 
 /// Makes a Job of the name that an execution's next one will have: as soon as something happens to the execution, for between
 /// its creation and its Job there is no time.
-async fn squat(client: Client, choice: u64, executor: String) {
+async fn squat(client: Client, choice: u64, executor: String) -> Option<Value> {
     let mut chance = Chance::new(choice);
     let kind = json!({"apiVersion": EXECUTION_API_VERSION, "kind": "KubernetesExecution"});
     let executions = watcher(api_of(&client, &kind), watcher::Config::default());
@@ -230,9 +264,12 @@ async fn squat(client: Client, choice: u64, executor: String) {
         })
     });
     let mut change = std::pin::pin!(changes.skip(usize::try_from(chance.below(6)).unwrap_or(0)));
-    if let Ok(Some(execution)) = tokio::time::timeout(SQUATTERS_PATIENCE, change.next()).await {
-        let _ = create(&client, &squatting_job(&execution, &executor, &mut chance)).await;
-    }
+    let execution = tokio::time::timeout(SQUATTERS_PATIENCE, change.next())
+        .await
+        .ok()??;
+    let job = squatting_job(&execution, &executor, &mut chance);
+    create(&client, &job).await.ok()?;
+    Some(job)
 }
 
 /// An execution that anybody may make, of the name of a step's.

@@ -16,7 +16,11 @@
 mod clock;
 mod controllers;
 mod faults;
+mod happened;
 mod meddlers;
+mod night;
+mod step_faults;
+mod steps;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +38,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 pub use self::faults::{Boundary, CallFault, Deed, FaultKind, Planned, plan};
+pub use self::happened::{Cause, Happened, Met};
+pub(crate) use self::night::EDITED;
+pub use self::step_faults::{StepFault, StepFaultKind};
+pub use self::steps::{Step, Target};
 pub use crate::chance::Chance;
 
 use crate::config::RunOptions;
@@ -42,6 +50,8 @@ use crate::memory::{
     RequestInfo, RequestRecord, User,
 };
 use controllers::Controllers;
+use happened::Notes;
+use night::Night;
 
 /// When every run begins.
 const EPOCH: i64 = 1_767_225_600;
@@ -94,6 +104,8 @@ pub struct Outcome {
     pub ended: Option<Duration>,
     /// The cluster's revision then: what is written later is written for no reason.
     pub quiet_from: u64,
+    /// What of the plan took effect, in its order.
+    pub happened: Vec<Happened>,
 }
 
 /// Runs it, on a runtime of its own.
@@ -101,15 +113,23 @@ pub struct Outcome {
 /// # Errors
 /// In words: what of the scenario the cluster refuses, or that the controller ended.
 pub fn simulate(scenario: &Scenario) -> Result<Outcome, String> {
+    simulate_with(scenario, &[])
+}
+
+/// The same, with these things going wrong with steps.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn simulate_with(scenario: &Scenario, faults: &[StepFault]) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .map_err(|error| format!("the runtime does not start: {error}"))?;
-    runtime.block_on(drive(scenario))
+    runtime.block_on(drive(scenario, faults))
 }
 
-async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
+async fn drive(scenario: &Scenario, faults: &[StepFault]) -> Result<Outcome, String> {
     let epoch = Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH);
     let clock = TokioClock::starting_at(epoch);
     let cluster = scenario.installed.copy(MemoryOptions {
@@ -126,8 +146,12 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         errors.join("; ")
     })?;
     let before = cluster.shared_objects();
-    cluster.fault(call_faults(&scenario.plan));
-    cluster.script_pods(pod_faults(&scenario.plan, &scenario.habits));
+    let notes = Notes::new();
+    let night = Night::new(faults, notes.clone());
+    cluster.fault(call_faults(&scenario.plan, notes.clone()));
+    cluster.script_pods(night.pods(pod_faults(&scenario.plan, &scenario.habits, notes.clone())));
+    // They end with this run, whether or not their steps have begun.
+    let _nights = night.begin(&cluster);
     let began = Instant::now();
     let (stop, stopped) = watch::channel(false);
     let controllers = Controllers::new(cluster.clone(), scenario.options.clone(), clock, &scenario.plan);
@@ -140,6 +164,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         controllers,
         scenario.plan.clone(),
         scenario.options.settings().executor_namespace,
+        notes.clone(),
         began,
     ));
     for object in &scenario.runs {
@@ -158,6 +183,11 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
             break;
         }
     }
+    for (index, planned) in scenario.plan.iter().enumerate() {
+        if matches!(planned, Planned::ClockJump { at, .. } if ended.is_none_or(|ended| *at < ended)) {
+            notes.note(Cause::Planned(index), || Met::Everything);
+        }
+    }
     // What was decided before may still be on its way.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let quiet_from = cluster.revision();
@@ -169,6 +199,7 @@ async fn drive(scenario: &Scenario) -> Result<Outcome, String> {
         objects: cluster.shared_objects(),
         ended,
         quiet_from,
+        happened: notes.all(),
     };
     let _ = stop.send(true);
     while let Some(ended) = keepers.join_next().await {
@@ -194,11 +225,11 @@ fn is_of(request: &RequestInfo, resource: &str) -> bool {
     request.resource == plural && request.subresource == subresource
 }
 
-fn call_faults(plan: &[Planned]) -> FaultFunction {
+fn call_faults(plan: &[Planned], notes: Notes) -> FaultFunction {
     let began = Instant::now();
-    let mut plan = plan.to_vec();
+    let mut plan: Vec<(usize, Planned)> = plan.iter().cloned().enumerate().collect();
     // What concerns one call alone comes before what lasts.
-    plan.sort_by_key(|planned| match planned {
+    plan.sort_by_key(|(_, planned)| match planned {
         Planned::Outage { .. } => 1,
         Planned::Slowness { .. } => 2,
         _ => 0,
@@ -210,12 +241,15 @@ fn call_faults(plan: &[Planned]) -> FaultFunction {
         }
         if request.verb == "watch" {
             let this = watches.fetch_add(1, Ordering::Relaxed);
-            return plan.iter().find_map(|planned| match planned {
-                Planned::LaggingWatch { number, lag } if *number == this => Some(crate::memory::Fault {
-                    commit: true,
-                    delay: Duration::ZERO,
-                    answer: FaultAnswer::Lagging(*lag),
-                }),
+            return plan.iter().find_map(|(index, planned)| match planned {
+                Planned::LaggingWatch { number, lag } if *number == this => {
+                    notes.note(Cause::Planned(*index), || Met::Call(request.clone()));
+                    Some(crate::memory::Fault {
+                        commit: true,
+                        delay: Duration::ZERO,
+                        answer: FaultAnswer::Lagging(*lag),
+                    })
+                }
                 _ => None,
             });
         }
@@ -226,36 +260,40 @@ fn call_faults(plan: &[Planned]) -> FaultFunction {
         }
         let this_write = is_write(request).then(|| writes.fetch_add(1, Ordering::Relaxed));
         let now = began.elapsed();
-        plan.iter().find_map(|planned| match planned {
-            Planned::Outage {
-                at,
-                lasts,
-                verb,
-                resource,
-                code,
-            } if now >= *at
-                && lasts.is_none_or(|lasts| now < *at + lasts)
-                && request.verb == *verb
-                && is_of(request, resource) =>
-            {
-                Some(CallFault::Refused(*code).fault())
-            }
-            Planned::Slowness { at, lasts, delay } if now >= *at && now < *at + *lasts => {
-                Some(CallFault::Late(*delay).fault())
-            }
-            Planned::Crash { write, boundary, .. } if Some(*write) == this_write => Some(boundary.fault()),
-            // Only what is stored can be in conflict.
-            Planned::Call {
-                fault: CallFault::Refused(409),
-                ..
-            } if this_write.is_none() => None,
-            Planned::Call { number, fault } if *number == this => Some(fault.fault()),
-            _ => None,
+        plan.iter().find_map(|(index, planned)| {
+            let fault = match planned {
+                Planned::Outage {
+                    at,
+                    lasts,
+                    verb,
+                    resource,
+                    code,
+                } if now >= *at
+                    && lasts.is_none_or(|lasts| now < *at + lasts)
+                    && request.verb == *verb
+                    && is_of(request, resource) =>
+                {
+                    CallFault::Refused(*code).fault()
+                }
+                Planned::Slowness { at, lasts, delay } if now >= *at && now < *at + *lasts => {
+                    CallFault::Late(*delay).fault()
+                }
+                Planned::Crash { write, boundary, .. } if Some(*write) == this_write => boundary.fault(),
+                // Only what is stored can be in conflict.
+                Planned::Call {
+                    fault: CallFault::Refused(409),
+                    ..
+                } if this_write.is_none() => return None,
+                Planned::Call { number, fault } if *number == this => fault.fault(),
+                _ => return None,
+            };
+            notes.note(Cause::Planned(*index), || Met::Call(request.clone()));
+            Some(fault)
         })
     })
 }
 
-fn pod_faults(plan: &[Planned], habits: &PodHabits) -> PodScriptFunction {
+fn pod_faults(plan: &[Planned], habits: &PodHabits, notes: Notes) -> PodScriptFunction {
     let plan = plan.to_vec();
     let habits = habits.clone();
     let pods: Mutex<Vec<String>> = Mutex::default();
@@ -273,10 +311,15 @@ fn pod_faults(plan: &[Planned], habits: &PodHabits) -> PodScriptFunction {
                 pods.len() - 1
             })
         };
-        plan.iter().find_map(|planned| match planned {
-            Planned::Pod { number, script } if *number == this => Some(script.clone()),
-            _ => None,
-        })
+        plan.iter()
+            .enumerate()
+            .find_map(|(index, planned)| match planned {
+                Planned::Pod { number, script } if *number == this => {
+                    notes.note(Cause::Planned(index), || Met::object(pod));
+                    Some(script.clone())
+                }
+                _ => None,
+            })
     })
 }
 

@@ -41,7 +41,7 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 const ITEM_MAX: usize = 200;
 
 /// Kind, namespace and name.
-type Key = (String, String, String);
+pub(crate) type Key = (String, String, String);
 
 /// The changes between two states of one cluster, each a few lines; empty when there are none. Namespaces of kubernaut's
 /// own, named here, are passed over.
@@ -80,7 +80,8 @@ fn key_of(object: &Value) -> Key {
     )
 }
 
-fn title((kind, namespace, name): &Key) -> String {
+/// As a person knows it, such as `Deployment shop/web`.
+pub(crate) fn title((kind, namespace, name): &Key) -> String {
     if namespace.is_empty() {
         format!("{kind} {name}")
     } else {
@@ -88,9 +89,13 @@ fn title((kind, namespace, name): &Key) -> String {
     }
 }
 
-fn world_of<'a>(objects: &'a [Value], own: &[&str]) -> BTreeMap<Key, &'a Value> {
+/// The objects that a workflow may act on: nothing that controllers make, nor what the run itself is made of.
+pub(crate) fn world_of<'a>(
+    objects: impl IntoIterator<Item = &'a Value>,
+    own: &[&str],
+) -> BTreeMap<Key, &'a Value> {
     objects
-        .iter()
+        .into_iter()
         .map(|object| (key_of(object), object))
         .filter(|((kind, namespace, _), _)| {
             !NOT_THE_WORLD.contains(&kind.as_str()) && !own.contains(&namespace.as_str())

@@ -7,7 +7,10 @@ use kubernaut_crds::names::{ANNOTATION_JOB_HASH, LABEL_EXECUTION_UID, WORKFLOW_K
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::simulation::Outcome;
+use super::behind::{Behind, Calm};
+use super::draw::{Drawn, Trouble};
+use super::words;
+use crate::simulation::{Outcome, Step};
 
 /// How one run ended.
 #[derive(Clone, Debug)]
@@ -18,6 +21,49 @@ pub(super) struct Verdict {
     pub(super) took: Option<Duration>,
     /// What of kubernaut's own is left that should not be.
     pub(super) left: Vec<String>,
+    /// What did go wrong, in its order.
+    pub(super) wrong: Vec<(Trouble, String)>,
+    /// How each step fared, in the order of all steps; none where its workflow is gone.
+    pub(super) steps: Vec<Option<StepRun>>,
+    /// Until the last workflow's end was written; none when one has none.
+    pub(super) lasted: Option<Duration>,
+    /// In what state the cluster is left.
+    pub(super) behind: Vec<Behind>,
+    /// What those say that wait.
+    pub(super) waiting: Vec<String>,
+}
+
+/// How one step fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StepRun {
+    /// As its status calls it, such as `completed` or `skipped`.
+    pub(super) state: String,
+    /// Attempts after the first.
+    pub(super) retries: i64,
+    /// From its start to its end.
+    pub(super) took: Option<Duration>,
+}
+
+/// A step that did not complete.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct StepEnd {
+    number: i64,
+    name: String,
+    state: String,
+}
+
+/// What all runs are seen in the light of.
+pub(super) struct Light<'a> {
+    /// What was to run.
+    pub(super) runs: &'a [Value],
+    /// All its steps.
+    pub(super) steps: &'a [Step],
+    /// Where Jobs live.
+    pub(super) executor: &'a str,
+    /// Namespaces of kubernaut's own.
+    pub(super) own: &'a [&'a str],
+    /// The run without faults.
+    pub(super) calm: Option<&'a Calm<'a>>,
 }
 
 /// How one workflow ended, or one execution made by hand.
@@ -34,21 +80,56 @@ pub(super) struct End {
     /// Class of the failure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) error_type: String,
-    /// Steps that did not complete, by number, with what became of each.
+    /// Steps that did not complete, with what became of each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) steps: Vec<(i64, String)>,
+    pub(super) steps: Vec<StepEnd>,
     /// It did not end, and says what it waits for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) waits: bool,
 }
 
 impl Verdict {
-    pub(super) fn of(outcome: &Outcome, runs: &[Value], executor: &str) -> Self {
+    pub(super) fn of(outcome: &Outcome, drawn: &Drawn, light: &Light<'_>) -> Self {
+        let of_run = |run: &&Value| find_run(&outcome.objects, run);
+        let waits = |object: &&Value| !has_ended(object) && says_why(object);
+        let ends: Vec<End> = light
+            .runs
+            .iter()
+            .map(|run| End::of(run, &outcome.objects, light.steps))
+            .collect();
+        let completed = ends.iter().all(|end| end.phase == "completed");
+        let calm = light.calm;
         Self {
-            ends: runs.iter().map(|run| End::of(run, &outcome.objects)).collect(),
             took: outcome.ended,
-            left: left(&outcome.objects, executor),
+            left: left(&outcome.objects, light.executor),
+            wrong: outcome
+                .happened
+                .iter()
+                .map(|happened| words::happened(drawn, happened, light.steps))
+                .collect(),
+            steps: light
+                .steps
+                .iter()
+                .map(|step| StepRun::of(step, outcome))
+                .collect(),
+            lasted: lasted(outcome, light.runs),
+            behind: calm.map_or_else(Vec::new, |calm| {
+                calm.left_by(outcome, light.steps, completed, light.own)
+            }),
+            waiting: light
+                .runs
+                .iter()
+                .filter_map(|run| of_run(&run))
+                .filter(waits)
+                .map(|object| words::shortened(&object["status"]["message"]))
+                .collect(),
+            ends,
         }
+    }
+
+    /// All that was asked for was done.
+    pub(super) fn is_success(&self) -> bool {
+        self.ends.iter().all(End::is_success)
     }
 
     /// It ended, and left nothing behind.
@@ -57,8 +138,73 @@ impl Verdict {
     }
 }
 
+impl StepRun {
+    fn of(step: &Step, outcome: &Outcome) -> Option<Self> {
+        let (namespace, name) = step.run.split_once('/').unwrap_or(("", &step.run));
+        let objects = &outcome.objects;
+        if step.number == 0 {
+            let execution = find(objects, "KubernetesExecution", namespace, name)?;
+            let status = &execution["status"];
+            return Some(Self {
+                state: text(&status["phase"]).to_owned(),
+                retries: status["executionResults"]["retriesAttempted"]
+                    .as_i64()
+                    .unwrap_or(0),
+                took: between(&status["startTime"], &status["completionTime"]),
+            });
+        }
+        let workflow = find(objects, WORKFLOW_KIND, namespace, name)?;
+        let steps = workflow["status"]["stepStatuses"].as_array()?;
+        let status = steps
+            .iter()
+            .find(|status| status["stepNumber"].as_i64() == Some(step.number))?;
+        Some(Self {
+            state: text(&status["status"]).to_owned(),
+            retries: status["retriesAttempted"].as_i64().unwrap_or(0),
+            took: between(&status["startTime"], &status["endTime"]),
+        })
+    }
+}
+
+fn between(begun: &Value, ended: &Value) -> Option<Duration> {
+    let time = |value: &Value| text(value).parse::<jiff::Timestamp>().ok();
+    Duration::try_from(time(ended)?.duration_since(time(begun)?)).ok()
+}
+
+fn find_run<'a>(objects: &'a [Arc<Value>], run: &Value) -> Option<&'a Value> {
+    let metadata = &run["metadata"];
+    find(
+        objects,
+        text(&run["kind"]),
+        text(&metadata["namespace"]),
+        text(&metadata["name"]),
+    )
+}
+
+fn has_ended(object: &Value) -> bool {
+    ["completed", "failed"].contains(&text(&object["status"]["phase"]))
+}
+
+/// Until the end of the last one was written, or it was deleted.
+fn lasted(outcome: &Outcome, runs: &[Value]) -> Option<Duration> {
+    let ends = runs.iter().map(|run| {
+        let is_it = |object: &Value| {
+            object["kind"] == run["kind"]
+                && ["name", "namespace"]
+                    .iter()
+                    .all(|field| object["metadata"][field] == run["metadata"][field])
+        };
+        let end = outcome
+            .record
+            .iter()
+            .find(|commit| is_it(&commit.object) && (commit.deleted || has_ended(&commit.object)));
+        end.map(|commit| commit.at)
+    });
+    ends.collect::<Option<Vec<Duration>>>()?.into_iter().max()
+}
+
 impl End {
-    fn of(run: &Value, objects: &[Arc<Value>]) -> Self {
+    fn of(run: &Value, objects: &[Arc<Value>], steps: &[Step]) -> Self {
         let kind = text(&run["kind"]);
         let short = if kind == WORKFLOW_KIND {
             "workflow"
@@ -85,7 +231,7 @@ impl End {
             "" => "not begun".to_owned(),
             phase => phase.to_owned(),
         };
-        end.waits = !["completed", "failed"].contains(&end.phase.as_str()) && says_why(object);
+        end.waits = !has_ended(object) && says_why(object);
         end.outcome = text(&status["workflowResult"]["outcome"]).to_owned();
         end.error_type = text(&status["errorType"]).to_owned();
         end.steps = status["stepStatuses"]
@@ -93,11 +239,15 @@ impl End {
             .into_iter()
             .flatten()
             .filter(|step| step["status"] != "completed")
-            .map(|step| {
-                (
-                    step["stepNumber"].as_i64().unwrap_or_default(),
-                    text(&step["status"]).to_owned(),
-                )
+            .map(|status| {
+                let number = status["stepNumber"].as_i64().unwrap_or_default();
+                let run = format!("{namespace}/{name}");
+                let step = steps.iter().find(|step| step.number == number && step.run == run);
+                StepEnd {
+                    number,
+                    name: step.map(|step| step.name.clone()).unwrap_or_default(),
+                    state: text(&status["status"]).to_owned(),
+                }
             })
             .collect();
         end
@@ -130,9 +280,9 @@ impl End {
             let steps: Vec<String> = self
                 .steps
                 .iter()
-                .map(|(number, state)| format!("{number} {state}"))
+                .map(|step| format!("{} ({}) {}", step.number, step.name, step.state))
                 .collect();
-            words = format!("{words} (step {})", steps.join(", "));
+            words = format!("{words}: step {}", steps.join(", "));
         }
         words
     }
