@@ -50,7 +50,7 @@ pub struct KubernetesExecutionSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub step_number: i32,
-    /// Spelling of the action; it must fit the member of `parameters`.
+    /// The action, which fits the member of `parameters`: scaleDeployment goes with scale-deployment, and so on.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-_a-z0-9]*[a-z0-9])?$"))]
     pub action: String,
     /// What the action needs to know: exactly one member.
@@ -63,7 +63,7 @@ pub struct KubernetesExecutionSpec {
     #[serde(default = "default_max_retries")]
     #[schemars(range(min = 0, max = 5))]
     pub max_retries: i32,
-    /// Go duration: the budget of all attempts together.
+    /// Duration such as 90s, 5m, 1h30m: the budget of the step. Absent means 5m.
     #[serde(default = "default_timeout")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub timeout: String,

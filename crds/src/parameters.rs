@@ -126,7 +126,7 @@ pub struct DeletePodStep {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub pod_name: String,
-    /// Go duration; absent keeps the pod's own.
+    /// Duration such as 30s; absent keeps the pod's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub grace_period: Option<String>,
@@ -162,7 +162,7 @@ pub struct RestartPodStep {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub node_name: Option<String>,
-    /// Go duration; absent keeps the pods' own.
+    /// Duration such as 30s; absent keeps the pods' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub grace_period: Option<String>,
@@ -232,7 +232,7 @@ pub struct DrainNodeStep {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub node_name: String,
-    /// Go duration; absent means 30 s.
+    /// Duration such as 30s; absent means 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub grace_period: Option<String>,

@@ -19,6 +19,7 @@ use crate::workflow_status::WorkflowExecutionStatus;
     category = "kubernaut",
     doc = "A remediation workflow: steps with typed actions, their dependencies and how they are run",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Outcome", type_ = "string", json_path = ".status.workflowResult.outcome"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -161,7 +162,7 @@ pub struct WorkflowStep {
     /// Name of the step, unique in the workflow.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Spelling of the action; it must fit the member of `parameters`.
+    /// The action, which fits the member of `parameters`: scaleDeployment goes with scale-deployment, and so on.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-_a-z0-9]*[a-z0-9])?$"))]
     pub action: String,
     /// Cluster to act on; empty is the local one.
@@ -177,7 +178,7 @@ pub struct WorkflowStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 5))]
     pub max_retries: Option<i32>,
-    /// Go duration: the budget of all attempts together.
+    /// Duration such as 90s, 5m, 1h30m: the budget of the step. Absent means 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub timeout: Option<String>,
@@ -199,7 +200,7 @@ pub struct RollbackSpec {
     pub action: String,
     /// What it needs to know: exactly one member.
     pub parameters: RollbackParameters,
-    /// Go duration.
+    /// Duration such as 90s, 5m, 1h30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub timeout: Option<String>,
@@ -321,7 +322,7 @@ pub struct AiRecommendations {
     /// 0..1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similar_workflow_success_rate: Option<f64>,
-    /// Go duration.
+    /// Duration such as 90s, 5m, 1h30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration: Option<String>,
     /// Free-form.

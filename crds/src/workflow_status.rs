@@ -249,6 +249,10 @@ pub struct WorkflowDryRunResults {
 pub struct StepStatus {
     /// Its number.
     pub step_number: i32,
+    /// Addition. Name of the step, as the workflow calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub name: Option<String>,
     /// Its action as it is spelled.
     #[schemars(length(max = 63))]
     pub action: String,

@@ -7,6 +7,7 @@ mod hints;
 mod input;
 mod pods;
 mod shown;
+mod told;
 mod world;
 mod yaml;
 
@@ -105,7 +106,7 @@ fn a_workflow_that_fails_ends_with_one_and_a_reason() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
     assert!(said.contains("deployment/shop/web does not exist"), "{said}");
-    assert!(said.contains("step 2    restart-deployment   skipped"), "{said}");
+    assert!(said.contains("step 2   restart  skipped"), "{said}");
 }
 
 #[test]

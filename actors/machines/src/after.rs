@@ -146,7 +146,9 @@ pub fn postcondition(
         why: "the target does not exist any more".to_owned(),
     };
     match &checked.action {
-        Action::UpdateSecret(_) if what == AfterWhat::Success => holds("kubectl's success is the proof"),
+        Action::UpdateSecret(_) if what == AfterWhat::Success => {
+            holds("set (not read back: nothing here may read Secrets)")
+        }
         Action::UpdateSecret(_) => Postcondition::Unprovable {
             why: "nobody here may read Secrets".to_owned(),
         },

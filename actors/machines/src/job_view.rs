@@ -228,7 +228,7 @@ fn pod_end(pod: &Pod) -> Option<JobEnd> {
                 .and_then(|status| status.reason.clone())
                 .or_else(|| terminated(true).and_then(|terminated| terminated.reason.clone()))
                 .unwrap_or_else(|| "PodFailed".to_owned());
-            let said = words(true);
+            let said = error_first(&words(true));
             let message = if said.is_empty() {
                 status
                     .and_then(|status| status.message.clone())
@@ -261,6 +261,21 @@ fn without_log_lines(message: &str) -> String {
         "" => message.trim().to_owned(),
         words => words.to_owned(),
     }
+}
+
+/// kubectl's last error first: it says why it gave up, and tables show the first line alone.
+fn error_first(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    let is_error = |line: &&str| line.starts_with("error: ") || line.starts_with("Error from server");
+    let Some(last) = lines.iter().rposition(is_error) else {
+        return said.to_owned();
+    };
+    let others = lines.iter().enumerate().filter(|(index, _)| *index != last);
+    let others = others.map(|(_, line)| *line);
+    std::iter::once(lines[last])
+        .chain(others)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// At the deadline the Job controller deletes the pod: that it failed then says nothing of what it did.
@@ -332,6 +347,21 @@ mod tests {
         }
         let ending = job(json!([{"type": "SuccessCriteriaMet", "status": "True"}]));
         assert!(view("j", Some(&ending), &pods).unwrap().live);
+    }
+
+    #[test]
+    fn the_error_that_kubectl_ends_with_comes_first() {
+        for (said, quoted) in [
+            (
+                "node/n1 already cordoned\nevicting pod a/b\nerror: unable to drain node \"n1\" due to error: x\nThere are pending nodes",
+                "error: unable to drain node \"n1\" due to error: x\nnode/n1 already cordoned\nevicting pod a/b\nThere are pending nodes",
+            ),
+            ("error: told to fail", "error: told to fail"),
+            ("a\nb", "a\nb"),
+            ("", ""),
+        ] {
+            assert_eq!(error_first(said), quoted);
+        }
     }
 
     #[test]

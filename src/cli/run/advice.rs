@@ -1,6 +1,8 @@
 //! What a person can do about a failure, in this rehearsal or in the workflow.
 
 use kubernaut_crds::ErrorType;
+
+use super::roles;
 use serde_json::Value;
 
 /// Most names that are listed beside one that is missing.
@@ -91,7 +93,7 @@ impl Failure<'_> {
             "name"
         };
         format!(
-            "correct the {what}{there}, or bring the object in a file or with --world; without any object, a world is made up"
+            "it is not in your files or world: correct the {what}{there}, or bring the object in a file or with --world"
         )
     }
 
@@ -103,9 +105,12 @@ impl Failure<'_> {
         if self.message.contains("does not exist") {
             return "bring the ServiceAccount in a file, or take its name out of the workflow".to_owned();
         }
-        "bring a Role with these rights and a RoleBinding for the account in a file, or leave all RBAC objects out to \
-         rehearse without rights"
-            .to_owned()
+        let how = "bring a Role with these rights and a RoleBinding for the account in a file, or leave all RBAC objects out to \
+                   rehearse without rights";
+        match roles::to_paste(self.message) {
+            Some(roles) => format!("{how}:\n{roles}"),
+            None => how.to_owned(),
+        }
     }
 
     fn invalid(&self) -> Option<String> {
@@ -175,9 +180,14 @@ impl Failure<'_> {
             let why = waits["message"].as_str()?;
             (object["kind"] == "Pod").then(|| format!("pod {name} finds no node: {why}"))
         });
-        pending.unwrap_or_else(|| {
-            "the change was made, but its pods do not become ready: see what holds them up in the Deployment's status and events"
-                .to_owned()
+        pending.unwrap_or_else(|| match self.kind() {
+            "deployment" => "the change was made, but its pods do not become ready: see what holds them up in the \
+                             Deployment's status and events (kubectl describe)"
+                .to_owned(),
+            "pod" => "a pod is still there, or its replacement is not ready: see its finalizers, and the status and events of \
+                      what owns it (kubectl describe)"
+                .to_owned(),
+            _ => "kubectl reported success, but the change is not there: look whether something else sets it back".to_owned(),
         })
     }
 

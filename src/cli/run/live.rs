@@ -1,11 +1,12 @@
-//! On a terminal: a line for each workflow and each step, which changes in place.
+//! On a terminal: a line for each workflow and each step, which changes in place; of more lines than the terminal has, those
+//! around what runs.
 //!
 //! Nothing waits for it: it shows as much of a rehearsal as the terminal gets to draw.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
-use console::{Style, StyledObject};
+use console::{Style, StyledObject, Term};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kubernaut_crds::{
     ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase, WorkflowStep,
@@ -13,14 +14,32 @@ use kubernaut_crds::{
 
 use super::report::place;
 
+/// A longer target does not move the columns.
+const TARGET_MAX: usize = 40;
+
 /// The lines that are drawn.
 pub(crate) struct Live {
     all: MultiProgress,
-    /// By the place of a workflow or of an execution.
-    lines: BTreeMap<String, ProgressBar>,
+    bars: Vec<ProgressBar>,
+    /// How many lines the terminal has for it.
+    height: usize,
+    rows: Vec<Row>,
+    /// Places of rows, by the place of a workflow or of an execution.
+    places: BTreeMap<String, usize>,
     style: ProgressStyle,
 }
 
+/// One line, as it stands now.
+#[derive(Clone, Debug)]
+struct Row {
+    state: State,
+    /// Number and name of a step; none of what has no columns.
+    head: Option<String>,
+    target: String,
+    said: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waits,
     Runs,
@@ -30,17 +49,26 @@ enum State {
 }
 
 impl Live {
-    /// Lines on standard error, when a person looks at it.
+    /// Lines on standard error, when a person looks at it and it can move its cursor.
     pub(crate) fn for_a_person() -> Option<Self> {
-        std::io::stderr()
-            .is_terminal()
-            .then(|| Self::on(ProgressDrawTarget::stderr()))
+        // The terminal says so of itself; it is no setting of ours.
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if is_dumb || !std::io::stderr().is_terminal() {
+            return None;
+        }
+        let (lines, _) = Term::stderr().size();
+        // The cursor needs one.
+        let height = usize::from(lines).saturating_sub(1).max(3);
+        Some(Self::on(ProgressDrawTarget::stderr(), height))
     }
 
-    fn on(target: ProgressDrawTarget) -> Self {
+    fn on(target: ProgressDrawTarget, height: usize) -> Self {
         Self {
             all: MultiProgress::with_draw_target(target),
-            lines: BTreeMap::new(),
+            bars: Vec::new(),
+            height,
+            rows: Vec::new(),
+            places: BTreeMap::new(),
             style: ProgressStyle::with_template("{prefix} {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
         }
@@ -61,49 +89,33 @@ impl Live {
             | WorkflowPhase::RollingBack
             | WorkflowPhase::Monitoring => State::Runs,
         };
+        let progress = status.progress.unwrap_or_default();
         let said = status.message.unwrap_or_default();
-        self.draw(&name, &state, &format!("{name}  {}  {said}", phase.as_str()));
+        self.set(&name, |row| {
+            row.state = state;
+            row.said = words(&[&name, phase.as_str(), &progress, &said]);
+        });
         for step in &workflow.spec.workflow_definition.steps {
             let key = format!("{name}-step-{}", step.step_number);
-            let head = head_of(step);
             let known = status
                 .step_statuses
                 .iter()
                 .find(|known| known.step_number == step.step_number);
-            match known.map(|known| known.status) {
-                Some(StepState::Skipped) => {
-                    let why = known
-                        .and_then(|known| known.error_message.clone())
-                        .unwrap_or_default();
-                    self.draw(&key, &State::Skipped, &format!("{head}  skipped  {why}"));
+            let skipped = known.filter(|known| known.status == StepState::Skipped);
+            let is_new = !self.places.contains_key(&key);
+            self.set(&key, |row| {
+                row.head = Some(format!("{:>3} {}", step.step_number, step.name));
+                if let Some(skipped) = skipped {
+                    row.state = State::Skipped;
+                    let why = skipped.error_message.as_deref().unwrap_or_default();
+                    row.said = words(&["skipped", why]);
+                } else if is_new {
+                    // Later its execution says more.
+                    row.said = waits_for(step);
                 }
-                // Its execution says more.
-                Some(
-                    StepState::Pending
-                    | StepState::Executing
-                    | StepState::Completed
-                    | StepState::Failed
-                    | StepState::RolledBack,
-                )
-                | None => {
-                    if !self.lines.contains_key(&key) {
-                        let waits = match step.depends_on.as_deref() {
-                            Some([_, ..]) => {
-                                let steps: Vec<String> = step
-                                    .depends_on
-                                    .iter()
-                                    .flatten()
-                                    .map(ToString::to_string)
-                                    .collect();
-                                format!("waits for step {}", steps.join(", "))
-                            }
-                            Some([]) | None => String::new(),
-                        };
-                        self.draw(&key, &State::Waits, &format!("{head}  {waits}"));
-                    }
-                }
-            }
+            });
         }
+        self.draw();
     }
 
     /// Draws the step of an execution, or the execution itself where it has no workflow.
@@ -124,44 +136,121 @@ impl Live {
             0 | 1 => String::new(),
             several => format!(", attempt {several}"),
         };
-        let head = if execution.spec.workflow_execution_ref.is_some() {
-            format!("{:>4}", execution.spec.step_number)
-        } else {
-            name.clone()
-        };
-        let target = status.target_name.unwrap_or_default();
+        let phase = format!("{}{attempts}", phase.as_str());
         let said = status.message.unwrap_or_default();
-        let text = format!(
-            "{head} {:<20} {target}  {}{attempts}  {said}",
-            execution.spec.action,
-            phase.as_str()
-        );
-        self.draw(&name, &state, &text);
+        let number = execution.spec.step_number;
+        let of_workflow = execution.spec.workflow_execution_ref.is_some();
+        self.set(&name, |row| {
+            row.state = state;
+            row.target = status.target_name.unwrap_or_default();
+            row.said = words(&[&phase, &said]);
+            if !of_workflow {
+                row.said = words(&[&name, &row.said]);
+            } else if row.head.is_none() {
+                row.head = Some(format!("{number:>3} {}", execution.spec.action));
+            }
+        });
+        self.draw();
     }
 
-    fn draw(&mut self, key: &str, state: &State, text: &str) {
-        let line = self.lines.entry(key.to_owned()).or_insert_with(|| {
-            let line = self.all.add(ProgressBar::no_length());
-            line.set_style(self.style.clone());
-            line
-        });
-        line.set_prefix(state.mark().to_string());
-        // A line is one line, whatever kubectl said.
-        line.set_message(text.lines().collect::<Vec<_>>().join(" "));
-        line.tick();
+    fn set(&mut self, key: &str, change: impl FnOnce(&mut Row)) {
+        let next = self.rows.len();
+        let place = *self.places.entry(key.to_owned()).or_insert(next);
+        if place == next {
+            self.rows.push(Row {
+                state: State::Waits,
+                head: None,
+                target: String::new(),
+                said: String::new(),
+            });
+        }
+        if let Some(row) = self.rows.get_mut(place) {
+            change(row);
+        }
+    }
+
+    /// What there is room for: all, or what is around the first row that runs, below the first row of all, and above a line
+    /// that says how much more there is.
+    fn shown(&self) -> Vec<(String, String)> {
+        let column = |of: fn(&Row) -> &str| {
+            let lengths = self.rows.iter().map(|row| of(row).chars().count());
+            lengths.max().unwrap_or(0)
+        };
+        let heads = column(|row| row.head.as_deref().unwrap_or_default());
+        let targets = column(|row| &row.target).min(TARGET_MAX);
+        let line = |row: &Row| {
+            let text = match &row.head {
+                Some(head) => format!("{head:<heads$}  {:<targets$}  {}", row.target, row.said),
+                None => row.said.clone(),
+            };
+            // A line is one line, whatever kubectl said.
+            let text = text.lines().collect::<Vec<_>>().join(" ");
+            (row.state.mark().to_string(), text.trim_end().to_owned())
+        };
+        if self.rows.len() <= self.height {
+            return self.rows.iter().map(line).collect();
+        }
+        let room = self.height.saturating_sub(2).max(1);
+        let runs = |row: &Row| row.head.is_some() && matches!(row.state, State::Runs | State::Waits);
+        let here = self.rows.iter().position(runs).unwrap_or(self.rows.len());
+        let last_start = self.rows.len() - room;
+        let start = here.saturating_sub(room / 3).clamp(1, last_start.max(1));
+        let window = self.rows.iter().skip(start).take(room);
+        let mut lines: Vec<(String, String)> = self.rows.iter().take(1).chain(window).map(line).collect();
+        let below = self.rows.len() - start - room.min(self.rows.len() - start);
+        lines.push((
+            " ".to_owned(),
+            format!("({} more above, {below} more below)", start - 1),
+        ));
+        lines
+    }
+
+    fn draw(&mut self) {
+        let shown = self.shown();
+        while self.bars.len() < shown.len() {
+            let bar = self.all.add(ProgressBar::no_length());
+            bar.set_style(self.style.clone());
+            self.bars.push(bar);
+        }
+        for (bar, (mark, text)) in self.bars.iter().zip(shown) {
+            bar.set_prefix(mark);
+            bar.set_message(text);
+            bar.tick();
+        }
     }
 
     /// Leaves the lines as they are.
-    pub(crate) fn leave(self) {
-        for line in self.lines.values() {
-            line.abandon();
+    pub(crate) fn leave(mut self) {
+        self.draw();
+        for bar in &self.bars {
+            bar.abandon();
         }
+    }
+}
+
+/// Those that say something.
+fn words(words: &[&str]) -> String {
+    let words: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+    words.join("  ")
+}
+
+fn waits_for(step: &WorkflowStep) -> String {
+    let before: Vec<String> = step
+        .depends_on
+        .iter()
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
+    if before.is_empty() {
+        String::new()
+    } else {
+        format!("waits for step {}", before.join(", "))
     }
 }
 
 impl State {
     /// Coloured where standard error takes colours and `NO_COLOR` is not set.
-    fn mark(&self) -> StyledObject<&'static str> {
+    fn mark(self) -> StyledObject<&'static str> {
         let style = Style::new().for_stderr();
         match self {
             State::Waits => style.dim().apply_to("."),
@@ -171,10 +260,6 @@ impl State {
             State::Skipped => style.yellow().apply_to("-"),
         }
     }
-}
-
-fn head_of(step: &WorkflowStep) -> String {
-    format!("{:>4} {:<20}", step.step_number, step.action)
 }
 
 #[cfg(test)]
@@ -187,7 +272,7 @@ mod tests {
     fn workflow(status: &Value) -> WorkflowExecution {
         let scale = json!({"scaleDeployment": {"namespace": "a", "deployment": "web", "replicas": 1}});
         let step = |number: i32, depends_on: Value| {
-            json!({"stepNumber": number, "name": number.to_string(), "action": "scale-deployment",
+            json!({"stepNumber": number, "name": format!("s{number}"), "action": "scale-deployment",
                    "dependsOn": depends_on, "parameters": scale})
         };
         serde_json::from_value(json!({
@@ -219,10 +304,10 @@ mod tests {
                    "deadline": "2026-01-01T00:05:00.000000Z"})
         };
         let terminal = InMemoryTerm::new(20, 100);
-        let mut live = Live::on(ProgressDrawTarget::term_like_with_hz(
-            Box::new(terminal.clone()),
-            255,
-        ));
+        let mut live = Live::on(
+            ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255),
+            19,
+        );
         live.workflow(&workflow(&json!({"phase": "executing"})));
         live.execution(&execution(
             1,
@@ -233,16 +318,16 @@ mod tests {
         assert_eq!(
             terminal.contents(),
             "> a/fix  executing
->    1 scale-deployment     deployment/a/web  executing, attempt 2  waits for n1
-.    2 scale-deployment      waits for step 1
-.    3 scale-deployment      waits for step 1, 2"
+>   1 s1  deployment/a/web  executing, attempt 2  waits for n1
+.   2 s2                    waits for step 1
+.   3 s3                    waits for step 1, 2"
         );
 
         let terminal = InMemoryTerm::new(20, 100);
-        let mut live = Live::on(ProgressDrawTarget::term_like_with_hz(
-            Box::new(terminal.clone()),
-            255,
-        ));
+        let mut live = Live::on(
+            ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255),
+            19,
+        );
         live.workflow(&workflow(&json!({"phase": "executing"})));
         live.execution(&execution(
             1,
@@ -256,19 +341,53 @@ mod tests {
         assert_eq!(
             terminal.contents(),
             "✗ a/fix  failed  2 failed
-✓    1 scale-deployment       completed  replicas: 1
-✗    2 scale-deployment       failed  no
--    3 scale-deployment      skipped  not run"
+✓   1 s1    completed  replicas: 1
+✗   2 s2    failed  no
+-   3 s3    skipped  not run"
+        );
+    }
+
+    #[test]
+    fn of_more_steps_than_lines_those_around_what_runs_are_shown_and_the_others_are_counted() {
+        let scale = json!({"scaleDeployment": {"namespace": "a", "deployment": "web", "replicas": 1}});
+        let steps: Vec<Value> = (1..=30)
+            .map(|number| {
+                json!({"stepNumber": number, "name": format!("s{number}"), "action": "scale-deployment", "parameters": scale})
+            })
+            .collect();
+        let mut many = workflow(&json!({"phase": "executing", "progress": "19/30"}));
+        many.spec.workflow_definition.steps = serde_json::from_value(json!(steps)).expect("steps");
+        let terminal = InMemoryTerm::new(9, 60);
+        let mut live = Live::on(
+            ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255),
+            8,
+        );
+        live.workflow(&many);
+        for number in 1..=19 {
+            live.execution(&execution(number, &json!({"phase": "completed"})));
+        }
+        live.execution(&execution(20, &json!({"phase": "executing"})));
+        live.leave();
+        assert_eq!(
+            terminal.contents(),
+            "> a/fix  executing  19/30
+✓  18 s18    completed
+✓  19 s19    completed
+>  20 s20    executing
+.  21 s21
+.  22 s22
+.  23 s23
+  (17 more above, 7 more below)"
         );
     }
 
     #[test]
     fn a_line_is_not_longer_than_the_terminal_is_wide() {
         let terminal = InMemoryTerm::new(20, 30);
-        let mut live = Live::on(ProgressDrawTarget::term_like_with_hz(
-            Box::new(terminal.clone()),
-            255,
-        ));
+        let mut live = Live::on(
+            ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255),
+            19,
+        );
         live.execution(&execution(
             1,
             &json!({"phase": "failed", "message": "word ".repeat(50)}),

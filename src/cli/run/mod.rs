@@ -6,7 +6,9 @@ pub(super) mod changes;
 pub(super) mod for_real;
 mod live;
 pub(super) mod report;
+mod roles;
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use kube::Api;
 use kube::runtime::watcher;
 use kubernaut_actors::TokioClock;
 use kubernaut_crds::{
-    ExecutionPhase, KubernetesExecution, PhaseTransition, WorkflowExecution, WorkflowPhase,
+    Attempt, ExecutionPhase, KubernetesExecution, PhaseTransition, WorkflowExecution, WorkflowPhase,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +29,7 @@ use super::input::{Input, InputArguments, Manifest};
 use crate::config::{LogFormat, RunOptions, TelemetryOptions};
 use crate::http::Readiness;
 use crate::memory::{MemoryCluster, Rbac, User};
+use crate::simulation::Step;
 use crate::telemetry::{Telemetry, start_logging};
 use crate::{World, manifests as installation};
 
@@ -188,6 +191,9 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
         }
     };
     let after = cluster.objects();
+    for image in unused(arguments.input.habits().bad_images, &after) {
+        tell(&format!("No pod was to run the image {image} of --bad-image."));
+    }
     let verdicts = ended
         .iter()
         .filter_map(|seen| seen.verdict(&after))
@@ -215,6 +221,25 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
     Ok(verdicts.iter().all(|verdict| verdict.success))
 }
 
+/// Those of these images that no pod was to run: a typo, say.
+fn unused(images: Vec<String>, objects: &[Value]) -> Vec<String> {
+    let of_pods = |object: &Value| {
+        let specs = [&object["spec"], &object["spec"]["template"]["spec"]];
+        let containers = specs
+            .into_iter()
+            .flat_map(|spec| [&spec["containers"], &spec["initContainers"]])
+            .filter_map(Value::as_array)
+            .flatten();
+        containers
+            .filter_map(|container| container["image"].as_str())
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
+    };
+    // Of earlier templates ReplicaSets are left.
+    let used: BTreeSet<String> = objects.iter().flat_map(of_pods).collect();
+    images.into_iter().filter(|image| !used.contains(image)).collect()
+}
+
 /// Follows what was started until all of it has ended.
 async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArguments) -> Vec<Seen> {
     let client = cluster.client(User::admin());
@@ -236,6 +261,8 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArgum
         .map(|run| key(run.text("kind"), &run.namespace(), run.metadata("name")))
         .collect();
     let mut progress = report::Progress::default();
+    let stored: Vec<Value> = runs.iter().map(Manifest::stored).collect();
+    let steps = Step::all(&stored);
     // A log that was asked for is not drawn over.
     let mut live = Some(())
         .filter(|()| arguments.log_level == LOG_LEVEL)
@@ -265,7 +292,16 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArgum
                 (Some(live), Seen::Execution(execution)) => live.execution(execution),
                 (None, _) => {}
             }
-            for line in progress.lines(&told.what, &told.transitions, &told.message) {
+            let name = steps.iter().find(|step| {
+                told.what == key("KubernetesExecution", &step.namespace, &step.execution) && step.number > 0
+            });
+            let title = match name {
+                Some(step) => format!("{} {}", told.what, step.name),
+                None => told.what.clone(),
+            };
+            let mut lines = progress.lines(&told.what, &title, &told.transitions, &told.message);
+            lines.extend(progress.attempt(&told.what, &title, &told.attempts));
+            for line in lines {
                 if aloud {
                     // What can't be written now can't be written at the end, where it is told.
                     let _ = say(&line);
@@ -297,6 +333,8 @@ enum Seen {
 struct Told {
     what: String,
     transitions: Vec<PhaseTransition>,
+    /// When each attempt began, and why it had to.
+    attempts: Vec<(Timestamp, String)>,
     message: String,
     ended: bool,
 }
@@ -327,6 +365,7 @@ impl Seen {
                 Told {
                     what: key("WorkflowExecution", "", &report::place(&workflow.metadata)),
                     transitions: status.phase_transitions,
+                    attempts: Vec::new(),
                     message: status.message.unwrap_or_default(),
                     ended: status.phase.is_some_and(WorkflowPhase::is_terminal),
                 }
@@ -336,12 +375,26 @@ impl Seen {
                 Told {
                     what: key("KubernetesExecution", "", &report::place(&execution.metadata)),
                     transitions: status.phase_transitions,
+                    attempts: attempts(&status.attempts),
                     message: status.message.unwrap_or_default(),
                     ended: status.phase.is_some_and(ExecutionPhase::is_terminal),
                 }
             }
         }
     }
+}
+
+/// Each attempt, with how the one before it ended.
+fn attempts(attempts: &[Attempt]) -> Vec<(Timestamp, String)> {
+    let before = attempts
+        .iter()
+        .map(|attempt| attempt.message.clone().unwrap_or_default());
+    let before = std::iter::once(String::new()).chain(before);
+    attempts
+        .iter()
+        .zip(before)
+        .map(|(attempt, before)| (attempt.start_time.0, before))
+        .collect()
 }
 
 fn key(kind: &str, namespace: &str, name: &str) -> String {

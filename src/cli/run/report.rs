@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use kubernaut_crds::names::LAST_APPLIED;
 
-use kubernaut_crds::{ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase};
+use kubernaut_crds::{
+    ErrorType, ExecutionPhase, KubernetesExecution, Outcome, StepState, StepStatus, WorkflowExecution,
+    WorkflowExecutionStatus, WorkflowPhase,
+};
 use serde_json::{Value, json};
 
 use super::advice::Failure;
@@ -16,13 +19,34 @@ use super::advice::Failure;
 pub(crate) struct Progress {
     begun: Option<Timestamp>,
     seen: BTreeMap<String, usize>,
+    attempts: BTreeMap<String, usize>,
 }
 
 impl Progress {
+    /// The line that another attempt is worth; none for the first one, which its phase tells.
+    pub(crate) fn attempt(
+        &mut self,
+        what: &str,
+        told: &str,
+        attempts: &[(Timestamp, String)],
+    ) -> Option<String> {
+        let seen = self.attempts.entry(what.to_owned()).or_default();
+        let begun = self.begun?;
+        let (time, why) = attempts.last().filter(|_| attempts.len() > (*seen).max(1))?;
+        *seen = attempts.len();
+        let elapsed = time.duration_since(begun).as_secs_f64().max(0.0);
+        Some(format!(
+            "{elapsed:8.3}s  {told}  attempt {}  {}",
+            attempts.len(),
+            why.replace('\n', " ")
+        ))
+    }
+
     /// The lines that an object's new phases are worth.
     pub(crate) fn lines(
         &mut self,
         what: &str,
+        told: &str,
         transitions: &[kubernaut_crds::PhaseTransition],
         message: &str,
     ) -> Vec<String> {
@@ -33,7 +57,7 @@ impl Progress {
         for (index, transition) in new.iter().enumerate() {
             let begun = *self.begun.get_or_insert(transition.time.0);
             let elapsed = transition.time.0.duration_since(begun).as_secs_f64().max(0.0);
-            let mut line = format!("{elapsed:8.3}s  {what}  {}", transition.phase);
+            let mut line = format!("{elapsed:8.3}s  {told}  {}", transition.phase);
             if index + 1 == new.len() && !message.is_empty() {
                 let _ = write!(line, "  {}", message.replace('\n', " "));
             }
@@ -55,96 +79,164 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: &[Value]) -> Op
     let status = workflow.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let outcome = status.workflow_result.as_ref().map(|result| result.outcome);
-    let success = phase == WorkflowPhase::Completed && outcome == Some(kubernaut_crds::Outcome::Success);
+    let success = phase == WorkflowPhase::Completed && outcome == Some(Outcome::Success);
     let name = place(&workflow.metadata);
-    let outcome = outcome.map(|outcome| word(&json!(outcome)));
+    let outcome_word = outcome.map(|outcome| word(&json!(outcome)));
     let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
     // A failed workflow is not told twice that it failed, but why.
-    let words = [Some(phase.as_str()), outcome.as_deref(), error_type.as_deref()];
+    let words = [
+        Some(phase.as_str()),
+        outcome_word.as_deref(),
+        error_type.as_deref(),
+    ];
     let mut words: Vec<&str> = words.into_iter().flatten().collect();
     words.dedup();
     let mut text = format!("workflow {name}: {}\n", words.join(", "));
-    let message = status.message.as_deref().unwrap_or_default();
+    let partly = if outcome == Some(Outcome::PartialSuccess) {
+        "NOT ALL OF IT WAS DONE: "
+    } else {
+        ""
+    };
+    let message = headline(status);
     if !message.is_empty() {
-        let _ = writeln!(text, "  {}", indented(message, 2));
+        let _ = writeln!(text, "  {partly}{}", indented(&message, 2));
     }
-    for error in status
-        .validation_results
-        .iter()
+    let full = status.message.as_deref().unwrap_or_default();
+    let results = || status.validation_results.iter();
+    for error in results()
         .flat_map(|results| &results.validation_errors)
-        .filter(|error| !message.contains(error.as_str()))
+        .filter(|error| !full.contains(error.as_str()))
     {
         let _ = writeln!(text, "  error: {error}");
     }
-    for warning in status
-        .validation_results
-        .iter()
-        .flat_map(|results| &results.warnings)
-    {
+    for warning in results().flat_map(|results| &results.warnings) {
         let _ = writeln!(text, "  warning: {warning}");
     }
     let mut advised = false;
+    let names: Vec<&str> = status.step_statuses.iter().map(name_of).collect();
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     for step in &status.step_statuses {
-        let note = match step.status {
-            StepState::Completed => step.result.as_deref(),
-            StepState::Pending
-            | StepState::Executing
-            | StepState::Failed
-            | StepState::RolledBack
-            | StepState::Skipped => step.error_message.as_deref(),
-        };
-        let _ = writeln!(
-            text,
-            "  step {:<4} {:<20} {:<10} {}",
-            step.step_number,
-            step.action,
-            word(&json!(step.status)),
-            indented(note.unwrap_or_default(), 12)
-        );
-        if step.status == StepState::Failed {
-            let message = step.error_message.as_deref().unwrap_or_default();
-            let execution = step.k8s_execution_ref.as_ref().and_then(|of| {
-                objects.iter().find(|object| {
-                    object["kind"] == "KubernetesExecution" && object["metadata"]["name"] == of.name.as_str()
-                })
-            });
-            let of_step = execution.map(|execution| &execution["status"]);
-            let error_type =
-                of_step.and_then(|status| serde_json::from_value(status["errorType"].clone()).ok());
-            let target = of_step.and_then(|status| status["targetName"].as_str());
-            let failure = Failure {
-                // A step without an execution of its own failed as its workflow did.
-                error_type: error_type.or(status.error_type),
-                message,
-                target: target.unwrap_or_default(),
-                objects,
-            };
-            if let Some(advice) = failure.advice() {
-                let _ = writeln!(text, "            to do: {advice}");
-            }
-            advised = true;
-        }
+        text.push_str(&of_step(step, width, status.error_type, objects));
+        advised |= step.status == StepState::Failed;
     }
     if !success
         && !advised
         && let Some(advice) = (Failure {
             error_type: status.error_type,
-            message,
+            message: full,
             target: "",
             objects,
         })
         .advice()
     {
-        let _ = writeln!(text, "  to do: {advice}");
+        let _ = writeln!(text, "  to do: {}", indented(&advice, 4));
     }
     for advice in status
         .workflow_result
         .iter()
         .flat_map(|result| &result.recommended_actions)
     {
-        let _ = writeln!(text, "  advice: {advice}");
+        let _ = writeln!(text, "  {advice}");
     }
     Some(Verdict { success, text })
+}
+
+/// What the workflow says, without the words of kubectl that stand at the step, and each right in a line of its own.
+fn headline(status: &WorkflowExecutionStatus) -> String {
+    let message = status.message.as_deref().unwrap_or_default();
+    let of_step = status
+        .step_statuses
+        .iter()
+        .filter_map(|step| step.error_message.as_deref())
+        .filter(|said| said.contains('\n'))
+        .find(|said| message.contains(said));
+    let message = match of_step {
+        Some(said) => message.replace(said, said.lines().next().unwrap_or_default()),
+        None => message.to_owned(),
+    };
+    if status.error_type == Some(ErrorType::InsufficientPermissions) {
+        message.replace("; nor ", "\n  nor ")
+    } else {
+        message
+    }
+}
+
+/// As the workflow calls it.
+fn name_of(step: &StepStatus) -> &str {
+    step.name.as_deref().unwrap_or(&step.action)
+}
+
+/// A step's line, what warned of it, and what to do where it failed.
+fn of_step(step: &StepStatus, width: usize, error_type: Option<ErrorType>, objects: &[Value]) -> String {
+    let execution = step.k8s_execution_ref.as_ref().and_then(|of| {
+        objects.iter().find(|object| {
+            object["kind"] == "KubernetesExecution"
+                && object["metadata"]["name"] == of.name.as_str()
+                && of
+                    .namespace
+                    .as_deref()
+                    .is_none_or(|namespace| object["metadata"]["namespace"] == namespace)
+        })
+    });
+    let of_execution = execution.map(|execution| &execution["status"]);
+    let target = of_execution
+        .and_then(|status| status["targetName"].as_str())
+        .unwrap_or_default();
+    let note = match step.status {
+        StepState::Completed => step.result.as_deref(),
+        StepState::Pending
+        | StepState::Executing
+        | StepState::Failed
+        | StepState::RolledBack
+        | StepState::Skipped => step.error_message.as_deref(),
+    };
+    let note = note.unwrap_or_default();
+    let state = word(&json!(step.status));
+    // What the sentence names need not stand before it.
+    let target_shown = if note.contains(target) { "" } else { target };
+    let words = [target_shown, note];
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let mut text = format!(
+        "  step {:<3} {:<width$}  {state:<9}  ",
+        step.step_number,
+        name_of(step)
+    );
+    text.push_str(&indented(&words.join(": "), 12));
+    let mut text = format!("{}\n", text.trim_end());
+    for warning in of_execution.into_iter().flat_map(warnings) {
+        let _ = writeln!(text, "            warning: {warning}");
+    }
+    if step.status == StepState::Failed {
+        let own = of_execution.and_then(|status| serde_json::from_value(status["errorType"].clone()).ok());
+        let failure = Failure {
+            // A step without an execution of its own failed as its workflow did.
+            error_type: own.or(error_type),
+            message: step.error_message.as_deref().unwrap_or_default(),
+            target,
+            objects,
+        };
+        if let Some(advice) = failure.advice() {
+            let _ = writeln!(text, "            to do: {}", indented(&advice, 14));
+        }
+    }
+    text
+}
+
+/// What a person should know of an execution that may have gone well.
+fn warnings(status: &Value) -> Vec<&str> {
+    let places = [
+        "/validationResults/dryRunResults/warnings",
+        "/executionResults/warnings",
+    ];
+    let mut all: Vec<&str> = places
+        .iter()
+        .filter_map(|path| status.pointer(path)?.as_array())
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// The outcome of an execution; `None` while it runs.
@@ -171,7 +263,11 @@ pub(crate) fn of_execution(execution: &KubernetesExecution, objects: &[Value]) -
         })
         .advice()
     {
-        let _ = writeln!(text, "  to do: {advice}");
+        let _ = writeln!(text, "  to do: {}", indented(&advice, 4));
+    }
+    let all = serde_json::to_value(status).unwrap_or_default();
+    for warning in warnings(&all) {
+        let _ = writeln!(text, "  warning: {warning}");
     }
     Some(Verdict { success, text })
 }

@@ -33,6 +33,7 @@ fn an_image_that_can_t_be_pulled_fails_its_rollout_with_what_to_do() {
         assert!(told.contains(words), "{words}: {told}");
     }
     let other = run(&["-", "--bad-image=app:3"], WORKFLOW);
+    assert!(text(&other.stdout).contains("No pod was to run the image app:3 of --bad-image."));
     assert_eq!(other.status.code(), Some(0), "{}", text(&other.stdout));
     let simulated = program(
         "simulate",

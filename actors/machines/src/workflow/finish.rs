@@ -18,8 +18,7 @@ use crate::plan::Plan;
 use crate::step::seconds_between;
 
 /// Added to the reason where this version can't do what was asked for.
-const NO_ROLLBACK: &str = "rollbackStrategy automatic is not supported by this version: nothing was undone; what each \
-    step changed stands in rollbackInformation of its KubernetesExecution";
+const NOT_UNDONE: &str = "Nothing was undone.";
 const NO_SUSPEND: &str = "spec.suspend is not supported by this version: the steps in flight were finished and no new \
     one was started; create a new WorkflowExecution with the remaining steps";
 const NO_SHUTDOWN: &str = "spec.shutdown is not supported by this version: the steps in flight were finished and no new \
@@ -55,8 +54,9 @@ impl WorkflowMachine {
             Some(Halt::Critical(number)) => {
                 let (error_type, why) = failed(&number).unwrap_or((ErrorType::UnknownError, String::new()));
                 let mut reason = format!("critical step {} failed: {why}", step_name(plan, number));
-                if self.rollback_strategy() == RollbackStrategy::Automatic {
-                    reason = format!("{reason}. {NO_ROLLBACK}");
+                // Where something was changed, and it may matter to somebody.
+                if self.rollback_strategy() != RollbackStrategy::None && !self.undo_hints().is_empty() {
+                    reason = format!("{}. {NOT_UNDONE}", reason.trim_end_matches('.'));
                 }
                 self.fail_workflow(error_type, Some(number), &reason, now);
             }

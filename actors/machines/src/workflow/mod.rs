@@ -5,6 +5,7 @@ mod machine;
 mod planning;
 mod progress;
 mod steps;
+mod undo;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution, MicroTime, ObjectRef,
+    ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution, MicroTime, ObjectRef, Outcome,
     RollbackStrategy, StepState, StepStatus, WorkflowExecution, WorkflowPhase, WorkflowValidationResults,
     names,
 };
@@ -242,7 +242,7 @@ impl WorkflowMachine {
         let running: Vec<String> = statuses
             .iter()
             .filter(|status| status.status == StepState::Executing)
-            .map(|status| format!("{} ({})", status.step_number, status.action))
+            .map(words_of)
             .collect();
         let running = (!running.is_empty()).then(|| format!("running: {}", running.join(", ")));
         let waiting = self
@@ -282,6 +282,7 @@ impl WorkflowMachine {
         let end = of_execution.and_then(|s| s.completion_time.clone());
         StepStatus {
             step_number: number,
+            name: Some(step.name.clone()),
             action: step.execution.spec.action.clone(),
             status,
             start_time: of_execution
@@ -352,29 +353,6 @@ impl WorkflowMachine {
         }
     }
 
-    pub(super) fn undo_hints(&self) -> Vec<String> {
-        self.executions
-            .values()
-            .filter_map(|execution| {
-                let status = execution.status.as_ref()?;
-                let rollback = status
-                    .rollback_information
-                    .as_ref()
-                    .filter(|rollback| rollback.available)?;
-                let parameters = serde_json::to_string(rollback.rollback_parameters.as_ref()?).ok()?;
-                Some(cut(
-                    &format!(
-                        "undo step {} on {} ({}): {parameters}",
-                        execution.spec.step_number,
-                        status.target_name.as_deref().unwrap_or("its target"),
-                        rollback.rollback_action.as_deref().unwrap_or("restore"),
-                    ),
-                    1000,
-                ))
-            })
-            .collect()
-    }
-
     pub(super) fn rollback_strategy(&self) -> RollbackStrategy {
         self.workflow.spec.execution_strategy.rollback_strategy
     }
@@ -436,7 +414,12 @@ impl WorkflowMachine {
             }
             way.push(phase.as_str());
             match phase {
-                WorkflowPhase::Completed => out.push(publish("WorkflowCompleted", false, "completed")),
+                WorkflowPhase::Completed => {
+                    let results = self.persisted.workflow_result.as_ref();
+                    let partly = results.is_some_and(|result| result.outcome == Outcome::PartialSuccess);
+                    let note = if partly { "completed only in part" } else { "completed" };
+                    out.push(publish("WorkflowCompleted", partly, note));
+                }
                 WorkflowPhase::Failed if self.persisted.error_type == Some(ErrorType::Cancelled) => {
                     let note = told_elsewhere("cancelled", None);
                     out.push(publish("WorkflowCancelled", true, &note));
@@ -468,7 +451,7 @@ impl WorkflowMachine {
             if before == step.status {
                 continue;
             }
-            let what = format!("step {} ({})", step.step_number, step.action);
+            let what = format!("step {}", words_of(step));
             let told = |how: &str| told_elsewhere(&format!("{what} {how}"), None);
             if before == StepState::Pending && step.status != StepState::Skipped {
                 out.push(publish("StepStarted", false, &what));
@@ -481,6 +464,12 @@ impl WorkflowMachine {
             }
         }
     }
+}
+
+/// `2 (drain)`; a status of an earlier version has no name, and then its action stands there.
+fn words_of(step: &StepStatus) -> String {
+    let name = step.name.as_deref().unwrap_or(&step.action);
+    format!("{} ({name})", step.step_number)
 }
 
 fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {

@@ -145,7 +145,7 @@ fn a_step_that_waits_for_a_quota_says_so_and_the_others_go_on() {
     let message = bed.status().message.unwrap_or_default();
     assert_eq!(
         message,
-        "running: 1 (cordon-node); step 2 waits for room in a quota: exceeded quota: count/kubernetesexecutions"
+        "running: 1 (s1); step 2 waits for room in a quota: exceeded quota: count/kubernetesexecutions"
     );
     bed.complete(1);
     bed.run_for(1);
