@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// The house (README, "The map"): crds <- machines <- actors <- root. The testbed stands alone.
+/// The house (CONTRIBUTING, "The map"): crds <- machines <- actors <- root. The testbed stands alone.
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     BTreeMap::from([
         ("kubernaut-crds", BTreeSet::new()),
