@@ -148,10 +148,9 @@ fn headline(status: &WorkflowExecutionStatus) -> String {
         .step_statuses
         .iter()
         .filter_map(|step| step.error_message.as_deref())
-        .filter(|said| said.contains('\n'))
-        .find(|said| message.contains(said));
+        .find(|said| beginning(said) != *said && message.contains(said));
     let message = match of_step {
-        Some(said) => message.replace(said, said.lines().next().unwrap_or_default()),
+        Some(said) => message.replace(said, &format!("{} ...", beginning(said))),
         None => message.to_owned(),
     };
     if status.error_type == Some(ErrorType::InsufficientPermissions) {
@@ -159,6 +158,15 @@ fn headline(status: &WorkflowExecutionStatus) -> String {
     } else {
         message
     }
+}
+
+/// The first line, and not too much of it.
+fn beginning(said: &str) -> &str {
+    const MOST: usize = 200;
+    let line = said.lines().next().unwrap_or_default();
+    line.char_indices()
+        .nth(MOST)
+        .map_or(line, |(end, _)| &line[..end])
 }
 
 /// As the workflow calls it.

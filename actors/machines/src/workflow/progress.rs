@@ -417,7 +417,11 @@ impl WorkflowMachine {
                 WorkflowPhase::Completed => {
                     let results = self.persisted.workflow_result.as_ref();
                     let partly = results.is_some_and(|result| result.outcome == Outcome::PartialSuccess);
-                    let note = if partly { "completed only in part" } else { "completed" };
+                    let note = if partly {
+                        "completed only in part"
+                    } else {
+                        "completed"
+                    };
                     out.push(publish("WorkflowCompleted", partly, note));
                 }
                 WorkflowPhase::Failed if self.persisted.error_type == Some(ErrorType::Cancelled) => {
