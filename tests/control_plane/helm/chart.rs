@@ -505,44 +505,6 @@ fn bad_values_are_refused_in_words_that_name_them() {
 }
 
 #[test]
-fn the_notes_warn_of_policies_that_hold_nobody() {
-    let notes = |values: Value| {
-        let chart = chart_path();
-        let chart = chart.to_str().expect("a path");
-        let arguments = [
-            "install",
-            "kubernaut",
-            chart,
-            "--dry-run=client",
-            "--namespace",
-            "ops",
-            "--values",
-            "-",
-        ];
-        let said = helm(&arguments, &values.to_string()).expect("rendered");
-        said.rsplit_once("NOTES:").expect("notes").1.to_owned()
-    };
-    assert!(!notes(json!({})).contains("WARNING"));
-    for (values, words) in [
-        (json!({"policy": {"enabled": false}}), "policy.enabled is false"),
-        (
-            json!({"policy": {"validationActions": ["Audit"]}}),
-            "policy.validationActions has no Deny",
-        ),
-        (
-            json!({"policy": {"failurePolicy": "Ignore"}}),
-            "policy.failurePolicy is Ignore",
-        ),
-    ] {
-        let said = notes(values);
-        assert!(said.contains(words), "{said}");
-    }
-    assert!(notes(json!({})).contains("To name yours"));
-    let named = json!({"networkPolicy": {"apiServerPeers": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]}});
-    assert!(!notes(named).contains("To name yours"));
-}
-
-#[test]
 fn a_release_does_not_go_where_the_cluster_or_everybody_else_lives() {
     for namespace in ["default", "kube-system"] {
         let refused = template(namespace, &json!({})).expect_err("refused");

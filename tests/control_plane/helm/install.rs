@@ -83,9 +83,52 @@ async fn left(nodes: &FakeNodes) -> Vec<String> {
     found.lines().map(str::to_owned).collect()
 }
 
+/// Nothing is installed; but helm wants to see a cluster.
+async fn the_notes_warn_of_policies_that_hold_nobody(nodes: &FakeNodes) {
+    let notes = async |value: &str| {
+        let chart = chart_path();
+        let chart = chart.to_str().expect("a path");
+        let said = operate(
+            nodes,
+            &[
+                "install",
+                "kubernaut",
+                chart,
+                "--dry-run=client",
+                "--set-json",
+                value,
+            ],
+        )
+        .await;
+        said.rsplit_once("NOTES:").expect("notes").1.to_owned()
+    };
+    let usual = notes("pods.replicas=2").await;
+    assert!(
+        !usual.contains("WARNING") && usual.contains("To name yours"),
+        "{usual}"
+    );
+    for (value, words) in [
+        ("policy.enabled=false", "policy.enabled is false"),
+        (
+            "policy.validationActions=[\"Audit\"]",
+            "policy.validationActions has no Deny",
+        ),
+        (
+            "policy.failurePolicy=\"Ignore\"",
+            "policy.failurePolicy is Ignore",
+        ),
+    ] {
+        let said = notes(value).await;
+        assert!(said.contains(words), "{said}");
+    }
+    let named = notes("networkPolicy.apiServerPeers=[{\"ipBlock\":{\"cidr\":\"10.0.0.1/32\"}}]").await;
+    assert!(!named.contains("To name yours"), "{named}");
+}
+
 #[tokio::test]
 async fn a_release_is_installed_upgraded_used_and_uninstalled_with_nothing_left_hanging() {
     let nodes = FakeNodes::start(BedOptions::default()).await;
+    the_notes_warn_of_policies_that_hold_nobody(&nodes).await;
     let said = install(&nodes).await;
     assert!(said.contains("To uninstall, delete workflows"), "{said}");
     let bed = Bed::on(nodes, Vec::new()).await;
