@@ -61,11 +61,11 @@ pub(super) struct Owners {
     writes: Vec<Write>,
 }
 
-/// An ordinary write.
+/// An ordinary write: only what it changed, or an object would keep all its former states for as long as it is there.
 #[derive(Clone, Debug)]
 struct Write {
     manager: Manager,
-    old: Option<Arc<Value>>,
+    old: Value,
     new: Arc<Value>,
 }
 
@@ -74,13 +74,14 @@ const MOST_WRITES: usize = 16;
 
 impl Owners {
     /// An ordinary write: whoever changes a field owns it alone.
-    pub(super) fn written(
-        &mut self,
-        kind: &Kind,
-        manager: Manager,
-        old: Option<Arc<Value>>,
-        new: Arc<Value>,
-    ) {
+    pub(super) fn written(&mut self, kind: &Kind, manager: Manager, old: Option<&Value>, new: &Arc<Value>) {
+        let (old, new) = match old {
+            None => (Value::Null, Arc::clone(new)),
+            Some(old) => match differing(old, new) {
+                Some((old, new)) => (old, Arc::new(new)),
+                None => return,
+            },
+        };
         self.writes.push(Write { manager, old, new });
         if self.writes.len() > MOST_WRITES {
             self.known = self.known(kind);
@@ -92,7 +93,7 @@ impl Owners {
     pub(super) fn known(&self, kind: &Kind) -> FieldOwners {
         let mut known = self.known.clone();
         for write in &self.writes {
-            known.updated(kind, &write.manager, write.old.as_deref(), &write.new);
+            known.updated(kind, &write.manager, &write.old, &write.new);
         }
         known
     }
@@ -109,9 +110,8 @@ impl From<FieldOwners> for Owners {
 
 impl FieldOwners {
     /// An ordinary write: whoever changes a field owns it alone.
-    fn updated(&mut self, kind: &Kind, manager: &Manager, old: Option<&Value>, new: &Value) {
-        let nothing = Value::Null;
-        let Some((old, new)) = differing(old.unwrap_or(&nothing), new) else {
+    fn updated(&mut self, kind: &Kind, manager: &Manager, old: &Value, new: &Value) {
+        let Some((old, new)) = differing(old, new) else {
             return;
         };
         let before = leaves(kind, &old);
@@ -296,7 +296,6 @@ fn is_set(kind: &Kind, path: &[Step]) -> bool {
         })
 }
 
-/// Every owned leaf of an object; identity and server-made metadata have no owner.
 /// Both without the fields in which they are the same; none when there is no other. Most writes change little.
 fn differing(old: &Value, new: &Value) -> Option<(Value, Value)> {
     match (old, new) {
@@ -323,6 +322,7 @@ fn differing(old: &Value, new: &Value) -> Option<(Value, Value)> {
     }
 }
 
+/// Every owned leaf of an object; identity and server-made metadata have no owner.
 fn leaves(kind: &Kind, object: &Value) -> BTreeMap<Path, Value> {
     let mut out = BTreeMap::new();
     if let Some(map) = object.as_object() {

@@ -82,7 +82,7 @@ pub(super) fn policy(spec: &Value, errors: &mut Vec<FieldError>) {
     }
     for (i, kind) in items(types) {
         let at = format!("spec.policyTypes[{i}]");
-        one_of(kind, &["Egress", "Ingress"], &at, errors);
+        one_of(kind, &["Ingress", "Egress"], &at, errors);
     }
 }
 

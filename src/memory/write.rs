@@ -113,7 +113,7 @@ impl State {
         let manager = options.manager(kind, false);
         let object = self.store.put(key.clone(), object);
         let owners = self.store.owners.entry(key).or_default();
-        Arc::make_mut(owners).written(kind, manager, None, Arc::clone(&object));
+        Arc::make_mut(owners).written(kind, manager, None, &object);
         Ok(object)
     }
 
@@ -212,7 +212,7 @@ impl State {
         let new = self.store.put(key.clone(), new);
         if let Some(manager) = manager {
             let owners = self.store.owners.entry(key.clone()).or_default();
-            Arc::make_mut(owners).written(kind, manager, Some(old), Arc::clone(&new));
+            Arc::make_mut(owners).written(kind, manager, Some(&old), &new);
         }
         new
     }

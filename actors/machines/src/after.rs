@@ -265,7 +265,7 @@ fn is_evictable(pod: &Value, ignore_daemon_sets: bool) -> bool {
         .into_iter()
         .flatten()
         .any(|owner| owner["controller"] == true && owner["kind"] == "DaemonSet");
-    !mirror && !finished && !executor && !(daemon && ignore_daemon_sets)
+    !(mirror || finished || executor || daemon && ignore_daemon_sets)
 }
 
 #[cfg(test)]

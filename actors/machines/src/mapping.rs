@@ -215,9 +215,11 @@ fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingError> {
 /// The first key whose value is not strict base64. The value may well be the secret itself: nobody gets to see it.
 pub(crate) fn not_base64(data: &BTreeMap<String, Sensitive>) -> Option<&String> {
     let engine = base64::engine::general_purpose::STANDARD;
+    // The API server reads over line breaks.
+    let plain = |value: &Sensitive| value.expose().replace(['\r', '\n'], "");
     let (key, _) = data
         .iter()
-        .find(|(_, value)| engine.decode(value.expose()).is_err())?;
+        .find(|(_, value)| engine.decode(plain(value)).is_err())?;
     Some(key)
 }
 

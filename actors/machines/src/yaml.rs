@@ -162,6 +162,10 @@ impl<'a> Composer<'a> {
         }
     }
 
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "which events there are depends on features of the parser"
+    )]
     fn node(&mut self, (event, line): (Event<'a>, u64), depth: usize) -> Result<Node, YamlError> {
         if depth > DEPTH_MAX {
             return Err(error(line, "it is nested too deeply for a manifest"));

@@ -52,7 +52,7 @@ async fn a_network_policy_is_checked(lab: &Lab) {
     for (spec, words) in [
         (
             json!({"podSelector": {}, "policyTypes": ["Ingres"]}),
-            "spec.policyTypes[0]: Unsupported value: \"Ingres\": supported values: \"Egress\", \"Ingress\"",
+            "spec.policyTypes[0]: Unsupported value: \"Ingres\": supported values: \"Ingress\", \"Egress\"",
         ),
         (
             json!({"podSelector": {}, "ingress": [{"from": [{}]}]}),

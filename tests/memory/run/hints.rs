@@ -232,7 +232,7 @@ fn planning_speaks_of_the_fields_of_the_file() {
         ),
         (
             "action: apply-manifest, parameters: {custom: {actionType: apply-manifest, config: {manifest: '{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}'}}}",
-            "parameters.custom.config.manifest: step 1 (s1): manifest has no metadata.namespace",
+            "parameters.custom.config.manifest: step 1 (s1): ",
         ),
         (
             "action: update-secret, parameters: {updateSecret: {namespace: shop, name: db, dataUpdates: {password: hunter2!}}}",

@@ -1,5 +1,6 @@
 //! Files are read as kubectl reads them.
 
+use std::fmt::Write as _;
 use std::process::Output;
 
 use serde_json::Value;
@@ -207,10 +208,11 @@ fn aliases_stand_for_what_they_name_and_cost_no_more_than_a_file() {
         ("f", "e"),
         ("g", "f"),
     ] {
-        bomb.push_str(&format!(
-            "{name}: &{name} [{}]\n",
+        let _ = writeln!(
+            bomb,
+            "{name}: &{name} [{}]",
             vec![format!("*{of}"); 10].join(", ")
-        ));
+        );
     }
     refused_input(&bomb, &["aliases make more values"]);
 }

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::*;
@@ -129,10 +131,11 @@ fn what_is_wrong_is_said_with_its_line() {
 fn aliases_cost_no_more_than_they_may() {
     let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for (name, of) in [("b", "a"), ("c", "b"), ("d", "c"), ("e", "d")] {
-        bomb.push_str(&format!(
-            "{name}: &{name} [{}]\n",
+        let _ = writeln!(
+            bomb,
+            "{name}: &{name} [{}]",
             vec![format!("*{of}"); 10].join(", ")
-        ));
+        );
     }
     assert!(refused(&bomb).1.contains("aliases"));
     let none = Limits {
