@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    fn execution(value: &str, status: Value) -> Value {
+    fn execution(value: &str, status: &Value) -> Value {
         json!({
             "metadata": {"name": "a", "namespace": "shop", "uid": "u", "managedFields": [{"manager": "kubectl"}]},
             "spec": {"action": "update-configmap", "parameters": {"updateConfigMap": {
@@ -237,13 +237,13 @@ mod tests {
 
     #[test]
     fn of_a_spec_that_is_too_long_its_length_is_kept_and_the_action() {
-        let object = execution(&"x".repeat(1_400_000), json!({}));
+        let object = execution(&"x".repeat(1_400_000), &json!({}));
         let kept = decoded(&object);
         let length = object["spec"].to_string().len().to_string();
         assert_eq!(oversize(&kept.metadata), Some(length.as_str()));
         assert!(serde_json::to_string(&kept).unwrap().len() < 1000);
         assert!(kept.spec.parameters.update_config_map.is_some());
-        let short = decoded(&execution(&"x".repeat(200_000), json!({})));
+        let short = decoded(&execution(&"x".repeat(200_000), &json!({})));
         assert_eq!(oversize(&short.metadata), None);
         assert!(serde_json::to_string(&short).unwrap().len() > 200_000);
     }
@@ -254,7 +254,7 @@ mod tests {
                              "startTime": "2026-01-01T00:00:00.000000Z", "deadline": "2026-01-01T00:01:00.000000Z"});
         let object = execution(
             &"x".repeat(400_000),
-            json!({"phase": "executing", "attempts": [attempt]}),
+            &json!({"phase": "executing", "attempts": [attempt]}),
         );
         let kept = decoded(&object);
         assert_eq!(oversize(&kept.metadata), None);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn of_metadata_what_is_ours_is_kept_and_the_controller() {
-        let mut object = execution("x", json!({}));
+        let mut object = execution("x", &json!({}));
         object["metadata"]["annotations"] = json!({
             "kubectl.kubernetes.io/last-applied-configuration": "x".repeat(100_000),
             "kubernaut.io/correlation-id": "alert-7", "kubernaut.io/oversize": "1", "kubernaut.io/z": "x".repeat(100_000),

@@ -539,7 +539,7 @@ fn set(gauges: &Family<State, Gauge>, state: &'static str, value: usize) {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use kubernaut_crds::WorkflowPhase;
     use tracing_subscriber::fmt::MakeWriter;
@@ -574,7 +574,7 @@ mod tests {
 
     impl io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {

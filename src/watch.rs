@@ -189,10 +189,13 @@ fn complain(watch: &str, error: &watcher::Error) {
     }
 }
 
+/// Uids of a list, and those of its objects that can be read, with the lengths of their texts.
+type Listed<K> = (BTreeSet<String>, Vec<(K, usize)>);
+
 struct Follower<K> {
     scene: Scene,
     /// Uids of a list that is under way; what the store has besides is gone when it is complete.
-    listed: Option<(BTreeSet<String>, Vec<(K, usize)>)>,
+    listed: Option<Listed<K>>,
     /// resourceVersions of unreadable objects that were told of, by uid.
     told: HashMap<String, String>,
 }

@@ -109,9 +109,10 @@ async fn connection(options: &ControllerOptions) -> Result<(Config, String), Box
                 .map_err(|error| format!("--kubeconfig={}: {error}", path.display()))?;
             (config, format!("--kubeconfig={}", path.display()))
         }
-        None => match Config::incluster() {
-            Ok(config) => (config, "the environment of this pod".to_owned()),
-            Err(_) => {
+        None => {
+            if let Ok(config) = Config::incluster() {
+                (config, "the environment of this pod".to_owned())
+            } else {
                 let config = Config::infer().await.map_err(|error| {
                     format!(
                         "no cluster was found: {error}; name a file with --kubeconfig, or run it in a pod"
@@ -119,7 +120,7 @@ async fn connection(options: &ControllerOptions) -> Result<(Config, String), Box
                 })?;
                 (config, "the usual kubeconfig".to_owned())
             }
-        },
+        }
     };
     // Its retries would repeat writes without the machines' knowledge, and take minutes.
     config.default_retry = false;

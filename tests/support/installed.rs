@@ -18,8 +18,8 @@ use crate::controller::{Controller, controller_command, credential, is_ready, ku
 /// Who the controller is in the audit log.
 pub(crate) const CONTROLLER: &str = "system:serviceaccount:kubernaut-system:kubernaut-controller";
 
-/// From start to ready it takes a moment; a compiler next door can stretch it.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// From start to ready it takes a moment; a compiler next door can stretch it, and so can lists of hundreds of megabytes.
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A control plane with nodes, fake or real, and a running controller. Dropped, all of it ends.
 pub(crate) struct Installed<C> {

@@ -301,18 +301,18 @@ fn a_job_that_ended_while_no_controller_ran_is_concluded_without_a_place() {
     bed.pod_succeeds("scaled");
     // The next controller gives all its places to others.
     bed.slot = Grant::Busy;
-    bed.execution.status = executing(&bed);
+    bed.execution.status = Some(executing(&bed));
     bed.start();
     assert_eq!(bed.phase(), Some(ExecutionPhase::Completed), "{}", bed.message());
 }
 
 /// The status as it was when the Job ran.
-fn executing(bed: &StepBed) -> Option<KubernetesExecutionStatus> {
+fn executing(bed: &StepBed) -> KubernetesExecutionStatus {
     let mut status = bed.status();
     status.phase = Some(ExecutionPhase::Executing);
     status.completion_time = None;
     for attempt in &mut status.attempts {
         (attempt.outcome, attempt.end_time) = (None, None);
     }
-    Some(status)
+    status
 }
