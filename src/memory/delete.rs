@@ -84,7 +84,7 @@ impl State {
                 .ok_or_else(|| ApiError::not_found(kind, &key.name))?,
         );
         check_preconditions(kind, &key.name, &old, options)?;
-        let grace = grace_period(kind, &old, options);
+        let grace = grace_period(kind, &old, options, self.options.kubelets);
         let mut new = Value::clone(&old);
         let deleting = old["metadata"]["deletionTimestamp"].is_string();
         add_propagation_finalizer(kind, &mut new, options);
@@ -189,8 +189,8 @@ fn check_preconditions(
     Ok(())
 }
 
-/// Only pods die slowly, and only those that run.
-fn grace_period(kind: &Kind, object: &Value, options: &DeleteOptions) -> i64 {
+/// Only pods die slowly, and only those that run. In a cluster without nodes they run without one.
+fn grace_period(kind: &Kind, object: &Value, options: &DeleteOptions, kubelets: bool) -> i64 {
     if !kind.is("pods") {
         return 0;
     }
@@ -198,7 +198,8 @@ fn grace_period(kind: &Kind, object: &Value, options: &DeleteOptions) -> i64 {
     if matches!(phase, "Succeeded" | "Failed") {
         return 0;
     }
-    if phase == "Pending" && object["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
+    let unscheduled = object["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
+    if unscheduled && (phase == "Pending" || !kubelets) {
         return 0;
     }
     let asked = options

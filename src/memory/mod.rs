@@ -18,7 +18,9 @@
 //! - Admission webhooks and policies are stored, not evaluated: whoever may write an object may write all of it, also
 //!   what kubernaut's own policies keep to the controller or to approvers. Limit ranges and priorities neither; quotas
 //!   count objects, not resources, and keep no status. Pods get no token, no priority and no tolerations of their own,
-//!   nodes no taint, namespaces no kube-root-ca.crt.
+//!   namespaces no kube-root-ca.crt. A node is Ready unless its conditions say otherwise, and nobody finds it lost; of
+//!   its taints only that of a cordon and those of conditions come and go, and none drives away other pods than those of
+//!   DaemonSets.
 //! - Built-in kinds are checked by type and by the rules this project can meet, not by all of the real ones. What has a
 //!   wrong type is refused with the real code and reason, in words that are not Go's. Quantities stay as written.
 //! - Objects in messages have their fields in the order of the alphabet, not of Go's types, and a rule that the real
@@ -27,9 +29,10 @@
 //! - Of schemas, oneOf and anyOf are checked, but told with fewer causes; rules have no cost limit, and transition rules
 //!   inside lists compare items by index. An update is not asked for what was wrong before: per field and, for rules,
 //!   per spec or status. Definitions are checked for types, keys and rules that compile, and go at once.
-//! - Pods that serve are ready at once unless a script says otherwise, also where there is no node, and rollouts with
-//!   them; a suspended Job has no condition, and pods of Jobs no finalizer. Services, HPAs, volumes and the network do
-//!   nothing.
+//! - Pods that serve are ready at once unless a script says otherwise, also where there is no node. What was loaded in a
+//!   state of its own, such as a pod that can't pull its image, stays in it. A suspended Job has no condition, and pods of
+//!   Jobs no finalizer. Revisions of StatefulSets and DaemonSets are no objects. Autoscalers have no metrics: they keep
+//!   their bounds. Services, volumes and the network do nothing, and every claim is bound.
 //! - Lists at a version are those of the present, also pages; a version of the future is refused at once. A continue
 //!   token is not the real one's, and never expires.
 //! - Warnings are not sent. Nobody impersonates. LocalSubjectAccessReview, TokenRequest and SelfSubjectReview are not
@@ -317,6 +320,9 @@ pub struct MemoryOptions {
     pub rbac: Rbac,
     /// How long an executor pod takes from its start to its end.
     pub pod_run_time: Duration,
+    /// Whether there are kubelets and a scheduler. Without them pods stay as others write them, as on a control plane
+    /// alone.
+    pub kubelets: bool,
     /// How often watches with bookmarks get one.
     pub bookmark_interval: Duration,
     /// How many commits can be replayed.
@@ -347,6 +353,7 @@ impl Default for MemoryOptions {
             seed: 1,
             rbac: Rbac::AllowAll,
             pod_run_time: Duration::from_millis(20),
+            kubelets: true,
             bookmark_interval: Duration::from_mins(1),
             history: 100_000,
             request_log: 100_000,

@@ -20,7 +20,7 @@ use super::{
     request::RequestRecord,
     store::{Key, Store},
     world::{
-        Ended, Timer,
+        Ended, Revisions, Timer,
         pods::{PodRun, is_serving},
     },
     write::WriteOptions,
@@ -45,6 +45,11 @@ pub(super) struct State {
     pub(super) ended: BTreeMap<String, Ended>,
     pub(super) job_started: BTreeMap<String, Timestamp>,
     pub(super) expiring: BTreeSet<String>,
+    /// How often something was refused to a controller, and what pods are made of, by the uid of their owner.
+    pub(super) refusals: BTreeMap<String, u32>,
+    pub(super) revisions: BTreeMap<String, Revisions>,
+    /// Pods that no node here takes, by uid; others that are unscheduled were so when they were loaded.
+    pub(super) homeless: BTreeSet<String>,
     pub(super) log: VecDeque<RequestRecord>,
     pub(super) scripts: Option<PodScriptFunction>,
     pub(super) faults: Option<FaultFunction>,
@@ -78,6 +83,8 @@ impl State {
             runs: runs.collect(),
             redefined: self.redefined.clone(),
             outside: self.outside.clone(),
+            revisions: self.revisions.clone(),
+            homeless: self.homeless.clone(),
             random: Random(Chance::new(seed)),
             ..Self::with(self.kinds.clone(), store, options)
         }
@@ -97,6 +104,9 @@ impl State {
             ended: BTreeMap::new(),
             job_started: BTreeMap::new(),
             expiring: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            revisions: BTreeMap::new(),
+            homeless: BTreeSet::new(),
             log: VecDeque::new(),
             scripts: None,
             faults: None,

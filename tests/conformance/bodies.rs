@@ -52,6 +52,8 @@ const NETWORK: &str = "networking.k8s.io";
 const ACCESS: &str = "authorization.k8s.io";
 
 const KINDS: &[Short] = &[
+    short("quota", "", "resourcequotas", "ResourceQuota", true),
+    short("pvc", "", "persistentvolumeclaims", "PersistentVolumeClaim", true),
     short("ns", "", "namespaces", "Namespace", false),
     short("node", "", "nodes", "Node", false),
     short("cm", "", "configmaps", "ConfigMap", true),

@@ -1,9 +1,9 @@
 //! Where cases run.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use kube::Client;
-use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
+use kubernaut::memory::{MemoryCluster, MemoryOptions, Rbac, User};
 use serde_json::Value;
 
 use super::bodies::definition;
@@ -48,6 +48,8 @@ impl Memory {
         static LOADED: OnceLock<MemoryCluster> = OnceLock::new();
         let options = || MemoryOptions {
             rbac: Rbac::Evaluate,
+            // No kubelet works on the real control plane either.
+            kubelets: false,
             ..MemoryOptions::default()
         };
         let loaded = LOADED.get_or_init(|| {
@@ -61,10 +63,7 @@ impl Memory {
             cluster.load(objects).expect("loaded");
             cluster
         });
-        let cluster = loaded.copy(options());
-        // No kubelet works on the real control plane either.
-        cluster.script_pods(Arc::new(|_| Some(PodScript::Lost)));
-        Self(cluster)
+        Self(loaded.copy(options()))
     }
 
     /// Its administrator's client, or somebody else's.

@@ -84,9 +84,10 @@ fn without_admission(spec: &mut Value) {
         name.as_str()
             .is_some_and(|name| name.starts_with("kube-api-access-"))
     };
-    // A node without a kubelet is tainted.
+    // A node without a kubelet is tainted, and a cordoned one soon after.
     if let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut) {
-        taints.retain(|taint| taint["key"] != "node.kubernetes.io/not-ready");
+        let restless = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unschedulable"];
+        taints.retain(|taint| !restless.iter().any(|key| taint["key"] == *key));
         remove_empty(spec, "taints");
     }
     if !spec["containers"].is_array() {

@@ -19,9 +19,13 @@ use crate::installed::{Installed, all_established};
 pub(crate) async fn api_server() -> &'static ControlPlane {
     static BED: OnceCell<ControlPlane> = OnceCell::const_new();
     BED.get_or_init(async || {
-        let control_plane = ControlPlane::start(ControlPlaneOptions::default())
-            .await
-            .expect("a control plane");
+        let control_plane = ControlPlane::start(ControlPlaneOptions {
+            // What it makes of nodes is compared.
+            node_lifecycle: true,
+            ..ControlPlaneOptions::default()
+        })
+        .await
+        .expect("a control plane");
         let files = kubernaut::manifests::files(&Installation::default()).expect("manifests");
         let crds = files
             .iter()

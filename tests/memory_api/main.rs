@@ -7,12 +7,19 @@
 )]
 
 mod actions;
+mod autoscalers;
+mod budgets;
 mod conformance;
+mod daemon_sets;
 mod faults;
 mod installation;
 mod jobs;
 mod load;
+mod loaded_pods;
 mod nodes;
+mod rollouts;
+mod stateful_sets;
 mod support;
+mod taints;
 mod watch;
 mod workloads;

@@ -1,6 +1,6 @@
 //! What the cases share: clusters, objects, Jobs as the executor makes them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -12,7 +12,7 @@ use kube::{
     api::{ListParams, PostParams},
     core::{DynamicObject, Status},
 };
-use kubernaut::memory::{MemoryCluster, MemoryOptions, Rbac, User};
+use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -208,4 +208,90 @@ pub(crate) async fn last_words(client: &Client, job: &str) -> String {
     statuses
         .filter_map(|s| s.state?.terminated?.message)
         .collect::<String>()
+}
+
+/// What a GET of this path answers.
+pub(crate) async fn get(client: &Client, path: &str) -> Value {
+    let request = http::Request::get(path).body(Vec::new()).expect("a request");
+    client.request(request).await.expect(path)
+}
+
+/// The items of the list at this path.
+pub(crate) async fn items(client: &Client, path: &str) -> Vec<Value> {
+    get(client, path).await["items"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Changes what is at this path by a merge patch.
+pub(crate) async fn merge(client: &Client, path: &str, patch: Value) -> Value {
+    let request = http::Request::patch(path)
+        .header("content-type", "application/merge-patch+json")
+        .body(patch.to_string().into_bytes());
+    client.request(request.expect("a request")).await.expect(path)
+}
+
+/// Deletes what is at this path.
+pub(crate) async fn remove(client: &Client, path: &str) -> Value {
+    let request = http::Request::delete(path).body(Vec::new()).expect("a request");
+    client.request(request).await.expect(path)
+}
+
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// Lets this many seconds of the cluster's time pass.
+pub(crate) async fn seconds(number: u64) {
+    tokio::time::sleep(Duration::from_secs(number)).await;
+}
+
+/// Every pod that serves takes so many seconds until it is ready.
+pub(crate) fn ready_after(cluster: &MemoryCluster, number: u64) {
+    cluster.script_pods(Arc::new(move |_| {
+        Some(PodScript::Run {
+            after: Duration::from_secs(number),
+        })
+    }));
+}
+
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .filter(|condition| condition["type"] == "Ready")
+        .any(|condition| condition["status"] == "True")
+}
+
+pub(crate) fn is_leaving(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// The names of these objects.
+pub(crate) fn names(objects: &[Value]) -> Vec<&str> {
+    objects
+        .iter()
+        .filter_map(|object| object["metadata"]["name"].as_str())
+        .collect()
+}
+
+/// A StatefulSet, or a DaemonSet without replicas.
+pub(crate) fn workload(kind: &str, name: &str, more: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "a", "image": "example/a:1"}]},
+            },
+        },
+    });
+    for (field, value) in more.as_object().into_iter().flatten() {
+        object["spec"][field] = value.clone();
+    }
+    object
+}
+
+/// A patch that gives the pods of a template another image.
+pub(crate) fn image(name: &str, image: &str) -> Value {
+    json!({"spec": {"template": {"spec": {"containers": [{"name": name, "image": image}]}}}})
 }

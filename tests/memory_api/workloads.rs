@@ -114,7 +114,7 @@ async fn a_rollout_that_gets_stuck_keeps_the_old_pods_and_misses_its_deadline() 
     let status = get_deployment(&client, "web").await.status.unwrap();
     assert_eq!(
         (status.ready_replicas, status.updated_replicas),
-        (Some(2), Some(2))
+        (Some(2), Some(1))
     );
     tokio::time::sleep(Duration::from_secs(700)).await;
     assert_eq!(progressing(&client).await, "False ProgressDeadlineExceeded");

@@ -456,6 +456,16 @@ fn schedulable_words(cordoned: bool) -> &'static str {
     if cordoned { "cordoned" } else { "schedulable" }
 }
 
+/// Whether a pod that tolerates nothing may be scheduled there. A node that says nothing of its kubelet is taken for Ready.
+fn takes_pods(node: &Value) -> bool {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let keeps_out = |taint: &Value| matches!(taint["effect"].as_str(), Some("NoSchedule" | "NoExecute"));
+    let is_not_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] != "True";
+    node["spec"]["unschedulable"] != true
+        && !list(&node["spec"]["taints"]).iter().any(keeps_out)
+        && !list(&node["status"]["conditions"]).iter().any(is_not_ready)
+}
+
 fn before_cordon(
     name: &str,
     checked: &Checked,
@@ -466,14 +476,21 @@ fn before_cordon(
     let cordoned = node["spec"]["unschedulable"] == true;
     // Without the lock they are not read, and nothing is decided.
     let nodes = facts.get(&Read::list("v1", "Node", None, None));
-    let takes_pods = |nodes: &Vec<Value>| {
-        nodes
-            .iter()
-            .any(|node| node["metadata"]["name"] != name && node["spec"]["unschedulable"] != true)
-    };
-    if !cordoned && !nodes.is_none_or(takes_pods) {
+    let others: Option<Vec<&Value>> = nodes.map(|nodes| {
+        let others = nodes.iter().filter(|node| node["metadata"]["name"] != name);
+        others.collect()
+    });
+    if let Some(others) = others
+        && takes_pods(node)
+        && !others.iter().any(|node| takes_pods(node))
+    {
+        let why = if others.is_empty() {
+            "there is no other"
+        } else {
+            "each of the others is cordoned, not Ready or tainted against pods"
+        };
         let message = format!(
-            "{} is the last schedulable node: nothing could be scheduled any more",
+            "{} is the last schedulable node: {why}, so nothing could be scheduled any more",
             target_name(&checked.target)
         );
         return refuse(ErrorType::ValidationError, message);

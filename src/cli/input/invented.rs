@@ -19,6 +19,11 @@ const REPLICAS: u32 = 3;
 const SET_NAME_MAX: usize = 200;
 /// What everything runs, and held, before the workflow.
 const BEFORE: &str = "before";
+/// The label of pods that belong to nothing that a step names, with what they are for.
+const MADE_UP_FOR: &str = "kubernaut.io/made-up-for";
+/// A DaemonSet, and pods with local data and a budget: what a drain meets on nearly every node.
+const AGENT: &str = "node-agent";
+const CACHE: &str = "cache";
 
 /// Objects that were made up, and what to say of them.
 #[derive(Debug, Default)]
@@ -60,6 +65,8 @@ struct Plan {
     selectors: BTreeSet<Place>,
     /// Selectors of pods on a node that a step names: only a DaemonSet surely has one there, whatever else happens to the node.
     everywhere: BTreeSet<Place>,
+    /// Nodes that are emptied: they have what is on nearly every node, and stands in the way.
+    drained: BTreeSet<String>,
 }
 
 /// Makes up what these deeds need.
@@ -104,6 +111,7 @@ impl Plan {
             }
             Action::DrainNode(node) => {
                 self.nodes.entry(node.node.clone()).or_insert(false);
+                self.drained.insert(node.node.clone());
             }
             Action::UncordonNode(node) => {
                 self.nodes.entry(node.node.clone()).or_insert(true);
@@ -173,6 +181,11 @@ impl Plan {
                 made.daemon_set(&namespace, &name_of(&labels), &labels);
             }
         }
+        if !self.drained.is_empty() {
+            let labels = [(MADE_UP_FOR.to_owned(), AGENT.to_owned())];
+            made.daemon_set("kube-system", AGENT, &labels.into());
+            made.guarded(&self.drained);
+        }
         made
     }
 }
@@ -213,6 +226,57 @@ impl Invented {
         }));
     }
 
+    /// A pod with local data on each of these nodes and one elsewhere, and a budget that lets one of them go at a time.
+    fn guarded(&mut self, nodes: &BTreeSet<String>) {
+        let labels = json!({MADE_UP_FOR: CACHE});
+        let mut container = container(CACHE);
+        container["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
+        let spec = json!({"containers": [container], "volumes": [{"name": "scratch", "emptyDir": {}}]});
+        let set = self.replica_set(("default", CACHE), &labels, &spec, nodes.len() + 1);
+        for node in nodes {
+            let mut spec = spec.clone();
+            spec["nodeName"] = json!(node);
+            self.objects.push(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": format!("{CACHE}-{}", label(node)), "namespace": "default", "labels": labels,
+                    "ownerReferences": [set],
+                },
+                "spec": spec,
+            }));
+        }
+        self.objects.push(json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": {"name": CACHE, "namespace": "default"},
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
+        }));
+        self.words.push(format!(
+            "ReplicaSet default/{CACHE} ({} pods with an emptyDir, and a PodDisruptionBudget of maxUnavailable 1)",
+            nodes.len() + 1
+        ));
+    }
+
+    /// Makes up a ReplicaSet; the reference by which its pods name it.
+    fn replica_set(
+        &mut self,
+        (namespace, name): (&str, &str),
+        labels: &Value,
+        spec: &Value,
+        replicas: usize,
+    ) -> Value {
+        // An owner is known by its uid, which is as long as others are.
+        let uid = format!("00000000-0000-4000-8000-{:012}", self.objects.len());
+        self.objects.push(json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": spec},
+            },
+        }));
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": uid, "controller": true})
+    }
+
     fn keyed(
         &mut self,
         kind: &str,
@@ -230,7 +294,7 @@ impl Invented {
 
     /// On a node that no step names: it shall still be there when its step comes.
     fn pod(&mut self, (namespace, name): &Place, owned: bool, node: &str) {
-        let labels = json!({"kubernaut.io/made-up-for": label(name)});
+        let labels = json!({MADE_UP_FOR: label(name)});
         let spec = json!({"containers": [container("app")]});
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
@@ -238,21 +302,10 @@ impl Invented {
         });
         pod["spec"]["nodeName"] = json!(node);
         if owned {
-            // An owner is known by its uid, which is as long as others are.
-            let uid = format!("00000000-0000-4000-8000-{:012}", self.objects.len());
             let short: String = name.chars().take(SET_NAME_MAX).collect();
             let set = format!("{}-set", short.trim_end_matches(['.', '-']));
-            pod["metadata"]["ownerReferences"] = json!([{
-                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": uid, "controller": true,
-            }]);
-            self.objects.push(json!({
-                "apiVersion": "apps/v1", "kind": "ReplicaSet",
-                "metadata": {"name": set, "namespace": namespace, "uid": uid},
-                "spec": {
-                    "replicas": 1, "selector": {"matchLabels": labels},
-                    "template": {"metadata": {"labels": labels}, "spec": spec},
-                },
-            }));
+            let reference = self.replica_set((namespace.as_str(), set.as_str()), &labels, &spec, 1);
+            pod["metadata"]["ownerReferences"] = json!([reference]);
         }
         let of = if owned { " (of a ReplicaSet)" } else { "" };
         self.words.push(format!("Pod {namespace}/{name}{of}"));

@@ -37,6 +37,9 @@ const OF_THE_SERVER: [&str; 6] = [
 /// Counts rollouts, and says nothing that the template does not.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
+/// The taint that a cordoned node has.
+const CORDONED: &str = "node.kubernetes.io/unschedulable";
+
 /// The name of a longer item is not looked for.
 const ITEM_MAX: usize = 200;
 
@@ -140,10 +143,12 @@ fn shown(old: Option<&Value>, new: Option<&Value>) -> (String, String) {
 
 fn plain(object: &Value) -> Value {
     let mut object = object.clone();
-    if let Some(map) = object.as_object_mut() {
-        map.remove("status");
-        // An update of a node leaves an empty spec.
-        map.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
+    if let Some(taints) = object.pointer_mut("/spec/taints").and_then(Value::as_array_mut) {
+        // It follows from the cordon.
+        taints.retain(|taint| taint["key"] != CORDONED);
+        if let (true, Some(spec)) = (taints.is_empty(), object["spec"].as_object_mut()) {
+            spec.remove("taints");
+        }
     }
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.retain(|field, _| !OF_THE_SERVER.contains(&field.as_str()));
@@ -153,6 +158,11 @@ fn plain(object: &Value) -> Value {
                 metadata.remove("annotations");
             }
         }
+    }
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+        // An update of a node leaves an empty spec.
+        map.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
     }
     object
 }

@@ -15,7 +15,7 @@ use super::{
         status::ApiError,
         store::Key,
     },
-    controller_of, is_deleting, is_ready, is_terminal, set_condition,
+    condition_of, controller_of, count, is_deleting, is_ready, is_terminal, set_condition, share,
 };
 
 const REFUSAL: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
@@ -30,39 +30,40 @@ impl State {
         let pods: Vec<Arc<Value>> = self
             .store
             .list("pods", &key.namespace)
-            .filter(|(_, pod)| selector.matches(pod) && !is_terminal(pod))
+            .filter(|(_, pod)| selector.matches(pod))
             .map(|(_, pod)| Arc::clone(pod))
             .collect();
+        let generation = budget["metadata"]["generation"].clone();
+        let now = self.now_seconds();
+        let (desired, expected) = match self.bounds(&key.namespace, &budget["spec"], &pods) {
+            Ok(bounds) => bounds,
+            Err(why) => {
+                // What can't be counted allows nothing.
+                let condition = json!({"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed",
+                    "message": why, "observedGeneration": generation});
+                self.write_status(key, |status| {
+                    status["disruptionsAllowed"] = json!(0);
+                    set_condition(status, &now, &condition);
+                });
+                return;
+            }
+        };
         let healthy = pods
             .iter()
             .filter(|pod| is_ready(pod) && !is_deleting(pod))
             .count();
-        let expected = self.expected_pods(&key.namespace, &pods);
-        let spec = &budget["spec"];
-        let (desired, expected) = if spec["maxUnavailable"].is_null() {
-            let minimum = &spec["minAvailable"];
-            let expected = if minimum.is_string() { expected } else { pods.len() };
-            (scaled(minimum, expected, 1), expected)
-        } else {
-            (
-                expected.saturating_sub(scaled(&spec["maxUnavailable"], expected, 0)),
-                expected,
-            )
-        };
         let allowed = if expected == 0 {
             0
         } else {
             healthy.saturating_sub(desired)
         };
-        let generation = budget["metadata"]["generation"].clone();
-        let now = self.now_seconds();
-        let condition = if allowed > 0 {
-            json!({"type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods", "message": "",
-                "observedGeneration": generation})
+        let [word, reason] = if allowed > 0 {
+            ["True", "SufficientPods"]
         } else {
-            json!({"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
-                "observedGeneration": generation})
+            ["False", "InsufficientPods"]
         };
+        let condition = json!({"type": "DisruptionAllowed", "status": word, "reason": reason, "message": "",
+            "observedGeneration": generation});
         self.write_status(key, |status| {
             super::super::write::set_or_remove(status, "disruptedPods", None);
             status["currentHealthy"] = json!(healthy);
@@ -74,30 +75,60 @@ impl State {
         });
     }
 
-    /// How many pods their controllers want.
-    fn expected_pods(&self, namespace: &str, pods: &[Arc<Value>]) -> usize {
+    /// How many pods have to be healthy, and how many there should be.
+    fn bounds(&self, namespace: &str, spec: &Value, pods: &[Arc<Value>]) -> Result<(usize, usize), String> {
+        if !spec["maxUnavailable"].is_null() {
+            let expected = self.expected_pods(namespace, pods)?;
+            let most = share(&spec["maxUnavailable"], expected, true).unwrap_or(0);
+            return Ok((expected.saturating_sub(most), expected));
+        }
+        // Without either, one pod has to be.
+        let least = &spec["minAvailable"];
+        if least.is_string() {
+            let expected = self.expected_pods(namespace, pods)?;
+            Ok((share(least, expected, true).unwrap_or(0), expected))
+        } else {
+            Ok((share(least, pods.len(), true).unwrap_or(1), pods.len()))
+        }
+    }
+
+    /// How many pods their controllers want; those without one are not expected.
+    fn expected_pods(&self, namespace: &str, pods: &[Arc<Value>]) -> Result<usize, String> {
         let mut seen = BTreeSet::new();
         let mut sum = 0;
         for pod in pods {
             let Some(owner) = controller_of(pod) else {
+                continue;
+            };
+            if self.outside.contains(owner["uid"].as_str().unwrap_or("")) {
+                // What a controller that is not here wants is what it has.
                 sum += 1;
-                continue;
-            };
-            if !seen.insert(owner["uid"].to_string()) {
-                continue;
+            } else if seen.insert(owner["uid"].to_string()) {
+                let wanted = self.wanted_by(namespace, owner);
+                let name = pod["metadata"]["name"].as_str().unwrap_or("");
+                sum += wanted.ok_or_else(|| format!("found no controllers for pod \"{name}\""))?;
             }
-            let resource = match owner["kind"].as_str() {
-                Some("ReplicaSet") => "replicasets.apps",
-                Some("StatefulSet") => "statefulsets.apps",
-                _ => "",
-            };
-            let wanted = self
-                .store
-                .find(resource, namespace, owner["name"].as_str().unwrap_or(""))
-                .and_then(|o| o["spec"]["replicas"].as_u64());
-            sum += wanted.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
         }
-        sum
+        Ok(sum)
+    }
+
+    /// How many pods a controller wants; a Deployment's count is that of its ReplicaSets. None when it has no count, as
+    /// DaemonSets and Jobs have none.
+    fn wanted_by(&self, namespace: &str, owner: &Value) -> Option<usize> {
+        let find = |owner: &Value| {
+            let resource = match owner["kind"].as_str()? {
+                "ReplicaSet" => "replicasets.apps",
+                "Deployment" => "deployments.apps",
+                "StatefulSet" => "statefulsets.apps",
+                _ => return None,
+            };
+            let found = self.store.find(resource, namespace, owner["name"].as_str()?)?;
+            (found["metadata"]["uid"] == owner["uid"]).then_some(found)
+        };
+        let set = find(owner)?;
+        let deployment = controller_of(set).filter(|owner| owner["kind"] == "Deployment");
+        let scaled = deployment.map_or(Some(set), find)?;
+        Some(count(&scaled["spec"]["replicas"]))
     }
 
     /// `POST pods/x/eviction`.
@@ -198,7 +229,13 @@ impl State {
         }
         if allowed == 0 {
             let name = &budget_key.name;
-            let cause = if healthy <= desired {
+            let failed = condition_of(&budget, "DisruptionAllowed").filter(|c| c["reason"] == "SyncFailed");
+            let cause = if let Some(failed) = failed {
+                format!(
+                    "The disruption budget {name} does not allow evicting pods currently because it failed sync: {}",
+                    failed["message"].as_str().unwrap_or("")
+                )
+            } else if healthy <= desired {
                 format!(
                     "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
                 )
@@ -218,15 +255,4 @@ impl State {
         }
         Ok(())
     }
-}
-
-/// A count, or a percentage rounded up; `missing` when neither is given.
-fn scaled(value: &Value, total: usize, missing: usize) -> usize {
-    if let Some(n) = value.as_u64() {
-        return usize::try_from(n).unwrap_or(usize::MAX);
-    }
-    value
-        .as_str()
-        .and_then(|s| s.trim_end_matches('%').parse::<usize>().ok())
-        .map_or(missing, |percent| (total * percent).div_ceil(100))
 }

@@ -11,8 +11,8 @@ use super::{
         store::{Change, Commit, Key},
         write::set_or_remove,
     },
-    SOON, Timer, controller_of, is_deleting, is_ready, is_terminal, set_condition, set_count,
-    workloads::count,
+    SOON, Timer, condition, controller_of, count, is_deleting, is_ready, is_terminal, set_condition,
+    set_count,
 };
 
 /// The ended pods of a Job; they count even when they are gone.
@@ -134,8 +134,8 @@ impl State {
         }
         if live.is_empty() {
             let waits = self.retry_wait(&job, ended.failed.len(), &uid, key);
-            if !waits && !self.make_pod(&job, &job["spec"]["template"], None, None) {
-                self.after(Duration::from_secs(10), Timer::Job(key.clone(), uid));
+            if !waits && self.make_pod(&job, &job["spec"]["template"], None, None).is_err() {
+                self.after(Duration::from_secs(10), Timer::Controller(key.clone(), uid));
             }
         }
         self.write_counts(key, &ended);
@@ -146,7 +146,7 @@ impl State {
         if let Some(seconds) = job["spec"]["activeDeadlineSeconds"].as_u64() {
             self.after(
                 Duration::from_secs(seconds),
-                Timer::Job(key.clone(), uid.to_owned()),
+                Timer::Controller(key.clone(), uid.to_owned()),
             );
         }
         self.job_started.insert(uid.to_owned(), self.now());
@@ -177,7 +177,7 @@ impl State {
         }
         self.after(
             Duration::from_secs(left.unsigned_abs()),
-            Timer::Job(key.clone(), uid.to_owned()),
+            Timer::Controller(key.clone(), uid.to_owned()),
         );
         true
     }
@@ -269,7 +269,7 @@ impl State {
         if left > 0 {
             let due = Duration::from_secs(left.unsigned_abs()) + SOON;
             if self.expiring.insert(uid.clone()) {
-                self.after(due, Timer::Job(key.clone(), uid));
+                self.after(due, Timer::Controller(key.clone(), uid));
             }
         } else {
             let foreground = DeleteOptions {
@@ -337,13 +337,6 @@ fn pod_failure(job: &Value, pod: &Value) -> Option<Verdict> {
         }
     }
     None
-}
-
-fn condition<'a>(job: &'a Value, kind: &str) -> Option<&'a Value> {
-    job["status"]["conditions"]
-        .as_array()?
-        .iter()
-        .find(|c| c["type"] == kind && c["status"] == "True")
 }
 
 fn has_condition(job: &Value, kind: &str) -> bool {

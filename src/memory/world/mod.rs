@@ -3,16 +3,22 @@
 //! Every reaction is driven by a commit or by a timer, never by polling, and settles before the next request is
 //! answered.
 
+mod autoscalers;
+mod daemon_sets;
+mod deployment_status;
+mod deployments;
 mod disruption;
 mod garbage;
 mod jobs;
+mod nodes;
 mod outside;
 pub(super) mod pods;
+mod replica_sets;
+mod revisions;
 mod schedule;
-mod sets;
-mod workloads;
+mod stateful_sets;
 
-pub(super) use self::jobs::Ended;
+pub(super) use self::{jobs::Ended, revisions::Revisions};
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,10 +47,8 @@ pub(super) enum Timer {
     Pod(Key, String),
     /// A pod in deletion stops.
     StopPod(Key, String),
-    /// A Job's deadline, retry or expiry may be due.
-    Job(Key, String),
-    /// A rollout's progress deadline may be due.
-    Deployment(Key, String),
+    /// A controller has something to do for an object, such as what was refused, or a deadline that is over.
+    Controller(Key, String),
 }
 
 impl State {
@@ -65,16 +69,25 @@ impl State {
             Timer::EndWatch(id) => self.store.end_watch(id),
             Timer::Pod(key, uid) => self.step_pod(&key, &uid),
             Timer::StopPod(key, uid) => self.stop_pod(&key, &uid),
-            Timer::Job(key, uid) => {
+            Timer::Controller(key, uid) => {
                 if self.same(&key, &uid).is_some() {
-                    self.sync_job(&key);
+                    self.sync(&key);
                 }
             }
-            Timer::Deployment(key, uid) => {
-                if self.same(&key, &uid).is_some() {
-                    self.sync_deployment(&key);
-                }
-            }
+        }
+    }
+
+    /// Lets the controller of an object's kind do what there is to do for it.
+    fn sync(&mut self, key: &Key) {
+        match key.resource.as_ref() {
+            "deployments.apps" => self.sync_deployment(key),
+            "replicasets.apps" => self.sync_replica_set(key),
+            "statefulsets.apps" => self.sync_stateful_set(key),
+            "daemonsets.apps" => self.sync_daemon_set(key),
+            "jobs.batch" => self.sync_job(key),
+            "horizontalpodautoscalers.autoscaling" => self.sync_autoscaler(key),
+            "poddisruptionbudgets.policy" => self.sync_budget(key),
+            _ => {}
         }
     }
 
@@ -93,22 +106,32 @@ impl State {
                 self.sync_all("replicasets.apps", &commit.key.namespace, Self::sync_replica_set);
             }
             "nodes" => {
+                if !gone {
+                    self.sync_node(&commit.key);
+                }
                 self.sync_all("daemonsets.apps", "", Self::sync_daemon_set);
                 self.sync_all("pods", "", Self::sync_pod);
             }
             "pods" => self.react_to_pod(commit),
             "replicasets.apps" => {
-                if !gone {
+                if gone {
+                    self.forget_owner(&commit.object);
+                } else {
                     self.sync_replica_set(&commit.key);
+                    self.ask_autoscalers(&commit.key);
                 }
                 self.sync_controller_of(&commit.object, &commit.key.namespace);
             }
-            "deployments.apps" if !gone => self.sync_deployment(&commit.key),
-            "statefulsets.apps" if !gone => self.sync_stateful_set(&commit.key),
-            "daemonsets.apps" if !gone => self.sync_daemon_set(&commit.key),
+            "deployments.apps" | "statefulsets.apps" if !gone => {
+                self.sync(&commit.key);
+                self.ask_autoscalers(&commit.key);
+            }
+            "statefulsets.apps" | "daemonsets.apps" if gone => self.forget_owner(&commit.object),
             "jobs.batch" if gone => self.forget_job(&commit.object),
-            "jobs.batch" => self.sync_job(&commit.key),
-            "poddisruptionbudgets.policy" if !gone => self.sync_budget(&commit.key),
+            "horizontalpodautoscalers.autoscaling" if !gone => self.ask_autoscaler(&commit.key),
+            "daemonsets.apps" | "jobs.batch" | "poddisruptionbudgets.policy" if !gone => {
+                self.sync(&commit.key)
+            }
             _ => {}
         }
         if gone {
@@ -126,6 +149,9 @@ impl State {
             self.sync_pod(&commit.key);
         }
         self.sync_controller_of(&commit.object, namespace);
+        if commit.change == Change::Deleted || is_terminal(&commit.object) {
+            self.ask_deployment_of(&commit.object, namespace);
+        }
         self.sync_all("poddisruptionbudgets.policy", namespace, Self::sync_budget);
     }
 
@@ -144,16 +170,35 @@ impl State {
         let Some(owner) = controller_of(object) else {
             return;
         };
-        let name = owner["name"].as_str().unwrap_or("");
-        let (resource, sync): (&str, fn(&mut Self, &Key)) = match owner["kind"].as_str() {
-            Some("ReplicaSet") => ("replicasets.apps", Self::sync_replica_set),
-            Some("Deployment") => ("deployments.apps", Self::sync_deployment),
-            Some("StatefulSet") => ("statefulsets.apps", Self::sync_stateful_set),
-            Some("DaemonSet") => ("daemonsets.apps", Self::sync_daemon_set),
-            Some("Job") => ("jobs.batch", Self::sync_job),
+        let resource = match owner["kind"].as_str() {
+            Some("ReplicaSet") => "replicasets.apps",
+            Some("Deployment") => "deployments.apps",
+            Some("StatefulSet") => "statefulsets.apps",
+            Some("DaemonSet") => "daemonsets.apps",
+            Some("Job") => "jobs.batch",
             _ => return,
         };
-        sync(self, &Key::new(resource, namespace, name));
+        let key = Key::new(resource, namespace, owner["name"].as_str().unwrap_or(""));
+        self.sync(&key);
+    }
+
+    /// A Deployment that makes all its pods anew waits for the last of the old ones, which its ReplicaSet does not count.
+    fn ask_deployment_of(&mut self, pod: &Value, namespace: &str) {
+        let set = controller_of(pod).and_then(|owner| {
+            let set = self
+                .store
+                .find("replicasets.apps", namespace, owner["name"].as_str()?)?;
+            (owner["kind"] == "ReplicaSet" && count(&set["spec"]["replicas"]) == 0).then(|| Arc::clone(set))
+        });
+        if let Some(set) = set {
+            self.sync_controller_of(&set, namespace);
+        }
+    }
+
+    fn forget_owner(&mut self, owner: &Value) {
+        let uid = owner["metadata"]["uid"].as_str().unwrap_or("");
+        self.refusals.remove(uid);
+        self.revisions.remove(uid);
     }
 
     /// A write of the world's own, which needs no check. One that changes nothing is none.
@@ -212,10 +257,17 @@ impl State {
             .collect()
     }
 
-    /// Makes a pod from a controller's template; a refusal becomes a FailedCreate event of the controller.
-    fn make_pod(&mut self, owner: &Value, template: &Value, name: Option<&str>, node: Option<&str>) -> bool {
+    /// Makes a pod from a controller's template. A refusal becomes a FailedCreate event of the controller; its words are
+    /// the error.
+    fn make_pod(
+        &mut self,
+        owner: &Value,
+        template: &Value,
+        name: Option<&str>,
+        node: Option<&str>,
+    ) -> Result<(), String> {
         let Some(kind) = self.kinds.by_storage("pods").cloned() else {
-            return false;
+            return Err("no pods are served".to_owned());
         };
         let namespace = owner["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
         let mut pod = json!({
@@ -244,12 +296,12 @@ impl State {
                     "SuccessfulCreate",
                     &format!("Created pod: {name}"),
                 );
-                true
+                Ok(())
             }
             Err(error) => {
                 let text = format!("Error creating: {}", error.message());
                 self.event(owner, "Warning", "FailedCreate", &text);
-                false
+                Err(error.message().to_owned())
             }
         }
     }
@@ -356,15 +408,41 @@ fn is_terminal(pod: &Value) -> bool {
 }
 
 fn is_ready(pod: &Value) -> bool {
-    pod["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+    condition(pod, "Ready").is_some()
 }
 
 fn is_deleting(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// The condition of this type.
+fn condition_of<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut conditions = object["status"]["conditions"].as_array()?.iter();
+    conditions.find(|condition| condition["type"] == kind)
+}
+
+/// The same where it holds.
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    condition_of(object, kind).filter(|condition| condition["status"] == "True")
+}
+
+/// A number of replicas or the like; none is zero.
+fn count(value: &Value) -> usize {
+    value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+}
+
+/// A number, or a percentage of the total, rounded up or down; none when neither is given.
+fn share(value: &Value, total: usize, up: bool) -> Option<usize> {
+    if let Some(number) = value.as_u64() {
+        return Some(usize::try_from(number).unwrap_or(usize::MAX));
+    }
+    let percent: usize = value.as_str()?.strip_suffix('%')?.parse().ok()?;
+    let hundredths = total.saturating_mul(percent);
+    Some(if up {
+        hundredths.div_ceil(100)
+    } else {
+        hundredths / 100
+    })
 }
 
 /// Numbers of zero are left out, as the server's types do it.

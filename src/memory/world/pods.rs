@@ -13,7 +13,7 @@ use super::{
         write::set_or_remove,
     },
     SOON, Timer, controller_of, is_deleting, is_ready, is_terminal,
-    schedule::unschedulable,
+    schedule::{is_up, unschedulable},
     set_condition,
 };
 
@@ -73,6 +73,33 @@ pub(in super::super) fn is_serving(pod: &Value) -> bool {
     pod["spec"]["restartPolicy"] == "Always" && is_ready(pod) && !is_deleting(pod)
 }
 
+impl PodScript {
+    /// That of a pod which waits, and goes on waiting.
+    fn stuck(reason: &str) -> Self {
+        Self::NeverStart {
+            reason: reason.to_owned(),
+            message: String::new(),
+        }
+    }
+}
+
+/// What is known of a pod that was loaded with a state of its own: it stays in it.
+fn begun_elsewhere(pod: &Value, node: &str) -> Option<PodRun> {
+    let status = &pod["status"];
+    if status["phase"] != "Pending" {
+        return Some(PodRun::new(None, node));
+    }
+    let begun = ["startTime", "containerStatuses", "initContainerStatuses"];
+    if begun.iter().all(|field| status[field].is_null()) {
+        return None;
+    }
+    let reason = status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str();
+    Some(PodRun::new(
+        Some(PodScript::stuck(reason.unwrap_or_default())),
+        node,
+    ))
+}
+
 impl PodRun {
     fn new(script: Option<PodScript>, node: &str) -> Self {
         Self {
@@ -96,7 +123,7 @@ impl PodRun {
 impl State {
     /// Looks after a pod that is new or has changed.
     pub(super) fn sync_pod(&mut self, key: &Key) {
-        let Some(pod) = self.store.get(key).cloned() else {
+        let Some(pod) = self.store.get(key).cloned().filter(|_| self.options.kubelets) else {
             return;
         };
         let uid = pod["metadata"]["uid"].as_str().unwrap_or("").to_owned();
@@ -112,25 +139,33 @@ impl State {
             return;
         }
         let at = pod["spec"]["nodeName"].as_str().unwrap_or("");
-        if pod["status"]["phase"] != "Pending" {
-            // Loaded as running.
-            self.runs.insert(uid, PodRun::new(None, at));
+        if let Some(run) = begun_elsewhere(&pod, at) {
+            self.runs.insert(uid, run);
             return;
         }
         let mut assigned = None;
         if at.is_empty() {
+            let refused_before = !pod["status"]["conditions"].is_null();
             match self.choose_node(&pod) {
+                Ok(_) if refused_before && !self.homeless.contains(&uid) => {
+                    // It was loaded so: the reason is one that is not known here, and stays.
+                    self.runs.insert(uid, PodRun::new(Some(PodScript::stuck("")), ""));
+                    return;
+                }
                 Ok(node) => assigned = node,
                 Err(why) => {
                     let now = self.now_seconds();
-                    let fresh = pod["status"]["conditions"].is_null();
+                    self.homeless.insert(uid);
                     self.write_status(key, |status| set_condition(status, &now, &unschedulable(&why)));
-                    if fresh {
+                    if !refused_before {
                         self.event(&pod, "Warning", "FailedScheduling", &why);
                     }
                     return;
                 }
             }
+            self.homeless.remove(&uid);
+        } else if !self.is_node_up(at) {
+            return;
         }
         let script = self.scripts.clone().and_then(|function| function(&pod));
         self.runs
@@ -353,6 +388,10 @@ impl State {
         let grace = pod["metadata"]["deletionGracePeriodSeconds"]
             .as_i64()
             .unwrap_or(0);
+        if !self.is_node_up(pod["spec"]["nodeName"].as_str().unwrap_or("")) {
+            // Nobody there confirms that it has stopped.
+            return;
+        }
         let Some(run) = self.runs.get_mut(uid) else {
             // Nothing runs it: nothing keeps it.
             self.remove_object(
@@ -410,6 +449,7 @@ impl State {
     pub(in super::super) fn forget_pod(&mut self, pod: &Value) {
         if let Some(uid) = pod["metadata"]["uid"].as_str() {
             self.runs.remove(uid);
+            self.homeless.remove(uid);
         }
     }
 
@@ -418,6 +458,12 @@ impl State {
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
         let run = PodRun::new(Some(PodScript::Lost), &text(&pod["spec"]["nodeName"]));
         self.runs.insert(text(&pod["metadata"]["uid"]), run);
+    }
+
+    /// Whether a kubelet looks after the pods of a node. One that is no object has one, or nothing would happen in a
+    /// cluster without nodes.
+    fn is_node_up(&self, name: &str) -> bool {
+        self.store.find("nodes", "", name).is_none_or(|node| is_up(node))
     }
 
     /// A failing or healed readiness probe.

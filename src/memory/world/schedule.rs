@@ -18,25 +18,23 @@ impl State {
             *loads.entry(&run.node).or_default() += 1;
         }
         let (mut cordoned, mut tainted, mut unselected) = (0, 0, 0);
-        let mut best: Option<(i64, usize, String)> = None;
+        let mut best: Option<((usize, i64, usize), &Key)> = None;
         for (key, node) in &nodes {
             if !matches_selector(pod, node) {
                 unselected += 1;
-            } else if node["spec"]["unschedulable"] == true
-                && !tolerates(pod, "node.kubernetes.io/unschedulable", "NoSchedule")
-            {
+            } else if node["spec"]["unschedulable"] == true && !tolerates(pod, &unschedulable_taint()) {
                 cordoned += 1;
-            } else if untolerated(pod, node) {
+            } else if is_kept_out_by(pod, node) || !is_up(node) {
                 tainted += 1;
             } else {
                 let load = loads.get(key.name.as_str()).copied().unwrap_or(0);
-                let candidate = (-preference(pod, node), load, key.name.clone());
-                if best.as_ref().is_none_or(|b| candidate < *b) {
-                    best = Some(candidate);
+                let rank = (dislikes(pod, node), -preference(pod, node), load);
+                if best.is_none_or(|best| (rank, *key) < best) {
+                    best = Some((rank, key));
                 }
             }
         }
-        best.map(|(_, _, name)| Some(name)).ok_or_else(|| {
+        best.map(|(_, key)| Some(key.name.clone())).ok_or_else(|| {
             let mut parts = Vec::new();
             for (count, why) in [
                 (unselected, "node(s) didn't match Pod's node affinity/selector"),
@@ -99,41 +97,62 @@ fn preference(pod: &Value, node: &Value) -> i64 {
         .sum()
 }
 
-fn tolerates(pod: &Value, key: &str, effect: &str) -> bool {
-    pod["spec"]["tolerations"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|t| {
-            let any = |field: &str| t[field].as_str().is_none_or(str::is_empty);
-            let exists = t["operator"] == "Exists";
-            let key_ok = (any("key") && exists) || t["key"] == key;
-            let value_ok = exists || any("value");
-            let effect_ok = any("effect") || t["effect"] == effect;
-            key_ok && value_ok && effect_ok
-        })
+/// Whether the kubelet of a node works, as far as its conditions say; a node without any is one that works.
+pub(super) fn is_up(node: &Value) -> bool {
+    let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .find(|condition| condition["type"] == "Ready")
+        .is_none_or(|ready| ready["status"] == "True")
 }
 
-fn untolerated(pod: &Value, node: &Value) -> bool {
-    node["spec"]["taints"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|taint| {
-            let effect = taint["effect"].as_str().unwrap_or("");
-            let equal = pod["spec"]["tolerations"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|t| {
-                    t["key"] == taint["key"]
-                        && t["value"] == taint["value"]
-                        && (t["effect"].is_null() || t["effect"] == taint["effect"])
-                });
-            matches!(effect, "NoSchedule" | "NoExecute")
-                && !equal
-                && !tolerates(pod, taint["key"].as_str().unwrap_or(""), effect)
-        })
+/// Whether a taint of the node keeps a new pod away.
+pub(super) fn is_kept_out_by(pod: &Value, node: &Value) -> bool {
+    taints(node).any(|taint| {
+        let counts = matches!(taint["effect"].as_str(), Some("NoSchedule" | "NoExecute"));
+        counts && !tolerates(pod, taint)
+    })
+}
+
+/// Whether a taint of the node drives a running pod away.
+pub(super) fn is_evicted_by(pod: &Value, node: &Value) -> bool {
+    taints(node).any(|taint| taint["effect"] == "NoExecute" && !tolerates(pod, taint))
+}
+
+/// How many taints speak against a node and do not keep the pod away.
+fn dislikes(pod: &Value, node: &Value) -> usize {
+    taints(node)
+        .filter(|taint| taint["effect"] == "PreferNoSchedule" && !tolerates(pod, taint))
+        .count()
+}
+
+fn taints(node: &Value) -> impl Iterator<Item = &Value> {
+    node["spec"]["taints"].as_array().into_iter().flatten()
+}
+
+/// That of a cordoned node.
+pub(super) fn unschedulable_taint() -> Value {
+    json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"})
+}
+
+/// Whether one of the pod's tolerations names the taint: without an effect any, without a key and with Exists any, and
+/// otherwise by its value, where none is an empty one.
+fn tolerates(pod: &Value, taint: &Value) -> bool {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let mut tolerations = pod["spec"]["tolerations"].as_array().into_iter().flatten();
+    tolerations.any(|toleration| {
+        let (key, effect) = (text(&toleration["key"]), text(&toleration["effect"]));
+        let of_effect = effect.is_empty() || effect == text(&taint["effect"]);
+        let of_key = key.is_empty() || key == text(&taint["key"]);
+        let of_value = match toleration["operator"].as_str() {
+            Some("Exists") => true,
+            None | Some("" | "Equal") => {
+                !key.is_empty() && text(&toleration["value"]) == text(&taint["value"])
+            }
+            // What the scheduler does not know tolerates nothing.
+            Some(_) => false,
+        };
+        of_effect && of_key && of_value
+    })
 }
 
 /// The condition of a pod that waits for a node.

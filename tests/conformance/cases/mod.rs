@@ -2,6 +2,7 @@
 
 mod access;
 mod applies;
+mod controllers;
 mod creations;
 mod custom;
 mod definitions;
@@ -12,6 +13,7 @@ mod network;
 mod owners;
 mod patches;
 mod pods;
+mod rollouts;
 mod rules;
 mod updates;
 mod watches;
@@ -25,6 +27,7 @@ macro_rules! with_areas {
         $each!(
             access,
             applies,
+            controllers,
             creations,
             custom,
             definitions,
@@ -35,6 +38,7 @@ macro_rules! with_areas {
             owners,
             patches,
             pods,
+            rollouts,
             rules,
             updates,
             watches,

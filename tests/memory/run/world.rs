@@ -66,6 +66,31 @@ fn a_workflow_without_any_object_gets_a_world_that_every_step_succeeds_in() {
 }
 
 #[test]
+fn a_drain_in_a_world_that_is_made_up_meets_what_stands_in_its_way_in_a_cluster() {
+    let drain = |flags: &str| {
+        let step = format!("action: drain-node, parameters: {{drainNode: {{nodeName: n7, {flags}}}}}");
+        let output = run(&["-"], &workflow(&[&step]));
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, said) = drain("ignoreDaemonSets: false, deleteLocalData: false");
+    assert_eq!(code, Some(1), "{said}");
+    for words in [
+        "DaemonSet kube-system/node-agent (a pod on each node)",
+        "ReplicaSet default/cache (2 pods with an emptyDir, and a PodDisruptionBudget of maxUnavailable 1)",
+        "cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): kube-system/node-agent-",
+        "cannot delete Pods with local storage (use --delete-emptydir-data to override): default/cache-n7",
+    ] {
+        assert!(said.contains(words), "{words} is not in: {said}");
+    }
+    let (code, said) = drain("ignoreDaemonSets: true, deleteLocalData: true");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("ReplicaSet default/cache: 1 pod replaced"),
+        "{said}"
+    );
+}
+
+#[test]
 fn rights_that_come_alone_count_in_the_world_that_is_made_up() {
     let rights = "
 apiVersion: rbac.authorization.k8s.io/v1

@@ -25,6 +25,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct ControlPlaneOptions {
     /// Record every request, with its user and verb but without bodies, in [`ControlPlane::audit_log`].
     pub audit_log: bool,
+    /// Run the node lifecycle controller, which taints nodes, and finds those lost that send no heartbeat for most of a
+    /// minute. Nodes of their own always have it.
+    pub node_lifecycle: bool,
     /// More arguments for kube-apiserver.
     pub apiserver_args: Vec<String>,
     /// More arguments for kube-controller-manager.
@@ -200,6 +203,7 @@ impl ControlPlane {
         let mut command = Command::new(cluster_dir().join("control-plane"));
         command.arg(&bin_dir).arg(&state_dir).args(args);
         command.args(options.audit_log.then_some("--audit-log"));
+        command.args(options.node_lifecycle.then_some("--node-lifecycle"));
         command.args(
             options
                 .apiserver_args

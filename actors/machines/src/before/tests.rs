@@ -398,9 +398,54 @@ fn an_image_is_set_only_in_a_container_that_exists() {
     assert!(examined("patch-deployment", &image("new", "new:1"), &objects).is_ok());
 }
 
+fn tainted(name: &str, effect: &str) -> Value {
+    let taint = json!([{"key": "node-role.kubernetes.io/control-plane", "effect": effect}]);
+    with(node(name, false), "/spec/taints", taint)
+}
+
+fn told_ready(name: &str, status: &str) -> Value {
+    let conditions =
+        json!([{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": status}]);
+    with(node(name, false), "/status", json!({"conditions": conditions}))
+}
+
 #[test]
 fn the_last_schedulable_node_is_neither_cordoned_nor_drained() {
     let cases = [
+        (
+            "the others are tainted against pods",
+            vec![
+                node("n1", false),
+                tainted("n2", "NoSchedule"),
+                tainted("n3", "NoExecute"),
+            ],
+            true,
+        ),
+        (
+            "a taint of another is a wish",
+            vec![node("n1", false), tainted("n2", "PreferNoSchedule")],
+            false,
+        ),
+        (
+            "the others are not Ready",
+            vec![
+                told_ready("n1", "True"),
+                told_ready("n2", "False"),
+                told_ready("n3", "Unknown"),
+            ],
+            true,
+        ),
+        (
+            "another is Ready",
+            vec![told_ready("n1", "True"), told_ready("n2", "True")],
+            false,
+        ),
+        (
+            "it takes no pods itself",
+            vec![told_ready("n1", "Unknown"), node("n2", true)],
+            false,
+        ),
+        ("it is tainted itself", vec![tainted("n1", "NoSchedule")], false),
         ("it is the only one", vec![node("n1", false)], true),
         (
             "the others are cordoned",
