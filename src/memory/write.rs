@@ -193,7 +193,7 @@ impl State {
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
         let manager = options.manager(kind, false);
-        Ok(self.succeed(kind, key, old, new, Some(manager)))
+        Ok(self.succeed(kind, key, &old, new, Some(manager)))
     }
 
     /// Stores the next state of an object; when nothing holds it in its deletion any more, it goes.
@@ -201,7 +201,7 @@ impl State {
         &mut self,
         kind: &Kind,
         key: &Key,
-        old: Arc<Value>,
+        old: &Value,
         new: Value,
         manager: Option<Manager>,
     ) -> Arc<Value> {
@@ -212,7 +212,7 @@ impl State {
         let new = self.store.put(key.clone(), new);
         if let Some(manager) = manager {
             let owners = self.store.owners.entry(key.clone()).or_default();
-            Arc::make_mut(owners).written(kind, manager, Some(&old), &new);
+            Arc::make_mut(owners).written(kind, manager, Some(old), &new);
         }
         new
     }

@@ -262,7 +262,7 @@ fn check_action(action: &Action, manifest: Option<&ParsedManifest>, settings: &S
             );
         }
         Action::ApplyManifest(_) => {
-            problems.extend(manifest.and_then(|manifest| bad_manifest(manifest, settings)))
+            problems.extend(manifest.and_then(|manifest| bad_manifest(manifest, settings)));
         }
         Action::ScaleDeployment(_)
         | Action::RolloutRestart(_)

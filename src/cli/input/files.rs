@@ -100,7 +100,9 @@ impl Read {
             if values.is_empty() {
                 self.yaml(file, part);
             } else {
-                values.into_iter().for_each(|value| self.json(file, value));
+                for value in values {
+                    self.json(file, value);
+                }
             }
         }
     }
@@ -173,12 +175,11 @@ impl Read {
 
 /// What has items is a list of them, of whatever kind, and in any depth; with where each stands.
 fn items_of(mut object: Value, within: String, objects: &mut Vec<(String, Value)>) {
-    let items = match object.get_mut("items") {
-        Some(Value::Array(items)) => std::mem::take(items),
-        _ => {
-            objects.push((within, object));
-            return;
-        }
+    let items = if let Some(Value::Array(items)) = object.get_mut("items") {
+        std::mem::take(items)
+    } else {
+        objects.push((within, object));
+        return;
     };
     // A list that a server made says once what its items are.
     let kind = object["kind"].as_str().and_then(|kind| kind.strip_suffix("List"));

@@ -61,10 +61,9 @@ impl fmt::Display for Problem {
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
-        for part in [self.object.as_ref(), self.field.as_ref(), Some(&self.reason)] {
-            if let Some(part) = part {
-                write!(f, ": {}", printable(part))?;
-            }
+        let parts = [self.object.as_ref(), self.field.as_ref(), Some(&self.reason)];
+        for part in parts.into_iter().flatten() {
+            write!(f, ": {}", printable(part))?;
         }
         Ok(())
     }

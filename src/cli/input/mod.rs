@@ -259,7 +259,9 @@ fn without_foreign(installed: &MemoryCluster, manifests: Vec<Manifest>) -> (Vec<
         .into_iter()
         .partition(|manifest| installed.unserved(&manifest.object).is_some());
     let mut named = taken::Named::default();
-    foreign.iter().for_each(|manifest| named.add(manifest));
+    for manifest in &foreign {
+        named.add(manifest);
+    }
     let note = named.words().map(|words| {
         format!("Left out, since no file holds their CustomResourceDefinition, and nothing here acts on them: {words}.")
     });

@@ -63,9 +63,8 @@ fn is_of_objects(path: &str) -> bool {
         let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_');
         !segment.is_empty() && !matches!(*segment, "." | "..") && segment.bytes().all(good)
     };
-    let within = match segments.as_slice() {
-        ["api", _, within @ ..] | ["apis", _, _, within @ ..] => within,
-        _ => return false,
+    let (["api", _, within @ ..] | ["apis", _, _, within @ ..]) = segments.as_slice() else {
+        return false;
     };
     let is_one = match within {
         // Of old, these led into nodes, pods and watches.

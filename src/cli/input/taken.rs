@@ -148,7 +148,9 @@ fn without_jobs_to_run(manifests: Vec<Manifest>, left_out: &mut LeftOut) -> Vec<
             || conditions
                 .any(|one| matches!(text(&one["type"]), "Complete" | "Failed") && one["status"] == "True")
     });
-    to_run.iter().for_each(|manifest| left_out.to_run.add(manifest));
+    for manifest in &to_run {
+        left_out.to_run.add(manifest);
+    }
     taken
 }
 
@@ -293,7 +295,7 @@ impl Taken {
             .collect();
         let outside = objects
             .iter()
-            .flat_map(|object| object["metadata"]["ownerReferences"].as_array())
+            .filter_map(|object| object["metadata"]["ownerReferences"].as_array())
             .flatten()
             .map(|owner| text(&owner["uid"]))
             .filter(|uid| !there.contains(uid) && !added_uids.contains(uid))

@@ -219,7 +219,7 @@ impl State {
             count_generation(&old, &mut new);
         }
         let manager = WriteOptions::system(MANAGER).manager(&kind, false);
-        Some(self.succeed(&kind, key, old, new, Some(manager)))
+        Some(self.succeed(&kind, key, &old, new, Some(manager)))
     }
 
     /// The same of a status, whose fields nobody owns.
@@ -236,7 +236,7 @@ impl State {
             return Some(old);
         }
         let new = with_status(&old, Some(status));
-        Some(self.succeed(&kind, key, old, new, None))
+        Some(self.succeed(&kind, key, &old, new, None))
     }
 
     fn remove_object(&mut self, key: &Key, options: &DeleteOptions) {
