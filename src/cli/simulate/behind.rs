@@ -153,7 +153,7 @@ impl States<'_> {
         } else if found != before && found != wanted {
             words.push(format!("{} has {found} replicas instead of {wanted}", self.title));
         }
-        words.extend(self.other(|deployment| template(deployment)));
+        words.extend(self.other(template));
         if !is_rolled_out(self.found) && is_rolled_out(self.wanted) {
             words.push(format!("the rollout of {} is not complete", self.title));
         }

@@ -184,7 +184,7 @@ impl Extent {
             if of_kind.is_empty() {
                 drawn.planned.push((kind, self.plan(kind, chance)));
             } else {
-                let fault: &StepFault = *chance.pick(of_kind.as_slice());
+                let fault = *chance.pick(of_kind.as_slice());
                 let fault = fault.clone();
                 drawn.steps.push((kind, vary(fault, chance)));
             }

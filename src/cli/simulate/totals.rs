@@ -14,6 +14,9 @@ use crate::simulation::Step;
 /// Most seeds that are named of one finding.
 const SEEDS_MAX: usize = 3;
 
+/// Some runs by seed, and how each ended.
+type Runs<'a> = Vec<(u64, &'a Verdict)>;
+
 /// The runs that were judged, by their seeds.
 pub(super) struct Totals<'a> {
     steps: &'a [Step],
@@ -114,8 +117,8 @@ impl<'a> Totals<'a> {
     }
 
     /// The runs that leave something behind, by what it is.
-    fn behind(&self) -> Vec<(&str, Option<usize>, Vec<(u64, &Verdict)>)> {
-        let mut all: BTreeMap<(&str, Option<usize>), Vec<(u64, &Verdict)>> = BTreeMap::new();
+    fn behind(&self) -> Vec<(&str, Option<usize>, Runs<'_>)> {
+        let mut all: BTreeMap<(&str, Option<usize>), Runs<'_>> = BTreeMap::new();
         for (seed, verdict) in &self.ran {
             for behind in &verdict.behind {
                 let runs = all.entry((&behind.what, behind.last_step)).or_default();

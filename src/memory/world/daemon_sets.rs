@@ -78,12 +78,12 @@ impl State {
 
     /// One pod on each node that is to have one, and none elsewhere; whether one was refused.
     fn place_daemons(&mut self, scene: &Scene, pods: &Owned) -> bool {
-        let surges = !share(
+        let surges = share(
             &scene.set["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"],
             100,
             true,
         )
-        .is_none_or(|surge| surge == 0);
+        .is_some_and(|surge| surge != 0);
         let mut held: BTreeMap<&str, Vec<&(Key, Arc<Value>)>> = BTreeMap::new();
         for entry in pods {
             let at = entry.1["spec"]["nodeName"].as_str().unwrap_or("");

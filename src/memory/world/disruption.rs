@@ -229,7 +229,7 @@ impl State {
         }
         if allowed == 0 {
             let name = &budget_key.name;
-            let failed = condition_of(&budget, "DisruptionAllowed").filter(|c| c["reason"] == "SyncFailed");
+            let failed = condition_of(budget, "DisruptionAllowed").filter(|c| c["reason"] == "SyncFailed");
             let cause = if let Some(failed) = failed {
                 format!(
                     "The disruption budget {name} does not allow evicting pods currently because it failed sync: {}",

@@ -130,7 +130,7 @@ impl State {
             "jobs.batch" if gone => self.forget_job(&commit.object),
             "horizontalpodautoscalers.autoscaling" if !gone => self.ask_autoscaler(&commit.key),
             "daemonsets.apps" | "jobs.batch" | "poddisruptionbudgets.policy" if !gone => {
-                self.sync(&commit.key)
+                self.sync(&commit.key);
             }
             _ => {}
         }

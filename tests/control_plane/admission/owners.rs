@@ -62,7 +62,7 @@ async fn nobody_gives_an_execution_a_controller_of_any_kind_whose_uid_is_a_workf
         let forged = owner(api_version, kind, &uid, true);
         ways.push(way(
             "a developer makes a step of a workflow before its turn",
-            create(single("hang-flow-step-2", owned(&[forged.clone()]))),
+            create(single("hang-flow-step-2", owned(std::slice::from_ref(&forged)))),
             MAKES,
             "a developer creates an execution that belongs to something",
             create(single("owned", owned(&[owner("v1", "ConfigMap", &uid, false)]))),
@@ -88,7 +88,7 @@ async fn an_owner_does_not_become_a_workflow_in_two_steps() {
     let first = owner("v1", "ConfigMap", &uid, false);
     send(
         &client,
-        &create(single("two-steps", owned(&[first.clone()]))),
+        &create(single("two-steps", owned(std::slice::from_ref(&first)))),
         false,
     )
     .await

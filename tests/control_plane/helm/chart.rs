@@ -258,7 +258,8 @@ fn without_the_schema_values_are_still_nothing_but_values() {
         json!({"pods": {"resources": {"limits": {"memory": evil}}}}),
         json!({"priorityClass": {"name": evil}}),
     ] {
-        let objects = loose("kubernaut-system", &values).expect(&values.to_string());
+        let objects =
+            loose("kubernaut-system", &values).unwrap_or_else(|error| panic!("{values}: {error:?}"));
         assert_eq!(names(&objects), usual, "{values}");
         for object in objects
             .values()

@@ -70,8 +70,7 @@ fn pods_that_take_their_time_are_waited_for_until_it_takes_too_long() {
 fn second_of_the_end(told: &str) -> f64 {
     let line = told
         .lines()
-        .filter(|line| line.contains("s  workflow ") && line.contains("  failed"))
-        .next_back()
+        .rfind(|line| line.contains("s  workflow ") && line.contains("  failed"))
         .unwrap_or_else(|| panic!("it did not fail: {told}"));
     let second = line
         .split_whitespace()

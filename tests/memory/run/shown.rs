@@ -93,7 +93,8 @@ impl World {
 
     fn in_the_end(&self, steps: &[&str]) -> Vec<Value> {
         let output = self.run(&["--output=json"], steps);
-        let list: Value = serde_json::from_slice(&output.stdout).expect(&text(&output.stderr));
+        let list: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)));
         list["items"].as_array().expect("items").clone()
     }
 }
@@ -322,4 +323,32 @@ fn a_cluster_of_1700_objects_is_read_and_rehearsed_at_once() {
     assert!(!said.contains("app-8"), "others are as they were: {said}");
     // Without optimization, on a machine with other work, some thirty times as long as released.
     assert!(begun.elapsed().as_secs() < 90, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn budgets_count_pods_as_they_are() {
+    let mut world = World::new();
+    world.pod("q-0", "worker-1", "apps/v1 StatefulSet q", SERVES);
+    world.pod("q-1", "worker-2", "apps/v1 StatefulSet q", ("Pending", false));
+    let waits = world.pod("q-2", "", "apps/v1 StatefulSet q", ("Pending", false));
+    waits["status"] = json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/2 nodes are available: 2 Insufficient cpu.",
+    }]});
+    world.with(json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "q", "namespace": "data"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "q"}}},
+    }));
+    world.ends(1, &[DRAIN], &["data/q"]);
+    let items = world.in_the_end(&[DRAIN]);
+    let phase = |name: &str| {
+        let pod = items
+            .iter()
+            .find(|item| item["kind"] == "Pod" && item["metadata"]["name"] == name);
+        pod.expect(name)["status"]["phase"].clone()
+    };
+    assert_eq!(
+        [phase("q-0"), phase("q-1"), phase("q-2")],
+        ["Running", "Pending", "Pending"]
+    );
 }

@@ -16,7 +16,7 @@ fn claims(token: &str) -> Value {
         .expect("claims")
         .replace('-', "+")
         .replace('_', "/");
-    while part.len() % 4 != 0 {
+    while !part.len().is_multiple_of(4) {
         part.push('=');
     }
     let bytes: ByteString = serde_json::from_value(json!(part)).expect("base64");

@@ -185,10 +185,9 @@ impl Checker<'_> {
             .filter(|record| record.request.user.name == CONTROLLER && record.code >= 400)
             .count();
         // What has no answer stands in no record.
-        let unanswered = |planned: &&Planned| match planned {
-            Planned::Call { fault, .. } => !matches!(fault, CallFault::Refused(_)),
-            Planned::Partition { .. } | Planned::Crash { .. } => true,
-            _ => false,
+        let unanswered = |planned: &&Planned| {
+            matches!(planned, Planned::Partition { .. } | Planned::Crash { .. })
+                || matches!(planned, Planned::Call { fault, .. } if !matches!(fault, CallFault::Refused(_)))
         };
         let failures = refused + self.plan.iter().filter(unanswered).count();
         if failures < 2 {
