@@ -22,7 +22,7 @@ pub(super) fn to_v2(mut object: Value) -> Value {
         .as_ref()
         .and_then(|text| serde_json::from_str(text.as_str()?).ok());
     let mut metrics = others.unwrap_or_default();
-    if let Some(spec) = object["spec"].as_object_mut()
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
         && let Some(percent) = spec.remove(CPU)
     {
         metrics.push(cpu(&percent));
@@ -30,7 +30,7 @@ pub(super) fn to_v2(mut object: Value) -> Value {
     } else if !metrics.is_empty() {
         object["spec"]["metrics"] = json!(metrics);
     }
-    if let Some(status) = object["status"].as_object_mut() {
+    if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
         status.remove("currentCPUUtilizationPercentage");
     }
     object
@@ -39,7 +39,7 @@ pub(super) fn to_v2(mut object: Value) -> Value {
 /// A stored object in the form of v1.
 pub(super) fn to_v1(mut object: Value) -> Value {
     object["apiVersion"] = json!("autoscaling/v1");
-    let Some(spec) = object["spec"].as_object_mut() else {
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
         return object;
     };
     spec.remove("behavior");
@@ -55,7 +55,7 @@ pub(super) fn to_v1(mut object: Value) -> Value {
     if !others.is_empty() {
         object["metadata"]["annotations"][METRICS] = json!(json!(others).to_string());
     }
-    if let Some(status) = object["status"].as_object_mut() {
+    if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
         for field in ["currentMetrics", "conditions"] {
             status.remove(field);
         }

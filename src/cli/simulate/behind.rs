@@ -237,7 +237,8 @@ mod tests {
                 "status": {"replicas": replicas, "updatedReplicas": replicas, "readyReplicas": ready}})
         };
         let before = json!({"kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
-            "spec": {"replicas": 2, "template": {"metadata": {}}}, "status": {"readyReplicas": 2}});
+            "spec": {"replicas": 2, "template": {"metadata": {}}},
+            "status": {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}});
         let wanted = deployment(5, 5, "then");
         assert!(words(&before, &wanted, &before, false).is_empty());
         assert!(words(&before, &wanted, &deployment(5, 5, "at another time"), true).is_empty());

@@ -59,7 +59,7 @@ fn a_workflow_without_any_object_gets_a_world_that_every_step_succeeds_in() {
         "ConfigMap shop/conf (with timeout)",
         "Secret db/login (with password)",
         "Pod shop/cart-6d4-xyz (of a ReplicaSet)",
-        "Pod shop/lonely.",
+        "Pod shop/lonely, ",
     ] {
         assert!(said.contains(made), "{made} is not in: {said}");
     }
