@@ -36,8 +36,13 @@ impl Checker<'_> {
             let too_late = workflow
                 .and_then(Life::gone)
                 .is_some_and(|gone| gone.revision < born.revision);
+            // One whose finalizer somebody took away before anything was begun, while no controller looked, leaves no trace.
+            let traceless = execution.gone().is_some_and(|gone| {
+                items(&gone.object["status"]["attempts"]).count() == 0 && gone.author.as_ref() != CONTROLLER
+            });
             if born.author.as_ref() == CONTROLLER
                 && !too_late
+                && !traceless
                 && !steps.insert((owner(&born.object).to_owned(), step))
             {
                 twice.push(execution.name());
@@ -239,10 +244,12 @@ impl Checker<'_> {
         let number = &execution.born().object["spec"]["stepNumber"];
         let steps: Vec<&Value> = items(&object["spec"]["workflowDefinition"]["steps"]).collect();
         let of_step = |number: &Value| {
-            self.executions.values().find(|other| {
+            let of_this = |other: &&Life<'_>| {
                 owner(&other.born().object) == owner(&execution.born().object)
                     && other.born().object["spec"]["stepNumber"] == *number
-            })
+            };
+            let made = self.executions.values().filter(of_this);
+            made.max_by_key(|other| other.born().revision)
         };
         let this = steps.iter().find(|step| step["stepNumber"] == *number);
         for before in this.into_iter().flat_map(|step| items(&step["dependsOn"])) {

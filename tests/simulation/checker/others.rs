@@ -162,7 +162,7 @@ impl Checker<'_> {
                 found.push(format!("{} said nothing for too long", execution.name()));
             }
             let waits = text(&execution.last()["status"]["message"]).starts_with("waits: as many Jobs");
-            if execution.gone().is_none() && waits && !any_works {
+            if execution.gone().is_none() && waits && !any_works && !self.is_refused_for_ever() {
                 found.push(format!("{} waits for a place that nobody has", execution.name()));
             }
         }

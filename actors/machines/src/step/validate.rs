@@ -27,9 +27,6 @@ pub(super) const RIGHTS_AGE: Duration = Duration::from_secs(30);
 
 impl StepMachine {
     pub(super) fn validating(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
-        if planted(Defect::CountOurOwnQueue) {
-            self.unanswered_since = self.started;
-        }
         self.enter(ExecutionPhase::Validating, now);
         self.draft.start_time.get_or_insert(MicroTime(now));
         self.draft.attempt.get_or_insert(0);
@@ -123,9 +120,7 @@ impl StepMachine {
         if !self.settings.authorization {
             return None;
         }
-        let fresh = |rights: &&Rights| {
-            most.is_none_or(|most| now <= later(rights.asked_at, most)) || planted(Defect::TrustOldRights)
-        };
+        let fresh = |rights: &&Rights| most.is_none_or(|most| now <= later(rights.asked_at, most));
         let Some(rights) = self.rights.as_ref().filter(fresh) else {
             return Some(self.ask_rights(checked, out));
         };

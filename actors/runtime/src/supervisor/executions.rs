@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowExecution, names};
-use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::job_view::JobView;
 use kubernaut_machines::outcome::EventRecord;
 use kubernaut_machines::step::{StepEvent, is_lock_released};
@@ -68,7 +67,7 @@ impl SupervisorState {
             {
                 self.context.locks.prefill(execution, target);
             }
-            if live || (is_in_an_attempt(execution) && !planted(Defect::QueueWhatHasEnded)) {
+            if live || is_in_an_attempt(execution) {
                 self.context.slots.prefill(uid);
             }
         }
