@@ -44,9 +44,10 @@ async fn lease(scene: &Scene<'_>) -> (Value, Value) {
     (spec["holderIdentity"].clone(), spec["leaseTransitions"].clone())
 }
 
-/// How many of this kind have failed. Their metadata alone is asked for: all of them together are hundreds of megabytes.
+/// How many of this kind have failed. Their metadata alone is asked for, and what the API server has at hand: all of them
+/// together are hundreds of megabytes, which it would else read from etcd each time.
 async fn failed(scene: &Scene<'_>, kind: &str) -> usize {
-    let failed = ListParams::default().fields("status.phase=failed");
+    let failed = ListParams::default().fields("status.phase=failed").match_any();
     let list = scene.api(kind).list_metadata(&failed).await;
     list.expect("a list").items.len()
 }
@@ -71,7 +72,7 @@ async fn all_fail(
             "{found} of {count} {kind} have failed\n{}",
             scene.bed.log_about("")
         );
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     println!(
         "{count} of {kind} failed within {:.1} s",

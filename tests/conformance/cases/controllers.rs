@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::answer::Answer;
-use super::super::bodies::{job, pod, with, workload};
+use super::super::bodies::{pod, with, workload};
 use super::super::lab::Lab;
 
 super::cases!(
@@ -16,7 +16,6 @@ super::cases!(
     a_daemon_set_on_delete_replaces_nothing,
     a_daemon_set_keeps_away_from_taints,
     a_budget_expects_what_the_controllers_want,
-    a_budget_of_pods_without_a_count_fails,
     a_cordon_taints_its_node,
     an_autoscaler_keeps_its_bounds,
 );
@@ -320,9 +319,6 @@ async fn a_daemon_set_keeps_away_from_taints(lab: &Lab) {
     let set = lab.quietly().until("ds/a", astray).await;
     lab.say("wanted", set.at("/status/desiredNumberScheduled"));
     assert_eq!(live(&lab.quietly().get("pod").await).len(), 2);
-    let drives = json!({"spec": {"taints": [{"key": "dedicated", "effect": "NoExecute"}]}});
-    lab.quietly().strategic("node/{ns}-2", drives).await.is(200);
-    lab.quietly().until("pod", |pods| live(pods).len() == 1).await;
     end_nodes(lab, 2).await;
 }
 
@@ -377,23 +373,6 @@ async fn a_budget_expects_what_the_controllers_want(lab: &Lab) {
     };
     let budget = lab.quietly().until("pdb/budget", none).await;
     lab.say("said of too few", json!(condition(&budget, "DisruptionAllowed")));
-}
-
-async fn a_budget_of_pods_without_a_count_fails(lab: &Lab) {
-    let mut body = with(job("a"), "/spec/suspend", json!(false));
-    body["spec"]["template"]["metadata"] = json!({"labels": {"app": "a"}});
-    lab.given("job", body).await;
-    serve(lab, 1).await;
-    lab.given("pdb", budget(json!({"maxUnavailable": 1}))).await;
-    let pod = lab.quietly().get("pod").await.names().remove(0);
-    lab.call(&pod, "its pod");
-    let failed = |budget: &Answer| condition(budget, "DisruptionAllowed").contains("SyncFailed");
-    let budget = lab.quietly().until("pdb/budget", failed).await;
-    lab.say("said", json!(condition(&budget, "DisruptionAllowed")));
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}});
-    let refused = lab.quietly().post(&format!("pod/{pod}/eviction"), eviction).await;
-    refused.refused(429, "TooManyRequests", "disruption budget");
-    lab.say("refusal", refused.at("/details/causes"));
 }
 
 fn cordon_taints(node: &Answer) -> Vec<Value> {

@@ -236,7 +236,10 @@ async fn a_rollout_that_a_quota_forbids_says_so(lab: &Lab) {
     let failed = |deployment: &Answer| !condition(deployment, "ReplicaFailure").is_empty();
     let deployment = lab.quietly().until("deploy/a", failed).await;
     call_sets(lab).await;
-    lab.say("failure", json!(condition(&deployment, "ReplicaFailure")));
+    // The pod that was refused has a name of its own in each cluster.
+    let failure = condition(&deployment, "ReplicaFailure");
+    let (_, failure) = failure.split_once(" is forbidden: ").expect("a refusal");
+    lab.say("failure", json!(failure));
     lab.quietly()
         .merge("quota/objects", json!({"spec": {"hard": {"pods": "3"}}}))
         .await

@@ -141,6 +141,7 @@ fn every_flag() -> Value {
         "kubectl-image": "mirror.example/kubectl:v1",
         "max-step-timeout": "1h30m",
         "job-ttl": "90s",
+        "execution-ttl": "36h",
         "verification": false,
         "allow-gitops-managed": true,
         "apply-manifest-kinds": ["ConfigMap", "apps/Deployment", "Ingress"],
