@@ -36,9 +36,15 @@ impl Checker<'_> {
             let too_late = workflow
                 .and_then(Life::gone)
                 .is_some_and(|gone| gone.revision < born.revision);
-            // One whose finalizer somebody took away before anything was begun, while no controller looked, leaves no trace.
+            // One that somebody takes away, with its finalizer, while no controller runs and before its workflow's status names
+            // it, leaves no trace.
             let traceless = execution.gone().is_some_and(|gone| {
-                items(&gone.object["status"]["attempts"]).count() == 0 && gone.author.as_ref() != CONTROLLER
+                let then = workflow.and_then(|workflow| workflow.at(gone.revision));
+                let named = then.is_some_and(|workflow| {
+                    items(&workflow["status"]["stepStatuses"])
+                        .any(|step| step["k8sExecutionRef"]["uid"] == born.object["metadata"]["uid"])
+                });
+                gone.author.as_ref() != CONTROLLER && !named
             });
             if born.author.as_ref() == CONTROLLER
                 && !too_late
