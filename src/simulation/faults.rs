@@ -141,6 +141,19 @@ pub enum Planned {
         /// Less than what a controller waits for an answer.
         delay: Duration,
     },
+    /// From this time on, for a while, every call of this verb and resource arrives so much later, also when it was given up.
+    LateCalls {
+        /// Since the start.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+        /// Such as `create`.
+        verb: &'static str,
+        /// Plural, with its subresource.
+        resource: &'static str,
+        /// Less than a minute, after which the API server gives a request up.
+        delay: Duration,
+    },
     /// Each process of the controller has another image for its Jobs than the one before.
     Upgrade,
     /// At this time somebody does this.
@@ -469,6 +482,18 @@ impl fmt::Display for Planned {
                 write!(
                     f,
                     "after {at:?}, for {lasts:?}, every call takes {delay:?} longer"
+                )
+            }
+            Self::LateCalls {
+                at,
+                lasts,
+                verb,
+                resource,
+                delay,
+            } => {
+                write!(
+                    f,
+                    "after {at:?}, for {lasts:?}, every {verb} of {resource} arrives {delay:?} later, also if it was given up"
                 )
             }
             Self::Upgrade => {

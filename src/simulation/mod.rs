@@ -54,7 +54,7 @@ use happened::Notes;
 use night::Night;
 
 /// When every run begins.
-const EPOCH: i64 = 1_767_225_600;
+pub const EPOCH: i64 = 1_767_225_600;
 /// More calls than any run has that is not going round in circles: 20 steps take some 300.
 const MOST_CALLS: usize = 20_000;
 /// The controller's user.
@@ -231,7 +231,8 @@ fn call_faults(plan: &[Planned], notes: Notes) -> FaultFunction {
     // What concerns one call alone comes before what lasts.
     plan.sort_by_key(|(_, planned)| match planned {
         Planned::Outage { .. } => 1,
-        Planned::Slowness { .. } => 2,
+        Planned::LateCalls { .. } => 2,
+        Planned::Slowness { .. } => 3,
         _ => 0,
     });
     let (calls, writes, watches) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -274,6 +275,19 @@ fn call_faults(plan: &[Planned], notes: Notes) -> FaultFunction {
                     && is_of(request, resource) =>
                 {
                     CallFault::Refused(*code).fault()
+                }
+                Planned::LateCalls {
+                    at,
+                    lasts,
+                    verb,
+                    resource,
+                    delay,
+                } if now >= *at
+                    && now < *at + *lasts
+                    && request.verb == *verb
+                    && is_of(request, resource) =>
+                {
+                    CallFault::Underway(*delay).fault()
                 }
                 Planned::Slowness { at, lasts, delay } if now >= *at && now < *at + *lasts => {
                     CallFault::Late(*delay).fault()

@@ -52,7 +52,8 @@ async fn failed(scene: &Scene<'_>, kind: &str) -> usize {
     list.expect("a list").items.len()
 }
 
-/// All of this kind fail in that time, both controllers live, and the lease stays where it was.
+/// All of this kind fail, with never longer than `patience` between one and the next, both controllers live, and the lease
+/// stays where it was. How long all of them take is the API server's: each write of a megabyte costs it most of a second.
 async fn all_fail(
     scene: &Scene<'_>,
     kind: &str,
@@ -62,14 +63,18 @@ async fn all_fail(
 ) {
     let before = lease(scene).await;
     let begun = Instant::now();
+    let (mut most, mut at) = (0, begun);
     loop {
         let found = failed(scene, kind).await;
         if found == count {
             break;
         }
+        if found > most {
+            (most, at) = (found, Instant::now());
+        }
         assert!(
-            begun.elapsed() < patience,
-            "{found} of {count} {kind} have failed\n{}",
+            at.elapsed() < patience,
+            "{found} of {count} {kind} have failed, and no other for {patience:?}\n{}",
             scene.bed.log_about("")
         );
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -155,7 +160,7 @@ async fn objects_of_a_megabyte_end_and_cost_neither_lease_nor_memory() {
     }
     // 1.3 MB as JSON, and twenty times that as values of a program.
     let recommendations = json!({"riskFactors": [vec![json!([]); 430_000]]});
-    for number in 0..20 {
+    for number in 0..5 {
         let step = json!({"stepNumber": 1, "name": "s", "action": "cordon-node",
                           "parameters": {"cordonNode": {"nodeName": "none"}}});
         scene
@@ -170,8 +175,8 @@ async fn objects_of_a_megabyte_end_and_cost_neither_lease_nor_memory() {
     install(&bed.cluster, &["--apply-manifest-kinds=ConfigMap"]).await;
 
     let pair = pair(&scene).await;
-    all_fail(&scene, EXECUTION, 200, Duration::from_mins(3), &pair).await;
-    all_fail(&scene, WORKFLOW, 20, Duration::from_mins(3), &pair).await;
+    all_fail(&scene, EXECUTION, 200, Duration::from_mins(2), &pair).await;
+    all_fail(&scene, WORKFLOW, 5, Duration::from_mins(2), &pair).await;
     let status = scene.get(EXECUTION, "large-0").await["status"].clone();
     assert_eq!(status["errorType"], "validation_error", "{status}");
     assert!(

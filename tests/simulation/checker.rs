@@ -2,6 +2,7 @@
 
 mod jobs;
 mod others;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -57,7 +58,9 @@ pub(crate) fn check(outcome: &Outcome, plan: &[Planned]) -> Vec<String> {
     checker.what_is_gone_is_noticed();
     checker.calls_are_few();
     checker.everything_says_what_it_waits_for();
+    checker.what_has_begun_has_its_place();
     checker.validation_is_given_up_for_silence_alone();
+    checker.no_job_comes_after_the_end();
     checker.found
 }
 

@@ -6,4 +6,5 @@ mod checker;
 mod defects;
 mod history;
 mod search;
+mod situations;
 mod worlds;

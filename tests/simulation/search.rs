@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::checker::check;
 use crate::history::story;
+use crate::situations::{self, Situation};
 use crate::worlds;
 
 /// Most things that go wrong in one run.
@@ -21,6 +22,27 @@ const ENOUGH: usize = 3;
 pub(crate) fn scenario(seed: u64) -> Scenario {
     static INSTALLED: LazyLock<MemoryCluster> = LazyLock::new(worlds::installed);
     let mut chance = Chance::new(seed);
+    if chance.one_in(4) {
+        let Situation {
+            runs,
+            plan,
+            limits,
+            pod_run_time,
+        } = situations::draw(&mut chance);
+        return Scenario {
+            installed: INSTALLED.clone(),
+            world: Vec::new(),
+            runs,
+            options: worlds::options(Some(limits)),
+            rbac: Rbac::Evaluate,
+            plan,
+            pod_run_time,
+            habits: PodHabits::default(),
+            seed,
+            patience: Duration::from_mins(60),
+            rest: Duration::from_mins(3),
+        };
+    }
     let runs = worlds::workflows(3, &mut chance);
     let all: Vec<FaultKind> = FaultKind::value_variants()
         .iter()

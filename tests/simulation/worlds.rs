@@ -106,6 +106,17 @@ pub(crate) fn workflow(name: &str, steps: u64, chance: &mut Chance) -> Value {
     })
 }
 
+/// One of so many steps, none of which waits for another or ends the workflow.
+pub(crate) fn abreast(name: &str, steps: u64, chance: &mut Chance) -> Value {
+    let mut workflow = workflow(name, steps, chance);
+    let steps = workflow["spec"]["workflowDefinition"]["steps"].as_array_mut();
+    for step in steps.into_iter().flatten() {
+        step["dependsOn"] = json!([]);
+        step["criticalStep"] = json!(false);
+    }
+    workflow
+}
+
 fn step(number: u64, chance: &mut Chance) -> Value {
     let web = format!("web-{}", 1 + chance.below(3));
     let node = "node-1";

@@ -71,6 +71,18 @@ defects! {
     RunAfterDeletion,
     /// A read that is refused for good is made again, at once.
     ReadARefusalAgain,
+    /// A Job that was seen to end waits for a place before its end counts.
+    QueueWhatHasEnded,
+    /// The budget of validation runs while its calls wait for their turn.
+    CountOurOwnQueue,
+    /// A vanished execution is asked for once, whatever comes of it.
+    AskOnceForTheAbsent,
+    /// A Job that nobody can reach keeps its place.
+    KeepThePlaceOfADeadNode,
+    /// A create that was sent and never answered is no reason to wait.
+    IgnoreCreatesUnderWay,
+    /// A wait whose note was lost to a conflict is not told of again.
+    ForgetToTellOfAWait,
 }
 
 #[cfg(feature = "planted-defects")]

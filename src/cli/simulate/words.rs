@@ -33,6 +33,7 @@ pub(super) fn happened(drawn: &Drawn, happened: &Happened, steps: &[Step]) -> (T
                 Planned::Stranger { deed, .. } => format!("after {at}: somebody {deed}: {met}"),
                 Planned::Outage { .. }
                 | Planned::Slowness { .. }
+                | Planned::LateCalls { .. }
                 | Planned::Upgrade
                 | Planned::Pod { .. }
                 | Planned::CutWatches { .. }

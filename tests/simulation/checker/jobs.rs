@@ -2,13 +2,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kubernaut::memory::Committed;
-use kubernaut::simulation::{CONTROLLER, Planned};
+use kubernaut::simulation::{CONTROLLER, Deed, Planned};
 use serde_json::Value;
 
 use super::{Checker, EXECUTION, HEARSAY};
 use crate::history::{Life, has_condition, items, label, owner, text};
 
+/// What holds an execution until nothing of it is left.
+const CLEANUP: &str = "kubernetesexecution.kubernaut.io/kubernetesexecution-cleanup";
+
 impl Checker<'_> {
+    fn strips_finalizers(&self) -> bool {
+        let strips = |planned: &Planned| {
+            matches!(
+                planned,
+                Planned::Stranger {
+                    deed: Deed::StripFinalizer,
+                    ..
+                }
+            )
+        };
+        self.plan.iter().any(strips)
+    }
+
     /// I1.
     pub(super) fn one_job_an_attempt(&mut self) {
         let mut twice = Vec::new();
@@ -100,6 +116,13 @@ impl Checker<'_> {
                 found.push((
                     "I5",
                     format!("{} was made before its execution was validated", job.name()),
+                ));
+            }
+            let held = items(&at["metadata"]["finalizers"]).any(|finalizer| finalizer == CLEANUP);
+            if !held && at["metadata"]["deletionTimestamp"].is_null() && !self.strips_finalizers() {
+                found.push((
+                    "I12",
+                    format!("{} was made for an execution that nothing holds", job.name()),
                 ));
             }
             let recorded = items(&at["status"]["attempts"])

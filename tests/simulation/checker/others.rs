@@ -8,8 +8,8 @@ use kubernaut::memory::RequestRecord;
 use kubernaut::simulation::{CONTROLLER, CallFault, Planned, STRANGER};
 use serde_json::Value;
 
-use super::{Checker, EXECUTION, HEARSAY};
-use crate::history::{Life, items, label, lives, owner, text};
+use super::{Checker, EXECUTION};
+use crate::history::{items, label, lives, owner, text};
 
 /// Longer than any run is looked at.
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
@@ -108,7 +108,8 @@ impl Checker<'_> {
         let mut asked: BTreeMap<String, VecDeque<Timestamp>> = BTreeMap::new();
         let mut found = BTreeSet::new();
         for RequestRecord { request, at, .. } in &self.outcome.requests {
-            if request.user.name != CONTROLLER || request.verb == "watch" {
+            // What happened is told of when its turn comes, all at once after a slow time.
+            if request.user.name != CONTROLLER || request.verb == "watch" || request.resource == "events" {
                 continue;
             }
             let most = if request.name.is_empty() {
@@ -137,66 +138,6 @@ impl Checker<'_> {
         }
     }
 
-    /// I17: who looks at an execution sees what becomes of it: soon after its creation it says something, and it waits for no
-    /// place that nobody has.
-    pub(super) fn everything_says_what_it_waits_for(&mut self) {
-        let patience = HEARSAY + Duration::from_secs(60) + self.blind_time();
-        let last = self
-            .outcome
-            .record
-            .last()
-            .map_or(Duration::ZERO, |commit| commit.at);
-        let mut found = Vec::new();
-        let working = |life: &Life<'_>| {
-            life.gone().is_none()
-                && ["executing", "rollback_ready"].contains(&text(&life.last()["status"]["phase"]))
-        };
-        let any_works = self.executions.values().any(working);
-        for execution in self.executions.values() {
-            let says = |object: &Value| !object["status"]["phase"].is_null();
-            let said = execution
-                .first(says)
-                .or(execution.gone())
-                .map_or(last, |state| state.at);
-            if said > execution.born().at + patience {
-                found.push(format!("{} said nothing for too long", execution.name()));
-            }
-            let waits = text(&execution.last()["status"]["message"]).starts_with("waits: as many Jobs");
-            if execution.gone().is_none() && waits && !any_works && !self.is_refused_for_ever() {
-                found.push(format!("{} waits for a place that nobody has", execution.name()));
-            }
-        }
-        for what in found {
-            self.wrong("I17", &what);
-        }
-    }
-
-    /// The budget of a validation is for an API server that does not answer, not for the controller's own queue: who gives up
-    /// has tried at least twice.
-    pub(super) fn validation_is_given_up_for_silence_alone(&mut self) {
-        let gave_up = |life: &&Life<'_>| {
-            text(&life.last()["status"]["message"]).starts_with("validation got no answer")
-        };
-        let given_up: Vec<String> = self.executions.values().filter(gave_up).map(Life::name).collect();
-        let refused = self
-            .outcome
-            .requests
-            .iter()
-            .filter(|record| record.request.user.name == CONTROLLER && record.code >= 400)
-            .count();
-        // What has no answer stands in no record.
-        let unanswered = |planned: &&Planned| {
-            matches!(planned, Planned::Partition { .. } | Planned::Crash { .. })
-                || matches!(planned, Planned::Call { fault, .. } if !matches!(fault, CallFault::Refused(_)))
-        };
-        let failures = refused + self.plan.iter().filter(unanswered).count();
-        if failures < 2 {
-            for name in given_up {
-                self.wrong("I17", &format!("{name} gave up after its first refusal"));
-            }
-        }
-    }
-
     /// How long all that goes wrong can keep a controller from seeing or doing something.
     pub(super) fn blind_time(&self) -> Duration {
         let blind = |planned: &Planned| match planned {
@@ -209,6 +150,7 @@ impl Checker<'_> {
             Planned::Partition { lasts, .. }
             | Planned::Quota { lasts, .. }
             | Planned::Slowness { lasts, .. }
+            | Planned::LateCalls { lasts, .. }
             | Planned::Outage {
                 lasts: Some(lasts), ..
             } => *lasts,
@@ -276,10 +218,11 @@ impl Checker<'_> {
         let underway = |planned: &Planned| {
             matches!(
                 planned,
-                Planned::Call {
-                    fault: CallFault::Underway(_),
-                    ..
-                }
+                Planned::LateCalls { .. }
+                    | Planned::Call {
+                        fault: CallFault::Underway(_),
+                        ..
+                    }
             )
         };
         if self.plan.iter().any(underway) {

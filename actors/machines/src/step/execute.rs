@@ -65,7 +65,9 @@ impl StepMachine {
         let view = self.view_of(&attempt).cloned();
         // A Job that is over needs no place: it must not wait for one behind those that have not begun.
         let over = view.as_ref().is_some_and(|view| view.end.is_some() && !view.live);
-        if !over && let Some(flow) = self.take_slot(out) {
+        if (!over || planted(Defect::QueueWhatHasEnded))
+            && let Some(flow) = self.take_slot(out)
+        {
             return flow;
         }
         let Some(view) = view else {
@@ -333,7 +335,9 @@ impl StepMachine {
             Ok(rendered) if rendered.hash == attempt.job_hash => rendered,
             // The controller was upgraded or configured anew between record and Job. The one before it may have sent a create.
             Ok(_) | Err(_) => {
-                if let Some(flow) = self.wait_for_creates(attempt, now, out) {
+                if !planted(Defect::IgnoreCreatesUnderWay)
+                    && let Some(flow) = self.wait_for_creates(attempt, now, out)
+                {
                     return flow;
                 }
                 self.ended = Some(Ended::Lost);
@@ -443,7 +447,7 @@ impl StepMachine {
 
     /// No further create is sent; one that was sent before may still take effect.
     fn refused_for_good(&mut self, failure: Failure) {
-        if self.job.creates == Creates::None {
+        if self.job.creates == Creates::None || planted(Defect::IgnoreCreatesUnderWay) {
             self.ended = Some(Ended::Failure(failure));
         } else {
             self.abandon = Some(failure);

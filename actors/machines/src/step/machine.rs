@@ -332,7 +332,9 @@ impl StepMachine {
         self.announced = self.announced.min(self.persisted.phase_transitions.len());
         self.dirty = false;
         // Also that the status tells of a wait, or was refused.
-        self.wait_noted = None;
+        if !planted(Defect::ForgetToTellOfAWait) {
+            self.wait_noted = None;
+        }
         self.refused = false;
     }
 

@@ -203,7 +203,9 @@ impl StepMachine {
 
     fn unreachable(&mut self, view: &JobView, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
         // Places keep too many Jobs from running at once; a pod that nobody can reach is no reason to start none.
-        self.release_slot(out);
+        if !planted(Defect::KeepThePlaceOfADeadNode) {
+            self.release_slot(out);
+        }
         let place = place_of(view);
         let message = format!(
             "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \

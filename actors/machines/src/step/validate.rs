@@ -27,6 +27,9 @@ pub(super) const RIGHTS_AGE: Duration = Duration::from_secs(30);
 
 impl StepMachine {
     pub(super) fn validating(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        if planted(Defect::CountOurOwnQueue) {
+            self.unanswered_since = self.started;
+        }
         self.enter(ExecutionPhase::Validating, now);
         self.draft.start_time.get_or_insert(MicroTime(now));
         self.draft.attempt.get_or_insert(0);

@@ -12,6 +12,7 @@ use super::progress::is_terminal;
 use super::steps::DELETED;
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
+use crate::defect::{Defect, planted};
 use crate::outcome::{
     ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord, FailureClass, RightsQuestion,
 };
@@ -335,7 +336,9 @@ impl WorkflowMachine {
                 self.pause(now, purpose);
             }
             (Purpose::Find(step), _) => {
-                self.absent.insert(step);
+                if !planted(Defect::AskOnceForTheAbsent) {
+                    self.absent.insert(step);
+                }
                 self.pause(now, purpose);
             }
             (Purpose::Rights | Purpose::Refetch, _) => self.pause(now, purpose),

@@ -109,6 +109,9 @@ impl WorkflowMachine {
             .filter(|step| !self.is_under_way(Purpose::Find(**step)))
             .filter_map(|step| Some((*step, self.executions.get(step)?.metadata.name.clone()?)))
             .collect();
+        if planted(Defect::AskOnceForTheAbsent) {
+            self.absent.clear();
+        }
         self.find(absent, out);
     }
 

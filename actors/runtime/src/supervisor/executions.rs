@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowExecution, names};
+use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::job_view::JobView;
 use kubernaut_machines::outcome::EventRecord;
 use kubernaut_machines::step::{StepEvent, is_lock_released};
@@ -67,7 +68,7 @@ impl SupervisorState {
             {
                 self.context.locks.prefill(execution, target);
             }
-            if live || is_in_an_attempt(execution) {
+            if live || (is_in_an_attempt(execution) && !planted(Defect::QueueWhatHasEnded)) {
                 self.context.slots.prefill(uid);
             }
         }

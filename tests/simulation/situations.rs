@@ -1,0 +1,244 @@
+//! What rarely comes together by chance and hurts when it does: several things that go wrong at once, around one weakness.
+
+use std::time::Duration;
+
+use kubernaut::memory::PodScript;
+use kubernaut::simulation::{Boundary, Chance, Deed, Planned};
+use serde_json::Value;
+
+use crate::worlds;
+
+/// A run, but for what all runs share.
+pub(crate) struct Situation {
+    pub(crate) runs: Vec<Value>,
+    pub(crate) plan: Vec<Planned>,
+    /// Jobs, and calls, at once.
+    pub(crate) limits: (u64, u64),
+    pub(crate) pod_run_time: Duration,
+}
+
+/// One of them.
+pub(crate) fn draw(chance: &mut Chance) -> Situation {
+    let all = [
+        many_steps_and_a_new_controller,
+        a_slow_queue_and_one_refusal,
+        a_late_status_and_a_new_controller,
+        a_vanished_execution_that_can_not_be_asked_for,
+        a_lost_node_and_one_place,
+        a_late_create_and_a_refusal,
+        a_late_create_and_an_upgrade,
+        a_busy_target_and_an_annotation,
+    ];
+    let situation = *chance.pick(&all);
+    situation(chance)
+}
+
+fn millis(chance: &mut Chance, from: u64, to: u64) -> Duration {
+    Duration::from_millis(from + chance.below(to - from))
+}
+
+fn number(chance: &mut Chance, below: u64) -> usize {
+    usize::try_from(chance.below(below)).unwrap_or(0)
+}
+
+/// Jobs end, and others are recorded and not made, while nobody looks; more steps wait than there are places.
+fn many_steps_and_a_new_controller(chance: &mut Chance) -> Situation {
+    let crashes = 1 + chance.below(2);
+    let crash = |chance: &mut Chance| Planned::Crash {
+        write: 3 + number(chance, 25),
+        boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
+        down: millis(chance, 500, 20_000),
+    };
+    Situation {
+        runs: vec![worlds::abreast("flow-1", 4, chance)],
+        plan: (0..crashes).map(|_| crash(chance)).collect(),
+        limits: (1 + chance.below(2), 4),
+        pod_run_time: millis(chance, 500, 5_000),
+    }
+}
+
+/// Calls wait so long for their turn that a budget of time is over before the first of them is sent.
+fn a_slow_queue_and_one_refusal(chance: &mut Chance) -> Situation {
+    let asked = [
+        ("create", "subjectaccessreviews"),
+        ("get", "deployments"),
+        ("get", "configmaps"),
+        ("get", "nodes"),
+    ];
+    let refusal = |chance: &mut Chance| {
+        let (verb, resource) = *chance.pick(&asked);
+        Planned::Outage {
+            at: millis(chance, 30_000, 250_000),
+            lasts: Some(millis(chance, 5_000, 25_000)),
+            verb,
+            resource,
+            code: *chance.pick(&[429, 500, 503]),
+        }
+    };
+    let mut plan: Vec<Planned> = (0..4).map(|_| refusal(chance)).collect();
+    plan.push(Planned::Slowness {
+        // All is asked within the first moments.
+        at: millis(chance, 0, 30),
+        lasts: Duration::from_secs(300),
+        delay: millis(chance, 2_000, 8_500),
+    });
+    Situation {
+        runs: vec![
+            worlds::abreast("flow-1", 5, chance),
+            worlds::abreast("flow-2", 5, chance),
+        ],
+        plan,
+        limits: (4, 1),
+        pod_run_time: millis(chance, 20, 1_000),
+    }
+}
+
+/// What a controller wrote arrives when the next one has written something else.
+fn a_late_status_and_a_new_controller(chance: &mut Chance) -> Situation {
+    let late = |chance: &mut Chance| Planned::LateCalls {
+        at: millis(chance, 0, 6_000),
+        lasts: millis(chance, 50, 3_000),
+        verb: "patch",
+        resource: *chance.pick(&["kubernetesexecutions/status", "workflowexecutions/status"]),
+        delay: millis(chance, 2_000, 40_000),
+    };
+    let end = if chance.one_in(2) {
+        Planned::Partition {
+            at: millis(chance, 0, 8_000),
+            lasts: millis(chance, 5_000, 60_000),
+        }
+    } else {
+        Planned::Crash {
+            write: 3 + number(chance, 20),
+            boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
+            down: millis(chance, 0, 10_000),
+        }
+    };
+    Situation {
+        runs: vec![worlds::abreast("flow-1", 3, chance)],
+        plan: vec![late(chance), late(chance), end],
+        limits: (4, 4),
+        pod_run_time: millis(chance, 100, 8_000),
+    }
+}
+
+/// Somebody takes an execution away, and just then it can't be read.
+fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut Chance) -> Situation {
+    let at = millis(chance, 100, 8_000);
+    Situation {
+        runs: vec![worlds::abreast("flow-1", 3, chance)],
+        plan: vec![
+            Planned::Outage {
+                at,
+                lasts: Some(millis(chance, 500, 10_000)),
+                verb: "get",
+                resource: "kubernetesexecutions",
+                code: *chance.pick(&[403, 429, 500, 503]),
+            },
+            Planned::Stranger {
+                at: at + millis(chance, 0, 400),
+                deed: Deed::StripFinalizer,
+                choice: chance.draw(),
+            },
+        ],
+        limits: (4, 4),
+        pod_run_time: millis(chance, 2_000, 15_000),
+    }
+}
+
+/// The pod of a Job can't be reached any more, and others wait for its place.
+fn a_lost_node_and_one_place(chance: &mut Chance) -> Situation {
+    let lost = |chance: &mut Chance| Planned::Pod {
+        number: number(chance, 2),
+        script: PodScript::Lost,
+    };
+    Situation {
+        runs: vec![worlds::abreast("flow-1", 4, chance)],
+        plan: vec![lost(chance)],
+        limits: (1, 4),
+        pod_run_time: millis(chance, 20, 2_000),
+    }
+}
+
+fn late_creates(chance: &mut Chance) -> Planned {
+    Planned::LateCalls {
+        at: Duration::ZERO,
+        lasts: millis(chance, 1_000, 10_000),
+        verb: "create",
+        resource: "jobs",
+        delay: millis(chance, 25_000, 55_000),
+    }
+}
+
+/// Jobs are created late, after their creation was given up; then creations are refused for good.
+fn a_late_create_and_a_refusal(chance: &mut Chance) -> Situation {
+    let plan = vec![
+        late_creates(chance),
+        Planned::Outage {
+            at: millis(chance, 10_000, 30_000),
+            lasts: Some(millis(chance, 60_000, 120_000)),
+            verb: "create",
+            resource: "jobs",
+            code: *chance.pick(&[400, 403, 404, 422]),
+        },
+    ];
+    Situation {
+        runs: vec![worlds::abreast("flow-1", 2, chance)],
+        plan,
+        limits: (4, 4),
+        pod_run_time: millis(chance, 20, 10_000),
+    }
+}
+
+/// Jobs are created late, after the controller that sent them has died; the next one would make others.
+fn a_late_create_and_an_upgrade(chance: &mut Chance) -> Situation {
+    let plan = vec![
+        late_creates(chance),
+        Planned::Upgrade,
+        Planned::Crash {
+            write: 3 + number(chance, 20),
+            boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
+            down: millis(chance, 0, 10_000),
+        },
+    ];
+    Situation {
+        runs: vec![worlds::abreast("flow-1", 3, chance)],
+        plan,
+        limits: (4, 4),
+        pod_run_time: millis(chance, 1_000, 30_000),
+    }
+}
+
+/// Of two steps of one target one has to say that it waits, and somebody annotates it before it could.
+fn a_busy_target_and_an_annotation(chance: &mut Chance) -> Situation {
+    let mut plan = vec![
+        Planned::LateCalls {
+            at: Duration::ZERO,
+            lasts: millis(chance, 30, 5_000),
+            verb: "patch",
+            resource: "kubernetesexecutions/status",
+            delay: millis(chance, 200, 5_000),
+        },
+        Planned::Pod {
+            number: number(chance, 3),
+            script: PodScript::Lost,
+        },
+    ];
+    for _ in 0..4 {
+        plan.push(Planned::Stranger {
+            at: millis(chance, 10, 3_000),
+            deed: Deed::AnnotateExecution,
+            choice: chance.draw(),
+        });
+    }
+    let runs = vec![
+        worlds::abreast("flow-1", 3, chance),
+        worlds::abreast("flow-2", 3, chance),
+    ];
+    Situation {
+        runs,
+        plan,
+        limits: (4, 4),
+        pod_run_time: millis(chance, 5_000, 30_000),
+    }
+}
