@@ -183,9 +183,29 @@ pub struct TelemetryOptions {
         long,
         env = "KUBERNAUT_LOG_LEVEL",
         default_value = "info",
+        value_parser = log_level,
         value_name = "LEVEL"
     )]
     pub log_level: String,
+}
+
+/// Log directives; a word alone must be a level. The filter would take it for the name of a module, and log nothing.
+///
+/// # Errors
+/// In words.
+pub fn log_level(text: &str) -> Result<String, String> {
+    let alone = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.contains(['=', '[']));
+    for part in alone {
+        if part.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
+            return Err(format!(
+                "{part:?} is not a level: write error, warn, info, debug, trace or off, or MODULE=LEVEL"
+            ));
+        }
+    }
+    Ok(text.to_owned())
 }
 
 /// Form of the log.

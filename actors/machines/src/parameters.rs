@@ -15,7 +15,7 @@ use crate::classify::plain;
 use crate::duration::parse_go;
 use crate::images::patched_images;
 use crate::label_selector;
-use crate::manifest_kinds::{ParsedManifest, parse_manifest};
+use crate::manifest_kinds::{ParsedManifest, check_kind, known_kinds, parse_manifest};
 use crate::mapping::not_base64;
 use crate::render::PAYLOAD_MAX;
 
@@ -337,10 +337,29 @@ fn read_manifest(action: &Action, settings: &Settings) -> Result<Option<ParsedMa
         return Ok(None);
     };
     if settings.apply_manifest_kinds.is_empty() {
-        let problem = "manifest: no kind may be applied in this cluster: --apply-manifest-kinds is not set";
+        let problem = "manifest: no kind may be applied in this cluster: allow the one that is needed with --apply-manifest-kinds=[GROUP/]KIND";
         return Err(problem.to_owned());
     }
     parse_manifest(&apply.manifest).map(Some)
+}
+
+/// Why a kind may not be applied, and what would allow it, if anything can.
+fn not_allowed(manifest: &ParsedManifest) -> String {
+    let ParsedManifest { group, kind, .. } = manifest;
+    let entry = if group.is_empty() {
+        kind.clone()
+    } else {
+        format!("{group}/{kind}")
+    };
+    if check_kind(&entry).is_none() {
+        format!("manifest: kind {kind} is not allowed: allow it with --apply-manifest-kinds={entry}")
+    } else {
+        let known = known_kinds().join(", ");
+        format!(
+            "manifest: kind {kind:?} of {:?} may never be applied; those that --apply-manifest-kinds can allow are {known}",
+            manifest.api_version
+        )
+    }
 }
 
 fn bad_manifest(manifest: &ParsedManifest, settings: &Settings) -> Option<String> {
@@ -351,10 +370,7 @@ fn bad_manifest(manifest: &ParsedManifest, settings: &Settings) -> Option<String
         return Some(format!("manifest: metadata.name: {problem}"));
     }
     let Some(kind) = allowed_kind(&manifest.group, &manifest.kind, settings) else {
-        return Some(format!(
-            "manifest: kind {:?} of {:?} may not be applied: --apply-manifest-kinds does not name it, or it never may be",
-            manifest.kind, manifest.api_version
-        ));
+        return Some(not_allowed(manifest));
     };
     // The text becomes a part of URLs: it is one of the table's, to the letter.
     let known = kind.api_versions();

@@ -11,6 +11,7 @@ mod read_only;
 mod stand_in;
 mod taken;
 mod text;
+mod warnings;
 mod wording;
 mod world;
 
@@ -35,8 +36,11 @@ const HEADING: &str = "What the workflows act on";
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InputArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    #[arg(required_unless_present = "filename", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The same, as kubectl takes it; can be given several times
+    #[arg(short = 'f', long, value_name = "FILE")]
+    filename: Vec<PathBuf>,
     /// Objects as a cluster shows them, such as from kubectl get deploy,rs,pod,cm,node,pdb -A -o yaml, or a folder of
     /// manifests; can be given several times. What a server sets is dropped
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
@@ -52,6 +56,11 @@ pub(crate) struct InputArguments {
 }
 
 impl InputArguments {
+    /// Manifests of what is to be run, however they were named.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        [self.files.as_slice(), &self.filename].concat()
+    }
+
     /// The flags by which kubectl reaches the cluster that was read; none without `--from-cluster`.
     pub(crate) fn flags_of_kubectl(&self) -> Vec<String> {
         self.cluster.flags_of_kubectl()
@@ -107,11 +116,12 @@ impl Input {
                 "--kubectl-image={image}: the cluster inside this process runs only images that have kubectl in their name"
             )]);
         }
+        let named = arguments.files();
         let standard_input = |files: &[PathBuf]| files.iter().filter(|file| file.as_os_str() == "-").count();
-        if standard_input(&arguments.files) + standard_input(&arguments.world) > 1 {
+        if standard_input(&named) + standard_input(&arguments.world) > 1 {
             return Err(vec!["- : standard input can be read only once".to_owned()]);
         }
-        let mut files = files::read(&arguments.files);
+        let mut files = files::read(&named);
         let mut shown = files::read(&arguments.world);
         let mut problems = std::mem::take(&mut files.problems);
         problems.append(&mut shown.problems);
@@ -135,10 +145,10 @@ impl Input {
         problems.extend(load(&installed, &definitions, &[]).err().unwrap_or_default());
         problems.extend(check::check(&installed, &files.manifests, settings));
         if problems.is_empty() {
-            problems.extend(check::check_runs(&arguments.files, &files.manifests));
+            problems.extend(check::check_runs(&named, &files.manifests));
         }
         let from_cluster = arguments.cluster.from_cluster;
-        let order = [arguments.files.as_slice(), arguments.world.as_slice()].concat();
+        let order = [named.as_slice(), arguments.world.as_slice()].concat();
         // All that can be known is told at once; a cluster is read only for what can be run.
         let taken = if from_cluster && problems.is_empty() {
             None
@@ -193,7 +203,10 @@ impl Input {
             installed = installed.copy(world::options(rbac, clock));
         }
         made.extend(world::missing_namespaces(&runs, &world, &installed.objects()));
-        made.extend(world::missing_accounts(&runs, &world, rbac));
+        let accounts = world::missing_accounts(&runs, &world, rbac);
+        notes.extend(world::unknown_accounts(&runs, &accounts));
+        made.extend(accounts);
+        notes.extend(warnings::opposed_steps(&runs, settings));
         Ok(Self {
             installed,
             rbac,

@@ -84,6 +84,22 @@ pub(super) fn missing_accounts(runs: &[Manifest], world: &[Manifest], rbac: Rbac
         .collect()
 }
 
+/// What to say of the accounts that workflows name and nobody brings, such as one with a typo.
+pub(super) fn unknown_accounts(runs: &[Manifest], missing: &[Value]) -> Vec<String> {
+    let named = |account: &&Value| {
+        runs.iter().any(|run| {
+            run.object["spec"]["serviceAccountName"] == account["metadata"]["name"]
+                && run.namespace() == account["metadata"]["namespace"].as_str().unwrap_or_default()
+        })
+    };
+    let words = |account: &Value| {
+        let text = |field: &str| account["metadata"][field].as_str().unwrap_or_default();
+        let (namespace, name) = (text("namespace"), text("name"));
+        format!("ServiceAccount {namespace}/{name} is not in your files or world: it is taken to exist.")
+    };
+    missing.iter().filter(named).map(words).collect()
+}
+
 /// Namespaces of what is to run that are not there: a person who rehearses a workflow has not said that they are missing.
 pub(super) fn missing_namespaces(runs: &[Manifest], world: &[Manifest], installed: &[Value]) -> Vec<Value> {
     let in_installation = installed

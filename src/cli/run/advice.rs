@@ -1,5 +1,7 @@
 //! What a person can do about a failure, in this rehearsal or in the workflow.
 
+use std::sync::Arc;
+
 use kubernaut_crds::ErrorType;
 
 use super::roles;
@@ -7,6 +9,13 @@ use serde_json::Value;
 
 /// Most names that are listed beside one that is missing.
 const NAMES_MAX: usize = 5;
+
+/// Every object of the cluster before anything ran, and in its final state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Objects<'a> {
+    pub(crate) before: &'a [Arc<Value>],
+    pub(crate) after: &'a [Arc<Value>],
+}
 
 /// A failure, and what else was there in the end.
 pub(crate) struct Failure<'a> {
@@ -16,8 +25,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) message: &'a str,
     /// What was acted on, such as `deployment/shop/web`.
     pub(crate) target: &'a str,
-    /// Every object in its final state.
-    pub(crate) objects: &'a [Value],
+    /// What was there, and what is.
+    pub(crate) objects: Objects<'a>,
 }
 
 impl Failure<'_> {
@@ -81,6 +90,10 @@ impl Failure<'_> {
     }
 
     fn missing(&self) -> String {
+        if self.was_there() {
+            return "it was there before, and somebody or something deleted it: bring it back, and run this again under another name"
+                .to_owned();
+        }
         let there = self.others(self.kind());
         let there = if there.is_empty() {
             String::new()
@@ -95,6 +108,17 @@ impl Failure<'_> {
         format!(
             "it is not in your files or world: correct the {what}{there}, or bring the object in a file or with --world"
         )
+    }
+
+    /// Whether the target was there before anything ran.
+    fn was_there(&self) -> bool {
+        let (namespace, name) = self.place();
+        !name.is_empty()
+            && self.objects.before.iter().any(|object| {
+                let of = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                let kind = object["kind"].as_str().unwrap_or_default();
+                kind.eq_ignore_ascii_case(self.kind()) && of("namespace") == namespace && of("name") == name
+            })
     }
 
     fn rights(&self) -> String {
@@ -146,9 +170,6 @@ impl Failure<'_> {
 
     fn conflict(&self) -> Option<String> {
         let says = |words: &str| self.message.contains(words);
-        if says("does not belong to this workflow") {
-            return Some("delete that KubernetesExecution, or give the workflow another name".to_owned());
-        }
         if says("Apply failed with") {
             return Some(
                 "leave the fields that are named out of the manifest, or give it the values that are there: somebody else owns \
@@ -171,7 +192,7 @@ impl Failure<'_> {
     }
 
     fn not_there(&self) -> String {
-        let pending = self.objects.iter().find_map(|object| {
+        let pending = self.objects.after.iter().find_map(|object| {
             let conditions = object["status"]["conditions"].as_array()?;
             let waits = conditions
                 .iter()
@@ -212,7 +233,7 @@ impl Failure<'_> {
     /// Objects of that kind in that namespace.
     fn others(&self, kind: &str) -> Vec<String> {
         let (namespace, _) = self.place();
-        let all = self.objects.iter().filter(|object| {
+        let all = self.objects.after.iter().filter(|object| {
             let own_namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
             let own_kind = object["kind"].as_str().unwrap_or_default();
             own_kind.eq_ignore_ascii_case(kind) && own_namespace == namespace
@@ -231,7 +252,7 @@ impl Failure<'_> {
 
     fn containers(&self) -> Vec<&str> {
         let (namespace, name) = self.place();
-        let deployment = self.objects.iter().find(|object| {
+        let deployment = self.objects.after.iter().find(|object| {
             object["kind"] == "Deployment"
                 && object["metadata"]["namespace"] == namespace
                 && object["metadata"]["name"] == name
@@ -251,6 +272,7 @@ impl Failure<'_> {
     /// Those that protect pods and allow nothing now.
     fn tight_budgets(&self) -> Vec<String> {
         self.objects
+            .after
             .iter()
             .filter(|object| {
                 let status = |field: &str| object["status"][field].as_i64().unwrap_or(0);
@@ -266,7 +288,41 @@ impl Failure<'_> {
     }
 
     fn any_node_takes_pods(&self) -> bool {
-        let mut nodes = self.objects.iter().filter(|object| object["kind"] == "Node");
+        let mut nodes = self
+            .objects
+            .after
+            .iter()
+            .filter(|object| object["kind"] == "Node");
         nodes.clone().count() == 0 || nodes.any(|node| node["spec"]["unschedulable"] != true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_there_and_was_deleted_needs_no_other_name() {
+        let web = Arc::new(json!({"kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"}}));
+        let api = Arc::new(json!({"kind": "Deployment", "metadata": {"name": "api", "namespace": "shop"}}));
+        let (before, after) = ([web, Arc::clone(&api)], [api]);
+        let advice = |target| {
+            let failure = Failure {
+                error_type: Some(ErrorType::ResourceNotFound),
+                message: "does not exist",
+                target,
+                objects: Objects {
+                    before: &before,
+                    after: &after,
+                },
+            };
+            failure.advice().unwrap_or_default()
+        };
+        let deleted = advice("deployment/shop/web");
+        assert!(deleted.starts_with("it was there before"), "{deleted}");
+        let unknown = advice("deployment/shop/wep");
+        assert!(unknown.contains("correct the name (there is api)"), "{unknown}");
     }
 }

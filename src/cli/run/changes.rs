@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use console::Style;
 use kubernaut_crds::names::LAST_APPLIED;
@@ -48,8 +49,9 @@ pub(crate) type Key = (String, String, String);
 
 /// The changes between two states of one cluster, each a few lines; empty when there are none. Namespaces of kubernaut's
 /// own, named here, are passed over.
-pub(crate) fn changes(before: &[Value], after: &[Value], own: &[&str]) -> String {
-    let (old, new) = (world_of(before, own), world_of(after, own));
+pub(crate) fn changes(before: &[Arc<Value>], after: &[Arc<Value>], own: &[&str]) -> String {
+    let world = |objects| world_of(<[Arc<Value>]>::iter(objects).map(AsRef::as_ref), own);
+    let (old, new) = (world(before), world(after));
     let keys: BTreeSet<&Key> = old.keys().chain(new.keys()).collect();
     let mut text = String::new();
     for key in keys {
@@ -237,14 +239,14 @@ fn name_beside(all: &[(ChangeTag, &str)], index: usize) -> Option<usize> {
 }
 
 /// Pods come and go with their owners: they are counted.
-fn pods(before: &[Value], after: &[Value], own: &[&str]) -> String {
+fn pods(before: &[Arc<Value>], after: &[Arc<Value>], own: &[&str]) -> String {
     let owners: BTreeMap<String, Key> = before
         .iter()
         .chain(after)
         .filter(|object| object["kind"] == "ReplicaSet")
         .filter_map(|set| Some((word(&set["metadata"]["uid"]), controller(set)?)))
         .collect();
-    let of = |objects: &[Value]| -> BTreeMap<String, Key> {
+    let of = |objects: &[Arc<Value>]| -> BTreeMap<String, Key> {
         objects
             .iter()
             .filter(|object| object["kind"] == "Pod")

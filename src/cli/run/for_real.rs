@@ -34,7 +34,7 @@ fn command(arguments: &InputArguments, input: &Input) -> String {
     let mut command = vec!["kubectl".to_owned()];
     command.extend(arguments.flags_of_kubectl().iter().map(|flag| quoted(flag)));
     command.push(verb.to_owned());
-    for file in &arguments.files {
+    for file in &arguments.files() {
         command.push(format!("-f {}", quoted(&file.display().to_string())));
     }
     let labelled = input
@@ -43,7 +43,7 @@ fn command(arguments: &InputArguments, input: &Input) -> String {
         .all(|run| run.object["metadata"]["labels"][LABEL_COMPONENT] == COMPONENT_REMEDIATION);
     let others = named(&input.beside);
     let mut notes = Vec::new();
-    if arguments.files.iter().any(|file| file == Path::new("-")) {
+    if arguments.files().iter().any(|file| file == Path::new("-")) {
         notes.push("with the same on standard input".to_owned());
     }
     if !others.is_empty() && labelled {

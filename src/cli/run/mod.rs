@@ -1,7 +1,7 @@
 //! `kubernaut rehearse FILE...`: the workflows of the files in a cluster inside this process, by the real controller.
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
-mod advice;
+pub(super) mod advice;
 pub(super) mod changes;
 pub(super) mod for_real;
 mod live;
@@ -25,6 +25,7 @@ use kubernaut_crds::{
 };
 use serde_json::{Value, json};
 
+use self::advice::Objects;
 use super::input::{Input, InputArguments, Manifest};
 use crate::config::{LogFormat, RunOptions, TelemetryOptions};
 use crate::http::Readiness;
@@ -69,6 +70,7 @@ pub(crate) struct RunArguments {
         long,
         env = "KUBERNAUT_LOG_LEVEL",
         default_value = LOG_LEVEL,
+        value_parser = crate::config::log_level,
         value_name = "LEVEL"
     )]
     log_level: String,
@@ -147,7 +149,7 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
     input.load_world(cluster)?;
     let habits = arguments.input.habits();
     cluster.script_pods(Arc::new(move |pod| habits.script(pod)));
-    let before = cluster.objects();
+    let before = cluster.shared_objects();
     let tell = |line: &str| match arguments.output {
         Output::Text => drop(say(line)),
         // Standard output is the List alone.
@@ -190,13 +192,18 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
             ));
         }
     };
-    let after = cluster.objects();
+    let after = cluster.shared_objects();
     for image in unused(arguments.input.habits().bad_images, &after) {
         tell(&format!("No pod was to run the image {image} of --bad-image."));
     }
     let verdicts = ended
         .iter()
-        .filter_map(|seen| seen.verdict(&after))
+        .filter_map(|seen| {
+            seen.verdict(Objects {
+                before: &before,
+                after: &after,
+            })
+        })
         .collect::<Vec<_>>();
     let text = match arguments.output {
         Output::Text => {
@@ -214,7 +221,7 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
                 .iter()
                 .fold(changed, |text, verdict| text + "\n" + verdict.text())
         }
-        Output::Json | Output::Yaml => list(after, arguments.output).map_err(Trouble::Here)?,
+        Output::Json | Output::Yaml => list(cluster.objects(), arguments.output).map_err(Trouble::Here)?,
     };
     say(text.trim_end()).map_err(|error| Trouble::Here(format!("the result can't be written: {error}")))?;
     tell(&format!("\n{}", for_real::last_line(&arguments.input, input)));
@@ -222,8 +229,8 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
 }
 
 /// Those of these images that no pod was to run: a typo, say.
-fn unused(images: Vec<String>, objects: &[Value]) -> Vec<String> {
-    let of_pods = |object: &Value| {
+fn unused(images: Vec<String>, objects: &[Arc<Value>]) -> Vec<String> {
+    let of_pods = |object: &Arc<Value>| {
         let specs = [&object["spec"], &object["spec"]["template"]["spec"]];
         let containers = specs
             .into_iter()
@@ -351,7 +358,7 @@ impl Seen {
     }
 
     /// How it ended, with what else was there in the end.
-    fn verdict(&self, objects: &[Value]) -> Option<report::Verdict> {
+    fn verdict(&self, objects: Objects<'_>) -> Option<report::Verdict> {
         match self {
             Seen::Workflow(workflow) => report::of_workflow(workflow, objects),
             Seen::Execution(execution) => report::of_execution(execution, objects),

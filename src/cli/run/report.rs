@@ -12,7 +12,7 @@ use kubernaut_crds::{
 };
 use serde_json::{Value, json};
 
-use super::advice::Failure;
+use super::advice::{Failure, Objects};
 
 /// What was last said of each object, by kind and place.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub(crate) struct Verdict {
 }
 
 /// The outcome of a workflow; `None` while it runs.
-pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: &[Value]) -> Option<Verdict> {
+pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: Objects<'_>) -> Option<Verdict> {
     let status = workflow.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let outcome = status.workflow_result.as_ref().map(|result| result.outcome);
@@ -175,9 +175,9 @@ fn name_of(step: &StepStatus) -> &str {
 }
 
 /// A step's line, what warned of it, and what to do where it failed.
-fn of_step(step: &StepStatus, width: usize, error_type: Option<ErrorType>, objects: &[Value]) -> String {
+fn of_step(step: &StepStatus, width: usize, error_type: Option<ErrorType>, objects: Objects<'_>) -> String {
     let execution = step.k8s_execution_ref.as_ref().and_then(|of| {
-        objects.iter().find(|object| {
+        objects.after.iter().find(|object| {
             object["kind"] == "KubernetesExecution"
                 && object["metadata"]["name"] == of.name.as_str()
                 && of
@@ -248,7 +248,7 @@ fn warnings(status: &Value) -> Vec<&str> {
 }
 
 /// The outcome of an execution; `None` while it runs.
-pub(crate) fn of_execution(execution: &KubernetesExecution, objects: &[Value]) -> Option<Verdict> {
+pub(crate) fn of_execution(execution: &KubernetesExecution, objects: Objects<'_>) -> Option<Verdict> {
     let status = execution.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let name = place(&execution.metadata);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -11,6 +10,7 @@ use super::totals::Totals;
 use super::verdict::{End, Light, Verdict, find, text as word};
 use super::{Ran, Simulation, words};
 use crate::cli::input::Input;
+use crate::cli::run::advice::Objects;
 use crate::cli::run::{changes, report};
 use crate::simulation::Outcome;
 
@@ -194,7 +194,7 @@ impl Report<'_> {
         }
         out.push('\n');
         out.push_str(&timeline(&outcome));
-        let changed = changes::changes(&plain(&outcome.before), &plain(&outcome.objects), self.light.own);
+        let changed = changes::changes(&outcome.before, &outcome.objects, self.light.own);
         if changed.is_empty() {
             out.push_str("\nNothing in the world has changed.\n\n");
         } else {
@@ -381,7 +381,10 @@ fn timeline(outcome: &Outcome) -> String {
 /// What is told of each workflow in the end, with what to do.
 pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String {
     let mut out = String::new();
-    let objects = plain(&outcome.objects);
+    let objects = Objects {
+        before: &outcome.before,
+        after: &outcome.objects,
+    };
     for run in &simulation.scenario.runs {
         let (kind, metadata) = (word(&run["kind"]), &run["metadata"]);
         let (namespace, name) = (word(&metadata["namespace"]), word(&metadata["name"]));
@@ -392,10 +395,10 @@ pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String
         let verdict = match kind {
             "WorkflowExecution" => serde_json::from_value(object.clone())
                 .ok()
-                .and_then(|workflow| report::of_workflow(&workflow, &objects)),
+                .and_then(|workflow| report::of_workflow(&workflow, objects)),
             _ => serde_json::from_value(object.clone())
                 .ok()
-                .and_then(|execution| report::of_execution(&execution, &objects)),
+                .and_then(|execution| report::of_execution(&execution, objects)),
         };
         if let Some(verdict) = verdict {
             out.push_str(verdict.text());
@@ -406,10 +409,6 @@ pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String
         }
     }
     out
-}
-
-fn plain(objects: &[Arc<Value>]) -> Vec<Value> {
-    objects.iter().map(|object| Value::clone(object)).collect()
 }
 
 fn ends(ends: &[End]) -> String {

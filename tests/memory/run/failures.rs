@@ -352,8 +352,8 @@ spec: {{action: scale-deployment, approvalReceived: true, parameters: {{scaleDep
         &[SCALE],
         &[
             "resource_conflict",
-            "does not belong to this workflow",
-            "to do: delete that KubernetesExecution, or give the workflow another name",
+            "is already there and is not of this workflow; it was left alone: delete it (kubectl delete kubernetesexecution \
+             fix-step-1 -n shop), or give the workflow another name",
         ],
     )]);
     let output = run(&["-"], &format!("{WEB}{}", by_hand("alone", "gone")));

@@ -364,3 +364,49 @@ fn control_characters_of_a_file_do_not_reach_the_terminal() {
         "{errors}"
     );
 }
+
+#[test]
+fn what_is_right_and_may_not_be_meant_is_warned_of() {
+    let steps = [
+        "action: scale-deployment, parameters: {scaleDeployment: {namespace: shop, deployment: web, replicas: 3}}",
+        "action: scale-deployment, parameters: {scaleDeployment: {namespace: shop, deployment: web, replicas: 1}}",
+    ];
+    let warning = "Steps 1 (s1) and 2 (s2) of workflow shop/fix both change deployment/shop/web, and neither depends on the \
+                   other: nothing says which of them comes last.";
+    let ordered = workflow(&steps);
+    let abreast = ordered.replace("dependsOn: [1], ", "");
+    let same = abreast.replace("replicas: 1}}", "replicas: 3}}");
+    for (input, warned) in [(&ordered, false), (&abreast, true), (&same, false)] {
+        let said = text(&run(&["-"], input).stdout);
+        assert_eq!(said.contains(warning), warned, "{said}");
+    }
+    let account = ordered.replace(
+        "  workflowDefinition:",
+        "  serviceAccountName: repairer\n  workflowDefinition:",
+    );
+    let said = text(&run(&["-"], &account).stdout);
+    assert!(
+        said.contains("ServiceAccount shop/repairer is not in your files or world: it is taken to exist."),
+        "{said}"
+    );
+}
+
+#[test]
+fn flags_are_what_people_are_used_to() {
+    let output = run(&["-f", "deploy/samples/scale-and-restart.yaml"], "");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    assert!(
+        said.contains("kubectl apply -f deploy/samples/scale-and-restart.yaml"),
+        "{said}"
+    );
+    let output = run(&["-", "--log-level", "bogus"], "");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains(
+            "\"bogus\" is not a level: write error, warn, info, debug, trace or off, or MODULE=LEVEL"
+        ),
+        "{said}"
+    );
+}

@@ -39,7 +39,7 @@ pub(super) fn class_of(message: &str) -> ErrorType {
         ErrorType::Cancelled
     } else if message.starts_with(NOT_ALLOWED) {
         ErrorType::InsufficientPermissions
-    } else if message.ends_with(LEFT_ALONE) {
+    } else if message.contains(LEFT_ALONE) {
         ErrorType::ResourceConflict
     } else if message.starts_with(REFUSED) {
         ErrorType::ValidationError
@@ -134,7 +134,7 @@ impl WorkflowMachine {
         let predecessor = controlling_workflow(execution.as_ref())
             .is_some_and(|owner| Some(&owner.name) == self.workflow.metadata.name.as_ref());
         if !predecessor {
-            return self.conflict(step, &execution, "does not belong to this workflow");
+            return self.conflict(step, &execution, "is not of this workflow");
         }
         let since = self.waiting.get(&step).map_or(now, |waiting| waiting.since);
         let patience = later(since, PREDECESSOR_PATIENCE);
@@ -190,9 +190,10 @@ impl WorkflowMachine {
     fn conflict(&mut self, step: i32, execution: &KubernetesExecution, what: &str) {
         let name = execution.metadata.name.clone().unwrap_or_default();
         let uid = execution.metadata.uid.clone().unwrap_or_default();
+        let namespace = self.namespace();
         let message = format!(
-            "KubernetesExecution {}/{name} (uid {uid}) exists and {what}; {LEFT_ALONE}",
-            self.namespace()
+            "a KubernetesExecution {namespace}/{name} (uid {uid}) is already there and {what}; {LEFT_ALONE}: delete it \
+             (kubectl delete kubernetesexecution {name} -n {namespace}), or give the workflow another name",
         );
         self.lose(step, message);
     }

@@ -134,11 +134,11 @@ fn a_manifest_is_one_document_of_a_kind_that_may_be_applied() {
         ),
         (
             of("apps/v1", "ConfigMap"),
-            "kind \"ConfigMap\" of \"apps/v1\" may not be applied",
+            "kind \"ConfigMap\" of \"apps/v1\" may never be applied",
         ),
         (
             of("v1", "Service"),
-            "kind \"Service\" of \"v1\" may not be applied",
+            "kind Service is not allowed: allow it with --apply-manifest-kinds=Service",
         ),
     ] {
         one_problem(&apply(&bad), words);
@@ -190,7 +190,7 @@ fn what_gives_rights_is_never_applied_whatever_the_flag_says() {
             format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}");
         let fields =
             json!({"action": "apply-manifest", "parameters": {"applyManifest": {"manifest": manifest}}});
-        one_problem(&problems_with(&fields, &allowing), "may not be applied");
+        one_problem(&problems_with(&fields, &allowing), "may never be applied");
     }
     let none = Settings::default();
     let (spelling, member, parameters) = good().pop().expect("applyManifest is the last");
@@ -242,7 +242,7 @@ fn where_no_kind_may_be_applied_no_manifest_is_read() {
     for manifest in ["a: [", bomb(40).as_str(), HEAD] {
         one_problem(
             &apply(manifest, &Settings::default()),
-            "no kind may be applied in this cluster: --apply-manifest-kinds is not set",
+            "no kind may be applied in this cluster: allow the one that is needed with --apply-manifest-kinds=[GROUP/]KIND",
         );
     }
 }
