@@ -392,17 +392,25 @@ fn draw(kind: FaultKind, chance: &mut Chance) -> Planned {
             } else {
                 *chance.pick(&WRITES)
             };
+            // Most is asked within the first second.
+            let at = if chance.one_in(2) {
+                moment(chance)
+            } else {
+                Duration::from_millis(chance.below(50) * chance.below(20))
+            };
+            let lasts = (!for_ever).then(|| Duration::from_millis(chance.below(300) * chance.below(300)));
+            let code = *chance.pick(&[400, 403, 404, 409, 422, 429, 500, 503]);
             Planned::Outage {
-                // Most is asked within the first second.
-                at: if chance.one_in(2) {
-                    moment(chance)
-                } else {
-                    Duration::from_millis(chance.below(50) * chance.below(20))
-                },
-                lasts: (!for_ever).then(|| Duration::from_millis(chance.below(300) * chance.below(300))),
+                at,
+                lasts,
                 verb,
                 resource,
-                code: *chance.pick(&[400, 403, 404, 409, 422, 429, 500, 503]),
+                // That what is to be deleted is not there can't be refused: it is the answer.
+                code: if verb == "delete" && code == 404 {
+                    403
+                } else {
+                    code
+                },
             }
         }
         FaultKind::Slowness => Planned::Slowness {

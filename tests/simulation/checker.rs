@@ -362,11 +362,18 @@ impl Checker<'_> {
         if self.is_refused_for_ever() {
             return;
         }
+        // Of an execution that somebody takes away with its finalizer while no controller looks, nothing says that there was a
+        // payload before its Job was made.
+        let vanished_unseen = self.strips_finalizers()
+            && self
+                .plan
+                .iter()
+                .any(|planned| matches!(planned, Planned::Crash { .. } | Planned::Partition { .. }));
         for object in &self.outcome.objects {
             let of_gone = gone.contains(&label(object, EXECUTION)) && !self.is_strangers(object);
             // A pod of a lost node is kept by nobody but the node.
             let lost = object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null();
-            if of_gone && !lost {
+            if of_gone && !lost && !(vanished_unseen && object["kind"] == "Secret") {
                 let holds_on = self.plan.iter().any(|planned| {
                     matches!(
                         planned,
@@ -402,7 +409,11 @@ impl Checker<'_> {
                         && text(&other["status"]["message"]).starts_with("waits: ")
                 })
             };
-            if kind == "Secret" && object["metadata"]["namespace"] == "kubernaut-executor" && !in_use() {
+            if kind == "Secret"
+                && object["metadata"]["namespace"] == "kubernaut-executor"
+                && !in_use()
+                && !vanished_unseen
+            {
                 found.push(format!("payload {} is left", object["metadata"]["name"]));
             }
         }

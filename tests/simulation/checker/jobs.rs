@@ -12,7 +12,7 @@ use crate::history::{Life, has_condition, items, label, owner, text};
 const CLEANUP: &str = "kubernetesexecution.kubernaut.io/kubernetesexecution-cleanup";
 
 impl Checker<'_> {
-    fn strips_finalizers(&self) -> bool {
+    pub(super) fn strips_finalizers(&self) -> bool {
         let strips = |planned: &Planned| {
             matches!(
                 planned,
@@ -207,6 +207,9 @@ impl Checker<'_> {
 
     /// I2: an execution ends, or is let go, when nothing of it works any more; but for a pod of which nobody knows.
     pub(super) fn nothing_works_after_the_end(&mut self) {
+        if self.outruns_what_is_under_way() {
+            return;
+        }
         let mut found = Vec::new();
         for (uid, execution) in &self.executions {
             let ended = execution.first(|object| {

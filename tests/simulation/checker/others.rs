@@ -103,6 +103,23 @@ impl Checker<'_> {
         self.plan.iter().any(endless)
     }
 
+    /// Whether what was given up may take effect later than a controller thinks: one that measures a minute by a clock that is
+    /// set forward measures less.
+    pub(super) fn outruns_what_is_under_way(&self) -> bool {
+        let forward = |planned: &Planned| matches!(planned, Planned::ClockJump { by, .. } if *by > 0);
+        let late = |planned: &Planned| {
+            matches!(
+                planned,
+                Planned::LateCalls { .. }
+                    | Planned::Call {
+                        fault: CallFault::Underway(_),
+                        ..
+                    }
+            )
+        };
+        self.plan.iter().any(forward) && self.plan.iter().any(late)
+    }
+
     /// No call goes round in circles: nothing is asked of one object more often than this within a second.
     pub(super) fn calls_are_few(&mut self) {
         let mut asked: BTreeMap<String, VecDeque<Timestamp>> = BTreeMap::new();
