@@ -303,3 +303,108 @@ async fn what_kubectl_shows_of_everything_is_a_world() {
         }
     }
 }
+
+/// Services with all that hangs on them.
+const SERVICES: usize = 100;
+/// Settings beside each of them.
+const SETTINGS: usize = 9;
+
+fn service(number: usize, image: usize) -> String {
+    let name = format!("app-{number}");
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: big}}
+spec:
+  replicas: 2
+  strategy: {{type: Recreate}}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      containers:
+      - name: server
+        image: registry.example/{name}:{image}
+        env: [{{name: A, value: {long}}}, {{name: B, value: {long}}}, {{name: C, value: {long}}}]
+        resources: {{requests: {{cpu: 1m, memory: 1Mi}}}}
+---
+",
+        long = "x".repeat(80)
+    )
+}
+
+fn beside(number: usize) -> String {
+    let name = format!("app-{number}");
+    let settings: Vec<String> = (0..SETTINGS)
+        .map(|which| {
+            format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}-{which}, namespace: big}}, data: {{a: b}}}}\n---\n")
+        })
+        .collect();
+    format!(
+        "{}{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: big}}, spec: {{selector: {{app: {name}}}, ports: [{{port: 80}}]}}}}\n---\n\
+         {{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {{name: {name}, namespace: big}}, spec: {{maxUnavailable: 1, selector: {{matchLabels: {{app: {name}}}}}}}}}\n---\n",
+        settings.concat()
+    )
+}
+
+#[tokio::test]
+async fn a_cluster_of_1700_objects_as_kubectl_shows_it_is_rehearsed_at_once() {
+    let cluster = FakeNodes::start(BedOptions::default()).await;
+    let mut world = "{apiVersion: v1, kind: Namespace, metadata: {name: big}}\n---\n".to_owned();
+    world.extend((0..SERVICES).map(beside));
+    cluster.apply_yaml(&world).await.expect("applied");
+    // Each change of the template leaves a ReplicaSet.
+    for image in 1..=2 {
+        let services: String = (0..SERVICES).map(|number| service(number, image)).collect();
+        cluster.apply_yaml(&services).await.expect("applied");
+        let rolled_out = [
+            "rollout",
+            "status",
+            "deployment",
+            "--namespace=big",
+            "--timeout=300s",
+        ];
+        cluster.run_kubectl(&rolled_out).await.expect("two pods each");
+    }
+    let kinds = "deploy,rs,sts,ds,pod,cm,sa,node,pdb,ns,svc,endpoints,endpointslices,priorityclasses";
+    let shown = cluster
+        .run_kubectl(&["get", kinds, "--all-namespaces", "--output=yaml"])
+        .await
+        .expect("a list");
+    let objects = shown
+        .lines()
+        .filter(|line| line.starts_with("- apiVersion:"))
+        .count();
+    assert!(objects >= 1_700, "{objects} objects");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, world) = (
+        folder.path().join("workflow.yaml"),
+        folder.path().join("world.yaml"),
+    );
+    let steps = "    - {stepNumber: 1, name: a, action: restart-deployment, parameters: {restartDeployment: {namespace: big, deployment: app-7}}}\n";
+    let workflow = workflow(steps)
+        .replace("namespace: shop", "namespace: big")
+        .replace("  serviceAccountName: fixer\n", "");
+    std::fs::write(&file, workflow).expect("written");
+    std::fs::write(&world, shown).expect("written");
+    let begun = std::time::Instant::now();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+        .arg("rehearse")
+        .arg(&file)
+        .arg("--world")
+        .arg(&world)
+        .output()
+        .expect("the program");
+    let took = begun.elapsed();
+    println!("{objects} objects were rehearsed in {took:?}");
+    let said = all(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("Deployment big/app-7"), "{said}");
+    assert!(
+        !said.contains("Deployment big/app-8"),
+        "others are as they were: {said}"
+    );
+    let most = if cfg!(debug_assertions) { 90 } else { 3 };
+    assert!(took.as_secs() < most, "{took:?}");
+}
