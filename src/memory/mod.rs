@@ -325,6 +325,8 @@ pub struct MemoryOptions {
     pub kubelets: bool,
     /// How often watches with bookmarks get one.
     pub bookmark_interval: Duration,
+    /// Whether it is remembered who wrote which field: only server-side apply asks for it.
+    pub field_owners: bool,
     /// How many commits can be replayed.
     pub history: usize,
     /// How many requests are remembered; 0 turns the log off.
@@ -355,6 +357,7 @@ impl Default for MemoryOptions {
             pod_run_time: Duration::from_millis(20),
             kubelets: true,
             bookmark_interval: Duration::from_mins(1),
+            field_owners: true,
             history: 100_000,
             request_log: 100_000,
         }

@@ -112,8 +112,10 @@ impl State {
         }
         let manager = options.manager(kind, false);
         let object = self.store.put(key.clone(), object);
-        let owners = self.store.owners.entry(key).or_default();
-        Arc::make_mut(owners).written(kind, manager, None, &object);
+        if self.options.field_owners {
+            let owners = self.store.owners.entry(key).or_default();
+            Arc::make_mut(owners).written(kind, manager, None, &object);
+        }
         Ok(object)
     }
 
@@ -210,7 +212,7 @@ impl State {
             return Arc::new(new);
         }
         let new = self.store.put(key.clone(), new);
-        if let Some(manager) = manager {
+        if let Some(manager) = manager.filter(|_| self.options.field_owners) {
             let owners = self.store.owners.entry(key.clone()).or_default();
             Arc::make_mut(owners).written(kind, manager, Some(old), &new);
         }

@@ -137,6 +137,7 @@ async fn drive(scenario: &Scenario, faults: &[StepFault]) -> Result<Outcome, Str
         seed: scenario.seed,
         rbac: scenario.rbac,
         pod_run_time: scenario.pod_run_time,
+        field_owners: !scenario.options.settings().apply_manifest_kinds.is_empty(),
         ..MemoryOptions::default()
     });
     let admin = cluster.client(User::admin());

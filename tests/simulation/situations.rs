@@ -122,19 +122,29 @@ fn a_late_status_and_a_new_controller(chance: &mut Chance) -> Situation {
     }
 }
 
-/// Somebody takes an execution away, and just then it can't be read.
+/// Somebody takes an execution away, and just then it can't be read, or was never seen.
 fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut Chance) -> Situation {
-    let at = millis(chance, 100, 8_000);
+    let seen = chance.one_in(2);
+    let at = millis(chance, 100, if seen { 8_000 } else { 500 });
+    let hidden = if seen {
+        Planned::Outage {
+            at,
+            lasts: Some(millis(chance, 500, 10_000)),
+            verb: "get",
+            resource: "kubernetesexecutions",
+            code: *chance.pick(&[403, 429, 500, 503]),
+        }
+    } else {
+        // Or no watch has shown it before it goes.
+        Planned::CutWatches {
+            at: millis(chance, 5, 40),
+            compacted: true,
+        }
+    };
     Situation {
         runs: vec![worlds::abreast("flow-1", 3, chance)],
         plan: vec![
-            Planned::Outage {
-                at,
-                lasts: Some(millis(chance, 500, 10_000)),
-                verb: "get",
-                resource: "kubernetesexecutions",
-                code: *chance.pick(&[403, 429, 500, 503]),
-            },
+            hidden,
             Planned::Stranger {
                 at: at + millis(chance, 0, 400),
                 deed: Deed::StripFinalizer,

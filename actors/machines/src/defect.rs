@@ -77,6 +77,8 @@ defects! {
     CountOurOwnQueue,
     /// A vanished execution is asked for once, whatever comes of it.
     AskOnceForTheAbsent,
+    /// A step's actor that ends without a word is no reason to ask what became of its execution.
+    NotAskAfterTheSilent,
     /// A Job that nobody can reach keeps its place.
     KeepThePlaceOfADeadNode,
     /// A create that was sent and never answered is no reason to wait.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
+use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::outcome::{ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::step::StepEvent;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
@@ -427,13 +428,13 @@ impl WorkflowState {
             self.stop_when_alone(myself);
             return;
         }
-        // What changed while it ended: a deletion, say.
-        let latest = self
-            .context
-            .store
-            .execution(&uid)
-            .map(WorkflowEvent::StepObserved);
-        self.feed(myself, latest.into_iter().collect(), false);
+        // What changed while it ended: a deletion, say. One that the store never showed may have gone before it could.
+        let latest = match self.context.store.execution(&uid) {
+            Some(execution) => WorkflowEvent::StepObserved(execution),
+            None if planted(Defect::NotAskAfterTheSilent) => return,
+            None => WorkflowEvent::StepAbsent { uid },
+        };
+        self.feed(myself, VecDeque::from([latest]), false);
     }
 
     fn step_crashed(

@@ -200,7 +200,7 @@ impl Input {
         }
         let rbac = world::rights_of(&world);
         if rbac == Rbac::Evaluate {
-            installed = installed.copy(world::options(rbac, clock));
+            installed = installed.copy(world::options(rbac, settings, clock));
         }
         made.extend(world::missing_namespaces(&runs, &world, &installed.objects()));
         let accounts = world::missing_accounts(&runs, &world, rbac);

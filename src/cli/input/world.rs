@@ -27,8 +27,10 @@ pub(super) fn rights_of(manifests: &[Manifest]) -> Rbac {
     if any { Rbac::Evaluate } else { Rbac::AllowAll }
 }
 
-pub(super) fn options(rbac: Rbac, clock: TokioClock) -> MemoryOptions {
+pub(super) fn options(rbac: Rbac, settings: &Settings, clock: TokioClock) -> MemoryOptions {
     MemoryOptions {
+        // What is applied is applied by server; a rehearsal that allows no kind for it needs to remember nobody.
+        field_owners: !settings.apply_manifest_kinds.is_empty(),
         rbac,
         now: Arc::new(move || clock.now()),
         // Nobody asks what was asked; and a watch that has missed more lists anew.
@@ -41,7 +43,7 @@ pub(super) fn options(rbac: Rbac, clock: TokioClock) -> MemoryOptions {
 /// A cluster with kubernaut installed, its controller not yet started. Its admission policies are there to be seen; the
 /// embedded cluster does not evaluate them.
 pub(super) fn installed(settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
-    let cluster = MemoryCluster::new(options(Rbac::AllowAll, clock));
+    let cluster = MemoryCluster::new(options(Rbac::AllowAll, settings, clock));
     let installation = Installation::without_pods(settings.clone());
     let objects = manifests::objects(&installation).map_err(|error| error.to_string())?;
     cluster.load(objects).map_err(|errors| {

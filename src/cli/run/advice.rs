@@ -1,5 +1,6 @@
 //! What a person can do about a failure, in this rehearsal or in the workflow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kubernaut_crds::ErrorType;
@@ -11,10 +12,35 @@ use serde_json::Value;
 const NAMES_MAX: usize = 5;
 
 /// Every object of the cluster before anything ran, and in its final state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Objects<'a> {
-    pub(crate) before: &'a [Arc<Value>],
-    pub(crate) after: &'a [Arc<Value>],
+    before: &'a [Arc<Value>],
+    after: &'a [Arc<Value>],
+    /// Those of the end, by namespace and name.
+    executions: BTreeMap<(&'a str, &'a str), &'a Value>,
+}
+
+impl<'a> Objects<'a> {
+    pub(crate) fn new(before: &'a [Arc<Value>], after: &'a [Arc<Value>]) -> Self {
+        let executions = after
+            .iter()
+            .filter(|object| object["kind"] == "KubernetesExecution")
+            .map(|object| {
+                let of = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                ((of("namespace"), of("name")), &**object)
+            })
+            .collect();
+        Self {
+            before,
+            after,
+            executions,
+        }
+    }
+
+    /// An execution in its final state.
+    pub(crate) fn execution(&self, namespace: &str, name: &str) -> Option<&'a Value> {
+        self.executions.get(&(namespace, name)).copied()
+    }
 }
 
 /// A failure, and what else was there in the end.
@@ -26,7 +52,7 @@ pub(crate) struct Failure<'a> {
     /// What was acted on, such as `deployment/shop/web`.
     pub(crate) target: &'a str,
     /// What was there, and what is.
-    pub(crate) objects: Objects<'a>,
+    pub(crate) objects: &'a Objects<'a>,
 }
 
 impl Failure<'_> {
@@ -313,10 +339,7 @@ mod tests {
                 error_type: Some(ErrorType::ResourceNotFound),
                 message: "does not exist",
                 target,
-                objects: Objects {
-                    before: &before,
-                    after: &after,
-                },
+                objects: &Objects::new(&before, &after),
             };
             failure.advice().unwrap_or_default()
         };

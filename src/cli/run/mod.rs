@@ -8,7 +8,7 @@ mod live;
 pub(super) mod report;
 mod roles;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -196,14 +196,10 @@ async fn rehearse(arguments: &RunArguments, input: &Input, clock: TokioClock) ->
     for image in unused(arguments.input.habits().bad_images, &after) {
         tell(&format!("No pod was to run the image {image} of --bad-image."));
     }
+    let objects = Objects::new(&before, &after);
     let verdicts = ended
         .iter()
-        .filter_map(|seen| {
-            seen.verdict(Objects {
-                before: &before,
-                after: &after,
-            })
-        })
+        .filter_map(|seen| seen.verdict(&objects))
         .collect::<Vec<_>>();
     let text = match arguments.output {
         Output::Text => {
@@ -269,7 +265,16 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArgum
         .collect();
     let mut progress = report::Progress::default();
     let stored: Vec<Value> = runs.iter().map(Manifest::stored).collect();
-    let steps = Step::all(&stored);
+    let names: BTreeMap<String, String> = Step::all(&stored)
+        .into_iter()
+        .filter(|step| step.number > 0)
+        .map(|step| {
+            (
+                key("KubernetesExecution", &step.namespace, &step.execution),
+                step.name,
+            )
+        })
+        .collect();
     // A log that was asked for is not drawn over.
     let mut live = Some(())
         .filter(|()| arguments.log_level == LOG_LEVEL)
@@ -299,11 +304,8 @@ async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArgum
                 (Some(live), Seen::Execution(execution)) => live.execution(execution),
                 (None, _) => {}
             }
-            let name = steps.iter().find(|step| {
-                told.what == key("KubernetesExecution", &step.namespace, &step.execution) && step.number > 0
-            });
-            let title = match name {
-                Some(step) => format!("{} {}", told.what, step.name),
+            let title = match names.get(&told.what) {
+                Some(name) => format!("{} {name}", told.what),
                 None => told.what.clone(),
             };
             let mut lines = progress.lines(&told.what, &title, &told.transitions, &told.message);
@@ -358,7 +360,7 @@ impl Seen {
     }
 
     /// How it ended, with what else was there in the end.
-    fn verdict(&self, objects: Objects<'_>) -> Option<report::Verdict> {
+    fn verdict(&self, objects: &Objects<'_>) -> Option<report::Verdict> {
         match self {
             Seen::Workflow(workflow) => report::of_workflow(workflow, objects),
             Seen::Execution(execution) => report::of_execution(execution, objects),

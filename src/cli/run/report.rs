@@ -75,7 +75,7 @@ pub(crate) struct Verdict {
 }
 
 /// The outcome of a workflow; `None` while it runs.
-pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: Objects<'_>) -> Option<Verdict> {
+pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: &Objects<'_>) -> Option<Verdict> {
     let status = workflow.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let outcome = status.workflow_result.as_ref().map(|result| result.outcome);
@@ -175,17 +175,11 @@ fn name_of(step: &StepStatus) -> &str {
 }
 
 /// A step's line, what warned of it, and what to do where it failed.
-fn of_step(step: &StepStatus, width: usize, error_type: Option<ErrorType>, objects: Objects<'_>) -> String {
-    let execution = step.k8s_execution_ref.as_ref().and_then(|of| {
-        objects.after.iter().find(|object| {
-            object["kind"] == "KubernetesExecution"
-                && object["metadata"]["name"] == of.name.as_str()
-                && of
-                    .namespace
-                    .as_deref()
-                    .is_none_or(|namespace| object["metadata"]["namespace"] == namespace)
-        })
-    });
+fn of_step(step: &StepStatus, width: usize, error_type: Option<ErrorType>, objects: &Objects<'_>) -> String {
+    let execution = step
+        .k8s_execution_ref
+        .as_ref()
+        .and_then(|of| objects.execution(of.namespace.as_deref().unwrap_or_default(), &of.name));
     let of_execution = execution.map(|execution| &execution["status"]);
     let target = of_execution
         .and_then(|status| status["targetName"].as_str())
@@ -248,7 +242,7 @@ fn warnings(status: &Value) -> Vec<&str> {
 }
 
 /// The outcome of an execution; `None` while it runs.
-pub(crate) fn of_execution(execution: &KubernetesExecution, objects: Objects<'_>) -> Option<Verdict> {
+pub(crate) fn of_execution(execution: &KubernetesExecution, objects: &Objects<'_>) -> Option<Verdict> {
     let status = execution.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let name = place(&execution.metadata);

@@ -381,10 +381,7 @@ fn timeline(outcome: &Outcome) -> String {
 /// What is told of each workflow in the end, with what to do.
 pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String {
     let mut out = String::new();
-    let objects = Objects {
-        before: &outcome.before,
-        after: &outcome.objects,
-    };
+    let objects = Objects::new(&outcome.before, &outcome.objects);
     for run in &simulation.scenario.runs {
         let (kind, metadata) = (word(&run["kind"]), &run["metadata"]);
         let (namespace, name) = (word(&metadata["namespace"]), word(&metadata["name"]));
@@ -395,10 +392,10 @@ pub(super) fn verdicts(simulation: &Simulation<'_>, outcome: &Outcome) -> String
         let verdict = match kind {
             "WorkflowExecution" => serde_json::from_value(object.clone())
                 .ok()
-                .and_then(|workflow| report::of_workflow(&workflow, objects)),
+                .and_then(|workflow| report::of_workflow(&workflow, &objects)),
             _ => serde_json::from_value(object.clone())
                 .ok()
-                .and_then(|execution| report::of_execution(&execution, objects)),
+                .and_then(|execution| report::of_execution(&execution, &objects)),
         };
         if let Some(verdict) = verdict {
             out.push_str(verdict.text());

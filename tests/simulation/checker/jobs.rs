@@ -275,18 +275,19 @@ impl Checker<'_> {
         let object = &workflow.born().object;
         let number = &execution.born().object["spec"]["stepNumber"];
         let steps: Vec<&Value> = items(&object["spec"]["workflowDefinition"]["steps"]).collect();
-        let of_step = |number: &Value| {
+        // One that somebody took away may have been made once more.
+        let first_of_step = |number: &Value, phase: &str| {
             let of_this = |other: &&Life<'_>| {
                 owner(&other.born().object) == owner(&execution.born().object)
                     && other.born().object["spec"]["stepNumber"] == *number
             };
             let made = self.executions.values().filter(of_this);
-            made.max_by_key(|other| other.born().revision)
+            made.filter_map(|other| other.first(|object| object["status"]["phase"] == phase))
+                .min_by_key(|state| state.revision)
         };
         let this = steps.iter().find(|step| step["stepNumber"] == *number);
         for before in this.into_iter().flat_map(|step| items(&step["dependsOn"])) {
-            let done = of_step(before)
-                .and_then(|other| other.first(|object| object["status"]["phase"] == "completed"));
+            let done = first_of_step(before, "completed");
             if done.is_none_or(|done| done.revision > born.revision) {
                 found.push((
                     "I3",
@@ -295,16 +296,16 @@ impl Checker<'_> {
             }
         }
         for critical in steps.iter().filter(|step| step["criticalStep"] == true) {
-            let failed = of_step(&critical["stepNumber"])
-                .and_then(|other| other.first(|object| object["status"]["phase"] == "failed"));
+            let failed = first_of_step(&critical["stepNumber"], "failed");
             let begun = execution.first(|object| object["status"]["phase"] == "executing");
             let late = |failed: &Committed| {
                 born.at > failed.at + HEARSAY && begun.is_some_and(|begun| begun.at > failed.at + HEARSAY)
             };
             // One that said then what it waits for, a lock, say, is in flight and is finished (the workflow's specification).
             let waited = |failed: &Committed| {
-                let then = execution.at(failed.revision);
-                then.is_some_and(|object| text(&object["status"]["message"]).starts_with("waits"))
+                let heard = failed.at + Duration::from_secs(1);
+                let then = execution.states.iter().rfind(|state| state.at <= heard);
+                then.is_some_and(|state| text(&state.object["status"]["message"]).starts_with("waits"))
             };
             if failed.is_some_and(|failed| late(failed) && !waited(failed)) {
                 found.push((
