@@ -327,6 +327,8 @@ pub struct MemoryOptions {
     pub bookmark_interval: Duration,
     /// Whether it is remembered who wrote which field: only server-side apply asks for it.
     pub field_owners: bool,
+    /// How many Events are kept; the oldest go first, as from a server that keeps them for an hour.
+    pub events: usize,
     /// How many commits can be replayed.
     pub history: usize,
     /// How many requests are remembered; 0 turns the log off.
@@ -358,6 +360,7 @@ impl Default for MemoryOptions {
             kubelets: true,
             bookmark_interval: Duration::from_mins(1),
             field_owners: true,
+            events: usize::MAX,
             history: 100_000,
             request_log: 100_000,
         }

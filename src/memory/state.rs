@@ -51,6 +51,8 @@ pub(super) struct State {
     /// Pods that no node here takes, by uid; others that are unscheduled were so when they were loaded.
     pub(super) homeless: BTreeSet<String>,
     pub(super) log: VecDeque<RequestRecord>,
+    /// Events that are there, the oldest first.
+    pub(super) events: VecDeque<Key>,
     pub(super) scripts: Option<PodScriptFunction>,
     pub(super) faults: Option<FaultFunction>,
 }
@@ -108,6 +110,7 @@ impl State {
             revisions: BTreeMap::new(),
             homeless: BTreeSet::new(),
             log: VecDeque::new(),
+            events: VecDeque::new(),
             scripts: None,
             faults: None,
             options,

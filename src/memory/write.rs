@@ -113,8 +113,16 @@ impl State {
         let manager = options.manager(kind, false);
         let object = self.store.put(key.clone(), object);
         if self.options.field_owners {
-            let owners = self.store.owners.entry(key).or_default();
+            let owners = self.store.owners.entry(key.clone()).or_default();
             Arc::make_mut(owners).written(kind, manager, None, &object);
+        }
+        if kind.is("events") || kind.is("events.events.k8s.io") {
+            self.events.push_back(key);
+            if self.events.len() > self.options.events
+                && let Some(oldest) = self.events.pop_front()
+            {
+                self.store.remove(&oldest);
+            }
         }
         Ok(object)
     }

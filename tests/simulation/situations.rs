@@ -99,7 +99,11 @@ fn a_late_status_and_a_new_controller(chance: &mut Chance) -> Situation {
         at: millis(chance, 0, 6_000),
         lasts: millis(chance, 50, 3_000),
         verb: "patch",
-        resource: *chance.pick(&["kubernetesexecutions/status", "workflowexecutions/status"]),
+        resource: if chance.one_in(2) {
+            "workflowexecutions/status"
+        } else {
+            "kubernetesexecutions/status"
+        },
         delay: millis(chance, 2_000, 40_000),
     };
     let end = if chance.one_in(2) {

@@ -194,7 +194,7 @@ impl Input {
             let invented = invented::invent(&deeds);
             notes.push(format!(
                 "No objects in the files: made up {}.",
-                invented.words.join(", ")
+                some_of(invented.words)
             ));
             made.extend(invented.objects);
         }
@@ -245,6 +245,18 @@ impl Input {
     pub(crate) fn load_runs(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
         load(cluster, &self.runs.iter().collect::<Vec<_>>(), &[]).map_err(|problems| words(&problems))
     }
+}
+
+/// So many made-up things are named.
+const NAMED_MAX: usize = 12;
+
+fn some_of(mut words: Vec<String>) -> String {
+    let more = words.len().saturating_sub(NAMED_MAX);
+    words.truncate(NAMED_MAX);
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
+    words.join(", ")
 }
 
 /// Names that the files leave to the server are the same in every run.

@@ -54,13 +54,13 @@ fn pairs(plan: &Plan) -> Vec<(i32, i32)> {
 }
 
 fn are_opposed(one: &PlannedStep, other: &PlannedStep) -> bool {
-    let node = |step: &PlannedStep| match step.kind {
-        ActionKind::CordonNode | ActionKind::DrainNode => Some(false),
-        ActionKind::UncordonNode => Some(true),
-        _ => None,
+    // Whether it lets pods go to its node; none where it does neither.
+    let opens = |step: &PlannedStep| {
+        let closes = matches!(step.kind, ActionKind::CordonNode | ActionKind::DrainNode);
+        (closes || step.kind == ActionKind::UncordonNode).then_some(!closes)
     };
     let (mine, others) = (&one.execution.spec.parameters, &other.execution.spec.parameters);
-    match (node(one), node(other)) {
+    match (opens(one), opens(other)) {
         (Some(opens), Some(other_opens)) => opens != other_opens,
         _ => one.kind == other.kind && mine != others,
     }

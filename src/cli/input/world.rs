@@ -14,8 +14,11 @@ use crate::memory::{MemoryCluster, MemoryOptions, Rbac};
 
 use kubernaut_machines::Settings;
 
+/// As many Events as somebody may still read.
+const EVENTS: usize = 2_000;
+
 /// As many writes as a watch can catch up with.
-const HISTORY: usize = 1_000;
+const HISTORY: usize = 200;
 
 /// Whether the files say who may do what.
 pub(super) fn rights_of(manifests: &[Manifest]) -> Rbac {
@@ -35,6 +38,7 @@ pub(super) fn options(rbac: Rbac, settings: &Settings, clock: TokioClock) -> Mem
         now: Arc::new(move || clock.now()),
         // Nobody asks what was asked; and a watch that has missed more lists anew.
         history: HISTORY,
+        events: EVENTS,
         request_log: 0,
         ..MemoryOptions::default()
     }

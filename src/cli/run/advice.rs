@@ -210,6 +210,10 @@ impl Failure<'_> {
     }
 
     fn too_slow(&self) -> String {
+        if self.message.contains("could not be confirmed stopped") {
+            return "look on the node whether the pod still runs, and release the target as the message says"
+                .to_owned();
+        }
         if self.message.contains("deadline") && !self.any_node_takes_pods() {
             return "no node takes the pod that acts: uncordon one, or bring a Node that is schedulable"
                 .to_owned();

@@ -82,12 +82,15 @@ impl Checker<'_> {
     /// the first call that fails.
     pub(super) fn validation_is_given_up_for_silence_alone(&mut self) {
         // What has no answer stands in no record, and a clock that is set is no measure.
-        let unknown = |planned: &Planned| match planned {
-            Planned::Partition { .. } | Planned::ClockJump { .. } | Planned::Crash { .. } => true,
-            Planned::Call { fault, .. } => !matches!(fault, CallFault::Refused(_)),
-            Planned::LateCalls { .. } => true,
-            Planned::Slowness { delay, .. } => *delay > Duration::from_secs(9),
-            _ => false,
+        let unknown = |planned: &Planned| {
+            matches!(
+                planned,
+                Planned::Partition { .. }
+                    | Planned::ClockJump { .. }
+                    | Planned::Crash { .. }
+                    | Planned::LateCalls { .. }
+            ) || matches!(planned, Planned::Call { fault, .. } if !matches!(fault, CallFault::Refused(_)))
+                || matches!(planned, Planned::Slowness { delay, .. } if *delay > Duration::from_secs(9))
         };
         if self.plan.iter().any(unknown) {
             return;

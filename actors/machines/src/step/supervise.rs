@@ -207,9 +207,11 @@ impl StepMachine {
             self.release_slot(out);
         }
         let place = place_of(view);
+        let (namespace, name) = self.key();
         let message = format!(
-            "timeout: {place} could not be confirmed stopped; the target stays locked until the pod object is gone \
-             or the annotation {} is set on this execution",
+            "timeout: {place} could not be confirmed stopped: nobody knows whether it still acts, so the target stays locked until \
+             the pod object is gone, or until somebody who has looked releases it: kubectl annotate kubernetesexecution {name} \
+             -n {namespace} {}=true",
             kubernaut_crds::names::ANNOTATION_RELEASE_LOCK
         );
         self.end_attempt(AttemptOutcome::Failed, ErrorType::Timeout, &message, now);
@@ -222,12 +224,9 @@ pub(super) fn place_of(view: &JobView) -> String {
     let pod = view.pods.iter().find(|pod| !pod.ended);
     pod.map_or_else(
         || "its pod".to_owned(),
-        |pod| {
-            format!(
-                "pod {} on node {}",
-                pod.name,
-                pod.node.as_deref().unwrap_or("(none)")
-            )
+        |pod| match pod.node.as_deref() {
+            Some(node) => format!("pod {} on node {node}", pod.name),
+            None => format!("pod {}, which has no node,", pod.name),
         },
     )
 }

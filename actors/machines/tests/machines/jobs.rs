@@ -432,7 +432,7 @@ fn an_execution_whose_deletion_waits_for_a_lost_pod_says_so_once_and_goes_when_t
     bed.run_until(|bed| bed.message().starts_with("waits: in deletion"));
     assert!(seconds(start, bed.now) >= 59.0, "{}", seconds(start, bed.now));
     let message = bed.message();
-    assert!(message.contains("-pod on node (none)"), "{message}");
+    assert!(message.contains("-pod, which has no node,"), "{message}");
     bed.take_calls();
     bed.wait(600);
     assert_eq!(bed.count("write status"), 0);

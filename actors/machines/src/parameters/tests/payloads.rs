@@ -136,6 +136,10 @@ fn a_manifest_is_one_document_of_a_kind_that_may_be_applied() {
             of("apps/v1", "ConfigMap"),
             "kind \"ConfigMap\" of \"apps/v1\" may never be applied",
         ),
+        // The text becomes a part of a URL.
+        (of("v99", "ConfigMap"), "is not known here: write v1"),
+        (of("v1/../v1", "ConfigMap"), "may never be applied"),
+        (of("v1?dryRun=All#", "ConfigMap"), "is not known here: write v1"),
         (
             of("v1", "Service"),
             "kind Service is not allowed: allow it with --apply-manifest-kinds=Service",
