@@ -440,3 +440,43 @@ fn an_execution_whose_deletion_waits_for_a_lost_pod_says_so_once_and_goes_when_t
     bed.lose_jobs();
     bed.run_until(|bed| bed.stopped);
 }
+
+#[test]
+fn what_an_event_says_ends_an_attempt_only_while_there_is_no_pod() {
+    let forged = "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"";
+    let mut admitted = bed("5m");
+    admitted.events = vec![forged.to_owned()];
+    admitted.start();
+    admitted.pod("Pending", None, "");
+    admitted.wait(60);
+    admitted.wait(60);
+    assert!(admitted.count("explain job") > 0, "it was asked for");
+    assert_eq!(admitted.phase(), Some(ExecutionPhase::Executing));
+
+    let mut refused = bed("5m");
+    refused.events = vec![forged.to_owned()];
+    refused.start();
+    refused.run_until(|bed| bed.phase() == Some(ExecutionPhase::Failed));
+    assert_eq!(refused.status().error_type, Some(ErrorType::ValidationError));
+    assert!(
+        refused.message().contains("violates PodSecurity"),
+        "{}",
+        refused.message()
+    );
+}
+
+#[test]
+fn an_event_of_a_failure_says_its_class_and_none_of_kubectls_words() {
+    let mut bed = bed("5m");
+    bed.execution.spec.max_retries = 0;
+    bed.start();
+    bed.pod_fails("error: the webhook said: password=hunter2");
+    bed.run_to_the_end();
+    assert!(bed.message().contains("hunter2"), "{}", bed.message());
+    let told = bed.published.join("\n");
+    assert!(
+        told.contains("failed (job_failed); its status says why"),
+        "{told}"
+    );
+    assert!(!told.contains("hunter2") && !told.contains("webhook"), "{told}");
+}

@@ -62,6 +62,10 @@ pub(crate) struct StepBed {
     /// Somebody changes the object's labels whenever a status conflicts.
     pub(crate) touched_by_others: bool,
     pub(crate) slot_released: bool,
+    /// What the events say of a Job.
+    pub(crate) events: Vec<String>,
+    /// The notes of the Events that were made.
+    pub(crate) published: Vec<String>,
     /// Calls since the last `take_calls`, in a word each.
     calls: Vec<&'static str>,
     pub(crate) stopped: bool,
@@ -103,6 +107,8 @@ impl StepBed {
             withheld: None,
             touched_by_others: false,
             slot_released: false,
+            events: Vec::new(),
+            published: Vec::new(),
             calls: Vec::new(),
             stopped: false,
             fault: Box::new(|_| None),
@@ -168,7 +174,8 @@ impl StepBed {
                     }),
                     StepCommand::Stop => self.stopped = true,
                     StepCommand::ReleaseSlot => self.slot_released = true,
-                    StepCommand::Report(_) | StepCommand::Publish(_) | StepCommand::Announce(_) => {}
+                    StepCommand::Publish(event) => self.published.push(event.note),
+                    StepCommand::Report(_) | StepCommand::Announce(_) => {}
                 }
             }
         }
@@ -228,6 +235,7 @@ impl StepBed {
         let state = match exit {
             Some(code) => json!({"terminated": {"exitCode": code, "message": said,
                                                 "reason": if code == 0 { "Completed" } else { "Error" }}}),
+            None if phase == "Pending" => json!({"waiting": {"reason": "ContainerCreating"}}),
             None => json!({"running": {}}),
         };
         ran.pod = serde_json::from_value(json!({
@@ -371,7 +379,7 @@ impl StepBed {
                 ApiOutcome::Deleted
             }
             ApiCommand::DeleteSecret { .. } => ApiOutcome::Deleted,
-            ApiCommand::ExplainJob { .. } => ApiOutcome::Explained(Vec::new()),
+            ApiCommand::ExplainJob { .. } => ApiOutcome::Explained(self.events.clone()),
             ApiCommand::GetWorkflow { .. }
             | ApiCommand::WriteWorkflowStatus { .. }
             | ApiCommand::CreateExecution(_) => panic!("a step does not ask for this"),
