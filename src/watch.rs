@@ -12,9 +12,8 @@ use futures::TryStreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::utils::Backoff;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
 use kubernaut_actors::ports::{Key, Subject, uid_of};
 use kubernaut_actors::{Changes, Publisher};
@@ -138,17 +137,13 @@ struct Pause {
     failures: u32,
 }
 
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+impl Pause {
+    fn next(&mut self) -> Duration {
         let pause = SHORTEST_PAUSE.saturating_mul(1 << self.failures.min(8));
         self.failures = self.failures.saturating_add(1);
-        Some(pause.min(LONGEST_PAUSE))
+        pause.min(LONGEST_PAUSE)
     }
-}
 
-impl Backoff for Pause {
     fn reset(&mut self) {
         self.failures = 0;
     }
@@ -165,13 +160,22 @@ where
         listed: None,
         told: HashMap::new(),
     };
-    let stream = watch(api, config).backoff(Pause::default());
-    let mut stream = std::pin::pin!(stream);
+    let mut stream = std::pin::pin!(watch(api, config));
+    let mut pause = Pause::default();
     loop {
         match stream.try_next().await {
-            Ok(Some(event)) => follower.take(event),
+            Ok(Some(event)) => {
+                // That a list is about to be asked for is no answer yet.
+                if !matches!(event, watcher::Event::Init) {
+                    pause.reset();
+                }
+                follower.take(event);
+            }
             Ok(None) => return,
-            Err(error) => complain(K::WATCH, &error),
+            Err(error) => {
+                complain(K::WATCH, &error);
+                tokio::time::sleep(pause.next()).await;
+            }
         }
     }
 }

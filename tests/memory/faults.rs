@@ -226,3 +226,23 @@ async fn a_job_that_is_gone_before_any_watch_has_shown_it_is_noticed() {
         .unwrap();
     is_noticed_within_a_minute(&scene).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_lists_nothing_is_asked_less_and_less_often() {
+    let scene = Scene::new().await;
+    scene.cluster.fault(Arc::new(|request| {
+        let follows = ["list", "watch"].contains(&request.verb.as_str());
+        (follows && request.user.name == CONTROLLER).then(|| Fault::refused(503))
+    }));
+    scene.cluster.compact();
+    scene.cluster.drop_watches();
+    scene.cluster.clear_requests();
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    let requests = scene.cluster.requests();
+    let lists = requests
+        .iter()
+        .filter(|record| record.request.verb == "list")
+        .count();
+    // Of four kinds: after 0.8 s, and then each time after twice as long, up to half a minute.
+    assert!((4 * 5..4 * 12).contains(&lists), "{lists} lists");
+}
