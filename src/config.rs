@@ -258,6 +258,7 @@ pub struct LeaseOptions {
         default_value_t = true,
         action = clap::ArgAction::Set,
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "true",
         value_name = "BOOL"
     )]

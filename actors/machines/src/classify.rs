@@ -81,6 +81,12 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
     {
         return failure(ErrorType::ResourceConflict, Retry::Never);
     }
+    if let (None, Some(reason)) = (server_reason(message), refused_whole(message)) {
+        return Failure {
+            message: format!("the patched object is invalid: {reason}"),
+            ..failure(ErrorType::ValidationError, Retry::Never)
+        };
+    }
     match server_reason(message) {
         Some("Forbidden") if message.contains("exceeded quota") => {
             failure(ErrorType::ResourceQuotaExceeded, Retry::Backoff)
@@ -111,6 +117,13 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
         None if message.contains(" is invalid:") => failure(ErrorType::ValidationError, Retry::Never),
         None => failure(ErrorType::JobFailed, Retry::Backoff),
     }
+}
+
+/// Why an object is refused whose whole text stands before the reason, escaped, as for a quantity that is none; a log that is
+/// cut has only the end of it.
+fn refused_whole(message: &str) -> Option<&str> {
+    let (object, reason) = message.rsplit_once("}\": ")?;
+    object.contains("\\\":").then_some(reason)
 }
 
 /// The reason in kubectl's `Error from server (Reason): ...`.
@@ -313,6 +326,16 @@ mod tests {
             (
                 "The request is invalid: the server rejected our request due to an error in our request",
                 ErrorType::ResourceConflict,
+                Retry::Never,
+            ),
+            (
+                r#"The request is invalid: patch: Invalid value: "{\"kind\":\"Deployment\",\"spec\":{}}": quantities must match"#,
+                ErrorType::ValidationError,
+                Retry::Never,
+            ),
+            (
+                r#"nt\",\"spec\":{\"a\":{}}}": json: quantities must match"#,
+                ErrorType::ValidationError,
                 Retry::Never,
             ),
             (

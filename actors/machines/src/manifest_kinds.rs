@@ -186,6 +186,16 @@ pub struct ParsedManifest {
     pub object: Value,
 }
 
+impl ParsedManifest {
+    /// The entry of --apply-manifest-kinds that stands for its kind.
+    pub fn entry(&self) -> String {
+        match self.group.as_str() {
+            "" => self.kind.clone(),
+            group => format!("{group}/{}", self.kind),
+        }
+    }
+}
+
 /// Reads the one document of an applyManifest. Its cost is bounded by the length of the text: an alias stands for
 /// another part of the document, and a kilobyte of them for millions of values, so there are none.
 pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {

@@ -330,6 +330,9 @@ fn too_large(action: &Action, manifest: Option<&ParsedManifest>) -> Option<Strin
         .then(|| format!("{field}: has {size} bytes as JSON; at most {PAYLOAD_MAX} can travel with a Job"))
 }
 
+/// Stands for an entry of --apply-manifest-kinds where no manifest was read.
+pub const ANY_KIND: &str = "[GROUP/]KIND";
+
 /// Reads the manifest of an applyManifest, once: whoever needs something of it is given what was read. Where no kind
 /// may be applied nothing is read.
 fn read_manifest(action: &Action, settings: &Settings) -> Result<Option<ParsedManifest>, String> {
@@ -337,20 +340,16 @@ fn read_manifest(action: &Action, settings: &Settings) -> Result<Option<ParsedMa
         return Ok(None);
     };
     if settings.apply_manifest_kinds.is_empty() {
-        let problem = "manifest: no kind may be applied in this cluster: allow the one that is needed with --apply-manifest-kinds=[GROUP/]KIND";
-        return Err(problem.to_owned());
+        return Err(format!(
+            "manifest: no kind may be applied in this cluster: allow the one that is needed with --apply-manifest-kinds={ANY_KIND}"
+        ));
     }
     parse_manifest(&apply.manifest).map(Some)
 }
 
 /// Why a kind may not be applied, and what would allow it, if anything can.
 fn not_allowed(manifest: &ParsedManifest) -> String {
-    let ParsedManifest { group, kind, .. } = manifest;
-    let entry = if group.is_empty() {
-        kind.clone()
-    } else {
-        format!("{group}/{kind}")
-    };
+    let (kind, entry) = (&manifest.kind, manifest.entry());
     if check_kind(&entry).is_none() {
         format!("manifest: kind {kind} is not allowed: allow it with --apply-manifest-kinds={entry}")
     } else {

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kubernaut_machines::Settings;
+use kubernaut_machines::manifest_kinds::parse_manifest;
+use kubernaut_machines::parameters::ANY_KIND;
 use kubernaut_machines::plan::plan;
 use serde::Deserialize as _;
+use serde_json::Value;
 
 use super::manifest::{Manifest, Problem};
 use super::wording;
@@ -111,7 +114,10 @@ fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
         let errors = plan(&workflow, settings).err().unwrap_or_default();
         return errors
             .into_iter()
-            .map(|error| manifest.problem(&error.place, error.message))
+            .map(|error| {
+                let message = with_the_kind(manifest, &error.place, error.message);
+                manifest.problem(&error.place, message)
+            })
             .collect();
     }
     let Ok(execution) = kubernaut_crds::KubernetesExecution::deserialize(&manifest.object) else {
@@ -125,9 +131,23 @@ fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
         .iter()
         .map(|reason| {
             let (field, reason) = located(reason);
+            let reason = with_the_kind(manifest, &field, reason.to_owned());
             manifest.problem(&field, reason)
         })
         .collect()
+}
+
+/// Where no kind may be applied, planning reads no manifest; who rehearses one is told what would allow it.
+fn with_the_kind(manifest: &Manifest, place: &str, message: String) -> String {
+    if !message.contains(ANY_KIND) {
+        return message;
+    }
+    let pointer = format!("/{}", place.replace(['.', '['], "/").replace(']', ""));
+    let text = manifest.object.pointer(&pointer).and_then(Value::as_str);
+    match text.and_then(|text| parse_manifest(text).ok()) {
+        Some(parsed) => message.replace(ANY_KIND, &parsed.entry()),
+        None => message,
+    }
 }
 
 /// The field that a problem of an execution begins with, such as `parameters.deletePod: labelSelector: ..`.

@@ -74,6 +74,9 @@ fn unknown_field(cluster: &MemoryCluster, object: &Value, field: &str) -> String
     if let Some(meant) = meant(name, &known) {
         words.push_str("; did you mean ");
         words.push_str(meant);
+        if meant == "custom" {
+            words.push_str(": {actionType: apply-manifest, config: {manifest: ...}}");
+        }
         words.push('?');
     }
     if (1..=FIELDS_MAX).contains(&known.len()) {
@@ -85,7 +88,10 @@ fn unknown_field(cluster: &MemoryCluster, object: &Value, field: &str) -> String
 }
 
 /// Fields that kubectl and others call otherwise.
-const OTHER_NAMES: [(&str, &str); 5] = [
+const OTHER_NAMES: [(&str, &str); 8] = [
+    ("applyManifest", "custom"),
+    ("manifest", "config"),
+    ("rolloutRestart", "restartDeployment"),
     ("deleteEmptyDirData", "deleteLocalData"),
     ("data", "dataUpdates"),
     ("image", "newImage"),

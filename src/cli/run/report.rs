@@ -5,14 +5,17 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use kubernaut_crds::names::LAST_APPLIED;
-
 use kubernaut_crds::{
     ErrorType, ExecutionPhase, KubernetesExecution, Outcome, StepState, StepStatus, WorkflowExecution,
     WorkflowExecutionStatus, WorkflowPhase,
 };
+use kubernaut_machines::classify::cut;
 use serde_json::{Value, json};
 
 use super::advice::{Failure, Objects};
+
+/// So much of a message stands in a line of the log, in bytes.
+const LINE_MAX: usize = 500;
 
 /// What was last said of each object, by kind and place.
 #[derive(Debug, Default)]
@@ -38,7 +41,7 @@ impl Progress {
         Some(format!(
             "{elapsed:8.3}s  {told}  attempt {}  {}",
             attempts.len(),
-            why.replace('\n', " ")
+            in_a_line(why)
         ))
     }
 
@@ -59,12 +62,17 @@ impl Progress {
             let elapsed = transition.time.0.duration_since(begun).as_secs_f64().max(0.0);
             let mut line = format!("{elapsed:8.3}s  {told}  {}", transition.phase);
             if index + 1 == new.len() && !message.is_empty() {
-                let _ = write!(line, "  {}", message.replace('\n', " "));
+                let _ = write!(line, "  {}", in_a_line(message));
             }
             lines.push(line);
         }
         lines
     }
+}
+
+/// The beginning of a message; the end of the output has all of it.
+fn in_a_line(message: &str) -> String {
+    cut(&message.replace('\n', " "), LINE_MAX)
 }
 
 /// How one workflow, or one execution made by hand, ended.

@@ -24,6 +24,14 @@ fn an_unknown_field_is_answered_with_those_that_there_are() {
             "drainNode.node: unknown field; did you mean nodeName?",
         ),
         (
+            "action: apply-manifest, parameters: {applyManifest: {manifest: 'a: b'}}",
+            "parameters.applyManifest: unknown field; did you mean custom: {actionType: apply-manifest, config: {manifest: ...}}?",
+        ),
+        (
+            "action: rollout-restart, parameters: {rolloutRestart: {namespace: shop, deployment: web}}",
+            "parameters.rolloutRestart: unknown field; did you mean restartDeployment?",
+        ),
+        (
             "action: wait, parameters: {wait: {seconds: 3}}",
             "parameters.wait: unknown field (there is cordonNode, ",
         ),
@@ -406,6 +414,38 @@ fn flags_are_what_people_are_used_to() {
     assert!(
         said.contains(
             "\"bogus\" is not a level: write error, warn, info, debug, trace or off, or MODULE=LEVEL"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_patch_that_the_api_server_does_not_take_is_answered_with_the_reason_alone() {
+    let patch = "action: patch-deployment, parameters: {patchDeployment: {namespace: shop, deployment: web, patchType: strategic, \
+                 patch: '{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"app\",\"resources\":{\"limits\":{\"memory\":\"2GiB\"}}}]}}}}'}}";
+    let output = run(&["-"], &workflow(&[patch]));
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("workflow shop/fix: failed, validation_error"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the patched object is invalid: json: quantities must match the regular expression"),
+        "{said}"
+    );
+    assert!(said.contains("to do: correct the field that is named"), "{said}");
+    assert!(!said.contains("terminationMessagePolicy"), "{said}");
+}
+
+#[test]
+fn a_kind_that_may_not_be_applied_names_the_flag_that_allows_it() {
+    let output = run(&["deploy/samples/quarantine.yaml"], "");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains(
+            "allow the one that is needed with --apply-manifest-kinds=networking.k8s.io/NetworkPolicy"
         ),
         "{said}"
     );
