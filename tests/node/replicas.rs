@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::audit::{is_write, took_effect};
 use crate::bed::{Bed, BedOptions};
 use crate::controller::kubernaut;
@@ -53,37 +51,41 @@ async fn bed_with_pods() -> Bed {
     bed
 }
 
-/// Name of the pod that holds the lease.
-async fn leader(scene: &Scene<'_>) -> String {
+/// Who holds the lease: a process of a pod.
+async fn holder(scene: &Scene<'_>) -> String {
     let lease = api(&scene.client, "coordination.k8s.io/v1/Lease", HOME);
     let lease = lease.get("kubernaut-controller").await.expect("a lease");
-    let holder = lease.data["spec"]["holderIdentity"].as_str().unwrap_or_default();
-    holder.split('_').next().unwrap_or_default().to_owned()
+    let holder = lease.data["spec"]["holderIdentity"].as_str();
+    holder.unwrap_or_default().to_owned()
 }
 
-/// How long it takes until another pod than this one leads.
+/// Name of the pod of a holder.
+fn pod_of(holder: &str) -> &str {
+    holder.split('_').next().unwrap_or_default()
+}
+
+/// How long it takes until another process than this one leads: that of the other pod, or the next one of the same.
 async fn taken_from(scene: &Scene<'_>, old: &str) -> Duration {
     let begun = Instant::now();
     scene
         .eventually("another leader", async || {
-            let holder = leader(scene).await;
+            let holder = holder(scene).await;
             (!holder.is_empty() && holder != old).then_some(())
         })
         .await;
     begun.elapsed()
 }
 
-/// How the container of a pod ended before it was started again.
-async fn last_exit_code(scene: &Scene<'_>, pod: &str) -> Value {
+/// Returns when the container of a pod has been started again after it ended with this code.
+async fn ended_with(scene: &Scene<'_>, pod: &str, code: i64) {
     let pods = api(&scene.client, POD, HOME);
     scene
         .eventually("the container is started again", async || {
             let pod = pods.get(pod).await.expect("a pod");
             let status = &pod.data["status"]["containerStatuses"][0];
-            let ended = status["lastState"]["terminated"]["exitCode"].clone();
-            (!ended.is_null()).then_some(ended)
+            (status["lastState"]["terminated"]["exitCode"] == code).then_some(())
         })
-        .await
+        .await;
 }
 
 /// What a pod had written after a moment, events apart: the time of the answer, and what was asked.
@@ -119,20 +121,26 @@ async fn of_two_pods_one_takes_over_from_the_other_and_nothing_is_done_twice() {
     // Killed behind the kubelet's back, which starts it again.
     let scene = Scene::new(&bed, "killed").await;
     let names = start_workflows(&scene, WORKFLOWS).await;
-    let first = leader(&scene).await;
-    let process = bed.cluster.container_process(HOME, &first, "controller").await;
+    let first = holder(&scene).await;
+    let process = bed
+        .cluster
+        .container_process(HOME, pod_of(&first), "controller")
+        .await;
     process.expect("a process").kill().await.expect("SIGKILL");
     let took = taken_from(&scene, &first).await;
-    println!("kill -9: another pod took the lease of {LEASE_DURATION:?} after {took:?}");
+    println!("kill -9: another process took the lease of {LEASE_DURATION:?} after {took:?}");
     assert!(took < LEASE_DURATION + Duration::from_secs(2), "{took:?}");
-    assert_eq!(last_exit_code(&scene, &first).await, 137);
+    ended_with(&scene, pod_of(&first), 137).await;
     all_is_done_once(&scene, &names).await;
 
     // Frozen until long after its lease has run out, and continued.
     let scene = Scene::new(&bed, "frozen").await;
     let names = start_workflows(&scene, WORKFLOWS).await;
-    let second = leader(&scene).await;
-    let process = bed.cluster.container_process(HOME, &second, "controller").await;
+    let second = holder(&scene).await;
+    let process = bed
+        .cluster
+        .container_process(HOME, pod_of(&second), "controller")
+        .await;
     let process = process.expect("a process");
     let frozen = format!("{:.6}", jiff::Timestamp::now());
     process.pause().await.expect("SIGSTOP");
@@ -142,9 +150,9 @@ async fn of_two_pods_one_takes_over_from_the_other_and_nothing_is_done_twice() {
     println!("SIGSTOP: another pod took the lease of {LEASE_DURATION:?} after {took:?}");
     assert!(took < LEASE_DURATION + Duration::from_secs(2), "{took:?}");
     // It says so, and the kubelet starts it again.
-    assert_eq!(last_exit_code(&scene, &second).await, 1);
+    ended_with(&scene, pod_of(&second), 1).await;
     all_is_done_once(&scene, &names).await;
-    let third = leader(&scene).await;
-    let taken = took_it_at(&bed, &third, &frozen);
-    assert_eq!(written_after(&bed, &second, &taken), Vec::<String>::new());
+    let third = holder(&scene).await;
+    let taken = took_it_at(&bed, pod_of(&third), &frozen);
+    assert_eq!(written_after(&bed, pod_of(&second), &taken), Vec::<String>::new());
 }
