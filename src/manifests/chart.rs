@@ -158,9 +158,6 @@ fn open(file: &str, object: &mut Value, holes: &mut Holes) -> Option<String> {
             let api_server = &mut object["spec"]["egress"][1];
             api_server["ports"] = holes.block("include \"kubernaut.apiServerPorts\" .");
             api_server["to"] = holes.field(".Values.networkPolicy.apiServerPeers");
-            if let Some(probes) = object["spec"]["ingress"].get_mut(0) {
-                probes["from"] = holes.field(".Values.networkPolicy.metricsPeers");
-            }
             Some(".Values.networkPolicy.enabled".to_owned())
         }
         ("controller.yaml", kind) => {
