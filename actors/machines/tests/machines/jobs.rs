@@ -452,6 +452,7 @@ fn what_an_event_says_ends_an_attempt_only_while_there_is_no_pod() {
     admitted.wait(60);
     assert!(admitted.count("explain job") > 0, "it was asked for");
     assert_eq!(admitted.phase(), Some(ExecutionPhase::Executing));
+    assert_eq!(admitted.jobs.len(), 1, "its Job was deleted");
 
     let mut refused = bed("5m");
     refused.events = vec![forged.to_owned()];
