@@ -160,7 +160,7 @@ async fn objects_of_a_megabyte_end_and_cost_neither_lease_nor_memory() {
     }
     // 1.3 MB as JSON, and twenty times that as values of a program.
     let recommendations = json!({"riskFactors": [vec![json!([]); 430_000]]});
-    for number in 0..5 {
+    for number in 0..20 {
         let step = json!({"stepNumber": 1, "name": "s", "action": "cordon-node",
                           "parameters": {"cordonNode": {"nodeName": "none"}}});
         scene
@@ -176,7 +176,7 @@ async fn objects_of_a_megabyte_end_and_cost_neither_lease_nor_memory() {
 
     let pair = pair(&scene).await;
     all_fail(&scene, EXECUTION, 200, Duration::from_mins(2), &pair).await;
-    all_fail(&scene, WORKFLOW, 5, Duration::from_mins(2), &pair).await;
+    all_fail(&scene, WORKFLOW, 20, Duration::from_mins(2), &pair).await;
     let status = scene.get(EXECUTION, "large-0").await["status"].clone();
     assert_eq!(status["errorType"], "validation_error", "{status}");
     assert!(

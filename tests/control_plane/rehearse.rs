@@ -117,6 +117,17 @@ fn run_with(kubeconfig: &Path, arguments: &[&str], input: &str) -> Output {
         .expect("the program")
 }
 
+/// In a world as kubectl shows it, without a cluster.
+fn run_in(world: &Path, file: &Path) -> Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+        .arg("rehearse")
+        .arg(file)
+        .arg("--world")
+        .arg(world)
+        .output()
+        .expect("the program")
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -290,13 +301,7 @@ async fn what_kubectl_shows_of_everything_is_a_world() {
                 .expect("a list");
             let world = folder.path().join("world.yaml");
             std::fs::write(&world, shown).expect("written");
-            let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
-                .arg("rehearse")
-                .arg(&file)
-                .arg("--world")
-                .arg(&world)
-                .output()
-                .expect("the program");
+            let output = run_in(&world, &file);
             let said = all(&output);
             assert!(said.contains(words), "{words} is not in: {said}");
             assert!(!said.contains("b2xkLXNlY3JldA=="), "a secret is shown");
@@ -389,13 +394,7 @@ async fn a_cluster_of_1700_objects_as_kubectl_shows_it_is_rehearsed_at_once() {
     std::fs::write(&file, workflow).expect("written");
     std::fs::write(&world, shown).expect("written");
     let begun = std::time::Instant::now();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
-        .arg("rehearse")
-        .arg(&file)
-        .arg("--world")
-        .arg(&world)
-        .output()
-        .expect("the program");
+    let output = run_in(&world, &file);
     let took = begun.elapsed();
     println!("{objects} objects were rehearsed in {took:?}");
     let said = all(&output);

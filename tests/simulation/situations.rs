@@ -41,17 +41,21 @@ fn number(chance: &mut Chance, below: u64) -> usize {
     usize::try_from(chance.below(below)).unwrap_or(0)
 }
 
+/// At one of its first writes, and for so many milliseconds.
+fn crash(chance: &mut Chance, writes: u64, (from, to): (u64, u64)) -> Planned {
+    Planned::Crash {
+        write: 3 + number(chance, writes),
+        boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
+        down: millis(chance, from, to),
+    }
+}
+
 /// Jobs end, and others are recorded and not made, while nobody looks; more steps wait than there are places.
 fn many_steps_and_a_new_controller(chance: &mut Chance) -> Situation {
     let crashes = 1 + chance.below(2);
-    let crash = |chance: &mut Chance| Planned::Crash {
-        write: 3 + number(chance, 25),
-        boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
-        down: millis(chance, 500, 20_000),
-    };
     Situation {
         runs: vec![worlds::abreast("flow-1", 4, chance)],
-        plan: (0..crashes).map(|_| crash(chance)).collect(),
+        plan: (0..crashes).map(|_| crash(chance, 25, (500, 20_000))).collect(),
         limits: (1 + chance.below(2), 4),
         pod_run_time: millis(chance, 500, 5_000),
     }
@@ -112,11 +116,7 @@ fn a_late_status_and_a_new_controller(chance: &mut Chance) -> Situation {
             lasts: millis(chance, 5_000, 60_000),
         }
     } else {
-        Planned::Crash {
-            write: 3 + number(chance, 20),
-            boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
-            down: millis(chance, 0, 10_000),
-        }
+        crash(chance, 20, (0, 10_000))
     };
     Situation {
         runs: vec![worlds::abreast("flow-1", 3, chance)],
@@ -209,11 +209,7 @@ fn a_late_create_and_an_upgrade(chance: &mut Chance) -> Situation {
     let plan = vec![
         late_creates(chance),
         Planned::Upgrade,
-        Planned::Crash {
-            write: 3 + number(chance, 20),
-            boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
-            down: millis(chance, 0, 10_000),
-        },
+        crash(chance, 20, (0, 10_000)),
     ];
     Situation {
         runs: vec![worlds::abreast("flow-1", 3, chance)],
