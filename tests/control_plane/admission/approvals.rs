@@ -220,12 +220,12 @@ async fn who_may_approve_does_so_in_the_own_name_and_can_also_change_what_a_patc
         ),
         way(
             "an approver names somebody in spec.approvedBy",
-            patch(
-                EXECUTION,
-                TEAM,
-                "unapproved",
-                json!({"spec": {"approvalReceived": true, "approvedBy": "bob"}}),
-            ),
+            // Signed, so that one policy alone refuses it: of several the API server names any.
+            received({
+                let mut change = by("alice");
+                change["spec"]["approvedBy"] = json!("bob");
+                change
+            }),
             "spec.approvedBy is set by the controller alone",
             "an approver approves and sets approvalReceived",
             received(by("alice")),
