@@ -5,11 +5,11 @@ mod rollout;
 
 use std::collections::BTreeSet;
 
-use kubernaut_crds::{Action, Attempt, KubernetesExecution, names};
+use kubernaut_crds::{Action, Attempt, KubernetesExecution, PatchDeployment, names};
 use serde_json::Value;
 
 use crate::actions::container_rule;
-use crate::applied::has_applied;
+use crate::applied::{first_dropped, has_applied};
 use crate::before::target_read;
 use crate::images::{image_of, patched_images};
 use crate::parameters::Checked;
@@ -193,7 +193,7 @@ pub fn postcondition(
                 };
             }
             // kubectl's exit code is the proof that it was taken.
-            rollout::outcome(object, attempt, facts, "patched")
+            rollout::outcome(object, attempt, facts, &patched(object, patch))
         }
         Action::CordonNode(_) => unschedulable(object, true),
         Action::UncordonNode(_) => unschedulable(object, false),
@@ -238,6 +238,16 @@ pub fn postcondition(
         Action::Undo(_) => Postcondition::Unprovable {
             why: "nothing shows that the undo took effect".to_owned(),
         },
+    }
+}
+
+/// What a patch did, and what it was hardly meant to leave out.
+fn patched(deployment: &Value, patch: &PatchDeployment) -> String {
+    // Checked before the first attempt.
+    let content: Value = serde_json::from_str(&patch.patch).unwrap_or_default();
+    match first_dropped(deployment, &content) {
+        Some(field) => format!("patched, but the Deployment has no {field} now: look for a mistyped field"),
+        None => "patched".to_owned(),
     }
 }
 

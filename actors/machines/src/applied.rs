@@ -14,6 +14,55 @@ pub(crate) fn has_applied(object: &Value, applied: &Value, took: bool) -> bool {
         .unwrap_or(took)
 }
 
+/// The first field of a patch, of whatever type, that an object has not, as a path: the API server drops fields that it does not know
+/// without a failure. A field that has another value is not told: somebody may have changed it since.
+pub(crate) fn first_dropped(object: &Value, patch: &Value) -> Option<String> {
+    let mut left = WORK_MAX;
+    match patch {
+        Value::Array(operations) => operations
+            .iter()
+            .find_map(|operation| added_and_dropped(object, operation, operations)),
+        patch => dropped(object, patch, &mut left),
+    }
+}
+
+/// What an operation of a JSON patch added, where no other one may have moved it.
+fn added_and_dropped(object: &Value, operation: &Value, operations: &[Value]) -> Option<String> {
+    let adds = |operation: &Value| matches!(operation["op"].as_str(), Some("add" | "replace" | "test"));
+    let path = operation["path"].as_str()?.strip_prefix('/')?;
+    let (parent, last) = path.rsplit_once('/')?;
+    let parent = object.pointer(&format!("/{parent}"))?.as_object()?;
+    let key = last.replace("~1", "/").replace("~0", "~");
+    let dropped = operations.iter().all(adds)
+        && !operation.get("value").is_none_or(is_zero)
+        && !parent.contains_key(&key);
+    dropped.then(|| path.replace('/', "."))
+}
+
+fn dropped(object: &Value, patch: &Value, left: &mut u32) -> Option<String> {
+    *left = left.checked_sub(1)?;
+    match (object, patch) {
+        (Value::Object(object), Value::Object(patch)) => patch
+            .iter()
+            // Of a strategic patch, words to the API server; a null takes a field away, and zero values are left out.
+            .filter(|(key, wanted)| !key.starts_with('$') && !is_zero(wanted))
+            .find_map(|(key, wanted)| match object.get(key) {
+                None => Some(key.clone()),
+                Some(there) => dropped(there, wanted, left).map(|rest| match rest.strip_prefix('[') {
+                    Some(_) => format!("{key}{rest}"),
+                    None => format!("{key}.{rest}"),
+                }),
+            }),
+        // Elements without a name, and those that are not there, may have been put where they are by other rules.
+        (Value::Array(object), Value::Array(patch)) => patch.iter().find_map(|wanted| {
+            let name = wanted.get("name").and_then(Value::as_str)?;
+            let there = object.iter().find(|there| there["name"] == name)?;
+            dropped(there, wanted, left).map(|rest| format!("[{name}].{rest}"))
+        }),
+        _ => None,
+    }
+}
+
 /// Values that are compared at most: lists whose elements the server keeps in another order are compared each with each, and that
 /// is squared with each list within. So many take some ten milliseconds.
 const WORK_MAX: u32 = 200_000;
@@ -134,6 +183,46 @@ mod tests {
         let short = list(&mut (0..100));
         assert!(has_applied(&short, &list(&mut (0..100).rev()), false));
         assert!(!has_applied(&short, &list(&mut (0..101)), true));
+    }
+
+    #[test]
+    fn a_field_of_a_patch_that_is_not_there_afterwards_is_named() {
+        let object = json!({"spec": {"replicas": 3, "template": {"spec": {"containers": [
+            {"name": "log", "image": "log:1"}, {"name": "server", "image": "server:2"}]}}}});
+        let container = |fields: Value| json!({"spec": {"template": {"spec": {"containers": [fields]}}}});
+        let dropped = |patch: Value| first_dropped(&object, &patch);
+        assert_eq!(
+            dropped(container(
+                json!({"name": "server", "resourcs": {"limits": {"cpu": "1"}}})
+            ))
+            .as_deref(),
+            Some("spec.template.spec.containers[server].resourcs")
+        );
+        assert_eq!(
+            dropped(json!({"spec": {"replica": 4}})).as_deref(),
+            Some("spec.replica")
+        );
+        assert_eq!(
+            dropped(
+                json!([{"op": "add", "path": "/spec/template/spec/containers/1/resourcs", "value": {"a": 1}}])
+            )
+            .as_deref(),
+            Some("spec.template.spec.containers.1.resourcs")
+        );
+        for nothing in [
+            json!([{"op": "add", "path": "/spec/x", "value": 1}, {"op": "remove", "path": "/spec/x"}]),
+            json!([{"op": "add", "path": "/spec/template/spec/containers/-", "value": {"name": "new"}}]),
+            json!([{"op": "replace", "path": "/spec/replicas", "value": 5}]),
+            container(json!({"name": "server", "image": "server:2"})),
+            // Somebody else was faster.
+            container(json!({"name": "server", "image": "server:9"})),
+            container(json!({"name": "old", "$patch": "delete"})),
+            json!({"spec": {"paused": null, "minReadySeconds": 0, "$setElementOrder/a": ["b"]}}),
+            json!({"spec": {"template": {"spec": {"hostNetwork": false, "nodeSelector": {}}}}}),
+            json!("text"),
+        ] {
+            assert_eq!(dropped(nothing.clone()), None, "{nothing}");
+        }
     }
 
     #[test]

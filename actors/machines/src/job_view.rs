@@ -1,5 +1,7 @@
 //! A Job and its pods as decisions see them.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -263,9 +265,18 @@ fn without_log_lines(message: &str) -> String {
     }
 }
 
-/// kubectl's last error first: it says why it gave up, and tables show the first line alone.
+/// kubectl's last error first: it says why it gave up, and tables show the first line alone. What a drain repeats every five
+/// seconds is quoted once.
 fn error_first(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().collect();
+    let mut lines: Vec<&str> = said.lines().collect();
+    // A kubelet keeps the last two kilobytes, wherever they begin.
+    if let [first, others @ ..] = lines.as_slice()
+        && others.iter().any(|other| other.ends_with(first))
+    {
+        lines.remove(0);
+    }
+    let mut seen = HashSet::new();
+    lines.retain(|line| seen.insert(*line));
     let is_error = |line: &&str| line.starts_with("error: ") || line.starts_with("Error from server");
     let Some(last) = lines.iter().rposition(is_error) else {
         return said.to_owned();
@@ -358,6 +369,10 @@ mod tests {
             ),
             ("error: told to fail", "error: told to fail"),
             ("a\nb", "a\nb"),
+            (
+                "y the budget\nevicting a\nany the budget\nevicting a\nany the budget\nerror: timeout",
+                "error: timeout\nevicting a\nany the budget",
+            ),
             ("", ""),
         ] {
             assert_eq!(error_first(said), quoted);

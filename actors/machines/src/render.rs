@@ -286,7 +286,11 @@ fn container(index: usize, argv: &[String], correlation: &str, payload: bool, se
             {"name": "KUBERNAUT_CORRELATION_ID", "value": correlation},
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}},
+        // Nothing is asked for of a node's disk: one whose kubelet does not count it has none to give.
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "0"},
+            "limits": {"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "128Mi"},
+        },
         "securityContext": {
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
             "capabilities": {"drop": ["ALL"]},
@@ -327,6 +331,10 @@ fn access() -> Value {
     ]}})
 }
 
+/// Under this name the API server keeps what our Jobs change, whatever account they run as. `kubectl scale`, `cordon` and `drain`
+/// take no such flag.
+const FIELD_MANAGER: &str = "--field-manager=kubernaut";
+
 fn call(
     execution: &KubernetesExecution,
     checked: &Checked,
@@ -335,6 +343,7 @@ fn call(
 ) -> Result<Call, RenderError> {
     let namespaced = |namespace: &str| format!("--namespace={namespace}");
     let patch_file = "--patch-file=/payload/patch.json".to_owned();
+    let manager = FIELD_MANAGER.to_owned();
     let mut files = Vec::new();
     let argv = match &checked.action {
         Action::ScaleDeployment(scale) => vec![vec![
@@ -354,6 +363,7 @@ fn call(
                 format!("deployment/{}", restart.deployment),
                 namespaced(&restart.namespace),
                 "--type=strategic".to_owned(),
+                manager,
                 format!("--patch={patch}"),
             ]]
         }
@@ -379,6 +389,7 @@ fn call(
                 format!("deployment/{}", patch.deployment),
                 namespaced(&patch.namespace),
                 format!("--type={}", patch.patch_type.as_str()),
+                manager,
                 patch_file,
             ]]
         }
@@ -402,6 +413,7 @@ fn call(
                 format!("configmap/{}", update.config_map),
                 namespaced(&update.namespace),
                 "--type=merge".to_owned(),
+                manager,
                 patch_file,
             ]]
         }
@@ -417,6 +429,7 @@ fn call(
                 format!("secret/{}", update.secret),
                 namespaced(&update.namespace),
                 "--type=merge".to_owned(),
+                manager,
                 patch_file,
             ]]
         }
@@ -427,7 +440,7 @@ fn call(
             vec![vec![
                 "apply".to_owned(),
                 "--server-side".to_owned(),
-                "--field-manager=kubernaut".to_owned(),
+                manager,
                 "--filename=/payload/manifest.yaml".to_owned(),
             ]]
         }
@@ -499,6 +512,7 @@ fn undo_call(undo: &kubernaut_crds::Undo, files: &mut Vec<(String, String)>) -> 
         let scale = (undo.of == "scale-deployment").then(|| "--subresource=scale".to_owned());
         let fixed = [
             "--type=json".to_owned(),
+            FIELD_MANAGER.to_owned(),
             "--patch-file=/payload/patch.json".to_owned(),
         ];
         return ["patch".to_owned(), object]

@@ -66,7 +66,8 @@ pub(super) fn patch(state: &mut State, process: &mut Process, target: &str) -> R
     let parsed: Value = serde_saphyr::from_str(&text)
         .map_err(|e| Failure::Text(format!("error: unable to parse {text:?}: {e}")))?;
     let before = process.get(state, &path)?;
-    let query = process.write_query("kubectl-patch");
+    let manager = process.arguments.flag("field-manager").unwrap_or("kubectl-patch");
+    let query = process.write_query(manager);
     let after = process.call(state, "PATCH", &format!("{path}{query}"), media, bytes(&parsed))?;
     let changed = if before == after { " (no change)" } else { "" };
     let line = format!("{} patched{}{changed}", printed(&after), process.suffix());

@@ -439,6 +439,33 @@ fn a_patch_that_the_api_server_does_not_take_is_answered_with_the_reason_alone()
 }
 
 #[test]
+fn a_field_of_a_patch_that_the_api_server_drops_is_named() {
+    for (kind, patch) in [
+        (
+            "strategic",
+            "{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"app\",\"resourcs\":{\"limits\":{\"memory\":\"2Gi\"}}}]}}}}",
+        ),
+        ("merge", "{\"spec\":{\"replica\":3}}"),
+        (
+            "json",
+            "[{\"op\":\"add\",\"path\":\"/spec/template/spec/containers/0/resourcs\",\"value\":{\"limits\":{\"memory\":\"2Gi\"}}}]",
+        ),
+    ] {
+        let step = format!(
+            "action: patch-deployment, parameters: {{patchDeployment: {{namespace: shop, deployment: web, patchType: {kind}, patch: '{patch}'}}}}"
+        );
+        let output = run(&["-"], &workflow(&[&step]));
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(
+            said.contains("patched, but the Deployment has no spec."),
+            "{kind}: {said}"
+        );
+        assert!(said.contains("now: look for a mistyped field"), "{kind}: {said}");
+    }
+}
+
+#[test]
 fn a_kind_that_may_not_be_applied_names_the_flag_that_allows_it() {
     let output = run(&["deploy/samples/quarantine.yaml"], "");
     let said = text(&output.stderr);

@@ -114,7 +114,7 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
         (
             json!({"patchDeployment": {"namespace": "a", "deployment": "b", "patchType": "merge", "patch": "{}"}}),
             "patch-deployment-sa",
-            "patch deployment/b --namespace=a --type=merge --patch-file=/payload/patch.json",
+            "patch deployment/b --namespace=a --type=merge --field-manager=kubernaut --patch-file=/payload/patch.json",
         ),
         (json!({"cordonNode": {"node": "n"}}), "cordon-node-sa", "cordon n"),
         (
@@ -131,12 +131,12 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
         (
             json!({"updateConfigMap": {"namespace": "a", "configMap": "b", "data": {"k": "v"}}}),
             "update-configmap-sa",
-            "patch configmap/b --namespace=a --type=merge --patch-file=/payload/patch.json",
+            "patch configmap/b --namespace=a --type=merge --field-manager=kubernaut --patch-file=/payload/patch.json",
         ),
         (
             json!({"updateSecret": {"namespace": "a", "secret": "b", "data": {"k": "dg=="}}}),
             "update-secret-sa",
-            "patch secret/b --namespace=a --type=merge --patch-file=/payload/patch.json",
+            "patch secret/b --namespace=a --type=merge --field-manager=kubernaut --patch-file=/payload/patch.json",
         ),
         (
             json!({"applyManifest": {"manifest": "{apiVersion: v1, kind: X, metadata: {name: x, namespace: a}}"}}),
@@ -274,6 +274,9 @@ fn what_kubectl_writes_to_disk_has_an_end() {
         pod["volumes"][0],
         json!({"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}})
     );
+    let resources = &pod["containers"][0]["resources"];
+    assert_eq!(resources["limits"]["ephemeral-storage"], "128Mi");
+    assert_eq!(resources["requests"]["ephemeral-storage"], "0");
     assert_eq!(
         pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"],
         true

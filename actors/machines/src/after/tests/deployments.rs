@@ -129,8 +129,9 @@ fn an_image_holds_when_the_container_has_it_and_is_rolled_out() {
 
 #[test]
 fn a_patch_that_kubectl_made_holds_once_it_is_rolled_out_whatever_it_changed() {
+    let template = json!({"spec": {"containers": [{"name": "app", "image": "app:3"}]}});
     let generation = |generation: i64, status: Value| {
-        let mut object = deployment(json!({"replicas": 1}), status);
+        let mut object = deployment(json!({"replicas": 1, "template": template}), status);
         object["metadata"]["generation"] = json!(generation);
         object
     };
@@ -144,6 +145,10 @@ fn a_patch_that_kubectl_made_holds_once_it_is_rolled_out_whatever_it_changed() {
             in_progress("0 of 1 new pods are ready; 1 old one still serves"),
         ),
     ]);
+    look.expects([(
+        deployment(json!({"replicas": 1}), counts(1, 1, 1)),
+        holds("patched, but the Deployment has no spec.template now: look for a mistyped field"),
+    )]);
 }
 
 #[test]
