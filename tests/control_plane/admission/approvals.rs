@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::ground::{TEAM, administrator, alice, developer, flow, owner, single};
-use super::way::{Act, all_are_refused, all_pass, create, get, patch, patch_part, way};
+use super::way::{
+    Act, all_are_refused, all_pass, apply, create, edit, get, patch, patch_part, put, send, way,
+};
+use crate::bed::bed;
 use crate::scene::{EXECUTION, WORKFLOW};
 
 fn annotate(annotations: Value) -> Value {
@@ -141,6 +144,123 @@ async fn who_may_not_approve_gets_no_approval_in_any_way() {
         ),
     ];
     all_are_refused(&developer().await, ways).await;
+}
+
+#[tokio::test]
+async fn an_approval_is_one_whatever_request_brings_it() {
+    let mut nameless = flow("nameless", by(DEVELOPER));
+    nameless["metadata"]["name"] = Value::Null;
+    nameless["metadata"]["generateName"] = json!("own-word-");
+    let mut unsigned = nameless.clone();
+    unsigned["metadata"]["annotations"] = json!({});
+    let annotation = |op: &str, key: &str, value: &str| json!({"op": op, "path": format!("/metadata/annotations/kubernaut.io~1{key}"), "value": value});
+    let may_not = "may not approve: the verb approve on";
+    let sign = "must be your own name, system:serviceaccount:adm-team:developer";
+    let note = || annotate(json!({"example.com/note": "looked at"}));
+    let ways = vec![
+        way(
+            "a developer approves by an update of the whole",
+            put(WORKFLOW, TEAM, "ended", by(DEVELOPER)),
+            may_not,
+            "a developer updates the whole with a note",
+            put(WORKFLOW, TEAM, "ended", note()),
+        ),
+        way(
+            "a developer approves by a JSON patch",
+            edit(
+                WORKFLOW,
+                TEAM,
+                "approved",
+                json!([annotation("replace", "approved-by", DEVELOPER)]),
+            ),
+            may_not,
+            "a developer puts a note there by a JSON patch",
+            edit(
+                WORKFLOW,
+                TEAM,
+                "approved",
+                json!([{"op": "add", "path": "/metadata/annotations/note", "value": "seen"}]),
+            ),
+        ),
+        way(
+            "a developer takes an approval away by a JSON patch",
+            edit(
+                WORKFLOW,
+                TEAM,
+                "approved",
+                json!([{"op": "remove", "path": "/metadata/annotations"}]),
+            ),
+            sign,
+            "a developer reads it",
+            get(WORKFLOW, TEAM, "approved"),
+        ),
+        way(
+            "a developer applies an approval",
+            apply(EXECUTION, TEAM, "ended", by(DEVELOPER)),
+            may_not,
+            "a developer applies a note",
+            apply(EXECUTION, TEAM, "ended", note()),
+        ),
+        way(
+            "a developer approves what has no name yet",
+            create(nameless),
+            may_not,
+            "a developer creates it without",
+            create(unsigned),
+        ),
+    ];
+    all_are_refused(&developer().await, ways).await;
+}
+
+#[tokio::test]
+async fn the_right_to_approve_may_be_a_groups_and_for_one_object_alone() {
+    let rbac = "rbac.authorization.k8s.io";
+    let allowed = json!([
+        {"apiGroups": ["workflow.kubernaut.io"], "resources": ["workflowexecutions"], "verbs": ["get", "patch"]},
+        {"apiGroups": ["workflow.kubernaut.io"], "resources": ["workflowexecutions"], "verbs": ["approve"],
+         "resourceNames": ["ended"]},
+    ]);
+    let role = json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "rules": allowed,
+                      "metadata": {"name": "approve-one", "namespace": TEAM}});
+    let binding = json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding",
+                         "metadata": {"name": "approve-one", "namespace": TEAM},
+                         "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "approve-one"},
+                         "subjects": [{"apiGroup": rbac, "kind": "Group", "name": "night-watch"}]});
+    all_pass(
+        &administrator().await,
+        vec![
+            ("a role for one object", create(role)),
+            ("its binding", create(binding)),
+        ],
+    )
+    .await;
+    let carol = bed().await.cluster.client_as("carol", &["night-watch"]).await;
+    let carol = carol.expect("a client");
+    let allowed = || patch(WORKFLOW, TEAM, "ended", by("carol"));
+    // RBAC sees a new binding a moment later.
+    let mut tries = 0;
+    while let Err(error) = send(&carol, &allowed(), true).await {
+        tries += 1;
+        assert!(tries < 100, "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let ways = vec![
+        way(
+            "one of a group approves another object than the one that the group may",
+            patch(WORKFLOW, TEAM, "approved", by("carol")),
+            "carol may not approve",
+            "the one that the group may",
+            allowed(),
+        ),
+        way(
+            "one of a group approves in the name of the group",
+            patch(WORKFLOW, TEAM, "ended", by("night-watch")),
+            "must be your own name, carol",
+            "in the own name",
+            allowed(),
+        ),
+    ];
+    all_are_refused(&carol, ways).await;
 }
 
 #[tokio::test]

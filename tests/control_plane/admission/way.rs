@@ -2,7 +2,7 @@ use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::scene::api;
+use crate::scene::{api, merge};
 
 /// A request.
 pub(super) enum Act {
@@ -15,6 +15,8 @@ pub(super) enum Act {
     Edit(&'static str, &'static str, String, Value),
     /// kind, namespace, name, object: server-side apply.
     Apply(&'static str, &'static str, String, Value),
+    /// kind, namespace, name, what is merged into the object that is there before the whole is sent back.
+    Put(&'static str, &'static str, String, Value),
     Delete(&'static str, &'static str, String),
     Get(&'static str, &'static str, String),
     /// namespace, pod, exec, attach, portforward or proxy: whether it is let through to the node.
@@ -51,6 +53,11 @@ pub(super) fn apply(kind: &'static str, namespace: &'static str, name: &str, mut
     object["kind"] = json!(short);
     object["metadata"]["name"] = json!(name);
     Act::Apply(kind, namespace, name.to_owned(), object)
+}
+
+/// By an update of the whole object.
+pub(super) fn put(kind: &'static str, namespace: &'static str, name: &str, change: Value) -> Act {
+    Act::Put(kind, namespace, name.to_owned(), change)
 }
 
 pub(super) fn delete(kind: &'static str, namespace: &'static str, name: &str) -> Act {
@@ -182,6 +189,14 @@ pub(super) async fn send(client: &Client, act: &Act, dry_run: bool) -> Result<()
                 .patch(name, &parameters, &Patch::Apply(object))
                 .await
                 .map(drop)
+        }
+        Act::Put(kind, namespace, name, change) => {
+            let objects = api(client, kind, namespace);
+            let there = objects.get(name).await.map_err(|error| error.to_string())?;
+            let mut object = serde_json::to_value(there).expect("an object");
+            merge(&mut object, change.clone());
+            let object = serde_json::from_value(object).expect("an object");
+            objects.replace(name, &post, &object).await.map(drop)
         }
         Act::Post(kind, namespace, name, subresource, object) => api(client, kind, namespace)
             .create_subresource::<_, Value>(subresource, name, &post, object)
