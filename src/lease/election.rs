@@ -62,11 +62,16 @@ pub(super) enum Standing {
     Lost { reason: String },
 }
 
+/// How long a lease without a holder holds that its last holder let go: as the controllers of Kubernetes write it. An empty one with
+/// another time was emptied by somebody else.
+const RELEASED_SECONDS: i32 = 1;
+
 /// The election as one candidate sees it.
 ///
 /// # Guarantees
 /// It leads from a write of its own that was taken, and no longer than the renew deadline after the last such write was
-/// sent. It takes the lease of another one only when the record has not changed here for as long as the record says.
+/// sent. It takes the lease of another one only when that one let it go, or when the record has not changed here for as long as the
+/// record says, and each one before it said.
 #[derive(Debug)]
 pub(super) struct Election {
     identity: String,
@@ -170,6 +175,7 @@ impl Election {
         let mut lease = self.known.clone()?;
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = None;
+        spec.lease_duration_seconds = Some(RELEASED_SECONDS);
         spec.renew_time = Some(MicroTime(now.wall));
         Some(lease)
     }
@@ -230,11 +236,19 @@ impl Election {
         self.read_at = None;
         match self.holder() {
             Some(holder) if holder == self.identity => self.free_at = at,
-            Some(_) if same => {}
-            Some(_) => self.free_at = at + self.held_for(),
-            None if self.known.is_some() => self.free_at = at,
-            None => {}
+            _ if same || self.known.is_none() => {}
+            None if self.is_released() => self.free_at = at,
+            // Also of nobody: whoever emptied it, its last holder may not know yet. For the same reason no record shortens
+            // what another one said.
+            _ => self.free_at = self.free_at.max(at + self.held_for()),
         }
+    }
+
+    /// Its last holder has let it go, and writes nothing more.
+    fn is_released(&self) -> bool {
+        let spec = self.known.as_ref().and_then(|lease| lease.spec.as_ref());
+        self.holder().is_none()
+            && spec.is_some_and(|spec| spec.lease_duration_seconds == Some(RELEASED_SECONDS))
     }
 
     fn holder(&self) -> Option<&str> {
@@ -312,6 +326,13 @@ mod tests {
                      "renewTime": format!("2020-01-01T00:00:{renewal:02}.000000Z")},
         }))
         .unwrap()
+    }
+
+    /// As its last holder leaves it.
+    fn released(version: u32, renewal: i64) -> Lease {
+        let mut lease = held_by("", version, renewal);
+        lease.spec.as_mut().unwrap().lease_duration_seconds = Some(RELEASED_SECONDS);
+        lease
     }
 
     fn wait_until(seconds: f64) -> Command {
@@ -405,14 +426,35 @@ mod tests {
     fn a_released_lease_is_taken_at_once() {
         let mut election = election();
         election.on_event(now(2.0), Event::Seen(Some(held_by("other", 7, 1))));
-        let lease = written(election.on_event(now(2.5), Event::Seen(Some(held_by("", 8, 2)))));
+        let lease = written(election.on_event(now(2.5), Event::Seen(Some(released(8, 2)))));
         assert_eq!(lease.metadata.resource_version.as_deref(), Some("8"));
+    }
+
+    #[test]
+    fn a_lease_that_somebody_else_emptied_or_shortened_is_not_taken_before_its_holder_must_know() {
+        let short = |holder: &str| {
+            let mut lease = held_by(holder, 8, 2);
+            lease.spec.as_mut().unwrap().lease_duration_seconds = Some(1);
+            lease
+        };
+        for (edited, until) in [
+            (held_by("", 8, 2), 25.0),
+            (short("other"), 22.0),
+            (short("else"), 22.0),
+        ] {
+            let mut election = election();
+            election.on_event(now(2.0), Event::Seen(Some(held_by("other", 7, 1))));
+            assert_eq!(
+                election.on_event(now(5.0), Event::Seen(Some(edited))),
+                follow_until(until)
+            );
+        }
     }
 
     #[test]
     fn who_was_faster_is_waited_for() {
         let mut election = election();
-        election.on_event(now(2.0), Event::Seen(Some(held_by("", 7, 1))));
+        election.on_event(now(2.0), Event::Seen(Some(released(7, 1))));
         assert_eq!(election.on_event(now(2.1), Event::Refused), wait_until(4.1));
         assert_eq!(election.on_event(now(4.1), Event::Tick), Command::Read);
         let seen = Event::Seen(Some(held_by("faster", 8, 2)));
@@ -532,7 +574,11 @@ mod tests {
         let lease = leader().released(now(2.0)).unwrap();
         assert_eq!(lease.metadata.resource_version.as_deref(), Some("1"));
         assert_eq!(lease.metadata.uid.as_deref(), Some("u"));
-        assert_eq!(lease.spec.unwrap().holder_identity, None);
+        let spec = lease.spec.unwrap();
+        assert_eq!(
+            (spec.holder_identity, spec.lease_duration_seconds),
+            (None, Some(1))
+        );
         assert_eq!(election().released(now(2.0)), None);
     }
 }

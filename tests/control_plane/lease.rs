@@ -57,11 +57,9 @@ async fn busy_pair<'a>(bed: &'a Bed, namespace: &str) -> (Controller, Controller
 
 async fn holder(scene: &Scene<'_>) -> String {
     let leases = api(&scene.client, LEASE, "kubernaut-system");
-    let lease = leases.get("kubernaut-controller").await.expect("a lease");
-    lease.data["spec"]["holderIdentity"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
+    let lease = leases.get_opt("kubernaut-controller").await.expect("an answer");
+    let holder = lease.and_then(|lease| lease.data["spec"]["holderIdentity"].as_str().map(str::to_owned));
+    holder.unwrap_or_default()
 }
 
 /// How long it takes until a process of this host holds the lease.
@@ -224,6 +222,46 @@ async fn a_leader_that_was_frozen_past_its_lease_writes_nothing_that_takes_effec
         assert!(events.len() <= 1, "events after the lease was lost: {events:?}");
         assert!(took < LEASE_DURATION + Duration::from_secs(2), "{took:?}");
         leader = std::mem::replace(&mut waiting, bed.start_replica(&format!("frozen-{round}")).await);
+        scene
+            .eventually("it leads", async || leader.leads().await.then_some(()))
+            .await;
+    }
+    all_is_done_once(&scene, &names).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_edits_never_has_two_that_write() {
+    let (bed, _turn) = bed().await;
+    let (mut leader, mut waiting, scene, names) = busy_pair(bed, "edited").await;
+    let leases = api(&scene.client, LEASE, "kubernaut-system");
+    let edits = [
+        json!({"spec": {"holderIdentity": ""}}),
+        json!({"spec": {"holderIdentity": null, "renewTime": null}}),
+        json!({"spec": {"holderIdentity": "a stranger", "leaseDurationSeconds": 1, "renewTime": "2099-01-01T00:00:00.000000Z"}}),
+        serde_json::Value::Null,
+    ];
+    for (round, edit) in (3..).zip(edits) {
+        if edit.is_null() {
+            leases
+                .delete("kubernaut-controller", &kube::api::DeleteParams::default())
+                .await
+                .expect("deleted");
+        } else {
+            let patch = kube::api::Patch::Merge(&edit);
+            leases
+                .patch("kubernaut-controller", &kube::api::PatchParams::default(), &patch)
+                .await
+                .expect("edited");
+        }
+        let took = taken_by(&scene, &format!("edited-{}", round - 1)).await;
+        assert_eq!(exit_code(&scene, &leader).await, Some(1), "{edit}");
+        let (taken, _) = first_writes(bed, &waiting);
+        let mut late = writes(bed, &leader);
+        late.retain(|write| write.time > taken && write.took_effect);
+        let late: Vec<_> = late.iter().map(|write| &write.what).collect();
+        println!("{edit}: the lease was taken after {took:?}");
+        assert!(!taken.is_empty() && late.is_empty(), "{edit}: {late:?}");
+        leader = std::mem::replace(&mut waiting, bed.start_replica(&format!("edited-{round}")).await);
         scene
             .eventually("it leads", async || leader.leads().await.then_some(()))
             .await;
