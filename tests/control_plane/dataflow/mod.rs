@@ -1,6 +1,7 @@
 //! WorkflowExecution -> KubernetesExecution -> Job, as the design document draws it.
 
 mod actions;
+mod addresses;
 mod deletion;
 mod design;
 mod namespaces;
