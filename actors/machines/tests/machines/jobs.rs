@@ -363,6 +363,37 @@ fn a_payload_goes_also_when_its_attempt_is_given_up_at_once() {
     assert_eq!(bed.count("delete secret"), 1);
 }
 
+#[test]
+fn a_webhook_that_quotes_a_secret_value_is_quoted_without_it() {
+    let said =
+        "admission webhook \"audit.example\" denied the request: {\"k\":\"aHVudGVyMg==\"}, which is hunter2";
+    for (word, class) in [
+        ("create job", FailureClass::Rejected),
+        ("create job", FailureClass::Forbidden),
+        ("create job", FailureClass::Throttled),
+        ("delete secret", FailureClass::Forbidden),
+    ] {
+        let spec = json!({"action": "update-secret", "timeout": "30s", "parameters": {"updateSecret": {
+            "namespace": "shop", "secret": "keys", "data": {"k": "aHVudGVyMg=="}}}});
+        let mut bed = StepBed::new(spec);
+        bed.fail(move |command| {
+            let meant = match word {
+                "create job" => matches!(command, ApiCommand::CreateJob { .. }),
+                _ => matches!(command, ApiCommand::DeleteSecret { .. }),
+            };
+            meant.then(|| failure(class, said))
+        });
+        bed.start();
+        for _ in 0..40 {
+            bed.wait(1);
+        }
+        let status = serde_json::to_string(&bed.status()).expect("JSON");
+        for value in ["aHVudGVyMg", "hunter2"] {
+            assert!(!status.contains(value), "{word} {class:?}: {status}");
+        }
+    }
+}
+
 /// Its pod ends so, and the watches don't show it.
 fn ends_unseen(bed: &mut StepBed, phase: &str, exit: i32) {
     let ran = bed.jobs.values_mut().next_back().expect("a Job");
