@@ -39,6 +39,8 @@ spec:
 ---
 {apiVersion: v1, kind: ServiceAccount, metadata: {name: auditor, namespace: people}}
 ---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: careless, namespace: people}}
+---
 {apiVersion: v1, kind: ServiceAccount, metadata: {name: nobody, namespace: people}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -55,7 +57,7 @@ rules: [{apiGroups: ['*'], resources: ['*'], verbs: [get, list]}]
 ---
 {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: people-nodes}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: people-nodes}, subjects: [{kind: ServiceAccount, name: viewer, namespace: people}]}
 ---
-{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: people-all}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: people-all}, subjects: [{kind: ServiceAccount, name: auditor, namespace: people}]}
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: people-all}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: people-all}, subjects: [{kind: ServiceAccount, name: auditor, namespace: people}, {kind: ServiceAccount, name: careless, namespace: people}]}
 ";
 
 /// A cluster that knows nothing of kubernaut.
@@ -240,6 +242,52 @@ async fn rights_are_those_of_the_cluster_where_they_may_be_read() {
         }
     }
     assert!(asked(cluster, "auditor").iter().all(|entry| !is_write(entry)));
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_leads_to_nothing_but_what_its_kinds_are() {
+    let cluster = cluster().await;
+    let places = [
+        "v1/namespaces/shop/secrets/db?x=",
+        "/api/v1/namespaces/shop/secrets/db?x=",
+        "v1/namespaces/shop/services/http:web:80/proxy",
+        "v1/namespaces/shop/pods/web/exec?command=id&x=",
+        "v1%2Fnamespaces%2Fshop%2Fsecrets",
+    ];
+    for place in places {
+        for steps in [
+            format!(
+                "    - {{stepNumber: 1, name: a, action: apply-manifest, parameters: {{custom: {{actionType: apply-manifest, config: {{manifest: '{{\"apiVersion\": \"{place}\", \"kind\": \"ConfigMap\", \"metadata\": {{\"name\": \"a\", \"namespace\": \"shop\"}}}}'}}}}}}}}\n"
+            ),
+            format!(
+                "    - {{stepNumber: 1, name: a, action: scale-deployment, parameters: {{scaleDeployment: {{namespace: shop, deployment: '../{place}', replicas: 5}}}}}}\n"
+            ),
+        ] {
+            let flags = ["--apply-manifest-kinds=ConfigMap"];
+            let output = run(cluster, "careless", &flags, &workflow(&steps)).await;
+            assert!(
+                matches!(output.status.code(), Some(1 | 2)),
+                "{place}: {}",
+                all(&output)
+            );
+            for secret in ["b2xkLXNlY3JldA", "old-secret"] {
+                assert!(!all(&output).contains(secret), "{place}: {}", all(&output));
+            }
+        }
+    }
+    // An object whose kind is none, and one with words for a terminal in its name.
+    let input = "{apiVersion: v1, kind: Pod/exec, metadata: {name: \"a\\e[2Jb\", namespace: shop}}\n";
+    let output = run(cluster, "careless", &[], input).await;
+    assert_eq!(output.status.code(), Some(2), "{}", all(&output));
+    assert!(!all(&output).contains('\u{1b}'), "{:?}", all(&output));
+    for entry in asked(cluster, "careless") {
+        let uri = entry["requestURI"].as_str().expect("a URI");
+        let read = ["get", "list"].contains(&entry["verb"].as_str().unwrap_or_default());
+        let elsewhere = ["/secrets", "proxy", "exec", "%2F", ".."]
+            .iter()
+            .any(|part| uri.contains(part));
+        assert!(read && !elsewhere, "{uri}");
+    }
 }
 
 #[tokio::test]
