@@ -158,6 +158,9 @@ fn open(file: &str, object: &mut Value, holes: &mut Holes) -> Option<String> {
             let api_server = &mut object["spec"]["egress"][1];
             api_server["ports"] = holes.block("include \"kubernaut.apiServerPorts\" .");
             api_server["to"] = holes.field(".Values.networkPolicy.apiServerPeers");
+            if let Some(ingress) = object["spec"].get_mut("ingress") {
+                *ingress = holes.block("include \"kubernaut.metricsIngress\" .");
+            }
             Some(".Values.networkPolicy.enabled".to_owned())
         }
         ("controller.yaml", kind) => {

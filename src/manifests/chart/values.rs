@@ -152,6 +152,13 @@ fn entries() -> Vec<Entry> {
             objects(),
         ),
         entry(
+            "networkPolicy.metricsPeers",
+            "Who may reach the controller's port for metrics and probes, such as [{namespaceSelector: {matchLabels: \
+             {kubernetes.io/metadata.name: monitoring}}}]; a node reaches its own pods in any case. Empty: every pod.",
+            json!([]),
+            objects(),
+        ),
+        entry(
             "pods.enabled",
             "Run the controller in this cluster. Without it, it runs elsewhere with the account that is installed here.",
             json!(true),

@@ -253,6 +253,7 @@ fn without_the_schema_values_are_still_nothing_but_values() {
         json!({"people": {"aggregateToEdit": evil}}),
         json!({"networkPolicy": {"apiServerPorts": [evil]}}),
         json!({"networkPolicy": {"apiServerPeers": [{"ipBlock": {"cidr": evil}}]}}),
+        json!({"networkPolicy": {"metricsPeers": [{"ipBlock": {"cidr": evil}}]}}),
         json!({"pods": {"replicas": evil}}),
         json!({"pods": {"labels": {"team": evil}, "annotations": {"note": evil}, "nodeSelector": {"pool": evil}}}),
         json!({"pods": {"tolerations": [{"key": evil}], "affinity": {"a": evil}}}),
@@ -363,6 +364,8 @@ fn only_the_custom_resources_outlive_the_release() {
 fn what_is_said_of_pods_and_policies_stands_where_it_belongs() {
     let toleration = json!({"key": "critical", "operator": "Exists"});
     let peers = json!([{"ipBlock": {"cidr": "10.0.0.1/32"}}]);
+    let monitoring =
+        json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]);
     let objects = rendered(
         "kubernaut-system",
         &json!({
@@ -370,7 +373,7 @@ fn what_is_said_of_pods_and_policies_stands_where_it_belongs() {
             "kubectlPullSecrets": [{"name": "jobs"}],
             "people": {"aggregateToEdit": false},
             "policy": {"failurePolicy": "Ignore", "validationActions": ["Warn", "Audit"]},
-            "networkPolicy": {"apiServerPorts": [8443], "apiServerPeers": peers},
+            "networkPolicy": {"apiServerPorts": [8443], "apiServerPeers": peers, "metricsPeers": monitoring},
             "priorityClass": {"create": false, "name": "mine"},
             "pods": {
                 "replicas": 3, "labels": {"team": "a"}, "annotations": {"note": "b"}, "nodeSelector": {"pool": "c"},
@@ -387,12 +390,14 @@ fn what_is_said_of_pods_and_policies_stands_where_it_belongs() {
     let pod = &template["spec"];
     let container = &pod["containers"][0];
     let network = object("NetworkPolicy", "kubernaut-executor", "kubernaut-executor");
+    let ingress = &object("NetworkPolicy", "kubernaut-system", "kubernaut-controller")["spec"]["ingress"][0];
     let account = object("ServiceAccount", "kubernaut-executor", "drain-node-sa");
     let policy = object("ValidatingAdmissionPolicy", "", "kubernaut-statuses");
     let binding = object("ValidatingAdmissionPolicyBinding", "", "kubernaut-statuses");
     let view = object("ClusterRole", "", "kubernaut-view");
     for (found, expected) in [
         (&deployment["replicas"], json!(3)),
+        (&ingress["from"], monitoring.clone()),
         (&template["metadata"]["labels"]["team"], json!("a")),
         (
             &template["metadata"]["labels"]["app.kubernetes.io/component"],

@@ -65,6 +65,16 @@
 {{- end }}
 {{- end }}
 
+{{- define "kubernaut.metricsIngress" -}}
+- ports:
+  - port: 8080
+    protocol: TCP
+  {{- with .Values.networkPolicy.metricsPeers }}
+  from:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
 {{- define "kubernaut.apiServerPorts" -}}
 {{- range .Values.networkPolicy.apiServerPorts }}
 - port: {{ int . }}
