@@ -18,11 +18,11 @@ pub(crate) fn has_applied(object: &Value, applied: &Value, took: bool) -> bool {
 /// without a failure. A field that has another value is not told: somebody may have changed it since.
 pub(crate) fn first_dropped(object: &Value, patch: &Value) -> Option<String> {
     let mut left = WORK_MAX;
-    match patch {
-        Value::Array(operations) => operations
+    match patch.as_array() {
+        Some(operations) => operations
             .iter()
             .find_map(|operation| added_and_dropped(object, operation, operations)),
-        patch => dropped(object, patch, &mut left),
+        None => dropped(object, patch, &mut left),
     }
 }
 

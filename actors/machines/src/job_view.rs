@@ -1,6 +1,6 @@
 //! A Job and its pods as decisions see them.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -275,7 +275,7 @@ fn error_first(said: &str) -> String {
     {
         lines.remove(0);
     }
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     lines.retain(|line| seen.insert(*line));
     let is_error = |line: &&str| line.starts_with("error: ") || line.starts_with("Error from server");
     let Some(last) = lines.iter().rposition(is_error) else {
