@@ -1,21 +1,16 @@
 //! The outcome: is it what was wanted?
 
-mod replaced;
-mod rollout;
-
 use std::collections::BTreeSet;
 
-use kubernaut_crds::{Action, Attempt, KubernetesExecution, PatchDeployment, names};
+use kubernaut_crds::{Attempt, KubernetesExecution};
 use serde_json::Value;
 
-use crate::actions::container_rule;
-use crate::applied::{first_dropped, has_applied};
+use crate::actions::{Look, Rollout, operation, rollout};
 use crate::before::target_read;
-use crate::images::{image_of, patched_images};
 use crate::parameters::Checked;
 use crate::reads::{Facts, Read};
 
-pub use rollout::Waits;
+pub use crate::actions::Waits;
 
 /// What came before the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,66 +60,41 @@ pub enum Postcondition {
 
 /// What still has to be read for [`postcondition`], given what was read; empty when nothing.
 pub fn reads_after(checked: &Checked, attempt: &Attempt, facts: &Facts) -> Vec<Read> {
-    let mut reads: BTreeSet<Read> = match &checked.action {
-        Action::DeletePod(delete) => replaced::reads(&delete.namespace, attempt, facts),
-        Action::DrainNode(drain) => target_read(checked)
-            .into_iter()
-            .chain([Read::pods_on(&drain.node)])
-            .collect(),
-        Action::ScaleDeployment(_) | Action::RolloutRestart(_) | Action::PatchDeployment(_) => {
-            let more = deployment_in(checked, facts).map(|deployment| rollout::reads(deployment, facts));
-            target_read(checked)
-                .into_iter()
-                .chain(more.into_iter().flatten())
-                .collect()
-        }
-        Action::CordonNode(_)
-        | Action::UncordonNode(_)
-        | Action::UpdateConfigMap(_)
-        | Action::UpdateSecret(_)
-        | Action::ApplyManifest(_)
-        | Action::Undo(_) => target_read(checked).into_iter().collect(),
-    };
+    let target = target_in(checked, facts);
+    let more = operation(&checked.action).reads_after(attempt, target, facts);
+    // Deleted pods are looked for by their own names, with those that took their places.
+    let itself = target_read(checked).filter(|_| !checked.kind.definition().acts_on_pods);
+    let mut reads: BTreeSet<Read> = itself.into_iter().chain(more).collect();
     reads.retain(|read| !facts.contains_key(read));
     reads.into_iter().collect()
 }
 
 /// What the pods of a rollout wait for, as far as it was read.
 pub fn waits(checked: &Checked, facts: &Facts) -> Waits {
-    deployment_in(checked, facts).map_or_else(Waits::default, |deployment| rollout::waits(deployment, facts))
+    let rolls_out = checked.kind.definition().rollout != Rollout::None;
+    let target = target_in(checked, facts).filter(|_| rolls_out);
+    target.map_or_else(Waits::default, |workload| rollout::waits(workload, facts))
 }
 
 /// Whether a read only tells more of a rollout: without it the outcome is known all the same.
 pub(crate) fn is_detail(checked: &Checked, read: &Read) -> bool {
-    checked.target.kind == "Deployment" && matches!(read, Read::List { .. })
+    checked.kind.definition().rollout != Rollout::None && matches!(read, Read::List { .. })
 }
 
-/// The Deployment that an action changes, when it was read.
-fn deployment_in<'a>(checked: &Checked, facts: &'a Facts) -> Option<&'a Value> {
-    match &checked.action {
-        Action::ScaleDeployment(_) | Action::RolloutRestart(_) | Action::PatchDeployment(_) => {
-            facts.get(&target_read(checked)?)?.first()
-        }
-        Action::DeletePod(_)
-        | Action::CordonNode(_)
-        | Action::UncordonNode(_)
-        | Action::DrainNode(_)
-        | Action::UpdateConfigMap(_)
-        | Action::UpdateSecret(_)
-        | Action::ApplyManifest(_)
-        | Action::Undo(_) => None,
-    }
+/// The target, when it was read.
+fn target_in<'a>(checked: &Checked, facts: &'a Facts) -> Option<&'a Value> {
+    facts.get(&target_read(checked)?)?.first()
 }
 
-fn holds(after: impl Into<String>) -> Postcondition {
+pub(crate) fn holds(after: impl Into<String>) -> Postcondition {
     Postcondition::Holds { after: after.into() }
 }
 
-fn in_progress(why: impl Into<String>) -> Postcondition {
+pub(crate) fn in_progress(why: impl Into<String>) -> Postcondition {
     Postcondition::InProgress { why: why.into() }
 }
 
-fn not_there(why: impl Into<String>) -> Postcondition {
+pub(crate) fn not_there(why: impl Into<String>) -> Postcondition {
     Postcondition::NotThere { why: why.into() }
 }
 
@@ -136,146 +106,22 @@ pub fn postcondition(
     facts: &Facts,
     what: AfterWhat,
 ) -> Postcondition {
-    let none = Value::Null;
-    let object = target_read(checked)
-        .and_then(|read| facts.get(&read))
-        .and_then(|found| found.first());
-    let missing = object.is_none();
-    let object = object.unwrap_or(&none);
-    let gone = || Postcondition::Never {
-        why: "the target does not exist any more".to_owned(),
-    };
-    match &checked.action {
-        Action::UpdateSecret(_) if what == AfterWhat::Success => {
-            holds("set (not read back: nothing here may read Secrets)")
-        }
-        Action::UpdateSecret(_) => Postcondition::Unprovable {
-            why: "nobody here may read Secrets".to_owned(),
-        },
-        Action::DeletePod(delete) => replaced::outcome(&delete.namespace, attempt, facts),
-        _ if missing => gone(),
-        Action::ScaleDeployment(scale) => {
-            let wanted = i64::from(scale.replicas);
-            let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
-            if replicas != wanted {
-                return not_there(format!("spec.replicas is {replicas}, not {wanted}"));
-            }
-            rollout::scaled(object, attempt)
-        }
-        Action::RolloutRestart(_) => {
-            let by = object
-                .pointer("/spec/template/metadata/annotations")
-                .map(|map| &map[names::ANNOTATION_RESTARTED_BY]);
-            if by.and_then(Value::as_str) != execution.metadata.uid.as_deref() {
-                return not_there("the pod template does not carry this restart");
-            }
-            rollout::outcome(object, attempt, facts, "restarted")
-        }
-        Action::PatchDeployment(patch) => {
-            if container_rule(&execution.spec.action) {
-                // Checked before the first attempt.
-                let images = patched_images(patch).unwrap_or_default();
-                for (container, image) in &images {
-                    let now = image_of(object, container).map_or("(no such container)", |(image, _)| image);
-                    if now != image {
-                        return not_there(format!("the image of {container} is {now}"));
-                    }
-                }
-                let images: Vec<String> = images
-                    .iter()
-                    .map(|(container, image)| format!("image of {container}: {image}"))
-                    .collect();
-                return rollout::outcome(object, attempt, facts, &images.join(", "));
-            }
-            if what != AfterWhat::Success {
-                return Postcondition::Unprovable {
-                    why: "nothing shows that a patch took effect".to_owned(),
-                };
-            }
-            // kubectl's exit code is the proof that it was taken.
-            rollout::outcome(object, attempt, facts, &patched(object, patch))
-        }
-        Action::CordonNode(_) => unschedulable(object, true),
-        Action::UncordonNode(_) => unschedulable(object, false),
-        Action::DrainNode(drain) => {
-            if object["spec"]["unschedulable"] != true {
-                return not_there("the node is schedulable");
-            }
-            let pods = facts
-                .get(&Read::pods_on(&drain.node))
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            let left: Vec<&str> = pods
-                .iter()
-                .filter(|pod| is_evictable(pod, drain.ignore_daemon_sets))
-                .filter_map(|pod| pod["metadata"]["name"].as_str())
-                .collect();
-            match left.first() {
-                None => holds("cordoned and empty"),
-                Some(first) => not_there(format!("{} pods are left, such as {first}", left.len())),
-            }
-        }
-        Action::UpdateConfigMap(update) => {
-            match update
-                .data
-                .iter()
-                .find(|(key, value)| object["data"][key.as_str()] != value.as_str())
-            {
-                Some((key, _)) => not_there(format!("key {key} has another value")),
-                None => holds(format!(
-                    "keys set: {}",
-                    update.data.keys().cloned().collect::<Vec<_>>().join(", ")
-                )),
-            }
-        }
-        Action::ApplyManifest(_) => match &checked.manifest {
-            Some(manifest) if has_applied(object, &manifest.object, what == AfterWhat::Success) => {
-                holds("applied")
-            }
-            Some(_) | None => not_there("the object does not have all that was applied"),
-        },
-        Action::Undo(_) if what == AfterWhat::Success => holds("kubectl's success is the proof"),
-        Action::Undo(_) => Postcondition::Unprovable {
-            why: "nothing shows that the undo took effect".to_owned(),
-        },
+    let object = target_in(checked, facts);
+    // What is not read is not missing, and what was deleted is not there.
+    let is_missing = object.is_none() && target_read(checked).is_some();
+    if is_missing && !checked.kind.definition().acts_on_pods {
+        return Postcondition::Never {
+            why: "the target does not exist any more".to_owned(),
+        };
     }
-}
-
-/// What a patch did, and what it was hardly meant to leave out.
-fn patched(deployment: &Value, patch: &PatchDeployment) -> String {
-    // Checked before the first attempt.
-    let content: Value = serde_json::from_str(&patch.patch).unwrap_or_default();
-    match first_dropped(deployment, &content) {
-        Some(field) => format!("patched, but the Deployment has no {field} now: look for a mistyped field"),
-        None => "patched".to_owned(),
-    }
-}
-
-fn unschedulable(node: &Value, wanted: bool) -> Postcondition {
-    let is = node["spec"]["unschedulable"] == true;
-    let words = if is { "cordoned" } else { "schedulable" };
-    if is == wanted {
-        holds(words)
-    } else {
-        not_there(format!("the node is {words}"))
-    }
-}
-
-/// kubectl drain's own filter: not mirror pods, not finished ones, not those of a DaemonSet where these are ignored; and not the
-/// executor's. Where they are not, kubectl touches no pod at all, and the node is as it was.
-fn is_evictable(pod: &Value, ignore_daemon_sets: bool) -> bool {
-    let metadata = &pod["metadata"];
-    let mirror = metadata["annotations"]
-        .get("kubernetes.io/config.mirror")
-        .is_some();
-    let finished = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    let executor = metadata["labels"].get(names::LABEL_EXECUTION_UID).is_some();
-    let owners = metadata["ownerReferences"].as_array();
-    let daemon = owners
-        .into_iter()
-        .flatten()
-        .any(|owner| owner["controller"] == true && owner["kind"] == "DaemonSet");
-    !(mirror || finished || executor || daemon && ignore_daemon_sets)
+    operation(&checked.action).outcome(Look {
+        execution,
+        checked,
+        attempt,
+        object: object.unwrap_or(&Value::Null),
+        facts,
+        what,
+    })
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
         Some("Forbidden" | "Unauthorized") => failure(ErrorType::InsufficientPermissions, Retry::Never),
         // The pod, or its uid, is gone: whether that was all is seen by looking. One at a time they are evicted, so another
         // attempt goes on with the others.
-        Some("NotFound") if kind == ActionKind::DeletePod => {
+        Some("NotFound") if kind.definition().acts_on_pods => {
             failure(ErrorType::ResourceNotFound, Retry::Backoff)
         }
         Some("NotFound") => failure(ErrorType::ResourceNotFound, Retry::Never),
@@ -106,11 +106,7 @@ pub fn classify(end: &JobEnd, kind: ActionKind) -> Failure {
         None if message.contains("The request is invalid") => Failure {
             message: format!(
                 "the {} changed since it was read, or a path of the patch does not exist: {message}",
-                if kind == ActionKind::PatchDeployment {
-                    "Deployment"
-                } else {
-                    "object"
-                }
+                kind.definition().noun
             ),
             ..failure(ErrorType::ResourceConflict, Retry::Never)
         },

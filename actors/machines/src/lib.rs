@@ -3,8 +3,6 @@
 //! No clock, no I/O, no async: time is an argument, what happened comes as an event, what is to be done goes out as
 //! a command. The crate's dependencies keep it so.
 
-mod applied;
-mod images;
 mod settings;
 
 pub mod actions;
@@ -16,6 +14,7 @@ pub mod mapping;
 pub mod owner;
 pub mod parameters;
 pub mod plan;
+pub mod problem;
 
 pub mod after;
 pub mod before;

@@ -148,6 +148,20 @@ pub fn allowed_kinds(settings: &Settings) -> Vec<&'static ManifestKind> {
         .collect()
 }
 
+/// A kind of the table.
+pub(crate) fn known_kind(group: &str, kind: &str) -> Option<&'static ManifestKind> {
+    KINDS
+        .iter()
+        .find(|known| known.group == group && known.kind == kind)
+}
+
+/// A kind of the table, when the flag allows it.
+pub(crate) fn allowed_kind(group: &str, kind: &str, settings: &Settings) -> Option<&'static ManifestKind> {
+    allowed_kinds(settings)
+        .into_iter()
+        .find(|known| known.group == group && known.kind == kind)
+}
+
 /// All that could be named in the flag.
 pub fn known_kinds() -> Vec<String> {
     KINDS.iter().map(|known| known.kind.to_owned()).collect()
@@ -225,7 +239,7 @@ pub fn parse_manifest(text: &str) -> Result<ParsedManifest, String> {
         Value::String(text) => Ok(text.clone()),
         // `y` and `on` are booleans for some, `1` is a number for all.
         other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(format!(
-            "manifest: {field} is {other}, which is no text: write it in quotes"
+            "{field} is {other}, which is no text: write it in quotes"
         )),
     };
     let api_version = text("apiVersion", &object["apiVersion"])?;

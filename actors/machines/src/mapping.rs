@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kubernaut_crds::{
-    Action, ActionParameters, ApplyManifest, CustomStep, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, DeletePod,
-    DrainNode, KubernetesExecution, KubernetesExecutionSpec, NodeAction, NotOneMember, ObjectRef,
-    PatchDeployment, PatchType, RolloutRestart, Sensitive, StepAction, StepParameters, UpdateConfigMap,
-    UpdateSecret, WorkflowExecution, WorkflowStep, names,
+    Action, ActionParameters, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, KubernetesExecution,
+    KubernetesExecutionSpec, NodeAction, NotOneMember, ObjectRef, StepAction, StepParameters,
+    WorkflowExecution, WorkflowStep, names,
 };
-use serde_json::json;
 
+use crate::actions::{
+    apply_manifest, delete_pod, drain_node, patch_deployment, rollout_restart, update_config_map,
+    update_secret,
+};
 use crate::defect::{Defect, planted};
 use crate::duration::{DurationError, parse_go};
 
-/// Seconds that a drained pod gets where the step says nothing (the design document's default).
-const DRAIN_GRACE: i64 = 30;
 /// Longest grace period, in seconds.
 const GRACE_MAX: u64 = 3600;
 
@@ -32,177 +31,79 @@ pub struct Converted {
     pub warnings: Vec<String>,
 }
 
-/// Why parameters can't be converted.
+/// Why parameters can't be converted; each with its [field](MappingError::field).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MappingError {
     /// Not exactly one member.
     #[error("{0}")]
     Members(#[from] NotOneMember),
     /// A grace period is no duration.
-    #[error("gracePeriod: {0}")]
+    #[error("{0}")]
     GracePeriod(#[from] DurationError),
     /// A grace period is too long.
-    #[error("gracePeriod: {0:?} is longer than an hour")]
+    #[error("{0:?} is longer than an hour")]
     GraceTooLong(String),
     /// A value of a Secret is not base64.
-    #[error("dataUpdates.{0}: is not base64 (standard alphabet, padded)")]
+    #[error("is not base64 (standard alphabet, padded)")]
     NotBase64(String),
     /// restartPod with both or neither.
-    #[error("restartPod needs exactly one of podName and selector")]
+    #[error("exactly one of podName and selector is needed")]
     PodOrSelector,
     /// restartPod of one pod by name, and yet on a node.
-    #[error("restartPod.nodeName goes with selector: a pod that is named is on one node anyway")]
+    #[error("goes with selector: a pod that is named is on one node anyway")]
     NodeWithoutSelector,
     /// custom with an unknown type.
-    #[error("custom.actionType {0:?} is not supported: apply-manifest is, with config.manifest")]
+    #[error("{0:?} is not supported: apply-manifest is, with config.manifest")]
     CustomType(String),
     /// custom without a manifest.
-    #[error("custom.config.manifest is missing: it holds the one document to apply")]
+    #[error("is missing: it holds the one document to apply")]
     CustomManifest,
+}
+
+impl MappingError {
+    /// The field below the member of the step's parameters; empty where it is no single one.
+    pub fn field(&self) -> String {
+        match self {
+            MappingError::Members(_) | MappingError::PodOrSelector => String::new(),
+            MappingError::GracePeriod(_) | MappingError::GraceTooLong(_) => "gracePeriod".to_owned(),
+            MappingError::NotBase64(key) => format!("dataUpdates.{key}"),
+            MappingError::NodeWithoutSelector => "nodeName".to_owned(),
+            MappingError::CustomType(_) => "actionType".to_owned(),
+            MappingError::CustomManifest => "config.manifest".to_owned(),
+        }
+    }
 }
 
 /// Converts a step's parameters row by row (the API's specification, 4).
 pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
-    let mut warnings = Vec::new();
+    let mut warning = None;
     let action = match StepAction::try_from(parameters.clone())? {
-        StepAction::ScaleDeployment(scale) => Action::ScaleDeployment(scale),
-        StepAction::RestartDeployment(restart) => {
-            if let Some(grace) = &restart.grace_period {
-                parse_go(grace)?;
-                warnings.push(
-                    "restartDeployment.gracePeriod has no effect: the pods' own grace period holds"
-                        .to_owned(),
-                );
-            }
-            Action::RolloutRestart(RolloutRestart {
-                namespace: restart.namespace,
-                deployment: restart.deployment,
-            })
+        StepAction::ScaleDeployment(step) => Action::ScaleDeployment(step),
+        StepAction::RestartDeployment(step) => {
+            let (restart, without_effect) = rollout_restart::from_step(step)?;
+            warning = without_effect;
+            Action::RolloutRestart(restart)
         }
-        StepAction::DeletePod(delete) => Action::DeletePod(DeletePod {
-            grace_period_seconds: grace_seconds(delete.grace_period.as_deref())?,
-            namespace: delete.namespace,
-            pod: Some(delete.pod_name),
-            label_selector: None,
-            node_name: None,
-        }),
-        StepAction::RestartPod(restart) => {
-            if restart.pod_name.is_some() == restart.selector.is_some() {
-                return Err(MappingError::PodOrSelector);
-            }
-            if restart.node_name.is_some() && restart.selector.is_none() {
-                return Err(MappingError::NodeWithoutSelector);
-            }
-            Action::DeletePod(DeletePod {
-                grace_period_seconds: grace_seconds(restart.grace_period.as_deref())?,
-                namespace: restart.namespace,
-                pod: restart.pod_name,
-                label_selector: restart.selector,
-                node_name: restart.node_name,
-            })
-        }
-        StepAction::UpdateConfigMap(update) => Action::UpdateConfigMap(UpdateConfigMap {
-            namespace: update.namespace,
-            config_map: update.name,
-            data: update.data_updates,
-        }),
-        StepAction::UpdateSecret(update) => {
-            if let Some(key) = not_base64(&update.data_updates) {
-                return Err(MappingError::NotBase64(key.clone()));
-            }
-            Action::UpdateSecret(UpdateSecret {
-                namespace: update.namespace,
-                secret: update.name,
-                data: update.data_updates,
-            })
-        }
-        StepAction::CordonNode(node) => Action::CordonNode(NodeAction { node: node.node_name }),
-        StepAction::UncordonNode(node) => Action::UncordonNode(NodeAction { node: node.node_name }),
-        StepAction::DrainNode(drain) => Action::DrainNode(DrainNode {
-            grace_period_seconds: grace_seconds(drain.grace_period.as_deref())?.unwrap_or(DRAIN_GRACE),
-            node: drain.node_name,
-            force: false,
-            ignore_daemon_sets: drain.ignore_daemon_sets,
-            delete_local_data: drain.delete_local_data,
-        }),
-        StepAction::UpdateImage(image) => {
-            let container = json!({"name": image.container, "image": image.new_image});
-            Action::PatchDeployment(PatchDeployment {
-                namespace: image.namespace,
-                deployment: image.deployment,
-                patch_type: PatchType::Strategic,
-                patch: json!({"spec": {"template": {"spec": {"containers": [container]}}}}).to_string(),
-            })
-        }
-        StepAction::PatchDeployment(patch) => Action::PatchDeployment(patch),
-        StepAction::Custom(custom) => Action::ApplyManifest(ApplyManifest {
-            manifest: manifest_of(custom)?,
-        }),
+        StepAction::DeletePod(step) => Action::DeletePod(delete_pod::from_step(step)?),
+        StepAction::RestartPod(step) => Action::DeletePod(delete_pod::from_restart_step(step)?),
+        StepAction::UpdateConfigMap(step) => Action::UpdateConfigMap(update_config_map::from_step(step)),
+        StepAction::UpdateSecret(step) => Action::UpdateSecret(update_secret::from_step(step)?),
+        StepAction::CordonNode(step) => Action::CordonNode(NodeAction { node: step.node_name }),
+        StepAction::UncordonNode(step) => Action::UncordonNode(NodeAction { node: step.node_name }),
+        StepAction::DrainNode(step) => Action::DrainNode(drain_node::from_step(step)?),
+        StepAction::UpdateImage(step) => Action::PatchDeployment(patch_deployment::from_image_step(step)),
+        StepAction::PatchDeployment(step) => Action::PatchDeployment(step),
+        StepAction::Custom(step) => Action::ApplyManifest(apply_manifest::from_step(step)?),
     };
     Ok(Converted {
         parameters: action.clone().into(),
         action,
-        warnings,
+        warnings: warning.into_iter().collect(),
     })
 }
 
-/// The field of a step's parameters that a problem of its action speaks of, which begins with the action's own name for it;
-/// and what is left of the problem.
-pub(crate) fn own_field<'a>(parameters: &StepParameters, problem: &'a str) -> (String, &'a str) {
-    let members = serde_json::to_value(parameters).unwrap_or_default();
-    let mut members = members
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(member, _)| member.clone());
-    let (Some(member), None) = (members.next(), members.next()) else {
-        return ("parameters".to_owned(), problem);
-    };
-    let (field, message) = match problem.split_once(": ") {
-        Some((field, message)) if !field.contains(' ') => (field, message),
-        _ => ("", problem),
-    };
-    let (first, rest) = field.split_once('.').unwrap_or((field, ""));
-    let first = match (member.as_str(), first) {
-        ("custom", _) if problem.starts_with("custom.actionType") => "actionType",
-        ("custom", _) => "config.manifest",
-        ("updateImage", "patch") => "newImage",
-        (_, "pod") => "podName",
-        (_, "labelSelector") => "selector",
-        (_, "gracePeriodSeconds") => "gracePeriod",
-        (_, "configMap" | "secret") => "name",
-        (_, "data") => "dataUpdates",
-        (_, "node") => "nodeName",
-        (_, other) => other,
-    };
-    let parts = [
-        "parameters",
-        &member,
-        first,
-        if member == "custom" { "" } else { rest },
-    ];
-    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    // Of a manifest, its own field says where.
-    let message = if member == "custom" {
-        problem.trim_start_matches("manifest: ")
-    } else {
-        message
-    };
-    (parts.join("."), message)
-}
-
-fn manifest_of(mut custom: CustomStep) -> Result<String, MappingError> {
-    if custom.action_type != "apply-manifest" {
-        return Err(MappingError::CustomType(custom.action_type));
-    }
-    custom
-        .config
-        .remove("manifest")
-        .ok_or(MappingError::CustomManifest)
-}
-
 /// Whole seconds, rounded up; absent stays absent.
-fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingError> {
+pub(crate) fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingError> {
     let Some(text) = text else { return Ok(None) };
     let duration = parse_go(text)?;
     let seconds = duration.as_secs() + u64::from(duration > Duration::from_secs(duration.as_secs()));
@@ -210,17 +111,6 @@ fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingError> {
         return Err(MappingError::GraceTooLong(text.to_owned()));
     }
     Ok(i64::try_from(seconds).ok())
-}
-
-/// The first key whose value is not strict base64. The value may well be the secret itself: nobody gets to see it.
-pub(crate) fn not_base64(data: &BTreeMap<String, Sensitive>) -> Option<&String> {
-    let engine = base64::engine::general_purpose::STANDARD;
-    // The API server reads over line breaks.
-    let plain = |value: &Sensitive| value.expose().replace(['\r', '\n'], "");
-    let (key, _) = data
-        .iter()
-        .find(|(_, value)| engine.decode(plain(value)).is_err())?;
-    Some(key)
 }
 
 /// The execution of a step: everything it needs, copied (the API's specification, 2); and what of the step had nowhere
@@ -328,7 +218,7 @@ mod tests {
     #[allow(clippy::unwrap_in_result)]
     fn converted(step: Value) -> Result<(Value, Vec<String>), String> {
         let parameters: StepParameters = serde_json::from_value(step).expect("parameters");
-        let converted = convert(&parameters).map_err(|error| error.to_string())?;
+        let converted = convert(&parameters).map_err(|error| format!("{}: {error}", error.field()))?;
         Ok((
             serde_json::to_value(converted.parameters).expect("JSON"),
             converted.warnings,
@@ -457,7 +347,7 @@ mod tests {
         );
         refused(
             json!({"custom": {"actionType": "apply-manifest", "config": {"file": "x"}}}),
-            "config.manifest is missing",
+            "config.manifest: is missing",
         );
     }
 
@@ -489,7 +379,7 @@ mod tests {
         );
         refused(
             json!({"restartPod": {"namespace": "a", "podName": "b", "nodeName": "n1"}}),
-            "nodeName goes with selector",
+            "nodeName: goes with selector",
         );
     }
 

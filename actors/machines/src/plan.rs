@@ -10,11 +10,12 @@ use kubernaut_crds::{
 };
 
 use crate::Settings;
-use crate::actions::{AccessRequest, ActionKind, check_step_spelling};
+use crate::actions::{AccessRequest, ActionKind, check_step_spelling, kind_of_step, step_field};
 use crate::duration::{format_go, parse_go};
 use crate::graph::Graph;
-use crate::mapping::{MappingError, execution_for, own_field, retries_of};
+use crate::mapping::{MappingError, execution_for, retries_of};
 use crate::parameters::{self, Frame};
+use crate::problem::Problem;
 
 /// A workflow that can be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,18 +257,19 @@ fn optional_checks(workflow: &WorkflowExecution) -> Vec<String> {
         .collect()
 }
 
-/// The same for an execution, made by hand or not.
-pub fn unsupported_execution(spec: &KubernetesExecutionSpec) -> Vec<String> {
+/// What an execution asks for, made by hand or not, that this version does not do.
+pub fn unsupported_execution(spec: &KubernetesExecutionSpec) -> Vec<Problem> {
     let mut refused = Vec::new();
     let mut refuse = |when: bool, field: &str, instead: &str| {
         if when {
-            refused.push(format!("{field}: not supported by this version: {instead}"));
+            let message = format!("not supported by this version: {instead}");
+            refused.push(Problem::new(field, message));
         }
     };
     refuse(
         !spec.approval_received,
-        "approvalReceived false",
-        "create the execution once it is approved, with approvalReceived: true",
+        "approvalReceived",
+        "false waits for an approval; create the execution once it is approved, with approvalReceived: true",
     );
     refuse(
         spec.dry_run == Some(true),
@@ -308,40 +310,45 @@ fn plan_step(
         ));
     }
     // Not exactly one member is an error of the conversion.
-    if let Ok(action) = StepAction::try_from(step.parameters.clone())
-        && let Err(problem) = check_step_spelling(&step.action, &action)
-    {
-        errors.push(at("action", problem));
-    }
+    let action = StepAction::try_from(step.parameters.clone()).ok();
+    let misfit = action
+        .as_ref()
+        .and_then(|action| check_step_spelling(&step.action, action));
+    let fits = misfit.is_none();
+    errors.extend(misfit.map(|problem| at("action", problem.message)));
     errors.extend(
         rollback_spec(step)
             .into_iter()
             .map(|problem| at("rollbackSpec", problem)),
     );
-    // What the executor says begins with the field it speaks of.
-    let located = |problem: &str| {
-        let (field, message) = problem.split_once(": ").unwrap_or(("parameters", problem));
-        let field = if field.contains(' ') { "parameters" } else { field };
-        if field.starts_with("parameters") {
-            let (field, message) = own_field(&step.parameters, message);
-            return at(&field, message.to_owned());
-        }
-        at(field, message.to_owned())
+    // What the executor says of its parameters is said of the step's.
+    let located = |problem: Problem| {
+        let below = problem.field.strip_prefix("parameters.");
+        let field = match (below, &action) {
+            (Some(below), Some(action)) => {
+                let (_member, field) = below.split_once('.').unwrap_or((below, ""));
+                step_field(action, field)
+            }
+            _ if problem.field.is_empty() => "parameters".to_owned(),
+            _ => problem.field,
+        };
+        at(&field, problem.message)
     };
     let (execution, converted) = match execution_for(workflow, step) {
         Ok(made) => made,
         Err(problem) => {
-            let problem = problem.to_string();
-            let (field, message) = own_field(&step.parameters, &problem);
-            errors.push(at(&field, message.to_owned()));
+            let member = action.as_ref().map_or("", StepAction::member);
+            let parts = ["parameters", member, &problem.field()].map(str::to_owned);
+            let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            errors.push(at(&parts.join("."), problem.to_string()));
             let frame = Frame {
                 timeout: step.timeout.as_deref().unwrap_or(DEFAULT_TIMEOUT),
-                is_drain: step.parameters.drain_node.is_some(),
+                kind: action.as_ref().and_then(kind_of_step),
                 max_retries: retries_of(workflow, step),
                 target_cluster: &step.target_cluster,
             };
             let problems = parameters::check_frame(&frame, settings).problems;
-            errors.extend(problems.iter().map(|problem| located(problem)));
+            errors.extend(problems.into_iter().map(located));
             return Err(errors);
         }
     };
@@ -361,13 +368,9 @@ fn plan_step(
         Ok(_) => Err(errors),
         Err(problems) => {
             // The spelling was checked against the step's own member; what the executor says of it is the same.
-            let known = errors.iter().any(|error| error.place.ends_with(".action"));
-            errors.extend(
-                problems
-                    .iter()
-                    .filter(|problem| !known || !problem.starts_with("action "))
-                    .map(|problem| located(problem)),
-            );
+            let problems = problems.into_iter();
+            let problems = problems.filter(|problem| fits || problem.field != "action");
+            errors.extend(problems.map(located));
             Err(errors)
         }
     }
@@ -395,7 +398,8 @@ fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
             );
         }
         Ok(RollbackAction::Custom(custom)) if custom.action_type != "apply-manifest" => {
-            problems.push(MappingError::CustomType(custom.action_type).to_string());
+            let problem = MappingError::CustomType(custom.action_type);
+            problems.push(format!("custom.{}: {problem}", problem.field()));
         }
         Ok(_) => {}
     }

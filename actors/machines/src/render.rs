@@ -6,14 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
-use kubernaut_crds::{Action, Attempt, DeletePod, KubernetesExecution, PatchType, names};
+use kubernaut_crds::{Attempt, KubernetesExecution, names};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Settings;
-use crate::actions::container_rule;
+use crate::actions::{JobContext, Payload, operation};
 use crate::defect::{Defect, planted};
-use crate::images::{patch_text, patched_images};
 use crate::mapping::label_value;
 use crate::parameters::Checked;
 use crate::toleration::Toleration;
@@ -86,12 +85,45 @@ fn hex(bytes: &[u8], digits: usize) -> String {
         .collect()
 }
 
-/// What kubectl is called with, and what it reads.
-struct Call {
+/// Under this name the API server keeps what our Jobs change, whatever account they run as. `kubectl scale`, `cordon` and `drain`
+/// take no such flag.
+pub(crate) const FIELD_MANAGER: &str = "--field-manager=kubernaut";
+/// The file of a patch, and the flag that names it.
+pub(crate) const PATCH_FILE: &str = "patch.json";
+/// See [`PATCH_FILE`].
+pub(crate) const PATCH_FLAG: &str = "--patch-file=/payload/patch.json";
+
+/// What kubectl is called with, and what it reads. No --request-timeout: with it kubectl takes its configuration for one that
+/// a person made, and asks localhost:8080 instead of the cluster that its pod runs in. The Job's deadline bounds each request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Call {
     /// One list of arguments for each container, in order; all but the last are init containers.
     argv: Vec<Vec<String>>,
     /// File name below /payload and its content.
     files: Vec<(String, String)>,
+}
+
+impl Call {
+    /// One command.
+    pub(crate) fn of(arguments: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            argv: vec![arguments.into_iter().collect()],
+            files: Vec::new(),
+        }
+    }
+
+    /// With a file below /payload.
+    pub(crate) fn with_file(mut self, name: &str, content: String) -> Self {
+        self.files.push((name.to_owned(), content));
+        self
+    }
+
+    /// And after it another one.
+    pub(crate) fn then(mut self, other: Self) -> Self {
+        self.argv.extend(other.argv);
+        self.files.extend(other.files);
+        self
+    }
 }
 
 /// The Job of an attempt (the executor's specification, 3 to 5). Pure: the same record gives the same Job.
@@ -102,11 +134,14 @@ pub fn render(
     settings: &Settings,
 ) -> Result<Rendered, RenderError> {
     let Checked { action, kind, .. } = checked;
-    if matches!(action, Action::DeletePod(_)) && attempt.pods.is_empty() {
-        return Err(RenderError::NoPods);
-    }
+    let operation = operation(action);
     let (left, patience) = budget(attempt.start_time.0, attempt.deadline.0);
-    let call = call(execution, checked, attempt, patience)?;
+    let call = operation.call(JobContext {
+        execution,
+        checked,
+        attempt,
+        patience,
+    })?;
     let size: usize = call.files.iter().map(|(_, content)| content.len()).sum();
     if size > PAYLOAD_MAX {
         return Err(RenderError::PayloadTooLarge(size));
@@ -146,7 +181,7 @@ pub fn render(
         .and_then(|annotations| annotations.get(names::ANNOTATION_CORRELATION_ID).cloned())
         .unwrap_or_else(|| uid.clone());
 
-    let secret = matches!(action, Action::UpdateSecret(_)).then(|| Secret {
+    let secret = (kind.definition().payload == Payload::Secret).then(|| Secret {
         metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
             name: Some(attempt.job_name.clone()),
             namespace: Some(settings.executor_namespace.clone()),
@@ -210,11 +245,11 @@ pub fn render(
     if !settings.executor_node_selector.is_empty() {
         pod["nodeSelector"] = json!(settings.executor_node_selector);
     }
-    if let Action::DrainNode(drain) = action {
+    if let Some(node) = operation.avoids_node() {
         // Preferred, not required: there may be only one node.
         pod["affinity"] = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
             "weight": 100,
-            "preference": {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [drain.node]}]},
+            "preference": {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [node]}]},
         }]}});
     }
     let mut job = json!({
@@ -329,220 +364,6 @@ fn access() -> Value {
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
         {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
     ]}})
-}
-
-/// Under this name the API server keeps what our Jobs change, whatever account they run as. `kubectl scale`, `cordon` and `drain`
-/// take no such flag.
-const FIELD_MANAGER: &str = "--field-manager=kubernaut";
-
-fn call(
-    execution: &KubernetesExecution,
-    checked: &Checked,
-    attempt: &Attempt,
-    patience: i64,
-) -> Result<Call, RenderError> {
-    let namespaced = |namespace: &str| format!("--namespace={namespace}");
-    let patch_file = "--patch-file=/payload/patch.json".to_owned();
-    let manager = FIELD_MANAGER.to_owned();
-    let mut files = Vec::new();
-    let argv = match &checked.action {
-        Action::ScaleDeployment(scale) => vec![vec![
-            "scale".to_owned(),
-            format!("deployment/{}", scale.deployment),
-            namespaced(&scale.namespace),
-            format!("--replicas={}", scale.replicas),
-        ]],
-        Action::RolloutRestart(restart) => {
-            let annotations = json!({
-                names::ANNOTATION_RESTARTED_AT: attempt.restarted_at,
-                names::ANNOTATION_RESTARTED_BY: execution.metadata.uid,
-            });
-            let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
-            vec![vec![
-                "patch".to_owned(),
-                format!("deployment/{}", restart.deployment),
-                namespaced(&restart.namespace),
-                "--type=strategic".to_owned(),
-                manager,
-                format!("--patch={patch}"),
-            ]]
-        }
-        Action::DeletePod(delete) => delete_pods(delete, attempt, &mut files),
-        Action::PatchDeployment(patch) => {
-            let content = match (patch.patch_type, attempt.target_generation) {
-                // What was checked is what is sent: two readers of one JSON text need not agree.
-                _ if container_rule(&execution.spec.action) => {
-                    let images = patched_images(patch).map_err(RenderError::BadImages)?;
-                    patch_text(&images, &attempt.init_containers)
-                }
-                (PatchType::Json, Some(generation)) => {
-                    let bad = |error: serde_json::Error| RenderError::BadPatch(error.to_string());
-                    let operations: Vec<Value> = serde_json::from_str(&patch.patch).map_err(bad)?;
-                    let test = json!({"op": "test", "path": "/metadata/generation", "value": generation});
-                    Value::Array([test].into_iter().chain(operations).collect()).to_string()
-                }
-                _ => patch.patch.clone(),
-            };
-            files.push(("patch.json".to_owned(), content));
-            vec![vec![
-                "patch".to_owned(),
-                format!("deployment/{}", patch.deployment),
-                namespaced(&patch.namespace),
-                format!("--type={}", patch.patch_type.as_str()),
-                manager,
-                patch_file,
-            ]]
-        }
-        Action::CordonNode(node) => vec![vec!["cordon".to_owned(), node.node.clone()]],
-        Action::UncordonNode(node) => vec![vec!["uncordon".to_owned(), node.node.clone()]],
-        Action::DrainNode(drain) => vec![vec![
-            "drain".to_owned(),
-            drain.node.clone(),
-            format!("--grace-period={}", drain.grace_period_seconds),
-            format!("--ignore-daemonsets={}", drain.ignore_daemon_sets),
-            format!("--delete-emptydir-data={}", drain.delete_local_data),
-            format!("--force={}", drain.force),
-            format!("--timeout={patience}s"),
-            // Our own pod may run on that node.
-            format!("--pod-selector=!{}", names::LABEL_EXECUTION_UID),
-        ]],
-        Action::UpdateConfigMap(update) => {
-            files.push(("patch.json".to_owned(), json!({"data": update.data}).to_string()));
-            vec![vec![
-                "patch".to_owned(),
-                format!("configmap/{}", update.config_map),
-                namespaced(&update.namespace),
-                "--type=merge".to_owned(),
-                manager,
-                patch_file,
-            ]]
-        }
-        Action::UpdateSecret(update) => {
-            let data: BTreeMap<&str, &str> = update
-                .data
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.expose()))
-                .collect();
-            files.push(("patch.json".to_owned(), json!({"data": data}).to_string()));
-            vec![vec![
-                "patch".to_owned(),
-                format!("secret/{}", update.secret),
-                namespaced(&update.namespace),
-                "--type=merge".to_owned(),
-                manager,
-                patch_file,
-            ]]
-        }
-        Action::ApplyManifest(_) => {
-            // What was checked is what is sent: two readers of one YAML text need not agree.
-            let manifest = checked.manifest.as_ref().ok_or(RenderError::NoManifest)?;
-            files.push(("manifest.yaml".to_owned(), manifest.object.to_string()));
-            vec![vec![
-                "apply".to_owned(),
-                "--server-side".to_owned(),
-                manager,
-                "--filename=/payload/manifest.yaml".to_owned(),
-            ]]
-        }
-        Action::Undo(undo) => vec![undo_call(undo, &mut files)],
-    };
-    // No --request-timeout: with it kubectl takes its configuration for one that a person made, and asks localhost:8080
-    // instead of the cluster that its pod runs in. The Job's deadline bounds each request.
-    Ok(Call { argv, files })
-}
-
-fn delete_pods(delete: &DeletePod, attempt: &Attempt, files: &mut Vec<(String, String)>) -> Vec<Vec<String>> {
-    let path = |name: &str| format!("/api/v1/namespaces/{}/pods/{name}", delete.namespace);
-    let options = |uid: &str| {
-        let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}});
-        if let Some(grace) = delete.grace_period_seconds {
-            options["gracePeriodSeconds"] = json!(grace);
-        }
-        options
-    };
-    if delete.label_selector.is_none() {
-        let (name, uid) = attempt
-            .pods
-            .first()
-            .map(|pod| (pod.name.as_str(), pod.uid.as_str()))
-            .unwrap_or_default();
-        files.push(("options.json".to_owned(), options(uid).to_string()));
-        return vec![vec![
-            "delete".to_owned(),
-            format!("--raw={}", path(name)),
-            "--filename=/payload/options.json".to_owned(),
-        ]];
-    }
-    attempt
-        .pods
-        .iter()
-        .enumerate()
-        .map(|(index, pod)| {
-            let file = format!("eviction-{index}.json");
-            let mut delete_options = options(&pod.uid);
-            if let Some(options) = delete_options.as_object_mut() {
-                options.remove("apiVersion");
-                options.remove("kind");
-            }
-            let eviction = json!({
-                "apiVersion": "policy/v1", "kind": "Eviction",
-                "metadata": {"name": pod.name, "namespace": delete.namespace},
-                "deleteOptions": delete_options,
-            });
-            let argv = vec![
-                "create".to_owned(),
-                format!("--raw={}/eviction", path(&pod.name)),
-                format!("--filename=/payload/{file}"),
-            ];
-            files.push((file, eviction.to_string()));
-            argv
-        })
-        .collect()
-}
-
-fn undo_call(undo: &kubernaut_crds::Undo, files: &mut Vec<(String, String)>) -> Vec<String> {
-    let target = &undo.target;
-    let namespace = target
-        .namespace
-        .as_ref()
-        .map(|namespace| format!("--namespace={namespace}"));
-    let object = format!("{}/{}", target.kind.to_lowercase(), target.name);
-    if let Some(patch) = &undo.patch {
-        files.push(("patch.json".to_owned(), patch.clone()));
-        let scale = (undo.of == "scale-deployment").then(|| "--subresource=scale".to_owned());
-        let fixed = [
-            "--type=json".to_owned(),
-            FIELD_MANAGER.to_owned(),
-            "--patch-file=/payload/patch.json".to_owned(),
-        ];
-        return ["patch".to_owned(), object]
-            .into_iter()
-            .chain(namespace)
-            .chain(scale)
-            .chain(fixed)
-            .collect();
-    }
-    let (root, plural) = match target.api_version.split_once('/') {
-        Some(_) => (
-            format!("/apis/{}", target.api_version),
-            target.kind.to_lowercase() + "s",
-        ),
-        None => ("/api/v1".to_owned(), target.kind.to_lowercase() + "s"),
-    };
-    let place = target
-        .namespace
-        .as_ref()
-        .map_or(String::new(), |namespace| format!("/namespaces/{namespace}"));
-    files.push((
-        "options.json".to_owned(),
-        json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": target.uid}})
-            .to_string(),
-    ));
-    vec![
-        "delete".to_owned(),
-        format!("--raw={root}{place}/{plural}/{}", target.name),
-        "--filename=/payload/options.json".to_owned(),
-    ]
 }
 
 #[cfg(test)]

@@ -123,16 +123,17 @@ fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
     let Ok(execution) = kubernaut_crds::KubernetesExecution::deserialize(&manifest.object) else {
         return Vec::new();
     };
-    let mut reasons = kubernaut_machines::parameters::check(&execution, settings)
+    let mut problems = kubernaut_machines::parameters::check(&execution, settings)
         .err()
         .unwrap_or_default();
-    reasons.extend(kubernaut_machines::plan::unsupported_execution(&execution.spec));
-    reasons
-        .iter()
-        .map(|reason| {
-            let (field, reason) = located(reason);
-            let reason = with_the_kind(manifest, &field, reason.to_owned());
-            manifest.problem(&field, reason)
+    problems.extend(kubernaut_machines::plan::unsupported_execution(&execution.spec));
+    problems
+        .into_iter()
+        .map(|problem| {
+            let dot = if problem.field.is_empty() { "" } else { "." };
+            let field = format!("spec{dot}{}", problem.field);
+            let message = with_the_kind(manifest, &field, problem.message);
+            manifest.problem(&field, message)
         })
         .collect()
 }
@@ -147,51 +148,5 @@ fn with_the_kind(manifest: &Manifest, place: &str, message: String) -> String {
     match text.and_then(|text| parse_manifest(text).ok()) {
         Some(parsed) => message.replace(ANY_KIND, &parsed.entry()),
         None => message,
-    }
-}
-
-/// The field that a problem of an execution begins with, such as `parameters.deletePod: labelSelector: ..`.
-fn located(reason: &str) -> (String, &str) {
-    let (mut field, mut rest) = ("spec".to_owned(), reason);
-    while let Some((next, after)) = rest.split_once(": ") {
-        let is_field = next.starts_with(|c: char| c.is_ascii_lowercase())
-            && next
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'[' | b']'));
-        if !is_field {
-            break;
-        }
-        field = format!("{field}.{next}");
-        rest = after;
-    }
-    (field, rest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_problem_of_an_execution_has_the_field_that_it_begins_with() {
-        for (reason, field, rest) in [
-            (
-                "parameters.deletePod: labelSelector: \"a b\" is none",
-                "spec.parameters.deletePod.labelSelector",
-                "\"a b\" is none",
-            ),
-            (
-                "timeout: 1s is too short: at least 5 s",
-                "spec.timeout",
-                "1s is too short: at least 5 s",
-            ),
-            ("action \"x\" does not fit", "spec", "action \"x\" does not fit"),
-            (
-                "parameters.deletePod: exactly one of pod and labelSelector is needed",
-                "spec.parameters.deletePod",
-                "exactly one of pod and labelSelector is needed",
-            ),
-        ] {
-            assert_eq!(located(reason), (field.to_owned(), rest));
-        }
     }
 }

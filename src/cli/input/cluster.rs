@@ -10,12 +10,12 @@ use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{ApiResource, TypeMeta};
 use kube::{Client, Config};
-use kubernaut_crds::Action;
+use kubernaut_machines::actions::Subject;
 use kubernaut_machines::reads::selector_text;
 use serde_json::{Value, json};
 
 use super::Manifest;
-use super::deeds::Deed;
+use super::planned_actions::PlannedAction;
 use super::read_only::ReadOnly;
 use super::wording::printable;
 
@@ -106,11 +106,15 @@ pub(super) struct Shown {
     pub(super) name: String,
 }
 
-/// Reads what these deeds and runs need. Not inside a runtime: it has one of its own, whose clock runs.
+/// Reads what these actions and runs need. Not inside a runtime: it has one of its own, whose clock runs.
 ///
 /// # Errors
 /// In words for a person: no kubeconfig, no answer, not known there.
-pub(super) fn read(arguments: &ClusterArguments, runs: &[Manifest], deeds: &[Deed]) -> Result<Shown, String> {
+pub(super) fn read(
+    arguments: &ClusterArguments,
+    runs: &[Manifest],
+    planned: &[PlannedAction],
+) -> Result<Shown, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -125,7 +129,7 @@ pub(super) fn read(arguments: &ClusterArguments, runs: &[Manifest], deeds: &[Dee
             refused: BTreeSet::new(),
             unread: BTreeSet::new(),
         };
-        reader.everything(runs, deeds).await
+        reader.everything(runs, planned).await
     })
 }
 
@@ -205,18 +209,18 @@ struct Reader {
 }
 
 impl Reader {
-    async fn everything(mut self, runs: &[Manifest], deeds: &[Deed]) -> Result<Shown, String> {
+    async fn everything(mut self, runs: &[Manifest], planned: &[PlannedAction]) -> Result<Shown, String> {
         let mut namespaces: BTreeSet<String> = runs.iter().map(Manifest::namespace).collect();
-        for deed in deeds {
-            namespaces.extend(deed.target.namespace.clone());
+        for action in planned {
+            namespaces.extend(action.target.namespace.clone());
         }
         for namespace in &namespaces {
             self.get("v1", "Namespace", None, namespace).await?;
         }
         // Pods that act need a node as well, and the rehearsal shall know which there are.
         self.list("v1", "Node", None, None, None).await?;
-        for deed in deeds {
-            self.needed_by(deed).await?;
+        for action in planned {
+            self.needed_by(action).await?;
         }
         let with_pods: BTreeSet<String> = self
             .found
@@ -232,11 +236,11 @@ impl Reader {
         Ok(self.shown(rights))
     }
 
-    async fn needed_by(&mut self, deed: &Deed) -> Result<(), String> {
-        let namespace = deed.target.namespace.as_deref();
-        let name = &deed.target.name;
-        match &deed.action {
-            Action::ScaleDeployment(_) | Action::RolloutRestart(_) | Action::PatchDeployment(_) => {
+    async fn needed_by(&mut self, action: &PlannedAction) -> Result<(), String> {
+        let namespace = action.target.namespace.as_deref();
+        let name = &action.target.name;
+        match &action.subject {
+            Subject::Deployment { .. } => {
                 let Some(deployment) = self.get("apps/v1", "Deployment", namespace, name).await? else {
                     return Ok(());
                 };
@@ -247,48 +251,45 @@ impl Reader {
                     self.owners_of(&pods).await?;
                 }
             }
-            Action::DeletePod(delete) => {
-                let pods = match &delete.label_selector {
-                    Some(labels) => {
-                        let node = delete.node_name.as_ref();
-                        let there = node.map(|node| format!("spec.nodeName={node}"));
-                        self.list("v1", "Pod", namespace, Some(labels), there.as_deref())
-                            .await?
-                    }
-                    None => self.get("v1", "Pod", namespace, name).await?.map(|pod| vec![pod]),
-                };
+            Subject::Pod { .. } => {
+                let pod = self.get("v1", "Pod", namespace, name).await?;
+                self.owners_of(pod.as_slice()).await?;
+            }
+            Subject::Pods { selector, node } => {
+                let node = node.as_ref().map(|node| format!("spec.nodeName={node}"));
+                let pods = self
+                    .list("v1", "Pod", namespace, Some(selector), node.as_deref())
+                    .await?;
                 self.owners_of(&pods.unwrap_or_default()).await?;
             }
-            Action::DrainNode(_) => {
+            Subject::Node { emptied: true, .. } => {
                 let on_node = format!("spec.nodeName={name}");
                 let pods = self.list("v1", "Pod", None, None, Some(&on_node)).await?;
                 self.owners_of(&pods.unwrap_or_default()).await?;
             }
             // All nodes are read anyway.
-            Action::CordonNode(_) | Action::UncordonNode(_) => {}
-            Action::UpdateConfigMap(_) => drop(self.get("v1", "ConfigMap", namespace, name).await?),
-            Action::UpdateSecret(update) => {
+            Subject::Node { emptied: false, .. } => {}
+            Subject::ConfigMap { .. } => drop(self.get("v1", "ConfigMap", namespace, name).await?),
+            Subject::Secret { keys } => {
                 let read = self.get("v1", "Secret", namespace, name).await?;
                 let words = words_of("Secret", namespace, name);
                 if read.is_none() && self.refused.remove(&words) {
                     // Who may write a Secret need not be allowed to read it.
                     self.refused
                         .insert(format!("{words} (taken to be there, with the keys of the step)"));
-                    let data: BTreeMap<&String, &str> = update.data.keys().map(|key| (key, "")).collect();
+                    let data: BTreeMap<&String, &str> = keys.iter().map(|key| (key, "")).collect();
                     self.keep(json!({
                         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
                         "data": data,
                     }));
                 }
             }
-            Action::ApplyManifest(_) => {
-                if let Some(manifest) = &deed.manifest {
-                    self.get(&manifest.api_version, &manifest.kind, namespace, name)
+            Subject::Any { api_version } => {
+                if let Some(api_version) = api_version {
+                    self.get(api_version, &action.target.kind, namespace, name)
                         .await?;
                 }
             }
-            // Made by the controller only.
-            Action::Undo(_) => {}
         }
         Ok(())
     }

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
-use kubernaut_crds::Action;
-use kubernaut_machines::actions::owner_rule;
+use kubernaut_machines::actions::Subject;
 use serde_json::{Map, Value, json};
 
 use super::Manifest;
-use super::deeds::Deed;
+use super::planned_actions::PlannedAction;
 use crate::memory::labels_of_selector;
 
 /// With fewer, nothing could leave a node.
@@ -69,63 +68,61 @@ struct Plan {
     drained: BTreeSet<String>,
 }
 
-/// Makes up what these deeds need.
-pub(super) fn invent(deeds: &[Deed]) -> Invented {
+/// Makes up what these actions need.
+pub(super) fn invent(planned: &[PlannedAction]) -> Invented {
     let mut plan = Plan::default();
-    for deed in deeds {
-        plan.need(deed);
+    for action in planned {
+        plan.need(action);
     }
     plan.place_selectors();
     plan.made()
 }
 
 impl Plan {
-    fn need(&mut self, deed: &Deed) {
+    fn need(&mut self, action: &PlannedAction) {
         let place = (
-            deed.target.namespace.clone().unwrap_or_default(),
-            deed.target.name.clone(),
+            action.target.namespace.clone().unwrap_or_default(),
+            action.target.name.clone(),
         );
-        match &deed.action {
-            Action::ScaleDeployment(_) | Action::RolloutRestart(_) => {
-                self.deployments.entry(place).or_default();
-            }
-            Action::PatchDeployment(patch) => {
+        match &action.subject {
+            Subject::Deployment { containers } => {
                 let deployment = self.deployments.entry(place).or_default();
-                deployment.containers.extend(containers_in(&patch.patch));
+                let named = containers
+                    .iter()
+                    .filter(|name| super::manifest::is_label(name) && !name.is_empty());
+                deployment.containers.extend(named.cloned());
             }
-            Action::DeletePod(delete) => {
-                if let Some(selector) = &delete.label_selector {
-                    let place = (place.0, selector.clone());
-                    if let Some(node) = &delete.node_name {
-                        self.nodes.entry(node.clone()).or_insert(false);
-                        self.everywhere.insert(place);
-                    } else {
-                        self.selectors.insert(place);
-                    }
-                } else {
-                    *self.pods.entry(place).or_default() |= owner_rule(&deed.spelling, delete);
+            Subject::Pod { controlled } => *self.pods.entry(place).or_default() |= controlled,
+            Subject::Pods { selector, node: None } => {
+                self.selectors.insert((place.0, selector.clone()));
+            }
+            Subject::Pods {
+                selector,
+                node: Some(node),
+            } => {
+                self.nodes.entry(node.clone()).or_insert(false);
+                self.everywhere.insert((place.0, selector.clone()));
+            }
+            Subject::Node { cordoned, emptied } => {
+                self.nodes.entry(action.target.name.clone()).or_insert(*cordoned);
+                if *emptied {
+                    self.drained.insert(action.target.name.clone());
                 }
             }
-            Action::CordonNode(node) => {
-                self.nodes.entry(node.node.clone()).or_insert(false);
+            Subject::ConfigMap { keys } => {
+                self.config_maps
+                    .entry(place)
+                    .or_default()
+                    .extend(keys.iter().cloned());
             }
-            Action::DrainNode(node) => {
-                self.nodes.entry(node.node.clone()).or_insert(false);
-                self.drained.insert(node.node.clone());
+            Subject::Secret { keys } => {
+                self.secrets
+                    .entry(place)
+                    .or_default()
+                    .extend(keys.iter().cloned());
             }
-            Action::UncordonNode(node) => {
-                self.nodes.entry(node.node.clone()).or_insert(true);
-            }
-            Action::UpdateConfigMap(update) => {
-                let keys = self.config_maps.entry(place).or_default();
-                keys.extend(update.data.keys().cloned());
-            }
-            Action::UpdateSecret(update) => {
-                let keys = self.secrets.entry(place).or_default();
-                keys.extend(update.data.keys().cloned());
-            }
-            // What is applied need not be there, and an undo is made by the controller.
-            Action::ApplyManifest(_) | Action::Undo(_) => {}
+            // It need not be there.
+            Subject::Any { .. } => {}
         }
     }
 
@@ -339,16 +336,4 @@ fn container(name: &str) -> Value {
 fn label(name: &str) -> String {
     let short: String = name.chars().take(63).collect();
     short.replace('.', "-").trim_matches('-').to_owned()
-}
-
-/// Containers that a patch names: it changes them, where they are there.
-fn containers_in(patch: &str) -> Vec<String> {
-    let patch: Value = serde_json::from_str(patch).unwrap_or_default();
-    let containers = patch.pointer("/spec/template/spec/containers");
-    let listed = containers.and_then(Value::as_array).into_iter().flatten();
-    listed
-        .filter_map(|container| container["name"].as_str())
-        .filter(|name| super::manifest::is_label(name) && !name.is_empty())
-        .map(ToOwned::to_owned)
-        .collect()
 }

@@ -2,11 +2,11 @@
 
 mod check;
 mod cluster;
-mod deeds;
 mod files;
 mod invented;
 mod manifest;
 mod places;
+mod planned_actions;
 mod read_only;
 mod stand_in;
 mod taken;
@@ -168,11 +168,11 @@ impl Input {
             .into_iter()
             .filter(|manifest| !manifest.is_definition())
             .partition(Manifest::runs);
-        let deeds = deeds::deeds(&runs, settings);
+        let planned = planned_actions::planned_actions(&runs, settings);
         let taken = if let Some(taken) = taken {
             taken
         } else {
-            let read = cluster::read(&arguments.cluster, &runs, &deeds).map_err(|error| vec![error])?;
+            let read = cluster::read(&arguments.cluster, &runs, &planned).map_err(|error| vec![error])?;
             notes.extend(read.notes);
             // What stands in a file counts more.
             let of_cluster = read.objects.into_iter();
@@ -191,7 +191,7 @@ impl Input {
         // What people wrote for this run comes last, and counts.
         world.extend(of_files);
         if !from_cluster && arguments.world.is_empty() && !world.iter().any(invented::is_of_the_world) {
-            let invented = invented::invent(&deeds);
+            let invented = invented::invent(&planned);
             notes.push(format!(
                 "No objects in the files: made up {}.",
                 some_of(invented.words)

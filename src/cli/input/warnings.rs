@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kubernaut_crds::WorkflowExecution;
 use kubernaut_machines::Settings;
-use kubernaut_machines::actions::{ActionKind, target_name};
+use kubernaut_machines::actions::{Subject, subject_of, target_name};
 use kubernaut_machines::plan::{Plan, PlannedStep, plan};
 use serde::Deserialize as _;
 
@@ -55,9 +55,14 @@ fn pairs(plan: &Plan) -> Vec<(i32, i32)> {
 
 fn are_opposed(one: &PlannedStep, other: &PlannedStep) -> bool {
     // Whether it lets pods go to its node; none where it does neither.
-    let opens = |step: &PlannedStep| {
-        let closes = matches!(step.kind, ActionKind::CordonNode | ActionKind::DrainNode);
-        (closes || step.kind == ActionKind::UncordonNode).then_some(!closes)
+    let opens = |step: &PlannedStep| match subject_of(&step.execution.spec)?.1 {
+        Subject::Node { cordoned, .. } => Some(cordoned),
+        Subject::Deployment { .. }
+        | Subject::Pod { .. }
+        | Subject::Pods { .. }
+        | Subject::ConfigMap { .. }
+        | Subject::Secret { .. }
+        | Subject::Any { .. } => None,
     };
     let (mine, others) = (&one.execution.spec.parameters, &other.execution.spec.parameters);
     match (opens(one), opens(other)) {

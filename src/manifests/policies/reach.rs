@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kubernaut_crds::names;
 use kubernaut_machines::Settings;
-use kubernaut_machines::actions::ActionKind;
+use kubernaut_machines::actions::{ActionKind, Changes};
 use kubernaut_machines::manifest_kinds::known_kinds;
 use serde_json::{Value, json};
 
@@ -18,18 +18,23 @@ const OF_A_POD: &str = "authentication.kubernetes.io/pod-name";
 
 pub(super) fn policy(settings: &Settings) -> Policy {
     let executor = &settings.executor_namespace;
-    let account = |kind: ActionKind| quoted(kind.service_account());
-    let accounts = |kinds: &[ActionKind]| list(kinds.iter().map(|kind| kind.service_account()));
+    let accounts = |changes: Changes| {
+        let all = ActionKind::ALL.into_iter();
+        list(
+            all.filter(|kind| kind.changes() == changes)
+                .map(ActionKind::service_account),
+        )
+    };
     let updates = "request.operation != 'UPDATE'";
     // Whoever asks for a patch or an apply says what is in it.
-    let free = accounts(&[ActionKind::PatchDeployment, ActionKind::ApplyManifest]);
+    let free = accounts(Changes::Anything);
     let protected = list(&settings.protected_namespaces);
     let evicts = format!(
-        "variables.account == {} && variables.does == 'CREATE pods/eviction'",
-        account(ActionKind::DrainNode)
+        "variables.account in {} && variables.does == 'CREATE pods/eviction'",
+        accounts(Changes::SchedulabilityAndPods)
     );
     let nodes = "request.resource.resource == 'nodes'";
-    let data = accounts(&[ActionKind::UpdateConfigMap, ActionKind::UpdateSecret]);
+    let data = accounts(Changes::Data);
     Policy::new(
         "kubernaut-executor-reach",
         format!(
@@ -82,18 +87,18 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         "variables.account + ' changes spec.unschedulable of a node and nothing else'",
         "this account changes spec.unschedulable of a node and nothing else",
     )
-    .must(
+    .must_else(
         format!(
-            "{updates} || variables.account != {} || ({})",
-            account(ActionKind::RolloutRestart),
+            "{updates} || !(variables.account in {}) || ({})",
+            accounts(Changes::RestartAnnotations),
             restarted()
         ),
         format!(
-            "{} changes the annotations {} and {} of the pod template and nothing else",
-            ActionKind::RolloutRestart.service_account(),
+            "variables.account + ' changes the annotations {} and {} of the pod template and nothing else'",
             names::ANNOTATION_RESTARTED_AT,
             names::ANNOTATION_RESTARTED_BY
         ),
+        "this account changes the annotations of a restart in the pod template and nothing else",
     )
     // binaryData is no action's either: a key of it can't be named in a workflow.
     .must_else(

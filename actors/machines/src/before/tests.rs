@@ -1,5 +1,8 @@
 mod state;
 
+use kubernaut_crds::ObjectRef;
+use serde_json::json;
+
 use super::*;
 
 const MANIFEST: &str =

@@ -1,6 +1,6 @@
 mod payloads;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -25,7 +25,8 @@ fn execution(fields: &Value) -> KubernetesExecution {
 }
 
 fn problems_with(fields: &Value, settings: &Settings) -> Vec<String> {
-    check(&execution(fields), settings).err().unwrap_or_default()
+    let problems = check(&execution(fields), settings).err().unwrap_or_default();
+    problems.iter().map(ToString::to_string).collect()
 }
 
 fn problems(fields: &Value) -> Vec<String> {
@@ -148,7 +149,7 @@ fn an_action_that_does_not_fit_its_member_is_refused_and_both_are_named() {
                 problems(&json!({"action": spelling, "timeout": "1m", "parameters": {member: parameters}}));
             one_problem(
                 &found,
-                &format!("action {spelling:?} does not fit parameters.{member}: write {own}"),
+                &format!("action: {spelling:?} does not fit parameters.{member}: write {own}"),
             );
         }
     }
@@ -172,7 +173,7 @@ fn numbers_are_held_to_their_ranges_at_both_ends() {
             assert_eq!(with(member, field, &json!(good)), [""; 0], "{member}.{field}");
         }
         for bad in [least - 1, most + 1] {
-            let words = format!("parameters.{member}: {field}: {bad} is not within {least} to {most}");
+            let words = format!("parameters.{member}.{field}: {bad} is not within {least} to {most}");
             one_problem(&with(member, field, &json!(bad)), &words);
         }
     }
@@ -229,7 +230,7 @@ fn no_name_can_be_taken_for_an_option_or_a_path() {
             "a,b",
             "a=b",
         ] {
-            let words = format!("parameters.{member}: {field}: {bad:?} is not a name");
+            let words = format!("parameters.{member}.{field}: {bad:?} is not a name");
             one_problem(&with(member, field, &json!(bad)), &words);
         }
         for good in ["a", "0", "web-1", "a--b"] {
@@ -267,7 +268,7 @@ fn a_value_that_is_not_base64_is_refused_by_its_key_and_never_shown() {
         "=",
     ] {
         let found = with("updateSecret", "data", &json!({"good": "dg==", "password": bad}));
-        one_problem(&found, "parameters.updateSecret: data.password: is not base64");
+        one_problem(&found, "parameters.updateSecret.data.password: is not base64");
         assert!(!found[0].contains(bad), "{found:?} shows {bad:?}");
     }
     for good in ["aHVudGVyMg==", "aHVudGVy\r\nMg==\n", "", "+/+/"] {
@@ -390,7 +391,7 @@ fn another_cluster_is_refused_and_without_a_name_of_our_own_taken_for_ours() {
     for other in ["west", "East", "east "] {
         let problems = checked(other, &named).expect_err("another cluster");
         let words = format!("targetCluster: {other:?} is not this cluster, \"east\" (--cluster-name)");
-        assert_eq!(problems, [words]);
+        assert_eq!(Problem::joined(&problems), words);
     }
     assert_eq!(checked("", &settings()).expect("the local one").warnings, [""; 0]);
     assert_eq!(
@@ -409,13 +410,13 @@ fn all_problems_are_reported_at_once() {
     };
     let found = problems_with(&fields, &named);
     for words in [
-        "action \"drain-node\"",
+        "action: \"drain-node\"",
         "timeout: ",
         "maxRetries: ",
         "targetCluster: ",
-        "scaleDeployment: deployment: ",
-        "scaleDeployment: namespace: ",
-        "scaleDeployment: replicas: ",
+        "scaleDeployment.deployment: ",
+        "scaleDeployment.namespace: ",
+        "scaleDeployment.replicas: ",
     ] {
         assert_eq!(
             found.iter().filter(|problem| problem.contains(words)).count(),
@@ -436,7 +437,7 @@ fn an_undo_runs_as_what_it_undoes() {
     assert_eq!(checked.kind, ActionKind::ScaleDeployment);
     one_problem(
         &problems(&undo("undo", "web")),
-        "parameters.undo.of is not an action",
+        "parameters.undo.of: is not an action",
     );
     one_problem(
         &problems(&undo("scale-deployment", "-w")),

@@ -198,12 +198,12 @@ fn every_conversion_that_fails_is_told_with_its_step() {
         (
             json!({"custom": {"actionType": "shell", "config": {}}}),
             ".custom.actionType",
-            "custom.actionType \"shell\" is not supported",
+            "\"shell\" is not supported",
         ),
         (
             json!({"custom": {"actionType": "apply-manifest", "config": {}}}),
             ".custom.config.manifest",
-            "custom.config.manifest is missing",
+            "is missing: it holds",
         ),
         (
             json!({"updateSecret": {"namespace": "shop", "name": "s", "dataUpdates": {"k": "hunter2!"}}}),
@@ -301,7 +301,7 @@ fn a_spelling_goes_with_its_own_member_alone() {
         if fits {
             assert_eq!(errors(&workflow), [""; 0], "{spelling}");
         } else {
-            let words = format!("action {spelling:?} does not fit parameters.{member}: write ");
+            let words = format!("{spelling:?} does not fit parameters.{member}: write ");
             one_error(&workflow, &format!("{STEP}.action"), &words);
         }
     }

@@ -1,4 +1,4 @@
-use kubernaut_crds::{KubernetesExecution, MicroTime};
+use kubernaut_crds::{Action, KubernetesExecution, MicroTime};
 
 use super::*;
 use crate::actions::{kind_of, target_of};
@@ -40,20 +40,23 @@ fn rendered_by(
     };
     attempt(&mut record);
     let action = Action::try_from(execution.spec.parameters.clone()).expect("one member");
-    render(&execution, &checked(action), &record, settings).expect("a Job")
+    let checked = checked(action, &execution.spec.action);
+    render(&execution, &checked, &record, settings).expect("a Job")
 }
 
-fn checked(action: Action) -> Checked {
+fn checked(action: Action, spelling: &str) -> Checked {
     let manifest = if let Action::ApplyManifest(apply) = &action {
         Some(parse_manifest(&apply.manifest).expect("a manifest"))
     } else {
         None
     };
+    let kind = kind_of(&action).expect("a kind");
     Checked {
         target: target_of(&action, manifest.as_ref()),
         rights: Vec::new(),
         optional_right: None,
-        kind: kind_of(&action).expect("a kind"),
+        kind,
+        variant: kind.variant(spelling),
         action,
         timeout: std::time::Duration::ZERO,
         warnings: Vec::new(),
@@ -339,7 +342,12 @@ fn a_payload_that_can_not_travel_is_refused() {
     let record = serde_json::from_value(json!({"attempt": 1, "jobName": "j", "jobHash": "",
         "startTime": start, "deadline": start}))
     .expect("an attempt");
-    let refused = render(&execution, &checked(action), &record, &Settings::default());
+    let refused = render(
+        &execution,
+        &checked(action, &execution.spec.action),
+        &record,
+        &Settings::default(),
+    );
     assert_eq!(refused, Err(RenderError::PayloadTooLarge(PAYLOAD_MAX + 1)));
 }
 

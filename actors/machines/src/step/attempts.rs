@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    Action, AffectedResource, Attempt, AttemptOutcome, ErrorType, ExecutionPhase, ExecutionResults,
-    MicroTime, PatchType,
+    AffectedResource, Attempt, AttemptOutcome, ErrorType, ExecutionPhase, ExecutionResults, MicroTime,
 };
 
 use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine, later};
 use super::validate::RIGHTS_AGE;
-use crate::actions::ActionKind;
+use crate::actions::operation;
 use crate::before::{self, Before};
 use crate::classify::{self, Failure, Retry};
 use crate::defect::{Defect, planted};
 use crate::outcome::ApiCommand;
 use crate::parameters::{self, Checked};
+use crate::problem::Problem;
 use crate::render;
 
 /// Evictions of the executor's own pod that are not counted against maxRetries.
@@ -58,7 +58,7 @@ impl StepMachine {
             deadline: MicroTime(deadline),
             pods: before.pods.clone(),
             init_containers: before.init_containers.clone(),
-            restarted_at: (checked.kind == ActionKind::RolloutRestart)
+            restarted_at: (checked.kind.definition().records_its_time)
                 .then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
             end_time: None,
             outcome: None,
@@ -124,10 +124,8 @@ impl StepMachine {
             .attempts
             .first()
             .filter(|first| first.outcome.is_some());
-        match (&checked.action, first) {
-            (Action::PatchDeployment(patch), Some(first)) if patch.patch_type == PatchType::Json => {
-                first.target_generation
-            }
+        match first {
+            Some(first) if operation(&checked.action).keeps_first_generation() => first.target_generation,
             _ => before.generation,
         }
     }
@@ -280,13 +278,13 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         if let Err(problems) = parameters::check(&self.execution, &self.settings) {
-            return self.fail(ErrorType::ValidationError, &problems.join("; "), now);
+            return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now);
         }
         if let Some(flow) = self.without_rights(checked, Some(RIGHTS_AGE), now, out) {
             return flow;
         }
         match self.before.clone() {
-            Some(Ok(before)) if checked.kind == ActionKind::DeletePod && before.pods.is_empty() => {
+            Some(Ok(before)) if checked.kind.definition().acts_on_pods && before.pods.is_empty() => {
                 self.release_slot(out);
                 self.verify_earlier(now)
             }

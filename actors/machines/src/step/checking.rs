@@ -6,9 +6,10 @@ use kubernaut_crds::KubernetesExecution;
 
 use crate::Settings;
 use crate::parameters::{self, Checked};
+use crate::problem::Problem;
 
 /// What came of checking an execution: all that is wrong with it.
-pub type CheckResult = Result<Arc<Checked>, Vec<String>>;
+pub type CheckResult = Result<Arc<Checked>, Vec<Problem>>;
 
 /// Checking reads the manifest of an execution, and others would wait meanwhile: whoever runs a machine may do it
 /// elsewhere, and give the machine what came of it.

@@ -9,11 +9,13 @@ use super::StepCommand;
 use super::attempts::MIN_LEFT;
 use super::machine::{Creates, Flow, Hold, JobKnowledge, Purpose, StepMachine, Wait, later};
 use super::status::publish;
+use crate::actions::{Payload, unchecked};
 use crate::classify::{self, Failure, Retry};
 use crate::defect::{Defect, planted};
 use crate::job_view::{JobEnd, JobView};
 use crate::outcome::{ApiCommand, ApiFailure, FailureClass};
 use crate::parameters::Checked;
+use crate::problem::Problem;
 use crate::render;
 
 /// A create may take effect this long after it was sent: the API server's own request time-out. For as long after the
@@ -38,7 +40,7 @@ impl StepMachine {
     pub(super) fn executing(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
         let checked = match self.check() {
             Ok(checked) => checked,
-            Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
+            Err(problems) => return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now),
         };
         match &self.lock {
             Hold::None => return self.acquire_lock(out),
@@ -479,9 +481,9 @@ impl StepMachine {
 
     /// The attempt whose payload may be there, as a Secret. Those of ended attempts are gone.
     pub(super) fn open_payload(&self) -> Option<Attempt> {
-        let has_payload = self.execution.spec.parameters.update_secret.is_some()
-            && !self.secret_deleted
-            && !planted(Defect::LeaveThePayload);
+        let payload = unchecked(&self.execution.spec.parameters).map(|(_, payload)| payload);
+        let has_payload =
+            payload == Some(Payload::Secret) && !self.secret_deleted && !planted(Defect::LeaveThePayload);
         let last = self.persisted.attempts.last().filter(|_| has_payload);
         last.filter(|attempt| attempt.outcome.is_none()).cloned()
     }
@@ -536,18 +538,11 @@ impl StepMachine {
 
     /// A text of kubectl or of the API server without the values that this execution holds.
     pub(super) fn without_secrets(&self, text: &str) -> String {
-        let secrets: Vec<&str> = self
-            .execution
-            .spec
-            .parameters
-            .update_secret
-            .iter()
-            .flat_map(|update| update.data.values().map(kubernaut_crds::Sensitive::expose))
-            .collect();
-        if secrets.is_empty() {
-            return text.to_owned();
+        let unchecked = unchecked(&self.execution.spec.parameters);
+        match unchecked.as_ref().map(|(operation, _)| operation.secrets()) {
+            Some(secrets) if !secrets.is_empty() => classify::redact(text, &secrets),
+            Some(_) | None => text.to_owned(),
         }
-        classify::redact(text, &secrets)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::defect::{Defect, planted};
 use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
 use crate::parameters::Checked;
 use crate::plan::unsupported_execution;
+use crate::problem::Problem;
 use crate::reads::Facts;
 
 /// Validation that the API server does not answer is given up after this long (the executor's specification, 1). It begins with
@@ -35,7 +36,7 @@ impl StepMachine {
         self.draft.attempt.get_or_insert(0);
         let checked = match self.check() {
             Ok(checked) => checked,
-            Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
+            Err(problems) => return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now),
         };
         self.draft.target_name = Some(target_name(&checked.target));
         self.draft.target = Some(checked.target.clone());
@@ -44,7 +45,7 @@ impl StepMachine {
         }
         let unsupported = unsupported_execution(&self.execution.spec);
         if !unsupported.is_empty() {
-            return self.fail(ErrorType::ValidationError, &unsupported.join("; "), now);
+            return self.fail(ErrorType::ValidationError, &Problem::joined(&unsupported), now);
         }
         if let Some(refused) = self.refused_namespace() {
             return self.fail(ErrorType::ValidationError, &refused, now);
@@ -82,7 +83,7 @@ impl StepMachine {
         }
         let checked = match self.check() {
             Ok(checked) => checked,
-            Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
+            Err(problems) => return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now),
         };
         if let Some(flow) = self.without_rights(&checked, None, now, out) {
             return flow;

@@ -11,13 +11,14 @@ use super::attempts::MESSAGE_MAX;
 use super::execute::Ended;
 use super::machine::{Flow, Hold, Purpose, StepMachine, later};
 use super::status::seconds_between;
-use crate::actions::ActionKind;
+use crate::actions::Rollout;
 use crate::after::{self, AfterWhat, Postcondition, Waits};
 use crate::classify::{Failure, Retry, cut};
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
 use crate::outcome::{ApiCommand, ApiFailure};
 use crate::parameters::Checked;
+use crate::problem::Problem;
 use crate::reads::{Facts, Read};
 use crate::waiting::{Obstacle, WaitingPod};
 
@@ -130,10 +131,7 @@ impl StepMachine {
                 self.attempt_failed(&failure.clone(), outcome, now)
             }
             (Ended::Lost, _) => {
-                let provable = !matches!(
-                    checked.kind,
-                    ActionKind::PatchDeployment | ActionKind::ApplyManifest
-                );
+                let provable = checked.kind.definition().provable_when_lost;
                 let failure = Failure {
                     error_type: ErrorType::JobLost,
                     message: format!(
@@ -151,7 +149,7 @@ impl StepMachine {
     pub(super) fn verifying(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
         let checked = match self.check() {
             Ok(checked) => checked,
-            Err(problems) => return self.fail(ErrorType::ValidationError, &problems.join("; "), now),
+            Err(problems) => return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now),
         };
         match &self.lock {
             Hold::None => return self.acquire_lock(out),
@@ -188,7 +186,7 @@ impl StepMachine {
             }
             Postcondition::InProgress { why } | Postcondition::NotThere { why } => {
                 let limit = self.outcome_limit(&checked, now);
-                let patient = checked.kind == ActionKind::ScaleDeployment;
+                let patient = checked.kind.definition().rollout == Rollout::Resizes;
                 if let Some(pod) = self.outcome_wait.hopeless(&waits, patient, now) {
                     let why = format!(
                         "{why}. Pod {} does not start, and waiting will not change that: {}",
@@ -256,7 +254,7 @@ impl StepMachine {
 
     fn time_is_over(&self, checked: &Checked, why: &str, waits: &Waits) -> String {
         let timeout = &self.execution.spec.timeout;
-        if checked.target.kind != "Deployment" {
+        if checked.kind.definition().rollout == Rollout::None {
             return format!("{why}, and the timeout of {timeout} is over");
         }
         let pod = waits.why().map_or_else(String::new, |why| format!(" ({why})"));

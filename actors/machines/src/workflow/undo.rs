@@ -1,13 +1,13 @@
 //! How a person takes back by hand what a failed workflow changed: lines to paste, last step first.
 
 use kubernaut_crds::{
-    ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, RecordedRollback,
+    Action, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, RecordedRollback,
+    TargetRef,
 };
-use serde_json::{Value, json};
 
 use super::machine::WorkflowMachine;
+use crate::actions::{kind_of, operation};
 use crate::classify::cut;
-use crate::images::patched_images;
 
 /// A longer line is pasted by nobody.
 const LINE_MAX: usize = 900;
@@ -29,7 +29,11 @@ impl WorkflowMachine {
             .rollback_information
             .as_ref()
             .filter(|rollback| rollback.available)?;
-        let how = command(execution, status, rollback.rollback_parameters.as_ref()?);
+        let how = command(
+            execution,
+            rollback.rollback_parameters.as_ref()?,
+            status.target.as_ref(),
+        );
         let steps = &self.workflow.spec.workflow_definition.steps;
         let number = execution.spec.step_number;
         let name = steps
@@ -62,8 +66,9 @@ fn changed(execution: &KubernetesExecution, status: &KubernetesExecutionStatus) 
         return Some(Changed::Surely);
     }
     status.attempts.first()?;
-    // It cordons before it is refused anything.
-    if execution.spec.parameters.drain_node.is_some() {
+    let action = Action::try_from(execution.spec.parameters.clone()).ok();
+    let kind = action.as_ref().and_then(kind_of);
+    if kind.is_some_and(|kind| kind.definition().fails_half_done) {
         return Some(Changed::Perhaps);
     }
     match status.error_type {
@@ -89,92 +94,18 @@ fn changed(execution: &KubernetesExecution, status: &KubernetesExecutionStatus) 
 /// For a shell; where kubectl has no command for it, where the state before stands.
 fn command(
     execution: &KubernetesExecution,
-    status: &KubernetesExecutionStatus,
     recorded: &RecordedRollback,
+    target: Option<&TargetRef>,
 ) -> String {
-    let line = shell_line(execution, status, recorded).filter(|line| line.len() <= LINE_MAX);
-    line.unwrap_or_else(|| {
+    let action = Action::try_from(execution.spec.parameters.clone()).ok();
+    let line = action.and_then(|action| {
+        let variant = kind_of(&action)?.variant(&execution.spec.action);
+        operation(&action).undo_by_hand(variant, recorded, target?)
+    });
+    line.filter(|line| line.len() <= LINE_MAX).unwrap_or_else(|| {
         format!(
             "the state before stands in status.rollbackInformation of kubernetesexecution {}",
             execution.metadata.name.as_deref().unwrap_or_default()
         )
     })
-}
-
-fn shell_line(
-    execution: &KubernetesExecution,
-    status: &KubernetesExecutionStatus,
-    recorded: &RecordedRollback,
-) -> Option<String> {
-    if let Some(node) = &recorded.uncordon_node {
-        return Some(format!("kubectl uncordon {}", node.node));
-    }
-    if let Some(node) = &recorded.cordon_node {
-        return Some(format!("kubectl cordon {}", node.node));
-    }
-    if let Some(scale) = &recorded.scale_to_previous {
-        return Some(format!(
-            "kubectl -n {} scale deployment/{} --replicas={}",
-            scale.namespace, scale.deployment, scale.previous_replicas
-        ));
-    }
-    if recorded.custom.is_some() {
-        let (kind, rest) = status.target_name.as_deref()?.split_once('/')?;
-        return Some(match rest.split_once('/') {
-            Some((namespace, name)) => format!("kubectl -n {namespace} delete {kind}/{name}"),
-            None => format!("kubectl delete {kind}/{rest}"),
-        });
-    }
-    let config = recorded.restore_previous_config.as_ref()?;
-    let before: Value = serde_json::from_str(&config.previous_spec).ok()?;
-    let place = format!("kubectl -n {}", config.namespace);
-    match config.resource_kind.as_str() {
-        "ConfigMap"
-            if before["data"].is_object() && execution.spec.parameters.update_config_map.is_some() =>
-        {
-            let patch = quoted(&json!({"data": before["data"]}).to_string());
-            Some(format!(
-                "{place} patch configmap/{} --type=merge -p {patch}",
-                config.name
-            ))
-        }
-        "Deployment" if execution.spec.parameters.patch_deployment.is_some() => {
-            let images = images_before(execution, &before);
-            let name = &config.name;
-            Some(if images.is_empty() {
-                format!("{place} rollout undo deployment/{name} (unless something has rolled it out since)")
-            } else {
-                format!("{place} set image deployment/{name} {}", images.join(" "))
-            })
-        }
-        _ => None,
-    }
-}
-
-/// `container=image` for each image that an update-image replaced.
-fn images_before(execution: &KubernetesExecution, before: &Value) -> Vec<String> {
-    if execution.spec.action != "update-image" {
-        return Vec::new();
-    }
-    let Some(patch) = &execution.spec.parameters.patch_deployment else {
-        return Vec::new();
-    };
-    let old = |name: &str| {
-        ["containers", "initContainers"]
-            .iter()
-            .filter_map(|list| before["template"]["spec"][list].as_array())
-            .flatten()
-            .find(|container| container["name"] == name)
-            .and_then(|container| container["image"].as_str().map(ToOwned::to_owned))
-    };
-    patched_images(patch)
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|(container, _)| Some(format!("{container}={}", old(&container)?)))
-        .collect()
-}
-
-/// One word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -96,7 +96,7 @@ fn an_image_is_set_by_a_patch_that_names_its_container() {
             ),
         ] {
             let words =
-                format!("action {spelling:?} needs a patch that sets images of containers by their names");
+                format!("action: {spelling:?} needs a patch that sets images of containers by their names");
             one_problem(&patch(spelling, kind, bad), &words);
         }
     }

@@ -1,16 +1,14 @@
 //! Pods that were deleted: are they gone, and have their controllers brought others?
 
-use std::collections::BTreeSet;
-
 use kubernaut_crds::{Attempt, ObjectRef, PodRef};
 use serde_json::Value;
 
-use super::{Postcondition, holds, in_progress, not_there};
+use crate::after::{Postcondition, holds, in_progress, not_there};
 use crate::reads::{Facts, Read, selector_text};
 
 /// The pods and their controllers; then the pods of each controller that says it is at its count: its status may be older
 /// than the deletion.
-pub(super) fn reads(namespace: &str, attempt: &Attempt, facts: &Facts) -> BTreeSet<Read> {
+pub(super) fn reads(namespace: &str, attempt: &Attempt, facts: &Facts) -> Vec<Read> {
     let pods = attempt.pods.iter().map(|pod| pod_read(namespace, pod));
     let controllers = attempt.pods.iter().filter_map(controller_read);
     let counted = controllers_of(attempt, facts).filter_map(|(_, controller)| {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use kubernaut_crds::Attempt;
 use serde_json::Value;
 
-use super::{Postcondition, holds, in_progress};
+use super::Look;
+use crate::after::{Postcondition, holds, in_progress};
 use crate::reads::{Facts, Read, selector_text};
 use crate::waiting::{WaitingPod, waiting};
 
@@ -46,16 +47,18 @@ impl Waits {
 
 /// What tells more of a rollout under way: the ReplicaSets of the Deployment, then pods of the newest one. Who may change a
 /// Deployment may know why its pods do not start.
-pub(super) fn reads(deployment: &Value, facts: &Facts) -> Vec<Read> {
-    if !is_observed(deployment) || is_complete(deployment) {
+pub(super) fn reads(deployment: Option<&Value>, facts: &Facts) -> Vec<Read> {
+    let Some(deployment) =
+        deployment.filter(|deployment| is_observed(deployment) && !is_complete(deployment))
+    else {
         return Vec::new();
-    }
+    };
     let sets = sets_read(deployment);
     let pods = newest_set(deployment, facts).and_then(pods_read);
     sets.into_iter().chain(pods).collect()
 }
 
-pub(super) fn waits(deployment: &Value, facts: &Facts) -> Waits {
+pub(crate) fn waits(deployment: &Value, facts: &Facts) -> Waits {
     let pods = newest_set(deployment, facts).and_then(pods_read);
     let found = pods.and_then(|read| facts.get(&read)).into_iter().flatten();
     let failure = condition(deployment, "ReplicaFailure").filter(|failure| failure["status"] == "True");
@@ -105,8 +108,9 @@ pub(super) fn stuck(deployment: &Value, attempt: &Attempt) -> Option<Postconditi
     })
 }
 
-pub(super) fn outcome(deployment: &Value, attempt: &Attempt, facts: &Facts, after: &str) -> Postcondition {
-    if let Some(failed) = stuck(deployment, attempt) {
+pub(super) fn outcome(look: Look<'_>, after: &str) -> Postcondition {
+    let (deployment, facts) = (look.object, look.facts);
+    if let Some(failed) = stuck(deployment, look.attempt) {
         return failed;
     }
     if !is_observed(deployment) {

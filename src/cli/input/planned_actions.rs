@@ -1,9 +1,8 @@
 //! What the workflows are going to do, and to what: known before anything runs.
 
-use kubernaut_crds::{Action, KubernetesExecution, TargetRef, WorkflowExecution};
+use kubernaut_crds::{KubernetesExecution, TargetRef, WorkflowExecution};
 use kubernaut_machines::Settings;
-use kubernaut_machines::actions::target_of;
-use kubernaut_machines::manifest_kinds::{ParsedManifest, parse_manifest};
+use kubernaut_machines::actions::{Subject, subject_of};
 use kubernaut_machines::plan::plan;
 use serde::Deserialize as _;
 
@@ -11,34 +10,20 @@ use super::Manifest;
 
 /// One action of a workflow, or of an execution made by hand.
 #[derive(Clone, Debug)]
-pub(crate) struct Deed {
-    /// What is done.
-    pub(crate) action: Action,
-    /// The action as it was written, which selects rules of its own.
-    pub(crate) spelling: String,
+pub(crate) struct PlannedAction {
     /// What it is done to.
     pub(crate) target: TargetRef,
-    /// The manifest of an applyManifest, where it can be read.
-    pub(crate) manifest: Option<ParsedManifest>,
+    /// What has to be there for it.
+    pub(crate) subject: Subject,
 }
 
 /// Those of all workflows, in the order of their steps. Nothing of what can't be planned.
-pub(crate) fn deeds(runs: &[Manifest], settings: &Settings) -> Vec<Deed> {
+pub(crate) fn planned_actions(runs: &[Manifest], settings: &Settings) -> Vec<PlannedAction> {
     runs.iter()
         .flat_map(|run| executions(run, settings))
         .filter_map(|execution| {
-            let action = Action::try_from(execution.spec.parameters).ok()?;
-            let manifest = if let Action::ApplyManifest(apply) = &action {
-                parse_manifest(&apply.manifest).ok()
-            } else {
-                None
-            };
-            Some(Deed {
-                target: target_of(&action, manifest.as_ref()),
-                spelling: execution.spec.action,
-                action,
-                manifest,
-            })
+            let (target, subject) = subject_of(&execution.spec)?;
+            Some(PlannedAction { target, subject })
         })
         .collect()
 }

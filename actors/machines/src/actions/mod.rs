@@ -1,0 +1,652 @@
+//! The actions: a file for each says everything about it.
+//!
+//! An action is one line in the table below, a file of its name with its [`Definition`] and its [`Operation`], and a member of
+//! the parameters in the crate of the custom resources. CONTRIBUTING.md has the recipe.
+
+mod access;
+mod applied;
+mod checks;
+mod images;
+mod node;
+mod replaced_pods;
+mod rollback;
+pub(crate) mod rollout;
+mod workload;
+
+use std::time::Duration;
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kubernaut_crds::{
+    Action, ActionParameters, Attempt, KubernetesExecution, KubernetesExecutionSpec, RecordedRollback,
+    StepAction, TargetRef,
+};
+use serde_json::Value;
+
+use crate::Settings;
+use crate::after::{AfterWhat, Postcondition};
+use crate::before::{Before, Refusal, Scope};
+use crate::manifest_kinds::{ParsedManifest, parse_manifest};
+use crate::parameters::Checked;
+use crate::problem::Problem;
+use crate::reads::{Facts, Read};
+use crate::render::{Call, RenderError};
+
+pub use access::AccessRequest;
+pub(crate) use checks::{LEAST_TIMEOUT, bad_number};
+pub use rollout::Waits;
+
+/// One line for each action: its name here, and the file that says everything about it, which is also its member of
+/// [`ActionParameters`].
+macro_rules! actions {
+    ($($(#[$doc:meta])* $kind:ident => $module:ident,)*) => {
+        $(pub(crate) mod $module;)*
+        mod undo;
+
+        /// What can be done.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ActionKind { $($(#[$doc])* $kind,)* }
+
+        impl ActionKind {
+            /// Every action.
+            pub const ALL: [ActionKind; [$(stringify!($kind)),*].len()] = [$(ActionKind::$kind),*];
+
+            /// What is so whatever its parameters are.
+            pub(crate) fn definition(self) -> &'static Definition {
+                match self { $(ActionKind::$kind => &$module::DEFINITION,)* }
+            }
+        }
+
+        /// The kind of an action; an undo runs as what it undoes. `None` for an undo of nothing known.
+        pub fn kind_of(action: &Action) -> Option<ActionKind> {
+            match action {
+                $(Action::$kind(_) => Some(ActionKind::$kind),)*
+                Action::Undo(undo) => ActionKind::ALL.into_iter().find(|kind| kind.canonical() == undo.of),
+            }
+        }
+
+        /// What an action does, by its parameters.
+        pub(crate) fn operation(action: &Action) -> Box<dyn Operation + '_> {
+            match action {
+                $(Action::$kind(parameters) => Box::new($module::Operation(parameters)),)*
+                Action::Undo(undo) => Box::new(undo::Operation(undo)),
+            }
+        }
+
+        /// What parameters that nobody checked do, by the first member that is there, and how its payload travels.
+        pub(crate) fn unchecked(parameters: &ActionParameters) -> Option<(Box<dyn Operation + '_>, Payload)> {
+            $(if let Some(parameters) = &parameters.$module {
+                return Some((Box::new($module::Operation(parameters)), $module::DEFINITION.payload));
+            })*
+            let undo = parameters.undo.as_ref()?;
+            Some((Box::new(undo::Operation(undo)), Payload::Annotations))
+        }
+    };
+}
+
+actions! {
+    /// Set the number of replicas.
+    ScaleDeployment => scale_deployment,
+    /// Start new pods of a Deployment.
+    RolloutRestart => rollout_restart,
+    /// Delete or evict pods.
+    DeletePod => delete_pod,
+    /// Patch a Deployment.
+    PatchDeployment => patch_deployment,
+    /// Keep new pods off a node.
+    CordonNode => cordon_node,
+    /// Let new pods onto a node again.
+    UncordonNode => uncordon_node,
+    /// Move the pods off a node.
+    DrainNode => drain_node,
+    /// Set keys of a ConfigMap.
+    UpdateConfigMap => update_config_map,
+    /// Set keys of a Secret.
+    UpdateSecret => update_secret,
+    /// Apply a manifest.
+    ApplyManifest => apply_manifest,
+}
+
+/// What is so of an action whatever its parameters are. Each says all of it: what is left out does not compile.
+pub(crate) struct Definition {
+    /// How it is written. The first name of the first spelling is the canonical one.
+    pub(crate) spellings: &'static [Spelling],
+    /// The account in the executor namespace that its Jobs run as.
+    pub(crate) service_account: &'static str,
+    /// What that account may do (the executor's specification, 5).
+    pub(crate) rules: fn(&Settings) -> Vec<PolicyRule>,
+    /// Which part of its target it changes: as much the API server lets the account change.
+    pub(crate) changes: Changes,
+    /// What its target is called in sentences, such as `Deployment`.
+    pub(crate) noun: &'static str,
+    /// It acts on a node: it takes the lock on nodes, and its pod tolerates a cordon.
+    pub(crate) on_node: bool,
+    /// It acts on pods that are resolved once, before its first attempt.
+    pub(crate) acts_on_pods: bool,
+    /// Whether and how its outcome is a rollout.
+    pub(crate) rollout: Rollout,
+    /// How its payload travels to kubectl.
+    pub(crate) payload: Payload,
+    /// The shortest timeout of a step.
+    pub(crate) least_timeout: Duration,
+    /// When its Job is gone without a word, what is read afterwards shows whether it took effect: another attempt may follow.
+    pub(crate) provable_when_lost: bool,
+    /// An attempt that failed may have changed a part of it, whatever it was refused.
+    pub(crate) fails_half_done: bool,
+    /// Each attempt records when it began, and writes that into its target.
+    pub(crate) records_its_time: bool,
+    /// Parameters of an execution, for tables and tests that go over all actions: one for each variant.
+    pub(crate) samples: fn() -> Vec<(Variant, Value)>,
+}
+
+/// How an action is written.
+#[derive(Debug)]
+pub(crate) struct Spelling {
+    /// What it promises.
+    pub(crate) variant: Variant,
+    /// The member of a step's parameters that it goes with.
+    pub(crate) step_member: &'static str,
+    /// The names.
+    pub(crate) names: &'static [&'static str],
+    /// Fields of an execution's parameters that are called otherwise in a step's.
+    pub(crate) step_fields: &'static [(&'static str, &'static str)],
+}
+
+/// What the name of an action promises beyond its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Variant {
+    /// No more than its parameters say.
+    Plain,
+    /// `restart-pod`: something brings the pods back.
+    RestartPod,
+    /// `update-image`: the patch sets images of containers that are there, and nothing else.
+    UpdateImage,
+}
+
+/// Which part of its target an action changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// Whatever the step says: a patch, a manifest.
+    Anything,
+    /// The subresource `scale`.
+    Scale,
+    /// The annotations of a restart, in the pod template.
+    RestartAnnotations,
+    /// It deletes or evicts pods.
+    Pods,
+    /// Whether a node takes pods.
+    Schedulability,
+    /// Whether a node takes pods; and it evicts those that are there, also in protected namespaces.
+    SchedulabilityAndPods,
+    /// `data`.
+    Data,
+}
+
+/// Whether the outcome of an action is a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rollout {
+    /// It is none.
+    None,
+    /// New pods replace old ones: one that does not start for a minute fails the step.
+    Replaces,
+    /// Pods of the same template are added or taken away: one that waits for a node may get one.
+    Resizes,
+}
+
+/// How the payload of an action travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// As annotations of the pod, which whoever reads pods can read.
+    Annotations,
+    /// In a Secret, which is deleted with its attempt.
+    Secret,
+}
+
+/// What a rehearsal needs of the world around an action's target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A Deployment with containers of these names, where they are known, and its pods.
+    Deployment {
+        /// Names of containers that are spoken of.
+        containers: Vec<String>,
+    },
+    /// One pod.
+    Pod {
+        /// Something has to bring it back.
+        controlled: bool,
+    },
+    /// The pods of a selector.
+    Pods {
+        /// Label selector.
+        selector: String,
+        /// Those on this node alone.
+        node: Option<String>,
+    },
+    /// A node.
+    Node {
+        /// It is cordoned before.
+        cordoned: bool,
+        /// Its pods are evicted.
+        emptied: bool,
+    },
+    /// A ConfigMap with these keys.
+    ConfigMap {
+        /// Keys.
+        keys: Vec<String>,
+    },
+    /// A Secret with these keys.
+    Secret {
+        /// Keys.
+        keys: Vec<String>,
+    },
+    /// An object that need not be there.
+    Any {
+        /// Its apiVersion; `None` where it could not be read.
+        api_version: Option<String>,
+    },
+}
+
+/// Where parameters are checked.
+#[derive(Clone, Copy)]
+pub(crate) struct CheckContext<'a> {
+    /// What the action's name promises.
+    pub(crate) variant: Variant,
+    /// As it is spelled.
+    pub(crate) spelling: &'a str,
+    /// Of an applyManifest, where it could be read.
+    pub(crate) manifest: Option<&'a ParsedManifest>,
+    /// The controller's flags.
+    pub(crate) settings: &'a Settings,
+}
+
+/// Where a target is examined before the first Job.
+#[derive(Clone, Copy)]
+pub(crate) struct Examination<'a> {
+    /// Of what.
+    pub(crate) checked: &'a Checked,
+    /// The target; null where it is not there, or is not read.
+    pub(crate) object: &'a Value,
+    /// The pods of the first attempt, once it has ended.
+    pub(crate) earlier: Option<&'a [kubernaut_crds::PodRef]>,
+    /// All that was read.
+    pub(crate) facts: &'a Facts,
+    /// The controller's flags.
+    pub(crate) settings: &'a Settings,
+}
+
+/// What a Job is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct JobContext<'a> {
+    /// The execution.
+    pub(crate) execution: &'a KubernetesExecution,
+    /// The same, checked.
+    pub(crate) checked: &'a Checked,
+    /// The attempt that was recorded.
+    pub(crate) attempt: &'a Attempt,
+    /// Seconds after which kubectl gives up by itself.
+    pub(crate) patience: i64,
+}
+
+/// Where an outcome is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Look<'a> {
+    /// The execution.
+    pub(crate) execution: &'a KubernetesExecution,
+    /// The same, checked.
+    pub(crate) checked: &'a Checked,
+    /// The attempt that is looked at.
+    pub(crate) attempt: &'a Attempt,
+    /// The target; null where it is not there, or is not read.
+    pub(crate) object: &'a Value,
+    /// All that was read.
+    pub(crate) facts: &'a Facts,
+    /// How the Job ended.
+    pub(crate) what: AfterWhat,
+}
+
+/// What an action does, by its parameters. No method has a default: an action that has nothing to say says so.
+pub(crate) trait Operation {
+    /// What is acted on.
+    fn target(&self, manifest: Option<&ParsedManifest>) -> TargetRef;
+    /// The manifest that it applies, as it was written.
+    fn manifest(&self) -> Option<&str>;
+    /// What is wrong with names, ranges and content, each with its field.
+    fn problems(&self, context: CheckContext<'_>) -> Vec<Problem>;
+    /// What its name promises and its parameters do not keep; a sentence of its own.
+    fn problem_of_variant(&self, context: CheckContext<'_>) -> Option<Problem>;
+    /// The field that travels with the Job, and its size in bytes.
+    fn payload_size(&self, manifest: Option<&ParsedManifest>) -> Option<(&'static str, usize)>;
+    /// Values that nobody may see: they are masked in whatever kubectl or the API server say.
+    fn secrets(&self) -> Vec<&str>;
+    /// What the workflow's account must be allowed, given the rules of the action's own account.
+    fn rights(
+        &self,
+        rules: &[PolicyRule],
+        target: &TargetRef,
+        manifest: Option<&ParsedManifest>,
+    ) -> Vec<AccessRequest>;
+    /// A right that the action can do without. What an account may not list is not told to whoever reads its executions; that is
+    /// no reason to run nothing.
+    fn optional_right(&self) -> Option<AccessRequest>;
+    /// apiVersion by which the target is read; `None` where there is not one target, or it may not be read.
+    fn target_version(&self, manifest: Option<&ParsedManifest>) -> Option<String>;
+    /// The target need not be there before.
+    fn may_create_its_target(&self) -> bool;
+    /// What is read before the first Job beside the target.
+    fn reads_before(&self, scope: Scope) -> Vec<Read>;
+    /// Whether the target may be changed, how it is now, and how the change is taken back.
+    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal>;
+    /// What a later attempt keeps of the first one's generation: a JSON patch, say, tests that.
+    fn keeps_first_generation(&self) -> bool;
+    /// The node that its pod had better not run on.
+    fn avoids_node(&self) -> Option<&str>;
+    /// What kubectl is called with.
+    fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError>;
+    /// What is read afterwards beside the target, given what was read.
+    fn reads_after(&self, attempt: &Attempt, target: Option<&Value>, facts: &Facts) -> Vec<Read>;
+    /// Whether the outcome is what was wanted (the executor's specification, 6).
+    fn outcome(&self, look: Look<'_>) -> Postcondition;
+    /// A line for a person's shell that takes the change back; `None` where kubectl has none.
+    fn undo_by_hand(
+        &self,
+        variant: Variant,
+        recorded: &RecordedRollback,
+        target: &TargetRef,
+    ) -> Option<String>;
+    /// What a rehearsal needs of the world.
+    fn subject(&self, variant: Variant, manifest: Option<&ParsedManifest>) -> Subject;
+}
+
+impl ActionKind {
+    /// The action of a canonical name, as --actions takes it.
+    ///
+    /// # Errors
+    /// In words for a person, with all names.
+    pub fn named(name: &str) -> Result<ActionKind, String> {
+        let mut all = ActionKind::ALL.into_iter();
+        if let Some(kind) = all.find(|kind| kind.canonical() == name) {
+            return Ok(kind);
+        }
+        let mut all = ActionKind::ALL.into_iter();
+        let other = all.find(|kind| kind.spellings().any(|spelling| spelling == name));
+        let hint = other.map_or(String::new(), |kind| {
+            format!("{} stands for it; ", kind.canonical())
+        });
+        let names = ActionKind::ALL.map(ActionKind::canonical);
+        Err(format!(
+            "{name:?} is not the name of an action: {hint}there are {}",
+            names.join(", ")
+        ))
+    }
+
+    /// Its one name in metrics, logs and results.
+    pub fn canonical(self) -> &'static str {
+        self.spellings().next().unwrap_or_default()
+    }
+
+    /// Every spelling of `action` that fits it; the first is canonical.
+    pub fn spellings(self) -> impl Iterator<Item = &'static str> {
+        let spellings = self.definition().spellings.iter();
+        spellings.flat_map(|spelling| spelling.names).copied()
+    }
+
+    /// What one of its spellings promises; plain where it is none.
+    pub fn variant(self, spelling: &str) -> Variant {
+        let mut spellings = self.definition().spellings.iter();
+        let found = spellings.find(|known| known.names.contains(&spelling));
+        found.map_or(Variant::Plain, |known| known.variant)
+    }
+
+    /// The account in the executor namespace that its Jobs run as.
+    pub fn service_account(self) -> &'static str {
+        self.definition().service_account
+    }
+
+    /// The ClusterRole (and binding) of that account.
+    pub fn cluster_role(self) -> String {
+        format!("kubernaut-{}", self.canonical())
+    }
+
+    /// Acts on a node: takes the lock on nodes, and tolerates a cordon.
+    pub fn is_node_action(self) -> bool {
+        self.definition().on_node
+    }
+
+    /// Which part of its target it changes.
+    pub fn changes(self) -> Changes {
+        self.definition().changes
+    }
+
+    /// Parameters of an execution that could be run, at least one for each variant: for whatever goes over all actions.
+    pub fn samples(self) -> Vec<(Variant, Value)> {
+        (self.definition().samples)()
+    }
+
+    /// What the account may do.
+    pub fn rules(self, settings: &Settings) -> Vec<PolicyRule> {
+        (self.definition().rules)(settings)
+    }
+}
+
+/// Why `action` is no known spelling for the member that the executor sees.
+pub(crate) fn check_spelling(spelling: &str, action: &Action) -> Option<Problem> {
+    let fitting: Vec<&str> = match (action, kind_of(action)) {
+        (Action::Undo(_), _) => vec!["undo"],
+        (_, kind) => kind.into_iter().flat_map(ActionKind::spellings).collect(),
+    };
+    misfit(spelling, action.member(), &fitting)
+}
+
+/// Why `action` is no known spelling for the member of a step.
+pub(crate) fn check_step_spelling(spelling: &str, action: &StepAction) -> Option<Problem> {
+    let member = action.member();
+    let all = ActionKind::ALL.into_iter();
+    let spellings = all.flat_map(|kind| kind.definition().spellings);
+    let fitting = spellings.filter(|known| known.step_member == member);
+    let fitting: Vec<&str> = fitting.flat_map(|known| known.names).copied().collect();
+    misfit(spelling, member, &fitting)
+}
+
+/// What a step calls a field of an execution's parameters, below the member: of a field within it, its parent's name changes.
+pub(crate) fn step_field(action: &StepAction, field: &str) -> String {
+    let member = action.member();
+    let all = ActionKind::ALL.into_iter();
+    let mut spellings = all.flat_map(|kind| kind.definition().spellings);
+    let fields = spellings.find(|known| known.step_member == member);
+    let (first, rest) = field.split_once('.').unwrap_or((field, ""));
+    let renamed = fields.and_then(|known| known.step_fields.iter().find(|(name, _)| *name == first));
+    let first = renamed.map_or(first, |(_, other)| other);
+    let parts = ["parameters", member, first, rest].into_iter();
+    parts
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+/// The kind of a step's action.
+pub(crate) fn kind_of_step(action: &StepAction) -> Option<ActionKind> {
+    let member = action.member();
+    ActionKind::ALL.into_iter().find(|kind| {
+        let mut spellings = kind.definition().spellings.iter();
+        spellings.any(|known| known.step_member == member)
+    })
+}
+
+fn misfit(spelling: &str, member: &str, fitting: &[&str]) -> Option<Problem> {
+    if fitting.contains(&spelling) {
+        return None;
+    }
+    let fitting = fitting.join(" or ");
+    let message = format!("{spelling:?} does not fit parameters.{member}: write {fitting}");
+    Some(Problem::new("action", message))
+}
+
+/// What is acted on; `manifest` is that of an applyManifest, where it could be read.
+pub fn target_of(action: &Action, manifest: Option<&ParsedManifest>) -> TargetRef {
+    operation(action).target(manifest)
+}
+
+/// What an execution acts on, and what a rehearsal needs of the world around that. A manifest that can't be read is none.
+pub fn subject_of(spec: &KubernetesExecutionSpec) -> Option<(TargetRef, Subject)> {
+    let action = Action::try_from(spec.parameters.clone()).ok()?;
+    let operation = operation(&action);
+    let manifest = operation.manifest().and_then(|text| parse_manifest(text).ok());
+    let variant = kind_of(&action)?.variant(&spec.action);
+    let target = operation.target(manifest.as_ref());
+    Some((target, operation.subject(variant, manifest.as_ref())))
+}
+
+/// The target in a word, `deployment/production/web` or `node/n1`.
+pub fn target_name(target: &TargetRef) -> String {
+    let kind = target.kind.to_lowercase();
+    match &target.namespace {
+        Some(namespace) => format!("{kind}/{namespace}/{}", target.name),
+        None => format!("{kind}/{}", target.name),
+    }
+}
+
+/// A target in a namespace.
+fn namespaced(kind: &str, namespace: &str, name: &str) -> TargetRef {
+    TargetRef {
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kubernaut_crds::{NodeAction, ScaleDeployment};
+    use serde_json::json;
+
+    use super::*;
+
+    fn rights_of(action: &Action) -> Vec<AccessRequest> {
+        let rules = kind_of(action).expect("a kind").rules(&Settings::default());
+        operation(action).rights(&rules, &target_of(action, None), None)
+    }
+
+    #[test]
+    fn every_action_can_be_run_from_its_samples_by_each_of_its_spellings() {
+        let settings = Settings {
+            apply_manifest_kinds: crate::manifest_kinds::known_kinds(),
+            ..Settings::default()
+        };
+        for kind in ActionKind::ALL {
+            let samples = kind.samples();
+            for spelling in kind.definition().spellings {
+                let of_variant = samples.iter().filter(|(variant, _)| *variant == spelling.variant);
+                assert!(
+                    of_variant.count() > 0,
+                    "{kind:?} has no sample of {:?}",
+                    spelling.variant
+                );
+            }
+            for (variant, parameters) in samples {
+                let known = kind.definition().spellings.iter();
+                let known = known.filter(|known| known.variant == variant);
+                for name in known.flat_map(|known| known.names) {
+                    let execution: KubernetesExecution = serde_json::from_value(json!({
+                        "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
+                        "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1"},
+                        "spec": {"action": name, "parameters": parameters, "timeout": "1m"}
+                    }))
+                    .expect("an execution");
+                    let checked = crate::parameters::check(&execution, &settings)
+                        .unwrap_or_else(|problems| panic!("{kind:?} as {name}: {problems:?}"));
+                    assert_eq!((checked.kind, checked.variant), (kind, variant), "{name}");
+                    assert!(!checked.rights.is_empty(), "{kind:?} asks for no right");
+                    assert!(kind.variant(name) == variant, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_spelling_belongs_to_one_action() {
+        let mut seen = std::collections::BTreeSet::new();
+        for kind in ActionKind::ALL {
+            for spelling in kind.spellings() {
+                assert!(seen.insert(spelling), "{spelling} is spelled twice");
+            }
+        }
+    }
+
+    #[test]
+    fn an_action_is_named_as_metrics_name_it_and_another_spelling_says_so() {
+        for kind in ActionKind::ALL {
+            assert_eq!(ActionKind::named(kind.canonical()), Ok(kind));
+        }
+        let error = ActionKind::named("restart-pod").expect_err("another spelling");
+        assert!(error.contains("delete-pod stands for it"), "{error}");
+        let error = ActionKind::named("reboot-node").expect_err("no action");
+        assert!(
+            error.contains("\"reboot-node\"") && error.contains("apply-manifest"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_account_may_do_what_no_action_does() {
+        let settings = Settings {
+            apply_manifest_kinds: crate::manifest_kinds::known_kinds(),
+            ..Settings::default()
+        };
+        for rule in ActionKind::ApplyManifest.rules(&settings) {
+            assert_eq!(rule.verbs, ["get", "patch", "create"]);
+        }
+    }
+
+    #[test]
+    fn a_spelling_that_does_not_fit_is_answered_with_those_that_do() {
+        let cordon = Action::CordonNode(NodeAction { node: "n".into() });
+        assert_eq!(check_spelling("cordon_node", &cordon), None);
+        let error = check_spelling("drain-node", &cordon)
+            .expect("does not fit")
+            .to_string();
+        assert!(
+            error.contains("\"drain-node\"") && error.contains("cordonNode") && error.contains("cordon-node"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn scaling_asks_for_the_scale_of_that_deployment_in_that_namespace() {
+        let action = Action::ScaleDeployment(ScaleDeployment {
+            namespace: "shop".into(),
+            deployment: "web".into(),
+            replicas: 3,
+        });
+        let rights: Vec<String> = rights_of(&action).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            rights,
+            [
+                "get deployments in group apps named web in namespace shop",
+                "get deployments/scale in group apps named web in namespace shop",
+                "patch deployments/scale in group apps named web in namespace shop",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_drain_asks_for_pods_everywhere() {
+        let action = Action::DrainNode(kubernaut_crds::DrainNode {
+            node: "n1".into(),
+            grace_period_seconds: 30,
+            force: false,
+            ignore_daemon_sets: true,
+            delete_local_data: false,
+        });
+        let rights = rights_of(&action);
+        assert!(
+            rights.iter().any(|r| r.resource == "pods"
+                && r.namespace.is_none()
+                && r.name.is_none()
+                && r.verb == "list")
+        );
+        assert!(
+            rights
+                .iter()
+                .any(|r| r.resource == "nodes" && r.name.as_deref() == Some("n1") && r.verb == "patch")
+        );
+    }
+}
