@@ -6,6 +6,7 @@ use kubernaut_crds::{ErrorType, WorkflowPhase};
 use serde_json::json;
 
 use crate::scene::{Scene, eventually, execution, step, workflow};
+use crate::strangers::the_first_deletion_conflicts;
 
 /// Moments, in milliseconds after the start, from before the first write to after the end.
 const MOMENTS: [u64; 12] = [0, 1, 5, 10, 20, 40, 80, 200, 700, 1100, 2500, 6000];
@@ -100,6 +101,23 @@ async fn a_terminal_workflow_is_deleted_when_its_time_to_live_is_over() {
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert!(scene.workflow_phase("short").await.is_none());
     assert!(scene.workflow_phase("kept").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_changed_when_its_time_was_over_is_deleted_a_little_later() {
+    let scene = Scene::with(Rbac::AllowAll, &["--execution-ttl=1h"]).await;
+    let mut object = workflow("short", &[step(1, &[])]);
+    object["spec"]["ttlSecondsAfterFinished"] = json!(60);
+    scene.submit(object).await;
+    scene.finished("short").await;
+    scene.cluster.fault(the_first_deletion_conflicts());
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert!(scene.workflow_phase("short").await.is_none());
+    scene.submit_execution(execution("by-hand", "web-2")).await;
+    scene.finished_execution("by-hand").await;
+    scene.cluster.fault(the_first_deletion_conflicts());
+    tokio::time::sleep(Duration::from_mins(62)).await;
+    assert!(scene.executions().get_opt("by-hand").await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -6,7 +8,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
-use kubernaut::memory::{Fault, PodScript, Rbac};
+use kubernaut::memory::{Fault, FaultFunction, PodScript, Rbac};
 use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
 use kubernaut_machines::render::job_name;
 use serde_json::{Value, json};
@@ -161,6 +163,32 @@ async fn a_job_of_an_execution_that_is_gone_is_deleted() {
     make("after").await;
     scene.is_clean().await;
     assert_eq!(scene.metric("kubernaut_stray_jobs_deleted_total"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_an_execution_that_is_gone_is_deleted_also_when_it_was_changed_just_then() {
+    let mut scene = Scene::without_controller(Rbac::AllowAll, &[]);
+    let mut stray = foreign_job(
+        "stray",
+        &json!({"kubernaut.io/execution-uid": "gone", "kubernaut.io/execution-name": "gone",
+                "kubernaut.io/execution-namespace": "shop"}),
+    );
+    stray["metadata"]["annotations"] = json!({"kubernaut.io/job-hash": "0123"});
+    let stray: Job = serde_json::from_value(stray).unwrap();
+    scene.jobs().create(&PostParams::default(), &stray).await.unwrap();
+    scene.cluster.fault(the_first_deletion_conflicts());
+    scene.start().await;
+    scene.is_clean().await;
+    assert_eq!(scene.metric("kubernaut_stray_jobs_deleted_total"), 1);
+}
+
+/// The first deletion that the controller asks for is answered with a conflict, as if the object had just been changed.
+pub(crate) fn the_first_deletion_conflicts() -> FaultFunction {
+    let met = AtomicBool::new(false);
+    Arc::new(move |request| {
+        let ours = request.user.name == CONTROLLER && request.verb == "delete";
+        (ours && !met.swap(true, Ordering::Relaxed)).then(|| Fault::refused(409))
+    })
 }
 
 #[tokio::test(start_paused = true)]

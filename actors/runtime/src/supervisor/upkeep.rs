@@ -90,8 +90,8 @@ impl SupervisorState {
                 };
                 let deleted = match deletion {
                     Ok(()) => true,
-                    // Another one of this name by now.
-                    Err(failure) if failure.class == FailureClass::Conflict => true,
+                    // Another one of this name by now, or this one was changed just then: the store tells, a little later.
+                    Err(failure) if failure.class == FailureClass::Conflict => false,
                     Err(failure) => {
                         tracing::warn!(kind, object = %key, failure = failure.message, "an object whose time to live is over could not be deleted");
                         false
@@ -132,7 +132,8 @@ impl SupervisorState {
             self.context.effects.spawn(&mut self.tasks, async move {
                 let done = match effects.sweep(&job).await {
                     Ok(_) => true,
-                    Err(failure) if failure.class == FailureClass::Conflict => true,
+                    // Another one of this name by now, or this one was changed just then: the store tells, a little later.
+                    Err(failure) if failure.class == FailureClass::Conflict => false,
                     Err(failure) => {
                         tracing::warn!(
                             job = job.view.name,
