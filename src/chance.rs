@@ -1,3 +1,5 @@
+//! Random numbers that follow from a seed.
+
 /// Chance that a seed decides: the same seed, the same draws (splitmix64).
 #[derive(Clone, Debug)]
 pub struct Chance(u64);

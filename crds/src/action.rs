@@ -1,3 +1,5 @@
+//! Parameters of actions in the executor's terms: those of a KubernetesExecution.
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -81,10 +83,10 @@ pub(crate) use union;
 #[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.rolloutRestart), has(self.deletePod), has(self.patchDeployment), has(self.cordonNode), has(self.uncordonNode), has(self.drainNode), has(self.updateConfigMap), has(self.updateSecret), has(self.applyManifest), has(self.undo)].filter(x, x).size() == 1")
     .message("parameters must have exactly one member, such as scaleDeployment, rolloutRestart, deletePod, patchDeployment, cordonNode, uncordonNode, drainNode, updateConfigMap, updateSecret or applyManifest"))]
 pub struct ActionParameters {
-    /// Set the number of replicas.
+    /// Set the number of replicas of a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_deployment: Option<ScaleDeployment>,
-    /// Start new pods of a Deployment.
+    /// Start new pods of a Deployment by its own rollout strategy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_restart: Option<RolloutRestart>,
     /// Delete pods: one by name, or those of a selector.
@@ -93,22 +95,22 @@ pub struct ActionParameters {
     /// Patch a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch_deployment: Option<PatchDeployment>,
-    /// Keep new pods off a node.
+    /// Keep new pods off a node; those that are there stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon_node: Option<NodeAction>,
     /// Let new pods onto a node again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncordon_node: Option<NodeAction>,
-    /// Move the pods off a node.
+    /// Cordon a node and evict the pods that are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_node: Option<DrainNode>,
-    /// Set keys of a ConfigMap.
+    /// Set keys of a ConfigMap and leave the others as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_config_map: Option<UpdateConfigMap>,
-    /// Set keys of a Secret.
+    /// Set keys of a Secret and leave the others as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_secret: Option<UpdateSecret>,
-    /// Apply one manifest.
+    /// Apply one manifest by server-side apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply_manifest: Option<ApplyManifest>,
     /// Addition, made by the controller only. Take back what an action did.
@@ -137,13 +139,13 @@ union!(
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRestart {
-    /// Namespace of the Deployment.
+    /// The namespace of the Deployment.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Deployment.
+    /// The name of the Deployment.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -157,20 +159,20 @@ pub struct RolloutRestart {
 #[x_kube(validation = Rule::new("has(self.pod) != has(self.labelSelector)").message("deletePod needs exactly one of pod and labelSelector"))]
 #[x_kube(validation = Rule::new("!has(self.nodeName) || has(self.labelSelector)").message("deletePod.nodeName goes with labelSelector: it takes those of the pods that are on that node"))]
 pub struct DeletePod {
-    /// Namespace of the pods.
+    /// The namespace of the pods.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the pod.
+    /// The name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub pod: Option<String>,
-    /// Addition. Label selector, such as `app=web,tier!=cache`.
+    /// Addition. The label selector of the pods, such as `app=web,tier!=cache`; at most 20 pods may match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub label_selector: Option<String>,
@@ -181,13 +183,13 @@ pub struct DeletePod {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub node_name: Option<String>,
-    /// Seconds a pod gets to end; absent keeps its own.
+    /// The seconds that a pod gets to end by itself, 0 to 3600; absent keeps the pod's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub grace_period_seconds: Option<i64>,
 }
 
-/// How a patch is meant.
+/// How a patch is meant: strategic, merge or json.
 #[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PatchType {
@@ -210,11 +212,11 @@ impl PatchType {
     }
 }
 
-/// A node.
+/// A node that an action is for.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAction {
-    /// Name of the node.
+    /// The name of the node.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -222,27 +224,27 @@ pub struct NodeAction {
     pub node: String,
 }
 
-/// Move the pods off a node.
+/// Cordon a node and evict the pods that are there.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainNode {
-    /// Name of the node.
+    /// The name of the node.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub node: String,
-    /// Seconds a pod gets to end.
+    /// The seconds that a pod gets to end by itself, 0 to 3600.
     #[serde(default = "default_drain_grace")]
     #[schemars(range(min = 0, max = 3600))]
     pub grace_period_seconds: i64,
-    /// Evict pods that no controller brings back.
+    /// Whether pods are evicted that no controller brings back.
     #[serde(default)]
     pub force: bool,
-    /// Pass over pods of DaemonSets.
+    /// Whether pods of DaemonSets are passed over; without it one of them stops the drain.
     #[serde(default)]
     pub ignore_daemon_sets: bool,
-    /// Evict pods that lose the data of an emptyDir.
+    /// Whether pods are evicted that lose the data of an emptyDir.
     #[serde(default)]
     pub delete_local_data: bool,
 }
@@ -255,19 +257,19 @@ fn default_drain_grace() -> i64 {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateConfigMap {
-    /// Namespace of the ConfigMap.
+    /// The namespace of the ConfigMap.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the ConfigMap.
+    /// The name of the ConfigMap.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub config_map: String,
-    /// Keys and their new values.
+    /// The keys that are set, with their new values; other keys stay as they are.
     #[schemars(schema_with = "data_schema")]
     pub data: BTreeMap<String, String>,
 }
@@ -276,19 +278,19 @@ pub struct UpdateConfigMap {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSecret {
-    /// Namespace of the Secret.
+    /// The namespace of the Secret.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Secret.
+    /// The name of the Secret.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub secret: String,
-    /// Keys and their new values in base64.
+    /// The keys that are set, with their new values in base64; other keys stay as they are.
     #[schemars(schema_with = "base64_data_schema")]
     pub data: BTreeMap<String, Sensitive>,
 }
@@ -320,7 +322,7 @@ impl fmt::Debug for Sensitive {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyManifest {
-    /// One YAML or JSON document.
+    /// The manifest: one YAML or JSON document.
     #[schemars(length(min = 1, max = 200_000))]
     pub manifest: String,
 }
@@ -333,13 +335,13 @@ pub struct Undo {
     /// Canonical name of the action that is undone.
     #[schemars(length(min = 1, max = 63))]
     pub of: String,
-    /// What it is undone on.
+    /// The object on which the action is undone.
     pub target: UndoTarget,
     /// JSON patch (RFC 6902) as text, first its `test` operations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 200_000))]
     pub patch: Option<String>,
-    /// True: the object is deleted.
+    /// Whether the object is deleted instead of patched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete: Option<bool>,
 }
@@ -348,23 +350,23 @@ pub struct Undo {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UndoTarget {
-    /// apiVersion of the object.
+    /// The apiVersion of the object, such as `apps/v1`.
     #[schemars(length(min = 1, max = 317))]
     pub api_version: String,
-    /// Kind of the object.
+    /// The kind of the object, such as `Deployment`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Namespace of the object; absent for a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
-    /// Name of the object.
+    /// The name of the object.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Uid the object must have.
+    /// The uid that the object must have: another one of its name is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,

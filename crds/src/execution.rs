@@ -1,3 +1,5 @@
+//! The kind KubernetesExecution: what one step is to do.
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +48,7 @@ pub struct KubernetesExecutionSpec {
     /// The workflow that this step belongs to: lineage only, never read. Absent on one made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow_execution_ref: Option<ObjectRef>,
-    /// Number of the step in its workflow.
+    /// The number of the step in its workflow; 0 where there is none.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub step_number: i32,
@@ -59,7 +61,7 @@ pub struct KubernetesExecutionSpec {
     #[serde(default)]
     #[schemars(length(max = 253))]
     pub target_cluster: String,
-    /// Retries after the first attempt.
+    /// The number of retries after the first attempt, 0 to 5.
     #[serde(default = "default_max_retries")]
     #[schemars(range(min = 0, max = 5))]
     pub max_retries: i32,
@@ -67,7 +69,7 @@ pub struct KubernetesExecutionSpec {
     #[serde(default = "default_timeout")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub timeout: String,
-    /// True: nobody needs to approve any more.
+    /// Whether nobody needs to approve it any more.
     #[serde(default)]
     pub approval_received: bool,
     /// Addition. Who approved; absent with `approvalReceived` means an automatic approval.

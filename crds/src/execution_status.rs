@@ -1,3 +1,5 @@
+//! The status of a KubernetesExecution: how far it is, and what came of it.
+
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,34 +13,34 @@ pub struct KubernetesExecutionStatus {
     /// Where it stands; absent before the first write means validating.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<ExecutionPhase>,
-    /// metadata.generation that this status speaks of.
+    /// The metadata.generation of the object that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// For a person: what it waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What is acted on.
+    /// The object, or the pods of a selector, that are acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetRef>,
-    /// The same in a word, `deployment/production/web`.
+    /// What is acted on in a word, such as `deployment/production/web`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_name: Option<String>,
     /// Number of the current or last attempt; 0 before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
-    /// Who released it.
+    /// Who released the execution, or that nobody had to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
     /// What the checks before the first Job found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_results: Option<ValidationResults>,
-    /// What running it did.
+    /// What running the action did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_results: Option<ExecutionResults>,
-    /// How it can be taken back.
+    /// Whether and how the change can be taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_information: Option<RollbackInformation>,
-    /// Name of the last attempt's Job.
+    /// The name of the last attempt's Job in the executor namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_name: Option<String>,
     /// Each attempt, recorded before its Job is made.
@@ -51,13 +53,13 @@ pub struct KubernetesExecutionStatus {
     /// The class of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_type: Option<ErrorType>,
-    /// When its first validation began.
+    /// When the first validation of the execution began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<MicroTime>,
-    /// When it became completed or failed.
+    /// When the execution became completed or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<MicroTime>,
-    /// For `kubectl wait`.
+    /// Conditions for `kubectl wait`, one of each type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -67,7 +69,7 @@ pub struct KubernetesExecutionStatus {
     pub phase_transitions: Vec<PhaseTransition>,
 }
 
-/// Phase of a `KubernetesExecution`.
+/// The phase of a KubernetesExecution.
 #[derive(
     schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -109,16 +111,16 @@ impl ExecutionPhase {
     }
 }
 
-/// What is acted on.
+/// The object, or the pods of a selector, that are acted on.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// Kind of the object.
+    /// The kind of the object, such as `Deployment`.
     pub kind: String,
-    /// Namespace; absent for a node.
+    /// The namespace of the object; absent for a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Name, or a selector in parentheses.
+    /// The name of the object, or a selector in parentheses.
     pub name: String,
 }
 
@@ -128,10 +130,10 @@ pub struct TargetRef {
 pub struct Approval {
     /// Where the approval came from.
     pub source: ApprovalSource,
-    /// The person.
+    /// The person who approved, as the API server knows that person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
-    /// When.
+    /// When the person approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<MicroTime>,
 }
@@ -152,19 +154,19 @@ pub enum ApprovalSource {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ValidationResults {
-    /// The parameters are sound.
+    /// Whether the parameters are sound.
     #[serde(default)]
     pub parameter_validation: bool,
     /// The ServiceAccount may do what the action does.
     #[serde(default)]
     pub rbac_validation: bool,
-    /// The target exists.
+    /// Whether the target exists.
     #[serde(default)]
     pub resource_exists: bool,
     /// When the checks ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_time: Option<MicroTime>,
-    /// What the policy said.
+    /// What the policy said of the execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_validation: Option<PolicyValidation>,
     /// What the dry run said; its warnings also hold those of the other checks.
@@ -172,20 +174,20 @@ pub struct ValidationResults {
     pub dry_run_results: Option<ExecutionDryRunResults>,
 }
 
-/// What the policy said.
+/// What the policy said of the execution.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyValidation {
-    /// Name of the policy.
+    /// The name of the policy that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_name: Option<String>,
-    /// It may run.
+    /// Whether the policy lets it run.
     #[serde(default)]
     pub allowed: bool,
-    /// A person must approve it first.
+    /// Whether a person must approve it first.
     #[serde(default)]
     pub required_approval: bool,
-    /// Why not.
+    /// Why the policy does not let it run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
 }
@@ -194,46 +196,46 @@ pub struct PolicyValidation {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionDryRunResults {
-    /// There was one.
+    /// Whether there was a dry run.
     #[serde(default)]
     pub performed: bool,
-    /// It went well.
+    /// Whether the dry run went well.
     #[serde(default)]
     pub success: bool,
-    /// What would change.
+    /// What would change, as far as the dry run shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_impact: Option<EstimatedImpact>,
-    /// What a person should know.
+    /// What a person should know although it stops nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// What went wrong.
+    /// What went wrong, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
 }
 
-/// What would change.
+/// What would change, as far as the dry run shows it.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EstimatedImpact {
-    /// Number of objects.
+    /// The number of objects that would change.
     #[serde(default)]
     pub resources_affected: i32,
-    /// Such as `Replicas: 3 -> 5`.
+    /// The change in words, such as `Replicas: 3 -> 5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
 
-/// What running it did.
+/// What running the action did.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionResults {
-    /// The outcome is what was wanted.
+    /// Whether the outcome is what was wanted.
     #[serde(default)]
     pub success: bool,
-    /// Name of the last Job.
+    /// The name of the last attempt's Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_name: Option<String>,
-    /// Attempts after the first.
+    /// The number of attempts after the first one.
     #[serde(default)]
     pub retries_attempted: i32,
     /// When the first attempt was recorded.
@@ -242,38 +244,38 @@ pub struct ExecutionResults {
     /// When the last attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<MicroTime>,
-    /// Go duration between the two.
+    /// The time between startTime and endTime, as a duration such as 1m30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
-    /// What was changed.
+    /// The objects that were changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub resources_affected: Vec<AffectedResource>,
     /// The last 4 KiB of kubectl's words, redacted; says when it was cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_logs: Option<String>,
-    /// What went wrong.
+    /// What went wrong, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
 }
 
-/// An object that was changed.
+/// An object that was changed, with its state before and after.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AffectedResource {
-    /// Kind.
+    /// The kind of the object.
     pub kind: String,
-    /// Namespace; absent for a node.
+    /// The namespace of the object; absent for a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Name.
+    /// The name of the object.
     pub name: String,
-    /// Canonical name of what was done.
+    /// The canonical name of the action, such as scale-deployment.
     pub action: String,
-    /// The changed part before, in words.
+    /// The part that changed as it was before, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// The changed part after, in words.
+    /// The part that changed as it is after, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -282,13 +284,13 @@ pub struct AffectedResource {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackInformation {
-    /// It can be.
+    /// Whether the change can be taken back.
     #[serde(default)]
     pub available: bool,
-    /// Why it can't be.
+    /// Why the change can't be taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Canonical name of what would be done.
+    /// What would be done to take it back: scale-deployment, cordon-node, uncordon-node, restore or delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_action: Option<String>,
     /// The state before, in the form that restores it.
@@ -303,19 +305,19 @@ pub struct RollbackInformation {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedRollback {
-    /// Replicas before.
+    /// The number of replicas to go back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_to_previous: Option<crate::parameters::ScaleToPrevious>,
-    /// The changed object before.
+    /// The changed part of the object as it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_previous_config: Option<RecordedConfig>,
-    /// The node was schedulable.
+    /// The node to uncordon, where it was schedulable before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncordon_node: Option<crate::action::NodeAction>,
-    /// Addition. The node was cordoned.
+    /// Addition. The node to cordon again, where it was cordoned before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon_node: Option<crate::action::NodeAction>,
-    /// In words.
+    /// Another way to take the change back, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<RecordedCustom>,
 }
@@ -324,13 +326,13 @@ pub struct RecordedRollback {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedConfig {
-    /// Kind of the object.
+    /// The kind of the object, such as `Deployment`.
     pub resource_kind: String,
-    /// Namespace of the object.
+    /// The namespace of the object; absent for an object of the whole cluster.
     pub namespace: String,
-    /// Name of the object.
+    /// The name of the object.
     pub name: String,
-    /// The part that the action changes, as JSON.
+    /// The part that the action changes as it was before, as JSON text.
     #[schemars(length(max = 262_144))]
     pub previous_spec: String,
 }
@@ -339,9 +341,9 @@ pub struct RecordedConfig {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedCustom {
-    /// In words.
+    /// Another way to take the change back, in words.
     pub description: String,
-    /// What it needs.
+    /// What that way needs to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::action::data_schema")]
     pub parameters: Option<std::collections::BTreeMap<String, String>>,
@@ -351,20 +353,20 @@ pub struct RecordedCustom {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// 0 is a dry run, the first real one is 1.
+    /// The number of the attempt: 0 is a dry run, the first real one is 1.
     pub attempt: i32,
-    /// Name of its Job.
+    /// The name of the attempt's Job in the executor namespace.
     pub job_name: String,
-    /// Hash of the rendered Job.
+    /// The hash of the Job as it was rendered; the Job carries it as an annotation.
     pub job_hash: String,
-    /// metadata.generation of the target when it was read.
+    /// The metadata.generation of the target when it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_generation: Option<i64>,
-    /// When it was recorded.
+    /// When the attempt was recorded, before its Job was created.
     pub start_time: MicroTime,
-    /// When its Job must have ended.
+    /// When the attempt's Job must have ended.
     pub deadline: MicroTime,
-    /// The pods it acts on.
+    /// The pods that the attempt acts on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub pods: Vec<PodRef>,
@@ -385,7 +387,7 @@ pub struct Attempt {
     /// Class of its failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_type: Option<ErrorType>,
-    /// kubectl's words, or ours.
+    /// Why the attempt ended as it did: kubectl's words, or the controller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -408,9 +410,9 @@ pub enum AttemptOutcome {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodRef {
-    /// Name.
+    /// The name of the pod.
     pub name: String,
-    /// Uid.
+    /// The uid of the pod.
     pub uid: String,
     /// Addition. The controller that brings a replacement: after the deletion nothing else tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

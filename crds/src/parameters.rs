@@ -1,3 +1,5 @@
+//! Parameters of actions in a workflow's terms: those of a step.
+
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
@@ -11,37 +13,37 @@ use crate::action::{NotOneMember, PatchType, union};
 #[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.restartDeployment), has(self.deletePod), has(self.updateConfigMap), has(self.updateSecret), has(self.cordonNode), has(self.drainNode), has(self.updateImage), has(self.custom), has(self.restartPod), has(self.patchDeployment), has(self.uncordonNode)].filter(x, x).size() == 1")
     .message("parameters must have exactly one member, such as scaleDeployment, restartDeployment, deletePod, restartPod, updateConfigMap, updateSecret, cordonNode, uncordonNode, drainNode, updateImage, patchDeployment or custom"))]
 pub struct StepParameters {
-    /// Set the number of replicas.
+    /// Set the number of replicas of a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_deployment: Option<ScaleDeployment>,
-    /// Start new pods of a Deployment.
+    /// Start new pods of a Deployment by its own rollout strategy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_deployment: Option<RestartDeployment>,
-    /// Delete one pod by name.
+    /// Delete one pod by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_pod: Option<DeletePodStep>,
-    /// Set keys of a ConfigMap.
+    /// Set keys of a ConfigMap and leave the others as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_config_map: Option<UpdateConfigMapStep>,
-    /// Set keys of a Secret.
+    /// Set keys of a Secret and leave the others as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_secret: Option<UpdateSecretStep>,
-    /// Keep new pods off a node.
+    /// Keep new pods off a node; those that are there stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon_node: Option<NodeStep>,
-    /// Move the pods off a node.
+    /// Cordon a node and evict the pods that are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_node: Option<DrainNodeStep>,
-    /// Set the image of a container.
+    /// Set the image of a container that exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_image: Option<UpdateImageStep>,
-    /// Apply a manifest.
+    /// Apply one manifest: `actionType` is apply-manifest, and `config.manifest` holds one document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomStep>,
-    /// Delete pods that their controller brings back.
+    /// Delete one pod, or evict those of a selector; their controller brings others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_pod: Option<RestartPodStep>,
-    /// Addition. Patch a Deployment.
+    /// Addition. Patch a Deployment with a patch of your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch_deployment: Option<PatchDeployment>,
     /// Addition. Let new pods onto a node again.
@@ -71,19 +73,19 @@ union!(
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleDeployment {
-    /// Namespace of the Deployment.
+    /// The namespace of the Deployment.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Deployment.
+    /// The name of the Deployment.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub deployment: String,
-    /// Replicas wanted.
+    /// The number of replicas that is wanted, 0 to 1000.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
 }
@@ -92,13 +94,13 @@ pub struct ScaleDeployment {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartDeployment {
-    /// Namespace of the Deployment.
+    /// The namespace of the Deployment.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Deployment.
+    /// The name of the Deployment.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -114,13 +116,13 @@ pub struct RestartDeployment {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeletePodStep {
-    /// Namespace of the pod.
+    /// The namespace of the pod.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the pod.
+    /// The name of the pod.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -138,20 +140,20 @@ pub struct DeletePodStep {
 #[x_kube(validation = Rule::new("has(self.podName) != has(self.selector)").message("restartPod needs exactly one of podName and selector"))]
 #[x_kube(validation = Rule::new("!has(self.nodeName) || has(self.selector)").message("restartPod.nodeName goes with selector: it takes those of the pods that are on that node"))]
 pub struct RestartPodStep {
-    /// Namespace of the pods.
+    /// The namespace of the pods.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the pod.
+    /// The name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub pod_name: Option<String>,
-    /// Label selector, such as `app=web,tier!=cache`.
+    /// The label selector of the pods, such as `app=web,tier!=cache`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub selector: Option<String>,
@@ -172,19 +174,19 @@ pub struct RestartPodStep {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateConfigMapStep {
-    /// Namespace of the ConfigMap.
+    /// The namespace of the ConfigMap.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the ConfigMap.
+    /// The name of the ConfigMap.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Keys and their new values.
+    /// The keys that are set, with their new values; other keys stay as they are.
     #[schemars(schema_with = "crate::action::data_schema")]
     pub data_updates: BTreeMap<String, String>,
 }
@@ -193,13 +195,13 @@ pub struct UpdateConfigMapStep {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSecretStep {
-    /// Namespace of the Secret.
+    /// The namespace of the Secret.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Secret.
+    /// The name of the Secret.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -210,11 +212,11 @@ pub struct UpdateSecretStep {
     pub data_updates: BTreeMap<String, crate::action::Sensitive>,
 }
 
-/// A node.
+/// A node that an action is for.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStep {
-    /// Name of the node.
+    /// The name of the node.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -222,11 +224,11 @@ pub struct NodeStep {
     pub node_name: String,
 }
 
-/// Move the pods off a node.
+/// Cordon a node and evict the pods that are there.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainNodeStep {
-    /// Name of the node.
+    /// The name of the node.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -236,10 +238,10 @@ pub struct DrainNodeStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub grace_period: Option<String>,
-    /// Pass over pods of DaemonSets.
+    /// Whether pods of DaemonSets are passed over; without it one of them stops the drain.
     #[serde(default)]
     pub ignore_daemon_sets: bool,
-    /// Evict pods that lose the data of an emptyDir.
+    /// Whether pods are evicted that lose the data of an emptyDir.
     #[serde(default)]
     pub delete_local_data: bool,
 }
@@ -248,25 +250,25 @@ pub struct DrainNodeStep {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateImageStep {
-    /// Namespace of the Deployment.
+    /// The namespace of the Deployment.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Deployment.
+    /// The name of the Deployment.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub deployment: String,
-    /// Name of a container that exists.
+    /// The name of a container of the pod template; it must exist.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub container: String,
-    /// Image wanted.
+    /// The image that the container gets.
     #[schemars(length(min = 1, max = 512))]
     pub new_image: String,
 }
@@ -275,7 +277,7 @@ pub struct UpdateImageStep {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomStep {
-    /// `apply-manifest` is the one that is known.
+    /// The type of the custom action; `apply-manifest` is the one that is known.
     #[schemars(length(min = 1, max = 63))]
     pub action_type: String,
     /// For apply-manifest: `manifest`, one YAML or JSON document.
@@ -287,21 +289,21 @@ pub struct CustomStep {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchDeployment {
-    /// Namespace of the Deployment.
+    /// The namespace of the Deployment.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Deployment.
+    /// The name of the Deployment.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub deployment: String,
-    /// How the patch is meant.
+    /// How the patch is meant: strategic, merge or json.
     pub patch_type: PatchType,
-    /// The patch as JSON.
+    /// The patch as JSON text: an object, or for patchType json an array of operations.
     #[schemars(length(min = 2, max = 200_000))]
     pub patch: String,
 }
@@ -312,16 +314,16 @@ pub struct PatchDeployment {
 #[x_kube(validation = Rule::new("[has(self.scaleToPrevious), has(self.restorePreviousDeployment), has(self.restorePreviousConfig), has(self.uncordonNode), has(self.custom)].filter(x, x).size() == 1")
     .message("parameters of a rollbackSpec must have exactly one member: scaleToPrevious, restorePreviousDeployment, restorePreviousConfig, uncordonNode or custom"))]
 pub struct RollbackParameters {
-    /// Back to a number of replicas.
+    /// Put a Deployment back to the number of replicas that it had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_to_previous: Option<ScaleToPrevious>,
-    /// Back to a revision of a Deployment.
+    /// Put a Deployment back to one of its revisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_previous_deployment: Option<RestorePreviousDeployment>,
-    /// Back to a snapshot.
+    /// Put an object back to a snapshot of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_previous_config: Option<RestorePreviousConfig>,
-    /// Let new pods onto the node again.
+    /// Let new pods onto the node again, which takes a cordon back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncordon_node: Option<NodeStep>,
     /// An action named by its type and a map.
@@ -340,44 +342,44 @@ union!(
     }
 );
 
-/// Back to a number of replicas.
+/// Put a Deployment back to the number of replicas that it had.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleToPrevious {
-    /// Namespace of the Deployment.
+    /// The namespace of the Deployment.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Deployment.
+    /// The name of the Deployment.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub deployment: String,
-    /// Replicas before.
+    /// The number of replicas before the change.
     #[schemars(range(min = 0, max = 1000))]
     pub previous_replicas: i32,
 }
 
-/// Back to a revision of a Deployment.
+/// Put a Deployment back to one of its revisions.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestorePreviousDeployment {
-    /// Namespace of the Deployment.
+    /// The namespace of the Deployment.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the Deployment.
+    /// The name of the Deployment.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub deployment: String,
-    /// Revision; 0 is the previous one.
+    /// The number of the revision; 0 stands for the previous one.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub revision: i64,
@@ -387,13 +389,13 @@ pub struct RestorePreviousDeployment {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestorePreviousConfig {
-    /// Namespace of the object.
+    /// The namespace of the object; absent for an object of the whole cluster.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the object.
+    /// The name of the object.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -401,7 +403,7 @@ pub struct RestorePreviousConfig {
     pub name: String,
     /// Secret is refused in planning: updateSecret is not reversible.
     pub r#type: ConfigType,
-    /// The object as JSON.
+    /// The object as it was, as JSON text.
     #[schemars(length(max = 200_000))]
     pub snapshot: String,
 }

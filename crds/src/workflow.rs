@@ -1,3 +1,5 @@
+//! The kind WorkflowExecution: which steps are to be done, and how.
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
@@ -45,9 +47,9 @@ pub struct WorkflowExecutionSpec {
     /// What asked for this remediation: lineage only, never read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation_request_ref: Option<ObjectRef>,
-    /// What is to be done.
+    /// The steps of the workflow, with the name and the version of their definition.
     pub workflow_definition: WorkflowDefinition,
-    /// How it is to be done.
+    /// How the steps are run: how many at once, with how many retries, and what a failure starts.
     #[serde(default)]
     pub execution_strategy: ExecutionStrategy,
     /// Accepted and recorded; it never changes what runs.
@@ -71,7 +73,7 @@ pub struct WorkflowExecutionSpec {
     /// Addition. The workflow whose steps this one undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_of: Option<RollbackOf>,
-    /// Addition, mutable. True: no new step starts.
+    /// Addition, mutable. While it is true no new step starts; what runs goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
     /// Addition, can be set once. Stop now, or stop and undo.
@@ -95,22 +97,22 @@ fn default_ttl_seconds() -> i32 {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
-    /// apiVersion of the object.
+    /// The apiVersion of the object, such as `apps/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 317))]
     pub api_version: Option<String>,
-    /// Kind of the object.
+    /// The kind of the object, such as `Deployment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub kind: Option<String>,
-    /// Name of the object.
+    /// The name of the object.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Namespace of the object.
+    /// The namespace of the object; absent for an object of the whole cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
-    /// Uid of the object.
+    /// The uid of the object: another object of the same name has another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
@@ -125,10 +127,10 @@ pub struct ObjectRef {
         .message("dependsOn must hold stepNumbers of other steps of this workflow").field_path(".steps")
 )]
 pub struct WorkflowDefinition {
-    /// Name of the definition.
+    /// The name of the definition that the steps were made from.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Version of the definition.
+    /// The version of the definition that the steps were made from.
     #[schemars(length(min = 1, max = 63))]
     pub version: String,
     /// The steps, each with a number of its own.
@@ -140,7 +142,7 @@ pub struct WorkflowDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "dependencies_schema")]
     pub dependencies: Option<BTreeMap<String, Vec<String>>>,
-    /// Information only: it never changes what runs.
+    /// What an AI recommended; it is information and never changes what runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ai_recommendations: Option<AiRecommendations>,
 }
@@ -152,7 +154,7 @@ fn dependencies_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// One step: one action on one target.
+/// A step is one action on one target.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowStep {
@@ -200,7 +202,7 @@ pub struct RollbackSpec {
     pub action: String,
     /// What it needs to know: exactly one member.
     pub parameters: RollbackParameters,
-    /// Duration such as 90s, 5m, 1h30m.
+    /// How long undoing the step may take, as a duration such as 90s, 5m or 1h30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = *crate::DURATION_PATTERN))]
     pub timeout: Option<String>,
@@ -216,20 +218,20 @@ pub struct ExecutionStrategy {
     /// All steps are dry-run before the first one runs.
     #[serde(default)]
     pub dry_run_first: bool,
-    /// What a failed critical step starts.
+    /// What happens to the completed steps when a critical step fails.
     #[serde(default)]
     pub rollback_strategy: RollbackStrategy,
-    /// Retries of the steps that set none.
+    /// Retries of each step that sets no `maxRetries` of its own, 0 to 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 5))]
     pub max_retries: Option<i32>,
-    /// Checks before the first step.
+    /// Checks that are made before the first step runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     pub safety_checks: Option<Vec<SafetyCheck>>,
 }
 
-/// What a failed critical step starts.
+/// What happens to the completed steps when a critical step fails.
 #[derive(schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RollbackStrategy {
@@ -242,13 +244,13 @@ pub enum RollbackStrategy {
     None,
 }
 
-/// A check before the first step.
+/// A check that is made before the first step runs.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SafetyCheck {
-    /// What is checked.
+    /// What the check looks at.
     pub r#type: SafetyCheckType,
-    /// For people.
+    /// What the check is for, in words for people; it decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
@@ -275,13 +277,13 @@ pub enum SafetyCheckType {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AdaptiveOrchestration {
-    /// Recorded only.
+    /// This field is recorded and changes nothing.
     #[serde(default)]
     pub optimization_enabled: bool,
-    /// Recorded only.
+    /// This field is recorded and changes nothing.
     #[serde(default)]
     pub learning_from_history: bool,
-    /// Recorded only.
+    /// This field is recorded and changes nothing.
     #[serde(default)]
     pub dynamic_step_adjustment: bool,
 }
@@ -289,15 +291,15 @@ pub struct AdaptiveOrchestration {
 /// The workflow whose steps are undone.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackOf {
-    /// Its name, in this namespace.
+    /// The name of the workflow that is undone; it is in this namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its uid.
+    /// The uid of that workflow: another one of the same name is not undone.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
 
-/// What stops a workflow.
+/// How a workflow that runs is stopped.
 #[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shutdown {
     /// Stop now.
@@ -310,34 +312,34 @@ pub enum Shutdown {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AiRecommendations {
-    /// 0..1.
+    /// How sure the recommendation is, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overall_confidence: Option<f64>,
-    /// Who recommended.
+    /// Who or what gave the recommendation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommendation_source: Option<String>,
-    /// When.
+    /// When the recommendation was given, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated_at: Option<String>,
-    /// 0..1.
+    /// The share of similar workflows that succeeded, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similar_workflow_success_rate: Option<f64>,
-    /// Duration such as 90s, 5m, 1h30m.
+    /// How long the workflow was estimated to take, as a duration such as 90s, 5m or 1h30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration: Option<String>,
-    /// Free-form.
+    /// Suggestions in any form; they are not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form_list")]
     pub step_optimizations: Option<Vec<serde_json::Value>>,
-    /// Free-form.
+    /// Suggestions in any form; they are not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form_list")]
     pub parallel_execution_suggestions: Option<Vec<serde_json::Value>>,
-    /// Free-form.
+    /// Suggestions in any form; they are not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form_list")]
     pub safety_improvements: Option<Vec<serde_json::Value>>,
-    /// Free-form.
+    /// Suggestions in any form; they are not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form_list")]
     pub risk_factors: Option<Vec<serde_json::Value>>,

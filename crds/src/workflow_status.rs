@@ -1,3 +1,5 @@
+//! The status of a WorkflowExecution: how far it is, and what came of it.
+
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
@@ -13,80 +15,80 @@ pub struct WorkflowExecutionStatus {
     /// Where it stands; absent before the first write means planning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<WorkflowPhase>,
-    /// Addition. metadata.generation that this status speaks of.
+    /// Addition. The metadata.generation of the object that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Addition. For a person: what it does or waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Addition. `2/5`: steps completed, of all.
+    /// Addition. The number of completed steps of all, such as `2/5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub progress: Option<String>,
     /// Lowest number of a step that runs, else of the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_step: Option<i32>,
-    /// Number of steps.
+    /// The number of steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_steps: Option<i32>,
-    /// Addition. Number of completed steps.
+    /// Addition. The number of steps that have completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_steps: Option<i32>,
-    /// How it is going to run.
+    /// The plan: in which batches the steps run, and how long they may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_plan: Option<ExecutionPlan>,
-    /// What planning and validating found.
+    /// What planning and validating found, such as errors and warnings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_results: Option<WorkflowValidationResults>,
-    /// Each step.
+    /// Where each step stands, in the order of their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stepNumber"]))]
     pub step_statuses: Vec<StepStatus>,
-    /// Figures at the end.
+    /// Figures of the whole run, written at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_metrics: Option<ExecutionMetrics>,
-    /// The outcome.
+    /// What came of the workflow, written at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow_result: Option<WorkflowResult>,
-    /// When planning began.
+    /// When the phase planning began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planning_start_time: Option<MicroTime>,
-    /// When validating began.
+    /// When the phase validating began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_start_time: Option<MicroTime>,
-    /// When executing began.
+    /// When the phase executing began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_start_time: Option<MicroTime>,
-    /// When monitoring began.
+    /// When the phase monitoring began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitoring_start_time: Option<MicroTime>,
-    /// When it became completed or failed.
+    /// When the workflow became completed or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<MicroTime>,
     /// A sentence that a person can act on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
-    /// Why it was undone.
+    /// Why the completed steps were undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_reason: Option<String>,
-    /// Number of the step that caused the failure.
+    /// The number of the step that caused the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_step: Option<i32>,
-    /// Its action.
+    /// The action of the step that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub failed_action: Option<String>,
-    /// Class of the failure.
+    /// The class of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_type: Option<ErrorType>,
-    /// Where it stood when it failed.
+    /// Where the workflow stood when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_snapshot: Option<ExecutionSnapshot>,
-    /// For `kubectl wait`.
+    /// Conditions for `kubectl wait`, one of each type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Addition. Who approved it.
+    /// Addition. Who approved the workflow, when and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<WorkflowApproval>,
     /// Addition. Every phase it was in, in order: the first 16 and the last 16.
@@ -95,7 +97,7 @@ pub struct WorkflowExecutionStatus {
     pub phase_transitions: Vec<PhaseTransition>,
 }
 
-/// Phase of a `WorkflowExecution`.
+/// The phase of a WorkflowExecution.
 #[derive(
     schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -144,16 +146,16 @@ impl WorkflowPhase {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionPlan {
-    /// The shape of the graph.
+    /// The shape of the graph of steps: sequential, parallel or mixed.
     pub strategy: PlanStrategy,
     /// Go duration: the timeouts along the longest path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub estimated_duration: Option<String>,
-    /// What a failed critical step starts.
+    /// What happens to the completed steps when a critical step fails.
     #[serde(default)]
     pub rollback_strategy: RollbackStrategy,
-    /// Checks before the first step.
+    /// Checks that are made before the first step runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub safety_checks: Vec<SafetyCheck>,
@@ -179,42 +181,42 @@ pub enum PlanStrategy {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Batch {
-    /// From 1.
+    /// The number of the batch, from 1.
     pub batch_number: i32,
-    /// Their numbers.
+    /// The numbers of the steps in the batch.
     #[schemars(length(max = 100))]
     pub steps: Vec<i32>,
 }
 
-/// What planning and validating found.
+/// What planning and validating found, such as errors and warnings.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowValidationResults {
-    /// The required checks passed.
+    /// Whether all required checks passed.
     #[serde(default)]
     pub safety_checks_passed: bool,
-    /// There was a dry run.
+    /// Whether there was a dry run.
     #[serde(default)]
     pub dry_run_performed: bool,
-    /// Nobody needs to approve any more.
+    /// Whether nobody needs to approve it any more.
     #[serde(default)]
     pub approval_received: bool,
-    /// When it was approved.
+    /// When the workflow was approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_timestamp: Option<MicroTime>,
-    /// Addition. Who approved it.
+    /// Addition. The person who approved the workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub approved_by: Option<String>,
-    /// All errors at once.
+    /// All errors that were found, each with its field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub validation_errors: Vec<String>,
-    /// Addition. What a person should know.
+    /// Addition. What a person should know although it stops nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub warnings: Vec<String>,
-    /// What the dry runs said.
+    /// What the dry runs of the steps said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run_results: Option<WorkflowDryRunResults>,
 }
@@ -223,59 +225,59 @@ pub struct WorkflowValidationResults {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowDryRunResults {
-    /// All went well.
+    /// Whether the dry run of every step went well.
     #[serde(default)]
     pub overall_success: bool,
-    /// Go duration.
+    /// How long the dry runs took, as a duration such as 12s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_time: Option<String>,
-    /// How many.
+    /// The number of steps that had a dry run.
     #[serde(default)]
     pub steps_simulated: i32,
-    /// Each step in words.
+    /// What the dry run of each step said, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub step_results: Vec<String>,
-    /// Each change in words.
+    /// What would be changed, each in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resource_changes: Vec<String>,
-    /// What may go wrong.
+    /// What may go wrong, each in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub potential_issues: Vec<String>,
 }
 
-/// One step of a workflow.
+/// Where one step of a workflow stands.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepStatus {
-    /// Its number.
+    /// The number of the step.
     pub step_number: i32,
     /// Addition. Name of the step, as the workflow calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub name: Option<String>,
-    /// Its action as it is spelled.
+    /// The action of the step as it is spelled in the workflow.
     #[schemars(length(max = 63))]
     pub action: String,
-    /// Where it stands.
+    /// Where the step stands.
     pub status: StepState,
-    /// When its execution began.
+    /// When the step's execution began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<MicroTime>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<MicroTime>,
-    /// Attempts after the first.
+    /// The number of attempts after the first one.
     #[serde(default)]
     pub retries_attempted: i32,
     /// What went wrong, or why it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub error_message: Option<String>,
-    /// What it did, in words.
+    /// What the step did, or why it failed or was skipped, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub result: Option<String>,
-    /// Its `KubernetesExecution`.
+    /// The KubernetesExecution that was created for the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k8s_execution_ref: Option<ObjectRef>,
 }
@@ -298,21 +300,21 @@ pub enum StepState {
     Skipped,
 }
 
-/// Figures at the end.
+/// Figures of the whole run, written at its end.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionMetrics {
-    /// Go duration from planning to the end.
+    /// The time from planning to the end, as a duration such as 1m30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub total_duration: Option<String>,
-    /// Completed by all, 0..1.
+    /// The share of all steps that completed, from 0 to 1.
     #[serde(default)]
     pub step_success_rate: f64,
-    /// Steps undone.
+    /// The number of steps that were undone.
     #[serde(default)]
     pub rollbacks_performed: i32,
-    /// Objects changed.
+    /// The number of objects that were changed.
     #[serde(default)]
     pub resources_affected: i32,
 }
@@ -321,17 +323,17 @@ pub struct ExecutionMetrics {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowResult {
-    /// In a word.
+    /// The outcome in a word.
     pub outcome: Outcome,
     /// completed/total - 0.05 per retry - 0.10 per rollback, within 0..1.
     #[serde(default)]
     pub effectiveness_score: f64,
-    /// How the targets are.
+    /// How the targets are after the last step.
     pub resource_health: ResourceHealth,
-    /// Not known here: stays absent.
+    /// Whether new alerts came up; that is not known here, so it stays absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_alerts_triggered: Option<bool>,
-    /// What a person could do now.
+    /// What a person could do now, such as lines that undo a step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub recommended_actions: Vec<String>,
@@ -353,7 +355,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// How the targets are.
+/// How the targets are after the last step.
 #[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceHealth {
@@ -367,7 +369,7 @@ pub enum ResourceHealth {
     Unknown,
 }
 
-/// Class of a failure.
+/// The class of a failure.
 #[derive(
     schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -435,14 +437,14 @@ impl ErrorType {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionSnapshot {
-    /// Numbers of the completed steps.
+    /// The numbers of the steps that had completed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub completed_steps: Vec<i32>,
-    /// The step that ran.
+    /// The number of the step that ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_step: Option<i32>,
-    /// Facts on the cluster.
+    /// Facts on the cluster at that moment, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cluster_state: BTreeMap<String, String>,
     /// Targets and what was last known of them.
@@ -450,26 +452,26 @@ pub struct ExecutionSnapshot {
     pub resource_snapshot: BTreeMap<String, String>,
 }
 
-/// A condition, as Kubernetes has them.
+/// A condition as Kubernetes has them: a type, whether it holds, and why.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What it speaks of.
+    /// The type of the condition: what it speaks of.
     #[schemars(length(max = 63))]
     pub r#type: String,
-    /// True, False or Unknown.
+    /// Whether the condition holds: True, False or Unknown.
     #[schemars(length(max = 16))]
     pub status: String,
-    /// In one CamelCase word.
+    /// Why the condition has its status, in one CamelCase word.
     #[schemars(length(max = 128))]
     pub reason: String,
-    /// For a person.
+    /// Why the condition has its status, in a sentence for a person.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// When `status` last changed.
+    /// When the condition's status last changed.
     pub last_transition_time: MicroTime,
-    /// metadata.generation it speaks of.
+    /// The metadata.generation of the object that the condition speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -478,24 +480,24 @@ pub struct Condition {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowApproval {
-    /// The person.
+    /// The person who approved, as the API server knows that person.
     #[schemars(length(max = 253))]
     pub approved_by: String,
-    /// When.
+    /// When the person approved.
     pub time: MicroTime,
-    /// Why.
+    /// Why it was approved, in the person's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
 }
 
-/// A phase and when it began.
+/// A phase that the object was in, and when that began.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PhaseTransition {
-    /// The phase.
+    /// The phase that began.
     #[schemars(length(max = 32))]
     pub phase: String,
-    /// When it began.
+    /// When the phase began.
     pub time: MicroTime,
 }

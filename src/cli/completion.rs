@@ -1,3 +1,5 @@
+//! `kubernaut completion`: what shells complete.
+
 use std::error::Error;
 use std::io::Write;
 

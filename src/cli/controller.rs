@@ -1,3 +1,5 @@
+//! `kubernaut controller`: runs in a cluster.
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! `kubernaut manifests`: prints what is to be installed.
+
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};

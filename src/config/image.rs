@@ -1,3 +1,5 @@
+//! What an image can be called.
+
 /// Longest name of an image, tag and digest apart.
 const NAME_MAX: usize = 255;
 /// Longest tag.

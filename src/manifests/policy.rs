@@ -1,3 +1,5 @@
+//! A ValidatingAdmissionPolicy and its binding, put together from rules.
+
 use serde_json::{Value, json};
 
 use super::labels;
@@ -50,7 +52,7 @@ impl Policy {
         self
     }
 
-    /// The same; the words are a CEL expression, and `message` is said where that has no value.
+    /// What must hold, else the request is refused in the words of a CEL expression, or in `message` where that has no value.
     pub(super) fn must_else(
         mut self,
         expression: impl Into<String>,

@@ -68,7 +68,7 @@ pub(super) fn prepare_create(kind: &Kind, object: &mut Value) {
     apply_defaults(kind, object);
 }
 
-/// The same for an update.
+/// Sets what an update leaves out.
 pub(super) fn prepare_update(kind: &Kind, object: &mut Value, old: &Value) {
     if kind.is("namespaces") && object["spec"]["finalizers"].is_null() {
         object["spec"]["finalizers"] = old["spec"]["finalizers"].clone();

@@ -426,7 +426,7 @@ impl MemoryCluster {
         self.client_in(user, Session::default())
     }
 
-    /// The same with a connection that can be cut.
+    /// A client that acts as this user by a connection that can be cut.
     pub fn client_in(&self, user: User, session: Session) -> kube::Client {
         self.keep_time();
         kube::Client::new(http::ApiService::new(self.clone(), user, session), "default")
@@ -508,7 +508,7 @@ impl MemoryCluster {
         objects
     }
 
-    /// The same without a copy of each, ordered by resource, namespace and name.
+    /// Every object without a copy of it, ordered by resource, namespace and name.
     pub fn shared_objects(&self) -> Vec<Arc<Value>> {
         let state = self.0.lock();
         state.store.all().map(|(_, object)| Arc::clone(object)).collect()

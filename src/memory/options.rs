@@ -115,7 +115,7 @@ pub(super) fn version(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
 }
 
-/// The same in the words for the option.
+/// A revision from the option `resourceVersion`. Errors: in the words for that option.
 pub(super) fn version_option(text: &str) -> Result<u64, String> {
     version(text).map_err(|why| format!("resourceVersion: Invalid value: {text:?}: {why}"))
 }

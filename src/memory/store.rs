@@ -117,7 +117,7 @@ impl Store {
         }
     }
 
-    /// The same objects, for a cluster of its own: nobody watches them.
+    /// A store with these objects for a cluster of its own: nobody watches them.
     pub(super) fn copy(&self, history_limit: usize) -> Self {
         Self {
             revision: self.revision,

@@ -103,7 +103,7 @@ pub(super) fn line(event: &str, object: &Value) -> Bytes {
     Bytes::from(line)
 }
 
-/// The same lines, each of them later.
+/// Lines of a watch, each of them later.
 pub(super) fn lagging(mut lines: UnboundedReceiver<Bytes>, lag: Duration) -> UnboundedReceiver<Bytes> {
     let (queue, mut queued) = mpsc::unbounded_channel();
     let (sender, receiver) = mpsc::unbounded_channel();

@@ -116,7 +116,7 @@ pub fn simulate(scenario: &Scenario) -> Result<Outcome, String> {
     simulate_with(scenario, &[])
 }
 
-/// The same, with these things going wrong with steps.
+/// Runs it with these things going wrong with steps.
 ///
 /// # Errors
 /// As [`simulate`].

@@ -1,3 +1,5 @@
+//! What the watches have shown: workflows, executions, and their Jobs and pods.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -61,7 +61,7 @@ impl Lab {
         lab
     }
 
-    /// The same without notes: for what prepares a case.
+    /// A lab that takes no notes: for what prepares a case.
     pub(super) fn quietly(&self) -> Self {
         Self {
             quiet: true,
@@ -69,7 +69,7 @@ impl Lab {
         }
     }
 
-    /// The same for another user.
+    /// A lab for another user.
     pub(super) fn user(&self, name: &str, groups: &[&str]) -> Self {
         let mut groups: Vec<String> = groups.iter().map(|group| self.fill(group)).collect();
         groups.push("system:authenticated".to_owned());

@@ -40,7 +40,7 @@ impl Watching {
         seen
     }
 
-    /// The same as they are, and without notes.
+    /// The events as they are, and without notes.
     pub(super) async fn next_plain(&mut self, count: usize) -> Vec<Value> {
         let mut events = Vec::new();
         while events.len() < count {

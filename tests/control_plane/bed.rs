@@ -131,7 +131,7 @@ impl Bed {
         bed
     }
 
-    /// The same without a controller.
+    /// A bed without a controller.
     pub(crate) async fn not_started(options: BedOptions) -> Self {
         let nodes = FakeNodes::start(options).await;
         Self::without_controller(nodes, options.run_flags, options.controller_flags).await

@@ -1,3 +1,5 @@
+//! Which crate may use which.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};

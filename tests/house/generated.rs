@@ -1,3 +1,5 @@
+//! Files that are made from the code are what the code makes.
+
 use std::path::Path;
 
 use kubernaut::manifests::Installation;

@@ -1,3 +1,5 @@
+//! Calls that fail, hang or wait, and who waits for them.
+
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! How many requests a step costs.
+
 use std::time::Duration;
 
 use kubernaut_crds::WorkflowPhase;

@@ -1,3 +1,5 @@
+//! Actors and controllers that crash at any moment.
+
 use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;

@@ -1,3 +1,5 @@
+//! What is deleted at any moment leaves nothing behind.
+
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
@@ -6,7 +8,7 @@ use kubernaut_crds::{ErrorType, WorkflowPhase};
 use serde_json::json;
 
 use crate::scene::{Scene, eventually, execution, step, workflow};
-use crate::strangers::the_first_deletion_conflicts;
+use crate::strangers::the_first_deletions_conflict;
 
 /// Moments, in milliseconds after the start, from before the first write to after the end.
 const MOMENTS: [u64; 12] = [0, 1, 5, 10, 20, 40, 80, 200, 700, 1100, 2500, 6000];
@@ -110,13 +112,13 @@ async fn what_was_changed_when_its_time_was_over_is_deleted_a_little_later() {
     object["spec"]["ttlSecondsAfterFinished"] = json!(60);
     scene.submit(object).await;
     scene.finished("short").await;
-    scene.cluster.fault(the_first_deletion_conflicts());
-    tokio::time::sleep(Duration::from_mins(2)).await;
+    scene.cluster.fault(the_first_deletions_conflict());
+    tokio::time::sleep(Duration::from_mins(5)).await;
     assert!(scene.workflow_phase("short").await.is_none());
     scene.submit_execution(execution("by-hand", "web-2")).await;
     scene.finished_execution("by-hand").await;
-    scene.cluster.fault(the_first_deletion_conflicts());
-    tokio::time::sleep(Duration::from_mins(62)).await;
+    scene.cluster.fault(the_first_deletions_conflict());
+    tokio::time::sleep(Duration::from_mins(65)).await;
     assert!(scene.executions().get_opt("by-hand").await.unwrap().is_none());
 }
 

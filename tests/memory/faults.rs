@@ -1,3 +1,5 @@
+//! Writes that are refused, answers that are lost, and watches that are blind.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Executions that are taken away by force: what they leave, and whose turn it is then.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
+//! Objects of others that have our names or labels, or can't be read.
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -174,20 +176,24 @@ async fn a_job_of_an_execution_that_is_gone_is_deleted_also_when_it_was_changed_
                 "kubernaut.io/execution-namespace": "shop"}),
     );
     stray["metadata"]["annotations"] = json!({"kubernaut.io/job-hash": "0123"});
+    stray["spec"]["backoffLimit"] = json!(0);
     let stray: Job = serde_json::from_value(stray).unwrap();
     scene.jobs().create(&PostParams::default(), &stray).await.unwrap();
-    scene.cluster.fault(the_first_deletion_conflicts());
+    // It ends, so that nothing else draws attention to it.
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    scene.cluster.fault(the_first_deletions_conflict());
     scene.start().await;
-    scene.is_clean().await;
+    tokio::time::sleep(Duration::from_mins(4)).await;
+    assert_eq!(scene.remains().await, Vec::<String>::new());
     assert_eq!(scene.metric("kubernaut_stray_jobs_deleted_total"), 1);
 }
 
-/// The first deletion that the controller asks for is answered with a conflict, as if the object had just been changed.
-pub(crate) fn the_first_deletion_conflicts() -> FaultFunction {
-    let met = AtomicBool::new(false);
+/// The first deletions that the controller asks for are answered with a conflict, as if the object had just been changed.
+pub(crate) fn the_first_deletions_conflict() -> FaultFunction {
+    let met = AtomicUsize::new(0);
     Arc::new(move |request| {
         let ours = request.user.name == CONTROLLER && request.verb == "delete";
-        (ours && !met.swap(true, Ordering::Relaxed)).then(|| Fault::refused(409))
+        (ours && met.fetch_add(1, Ordering::Relaxed) < 6).then(|| Fault::refused(409))
     })
 }
 

@@ -1,3 +1,5 @@
+//! Steps that wait for a target or a slot, and what comes first.
+
 use std::sync::Arc;
 use std::time::Duration;
 

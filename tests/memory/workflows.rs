@@ -1,3 +1,5 @@
+//! Workflows from their creation to their end.
+
 use kube::ResourceExt;
 use kube::api::ListParams;
 use kubernaut_crds::{ExecutionPhase, Outcome, StepState, WorkflowPhase};

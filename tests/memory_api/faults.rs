@@ -1,3 +1,5 @@
+//! Requests that the embedded cluster lets fail where it is told to.
+
 use std::{sync::Arc, time::Duration};
 
 use kube::api::PostParams;

@@ -1,3 +1,5 @@
+//! Jobs and their pods in the embedded cluster.
+
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Event;

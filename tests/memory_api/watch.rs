@@ -1,3 +1,5 @@
+//! Watches of the embedded cluster.
+
 use std::{pin::pin, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};

@@ -1,3 +1,5 @@
+//! Deployments and their pods in the embedded cluster.
+
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};

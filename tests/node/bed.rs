@@ -37,7 +37,7 @@ impl Bed {
         bed
     }
 
-    /// The same without a controller.
+    /// A bed without a controller.
     pub(crate) async fn not_started(options: BedOptions) -> Self {
         let control_plane = ControlPlaneOptions {
             audit_log: true,

@@ -30,7 +30,7 @@ impl<'a> Scene<'a> {
         scene
     }
 
-    /// The same, but its account `default` may do everything everywhere: nodes belong to no namespace.
+    /// A namespace whose account `default` may do everything everywhere: nodes belong to no namespace.
     pub(crate) async fn of_a_cluster_admin(bed: &'a Bed, namespace: &str) -> Self {
         let scene = Self::bare(bed, namespace).await;
         scene
@@ -150,7 +150,7 @@ impl<'a> Scene<'a> {
         self.deployment_with(name, replicas, json!({})).await;
     }
 
-    /// The same with more in its pods' spec.
+    /// A Deployment with more in its pods' spec.
     pub(crate) async fn deployment_with(&self, name: &str, replicas: i32, more: Value) {
         let mut pod = json!({"containers": [server()], "terminationGracePeriodSeconds": 1});
         merge(&mut pod, more);

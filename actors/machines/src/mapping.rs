@@ -25,7 +25,7 @@ const GRACE_MAX: u64 = 3600;
 pub struct Converted {
     /// As they stand in the execution.
     pub parameters: ActionParameters,
-    /// The same as an enum.
+    /// What is done, as an enum.
     pub action: Action,
     /// What had nowhere to go.
     pub warnings: Vec<String>,

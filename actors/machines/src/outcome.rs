@@ -92,7 +92,7 @@ pub enum ApiCommand {
         /// The merge patch, `{"metadata": {"resourceVersion": ..}, "status": ..}`.
         patch: Value,
     },
-    /// The same for a workflow.
+    /// Write the status of a workflow.
     WriteWorkflowStatus {
         /// The object as it was when this was decided.
         workflow: Arc<WorkflowExecution>,

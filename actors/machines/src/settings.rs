@@ -1,3 +1,5 @@
+//! The flags of the controller, as far as decisions depend on them.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The same without what only refuses: for what was begun under laxer settings.
+    /// These settings without what only refuses: for what was begun under laxer ones.
     pub(crate) fn without_limits(&self) -> Self {
         Self {
             cluster_name: None,

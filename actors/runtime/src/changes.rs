@@ -1,3 +1,5 @@
+//! Which objects have changed since somebody looked.
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

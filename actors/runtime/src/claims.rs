@@ -1,3 +1,5 @@
+//! Jobs whose create was sent and that no watch has shown yet.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

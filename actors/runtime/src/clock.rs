@@ -1,3 +1,5 @@
+//! Time that goes on evenly, whatever becomes of the machine's clock.
+
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Complaints that would be told again and again, told now and then.
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 

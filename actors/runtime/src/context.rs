@@ -1,3 +1,5 @@
+//! What all actors share.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Long work, such as reading a manifest, off the actors' threads.
+
 use std::future::pending;
 use std::panic::resume_unwind;
 

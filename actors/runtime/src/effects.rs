@@ -1,3 +1,5 @@
+//! Commands carried out: bounded tasks, each with its deadline, through the port.
+
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,3 +1,5 @@
+//! One step at a time for each target, in the order of asking.
+
 use kubernaut_machines::defect::{Defect, planted};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

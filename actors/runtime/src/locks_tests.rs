@@ -1,3 +1,5 @@
+//! Locks are granted in order, and given back whatever becomes of their holder.
+
 use std::sync::{Arc, Mutex};
 
 use kubernaut_crds::{KubernetesExecution, TargetRef};

@@ -93,7 +93,7 @@ pub trait StoreReader: Send + Sync + 'static {
     fn executions_of(&self, workflow_uid: &str) -> Vec<Arc<KubernetesExecution>>;
     /// Jobs of an execution, with their pods, by name.
     fn jobs_of(&self, execution_uid: &str) -> Vec<JobView>;
-    /// The same, with the execution that each names.
+    /// Jobs of an execution, with the execution that each names in its annotations.
     fn job_refs_of(&self, execution_uid: &str) -> Vec<JobRef>;
     /// All, by uid.
     fn workflows(&self) -> Vec<Arc<WorkflowExecution>>;

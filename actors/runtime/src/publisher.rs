@@ -1,3 +1,5 @@
+//! Events of Kubernetes, published off everybody's way.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! How soon an actor that crashed is started again.
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};

@@ -1,3 +1,5 @@
+//! Answers to questions about rights, kept for a while.
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

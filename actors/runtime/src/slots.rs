@@ -1,3 +1,5 @@
+//! How many Jobs run at once, and who waits for a slot.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};

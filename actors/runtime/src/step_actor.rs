@@ -1,3 +1,5 @@
+//! The shell of one step: store, machine, commands.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! When a machine wants to be woken.
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};

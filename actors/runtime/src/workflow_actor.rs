@@ -1,3 +1,5 @@
+//! The shell of one workflow: store, machine, commands.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 

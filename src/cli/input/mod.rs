@@ -38,7 +38,7 @@ pub(crate) struct InputArguments {
     /// Manifests: workflows, executions and the objects that they act on; `-` reads standard input
     #[arg(required_unless_present = "filename", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The same, as kubectl takes it; can be given several times
+    /// A manifest, as kubectl takes it; can be given several times
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Vec<PathBuf>,
     /// Objects as a cluster shows them, such as from kubectl get deploy,rs,pod,cm,node,pdb -A -o yaml, or a folder of

@@ -1,3 +1,5 @@
+//! Places in an object that a template of the chart fills in.
+
 use serde_json::{Value, json};
 
 /// What a template of Helm says in the place of something that is known only when a chart is rendered.
@@ -8,7 +10,7 @@ enum Hole {
     Value(String),
     /// A field's value in lines of its own.
     Block(String),
-    /// The same; the field is left out where the value is empty.
+    /// A field with its value in lines of its own; it is left out where the value is empty.
     Field(String),
     /// Further fields beside those that are there.
     Entries(String),

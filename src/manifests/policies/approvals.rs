@@ -1,3 +1,5 @@
+//! Who approves, signs with the own name.
+
 use kubernaut_crds::names;
 
 use super::{MAY_APPROVE, Policy, both_kinds, list, quoted, with_annotations};

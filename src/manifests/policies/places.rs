@@ -1,3 +1,5 @@
+//! Nothing of kubernaut's is made in protected namespaces.
+
 use kubernaut_machines::Settings;
 
 use super::{Policy, both_kinds, list};

@@ -1,3 +1,5 @@
+//! The priority of the controller is for the controller alone.
+
 use super::{Policy, namespaces, quoted, requests};
 use crate::manifests::deployment::PRIORITY_CLASS;
 

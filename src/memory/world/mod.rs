@@ -222,7 +222,7 @@ impl State {
         Some(self.succeed(&kind, key, &old, new, Some(manager)))
     }
 
-    /// The same of a status, whose fields nobody owns.
+    /// Changes the status of an object, whose fields nobody owns.
     fn write_status(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> Option<Arc<Value>> {
         let kind = self.kinds.by_storage(&key.resource).cloned()?;
         let old = Arc::clone(self.store.get(key)?);
@@ -421,7 +421,7 @@ fn condition_of<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     conditions.find(|condition| condition["type"] == kind)
 }
 
-/// The same where it holds.
+/// The condition of this type, where it holds.
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     condition_of(object, kind).filter(|condition| condition["status"] == "True")
 }

@@ -111,7 +111,7 @@ impl PodRun {
         }
     }
 
-    /// The same without what it is doing just now.
+    /// The pod without what it is doing just now.
     pub(in super::super) fn at_rest(&self) -> Self {
         Self {
             container: self.container,

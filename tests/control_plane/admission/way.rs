@@ -1,3 +1,5 @@
+//! A request that somebody tries, and what stands beside it that passes.
+
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};

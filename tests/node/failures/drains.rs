@@ -1,3 +1,5 @@
+//! Drains that meet budgets, local data and pods that do not end.
+
 use serde_json::{Value, json};
 
 use super::pod_of;
@@ -48,7 +50,7 @@ impl BlockedDrain {
         self.waiting_pod_besides(scene, None).await
     }
 
-    /// The same, but not this one.
+    /// The Job's pod, when it runs and the budget has refused it; not this one.
     pub(super) async fn waiting_pod_besides(&self, scene: &Scene<'_>, other: Option<&str>) -> String {
         let refused = || {
             let audit = scene.bed.audit_about("drain-node-sa");

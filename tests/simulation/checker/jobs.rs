@@ -1,3 +1,5 @@
+//! What Jobs the controller may make, and when.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use crate::history::{items, label, lives, owner, text};
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 /// More calls than this for one object within a second go round in circles.
 const MOST_NAMED: usize = 20;
-/// The same for lists and creations, whose objects are many.
+/// So many for lists and creations, whose objects are many.
 const MOST_UNNAMED: usize = 80;
 
 impl Checker<'_> {
@@ -88,7 +88,7 @@ impl Checker<'_> {
         self.plan.iter().any(endless)
     }
 
-    /// The same of what says "try again": whoever asks has to go on, and can't say more than that.
+    /// Whether something is answered "try again" for ever: whoever asks has to go on, and can't say more than that.
     pub(super) fn is_refused_for_now(&self) -> bool {
         let endless = |planned: &Planned| {
             matches!(

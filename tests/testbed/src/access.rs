@@ -1,3 +1,5 @@
+//! Clients and kubeconfigs of a control plane.
+
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -57,7 +59,7 @@ impl Access {
         self.kubeconfig_of(&json!({"token": token}), namespace)
     }
 
-    /// The same with a file that has the token in it.
+    /// A kubeconfig, in JSON, with a file that has the token in it.
     pub(crate) fn token_file_kubeconfig(&self, token: &Path, namespace: &str) -> String {
         self.kubeconfig_of(&json!({"tokenFile": token}), namespace)
     }

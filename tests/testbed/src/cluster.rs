@@ -1,3 +1,5 @@
+//! A control plane with real nodes.
+
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Deref;

@@ -1,3 +1,5 @@
+//! A real control plane, without nodes.
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

@@ -1,3 +1,5 @@
+//! What can go wrong with a cluster of the tests.
+
 use std::path::PathBuf;
 
 /// Why the test bed could not do what it was asked.

@@ -1,3 +1,5 @@
+//! A program that is part of a cluster: started, stopped, killed.
+
 /// A program of a control plane, or of a node. Nodes are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

@@ -1,3 +1,5 @@
+//! A port of this machine that leads into the cluster's network.
+
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};

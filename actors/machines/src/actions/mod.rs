@@ -278,7 +278,7 @@ pub(crate) struct Examination<'a> {
 pub(crate) struct JobContext<'a> {
     /// The execution.
     pub(crate) execution: &'a KubernetesExecution,
-    /// The same, checked.
+    /// The execution, checked.
     pub(crate) checked: &'a Checked,
     /// The attempt that was recorded.
     pub(crate) attempt: &'a Attempt,
@@ -291,7 +291,7 @@ pub(crate) struct JobContext<'a> {
 pub(crate) struct Look<'a> {
     /// The execution.
     pub(crate) execution: &'a KubernetesExecution,
-    /// The same, checked.
+    /// The execution, checked.
     pub(crate) checked: &'a Checked,
     /// The attempt that is looked at.
     pub(crate) attempt: &'a Attempt,

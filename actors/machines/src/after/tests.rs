@@ -1,3 +1,5 @@
+//! The outcome of each action, looked at through objects as a cluster would show them.
+
 mod apply;
 mod deployments;
 mod pods;

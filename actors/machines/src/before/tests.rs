@@ -1,3 +1,5 @@
+//! What is refused and what is taken down before the first Job, for each action.
+
 mod state;
 
 use kubernaut_crds::ObjectRef;

@@ -1,3 +1,5 @@
+//! What is wrong with parameters, named with its field.
+
 mod payloads;
 
 use serde_json::{Value, json};

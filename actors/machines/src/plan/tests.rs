@@ -1,3 +1,5 @@
+//! What planning takes, and what it refuses with which words.
+
 use kubernaut_crds::{PlanStrategy, RollbackStrategy};
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! The Job of each action, and what of it is hashed.
+
 use kubernaut_crds::{Action, KubernetesExecution, MicroTime};
 
 use super::*;

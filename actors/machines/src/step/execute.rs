@@ -237,7 +237,7 @@ impl StepMachine {
         }
     }
 
-    /// The same; `None` also when it is past.
+    /// Until when the attempt's Job may still be made by a create that was sent; `None` also when that is past.
     pub(super) fn may_be_made_until(&self, attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
         self.certain_at(attempt).filter(|certain| now < *certain)
     }

@@ -1,3 +1,5 @@
+//! The state of one step, its turns, and the answers that it takes.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

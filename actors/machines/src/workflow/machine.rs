@@ -1,3 +1,5 @@
+//! The state of one workflow, its turns, and the answers that it takes.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! YAML texts that kubectl reads in a way of its own.
+
 use std::fmt::Write as _;
 
 use serde_json::json;

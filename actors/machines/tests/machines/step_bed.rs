@@ -140,7 +140,7 @@ impl StepBed {
         self.event(StepEvent::Observed(execution));
     }
 
-    /// The same with watches that have shown no Job and no pod yet, although these are there.
+    /// Starts with watches that have shown no Job and no pod yet, although these are there.
     pub(crate) fn start_unseen(&mut self, jobs: BTreeMap<String, Ran>) {
         self.jobs = jobs;
         let execution = Arc::new(self.execution.clone());

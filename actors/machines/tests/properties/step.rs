@@ -1,3 +1,5 @@
+//! Random lives of a step: whatever happens to calls and controllers.
+
 use std::time::Duration;
 
 use kubernaut_crds::ExecutionPhase;

@@ -1,3 +1,5 @@
+//! What is deleted when its time is over, and Jobs that nobody owns.
+
 use std::sync::Arc;
 use std::time::Duration;
 

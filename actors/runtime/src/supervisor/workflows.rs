@@ -1,3 +1,5 @@
+//! Which workflows there are, and which actor looks after each.
+
 use std::sync::Arc;
 
 use kubernaut_crds::{WorkflowExecution, WorkflowPhase};

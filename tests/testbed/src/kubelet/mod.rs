@@ -100,7 +100,7 @@ impl FakeKubelet {
         Self::start_with(&kubeconfig, control_plane.bin_dir(), &dir, options).await
     }
 
-    /// The same for an API server known by a kubeconfig (of a user who may do everything) with the kubectl in
+    /// Starts for an API server known by a kubeconfig (of a user who may do everything) with the kubectl in
     /// `bin_dir`. In `dir`, which may be that of an earlier fake kubelet, stand the pods' files.
     pub async fn start_with(
         kubeconfig: &Path,

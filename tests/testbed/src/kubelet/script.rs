@@ -1,3 +1,5 @@
+//! What the fake kubelet makes of a pod.
+
 use std::sync::Arc;
 use std::time::Duration;
 
