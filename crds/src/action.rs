@@ -92,7 +92,7 @@ pub struct ActionParameters {
     /// Delete pods: one by name, or those of a selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_pod: Option<DeletePod>,
-    /// Patch a Deployment.
+    /// Patch a Deployment with a patch of the workflow's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch_deployment: Option<PatchDeployment>,
     /// Keep new pods off a node; those that are there stay.

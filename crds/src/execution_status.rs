@@ -296,7 +296,7 @@ pub struct RollbackInformation {
     /// The state before, in the form that restores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_parameters: Option<RecordedRollback>,
-    /// Go duration.
+    /// How long taking it back may take, as a duration such as 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration: Option<String>,
 }
@@ -378,7 +378,7 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 63)))]
     pub init_containers: Vec<String>,
-    /// When it ended.
+    /// When the attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<MicroTime>,
     /// How it ended.

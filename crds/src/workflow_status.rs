@@ -263,7 +263,7 @@ pub struct StepStatus {
     /// When the step's execution began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<MicroTime>,
-    /// When it ended.
+    /// When the step ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<MicroTime>,
     /// The number of attempts after the first one.
@@ -325,7 +325,7 @@ pub struct ExecutionMetrics {
 pub struct WorkflowResult {
     /// The outcome in a word.
     pub outcome: Outcome,
-    /// completed/total - 0.05 per retry - 0.10 per rollback, within 0..1.
+    /// The share of steps that completed, less 0.05 for each retry and 0.10 for each rollback, from 0 to 1.
     #[serde(default)]
     pub effectiveness_score: f64,
     /// How the targets are after the last step.

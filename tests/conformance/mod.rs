@@ -1,4 +1,4 @@
-//! The same requests to the embedded cluster and to the real API server, and what both must answer.
+//! Requests to the embedded cluster and to the real API server, and what both must answer.
 //!
 //! A case is a function of a [`Lab`]: a namespace of its own and a client that writes a transcript. It says what it
 //! expects, so that it can fail on each of them alone; where there is a real server, both transcripts are compared

@@ -3,3 +3,4 @@
 mod arrows;
 mod generated;
 mod supply;
+mod words;

@@ -71,7 +71,7 @@ impl FailureClass {
         }
     }
 
-    /// The same call may succeed later.
+    /// A call that failed so may succeed later.
     pub fn is_transient(self) -> bool {
         matches!(self, FailureClass::Throttled | FailureClass::Unknown)
     }

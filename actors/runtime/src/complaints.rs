@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_machines::outcome::FailureClass;
 
-/// The same complaint about one object is told once in this time.
+/// One complaint about one object is told once in this time.
 const PAUSE: SignedDuration = SignedDuration::from_mins(1);
 /// More than that many are looked through for those that are over.
 const MANY: usize = 1024;

@@ -83,7 +83,7 @@ fn with_planning(mut found: Vec<Problem>, planned: Vec<Problem>) -> Vec<Problem>
     found
 }
 
-/// The same workflow a second time would be an update of what runs already.
+/// A workflow that stands there a second time would be an update of what runs already.
 fn check_twice(manifests: &[Manifest]) -> Vec<Problem> {
     let mut seen: BTreeMap<(&str, String, &str), &Manifest> = BTreeMap::new();
     let mut problems = Vec::new();

@@ -91,7 +91,7 @@ fn deployment(namespace: &str) -> Value {
                     "template": {"metadata": {"labels": {"app": TARGET}}, "spec": spec}}})
 }
 
-/// The same objects in a namespace of a team and in one of the cluster.
+/// Objects in a namespace of a team and in one of the cluster.
 async fn targets() {
     ground().await;
     let client = administrator().await;

@@ -1,0 +1,148 @@
+//! Words for people: descriptions that are read alone, what each file says of itself, and names and links in the docs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below these folders that ends so, with its text.
+fn files(folders: &[&str], end: &str) -> Vec<(PathBuf, String)> {
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut found = Vec::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a folder");
+            open.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else if path.to_string_lossy().ends_with(end) {
+            let text = std::fs::read_to_string(&path).expect("text");
+            found.push((path, text));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    files(&["src", "actors", "crds", "tests", "benches"], ".rs")
+}
+
+/// Why a description does not help who reads it alone, as `kubectl explain` shows it.
+fn fault(description: &str) -> Option<&'static str> {
+    if description.split_whitespace().count() < 4 {
+        return Some("has fewer than four words");
+    }
+    if !description.ends_with('.') {
+        return Some("does not end as a sentence");
+    }
+    let first = description.chars().next()?;
+    if !first.is_uppercase() && first != '`' && !description.starts_with("kubectl") {
+        return Some("does not begin as a sentence");
+    }
+    None
+}
+
+fn faults_in(schema: &Value, path: &str, found: &mut Vec<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        match field["description"].as_str() {
+            Some(description) => {
+                let fault = fault(description);
+                found.extend(fault.map(|fault| format!("{path}: {description:?} {fault}")));
+            }
+            None => found.push(format!("{path}: has no description")),
+        }
+        faults_in(field, &path, found);
+        faults_in(&field["items"], &path, found);
+    }
+}
+
+#[test]
+fn each_field_of_our_kinds_is_explained_in_a_sentence_that_stands_alone() {
+    let mut found = Vec::new();
+    for crd in [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()] {
+        let crd = serde_json::to_value(crd).expect("JSON");
+        let kind = crd["spec"]["names"]["kind"].as_str().expect("a kind");
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        for part in ["spec", "status"] {
+            faults_in(&schema["properties"][part], &format!("{kind}.{part}"), &mut found);
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert_eq!(fault("It can be."), Some("has fewer than four words"));
+}
+
+#[test]
+fn each_file_says_what_it_is_and_no_comment_needs_the_line_above() {
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        if !text.starts_with("//!") {
+            found.push(format!("{} does not begin with //!", path.display()));
+        }
+        let needy = text.lines().enumerate().filter(|(_, line)| {
+            let line = line.trim_start();
+            line.starts_with("/// The same") || line.starts_with("//! The same")
+        });
+        found.extend(needy.map(|(number, line)| format!("{}:{}: {line}", path.display(), number + 1)));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// What stands between backticks, line breaks left out.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn each_test_that_the_docs_name_is_one() {
+    let sources = sources();
+    let mut named = 0;
+    let mut found = Vec::new();
+    for (path, text) in files(&["README.md", "CONTRIBUTING.md"], ".md") {
+        let is_path = |quote: &&str| {
+            quote.contains("::")
+                && quote
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c))
+        };
+        for quote in quoted(&text).filter(is_path) {
+            let name = quote.rsplit("::").next().unwrap_or_default();
+            // As a function, or as one of a macro's list of areas.
+            let mut texts = sources.iter();
+            let function = format!("fn {name}(");
+            let area = format!("    {name}\n");
+            if name.is_empty()
+                || texts.any(|(_, text)| text.contains(&function) || text.contains(&format!(" {name},")))
+                || sources.iter().any(|(_, text)| text.contains(&area))
+            {
+                named += 1;
+            } else {
+                found.push(format!("{}: there is no test {quote}", path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(named > 20, "{named} tests are named");
+}
+
+#[test]
+fn each_link_of_the_docs_leads_somewhere() {
+    let mut links = 0;
+    for (path, text) in files(&["README.md", "CONTRIBUTING.md"], ".md") {
+        for rest in text.split("](").skip(1) {
+            let link = rest.split([')', '#']).next().unwrap_or_default();
+            if link.is_empty() || link.contains("://") {
+                continue;
+            }
+            links += 1;
+            assert!(
+                root().join(link).exists(),
+                "{}: {link} is not there",
+                path.display()
+            );
+        }
+    }
+    assert!(links > 10, "{links} links");
+}
