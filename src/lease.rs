@@ -1,6 +1,6 @@
 //! Which of several controllers leads: a Lease (coordination.k8s.io/v1) in the controller's namespace.
 //!
-//! [`Election`] decides, without I/O; this file reads, writes and follows the Lease for it, tells people, and keeps the
+//! `Election` decides, without I/O; this file reads, writes and follows the Lease for it, tells people, and keeps the
 //! [`WriteGate`].
 //!
 //! # Guarantees

@@ -1,6 +1,6 @@
 //! The actions: a file for each says everything about it.
 //!
-//! An action is one line in the table below, a file of its name with its [`Definition`] and its [`Operation`], and a member of
+//! An action is one line in the table below, a file of its name with its `Definition` and its `Operation`, and a member of
 //! the parameters in the crate of the custom resources. CONTRIBUTING.md has the recipe.
 
 mod access;
