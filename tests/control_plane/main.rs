@@ -25,3 +25,4 @@ mod load;
 mod rehearse;
 mod rights;
 mod rights_used;
+mod selectors;

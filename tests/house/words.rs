@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kubernaut_machines::actions::ActionKind;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -90,7 +91,11 @@ fn each_file_says_what_it_is_and_no_comment_needs_the_line_above() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// What stands between backticks, line breaks left out.
+fn docs() -> Vec<(PathBuf, String)> {
+    files(&["README.md", "CONTRIBUTING.md", "docs"], ".md")
+}
+
+/// What stands between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -100,7 +105,7 @@ fn each_test_that_the_docs_name_is_one() {
     let sources = sources();
     let mut named = 0;
     let mut found = Vec::new();
-    for (path, text) in files(&["README.md", "CONTRIBUTING.md"], ".md") {
+    for (path, text) in docs() {
         let is_path = |quote: &&str| {
             quote.contains("::")
                 && quote
@@ -130,7 +135,8 @@ fn each_test_that_the_docs_name_is_one() {
 #[test]
 fn each_link_of_the_docs_leads_somewhere() {
     let mut links = 0;
-    for (path, text) in files(&["README.md", "CONTRIBUTING.md"], ".md") {
+    for (path, text) in docs() {
+        let folder = path.parent().expect("a folder");
         for rest in text.split("](").skip(1) {
             let link = rest.split([')', '#']).next().unwrap_or_default();
             if link.is_empty() || link.contains("://") {
@@ -138,11 +144,38 @@ fn each_link_of_the_docs_leads_somewhere() {
             }
             links += 1;
             assert!(
-                root().join(link).exists(),
+                folder.join(link).exists(),
                 "{}: {link} is not there",
                 path.display()
             );
         }
     }
     assert!(links > 10, "{links} links");
+}
+
+#[test]
+fn the_table_of_actions_has_the_names_and_accounts_of_the_code() {
+    let text = std::fs::read_to_string(root().join("docs/actions.md")).expect("text");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains("-sa |"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let mut named = Vec::new();
+    for row in &rows {
+        let names: Vec<&str> = row[1].split(", ").collect();
+        let kind = ActionKind::ALL
+            .into_iter()
+            .find(|kind| kind.spellings().any(|name| name == names[0]))
+            .unwrap_or_else(|| panic!("{} is no action", names[0]));
+        assert_eq!(row[2], kind.service_account(), "{}", names[0]);
+        named.extend(names);
+    }
+    let mut known: Vec<&str> = ActionKind::ALL
+        .into_iter()
+        .flat_map(ActionKind::spellings)
+        .collect();
+    named.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(named, known);
 }

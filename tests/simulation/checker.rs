@@ -489,7 +489,7 @@ impl Checker<'_> {
                     | Planned::LaggingWatch { .. }
             )
         });
-        // A Job that was not seen for a minute counts as lost, as the executor's specification wants it.
+        // A Job that was not seen for a minute counts as lost, as docs/executions.md wants it.
         let blind = self.blind_time();
         if !only_calls || self.outcome.ended.is_none() || blind > Duration::from_secs(50) {
             return;

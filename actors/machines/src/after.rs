@@ -23,7 +23,7 @@ pub enum AfterWhat {
     Lost,
 }
 
-/// Whether the outcome is what was wanted (the executor's specification, 6).
+/// Whether the outcome is what was wanted (docs/actions.md).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Postcondition {
     /// It is.

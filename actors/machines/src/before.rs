@@ -85,7 +85,7 @@ pub(crate) fn target_read(checked: &Checked) -> Option<Read> {
     Some(Read::get(&api_version, &target.kind, namespace, &target.name))
 }
 
-/// Checks the target and takes down its state (the executor's specification, 1.3 and the last column of 5).
+/// Checks the target and takes down its state (docs/executions.md, Validation).
 pub fn examine(
     execution: &KubernetesExecution,
     checked: &Checked,

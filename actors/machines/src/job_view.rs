@@ -10,7 +10,7 @@ use kubernaut_crds::names;
 use crate::classify::tail;
 use crate::waiting::Obstacle;
 
-/// What is kept of a container's last words, in bytes (the executor's specification, 3).
+/// What is kept of a container's last words, in bytes (docs/executions.md, Attempts and Jobs).
 const MESSAGE_MAX: usize = 4096;
 
 /// A Job and its pods, as far as a decision depends on them.

@@ -38,7 +38,7 @@ impl ManifestKind {
 }
 
 /// Kinds that may be named in --apply-manifest-kinds. Never here, whatever the flag says: Secret, ServiceAccount,
-/// RBAC, CRDs, admission, our own kinds, and what is not namespaced (the executor's specification, 5).
+/// RBAC, CRDs, admission, our own kinds, and what is not namespaced (docs/actions.md).
 const KINDS: [ManifestKind; 15] = [
     ManifestKind {
         group: "",

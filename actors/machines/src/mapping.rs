@@ -50,7 +50,7 @@ pub enum MappingError {
     #[error("exactly one of podName and selector is needed")]
     PodOrSelector,
     /// restartPod of one pod by name, and yet on a node.
-    #[error("goes with selector: a pod that is named is on one node anyway")]
+    #[error("nodeName goes with selector: a pod that is named is on one node anyway")]
     NodeWithoutSelector,
     /// custom with an unknown type.
     #[error("{0:?} is not supported: apply-manifest is, with config.manifest")]
@@ -64,17 +64,18 @@ impl MappingError {
     /// The field below the member of the step's parameters; empty where it is no single one.
     pub fn field(&self) -> String {
         match self {
-            MappingError::Members(_) | MappingError::PodOrSelector => String::new(),
+            MappingError::Members(_) | MappingError::PodOrSelector | MappingError::NodeWithoutSelector => {
+                String::new()
+            }
             MappingError::GracePeriod(_) | MappingError::GraceTooLong(_) => "gracePeriod".to_owned(),
             MappingError::NotBase64(key) => format!("dataUpdates.{key}"),
-            MappingError::NodeWithoutSelector => "nodeName".to_owned(),
             MappingError::CustomType(_) => "actionType".to_owned(),
             MappingError::CustomManifest => "config.manifest".to_owned(),
         }
     }
 }
 
-/// Converts a step's parameters row by row (the API's specification, 4).
+/// Converts a step's parameters member by member.
 pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
     let mut warning = None;
     let action = match StepAction::try_from(parameters.clone())? {
@@ -113,7 +114,7 @@ pub(crate) fn grace_seconds(text: Option<&str>) -> Result<Option<i64>, MappingEr
     Ok(i64::try_from(seconds).ok())
 }
 
-/// The execution of a step: everything it needs, copied (the API's specification, 2); and what of the step had nowhere
+/// The execution of a step: everything it needs, copied (docs/workflows.md); and what of the step had nowhere
 /// to go.
 pub fn execution_for(
     workflow: &WorkflowExecution,
@@ -379,7 +380,7 @@ mod tests {
         );
         refused(
             json!({"restartPod": {"namespace": "a", "podName": "b", "nodeName": "n1"}}),
-            "nodeName: goes with selector",
+            "nodeName goes with selector",
         );
     }
 

@@ -38,14 +38,14 @@ pub struct Checked {
     pub manifest: Option<ParsedManifest>,
 }
 
-/// Checks everything that needs no cluster (the executor's specification, 1.1), for objects of any shape: what the
+/// Checks everything that needs no cluster (docs/executions.md, Validation), for objects of any shape: what the
 /// API server checks is checked again, since a stored object may be older than its rules.
 ///
 /// # Errors
 /// All that is wrong, each with its field.
 pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Checked, Vec<Problem>> {
     if let Some(size) = oversize(&execution.metadata) {
-        return Err(vec![Problem::new("", too_long(size))]);
+        return Err(vec![Problem::new("", format!("the spec {}", too_long(size)))]);
     }
     let spec = &execution.spec;
     let action = Action::try_from(spec.parameters.clone())

@@ -62,7 +62,7 @@ impl fmt::Display for PlanError {
     }
 }
 
-/// Checks everything that needs no cluster (the workflow's specification, 1).
+/// Checks everything that needs no cluster (docs/workflows.md, Planning).
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the spec.
@@ -369,7 +369,7 @@ fn plan_step(
         Err(problems) => {
             // The spelling was checked against the step's own member; what the executor says of it is the same.
             let problems = problems.into_iter();
-            let problems = problems.filter(|problem| fits || problem.field != "action");
+            let problems = problems.filter(|problem| fits || !problem.is_misfit);
             errors.extend(problems.map(located));
             Err(errors)
         }

@@ -11,14 +11,25 @@ pub struct Problem {
     pub field: String,
     /// What is wrong, for a person.
     pub message: String,
+    /// The name of an action does not go with its parameters: where that has been told, it need not be told again.
+    pub(crate) is_misfit: bool,
 }
 
 impl Problem {
     /// They quote what somebody wrote: nothing of it is more than text.
     pub(crate) fn new(field: impl Into<String>, message: impl AsRef<str>) -> Self {
         Self {
-            field: field.into(),
+            field: plain(&field.into()).into_owned(),
             message: plain(message.as_ref()).into_owned(),
+            is_misfit: false,
+        }
+    }
+
+    /// The name of an action does not go with its parameters.
+    pub(crate) fn misfit(message: impl AsRef<str>) -> Self {
+        Self {
+            is_misfit: true,
+            ..Self::new("action", message)
         }
     }
 

@@ -126,7 +126,7 @@ impl Call {
     }
 }
 
-/// The Job of an attempt (the executor's specification, 3 to 5). Pure: the same record gives the same Job.
+/// The Job of an attempt (docs/executions.md, Attempts and Jobs). Pure: the same record gives the same Job.
 pub fn render(
     execution: &KubernetesExecution,
     checked: &Checked,
@@ -286,7 +286,7 @@ pub fn render(
 }
 
 /// Seconds that the Job gets, and those that a drain gets: kubectl gives up before the Job controller would delete its pod,
-/// and its message with it (the executor's specification, 4).
+/// and its message with it (docs/executions.md, Attempts and Jobs).
 fn budget(from: Timestamp, to: Timestamp) -> (i64, i64) {
     let left = to.duration_since(from).as_millis();
     let patience = left - (left / 3).min(15_000);

@@ -9,7 +9,7 @@ use kubernaut_machines::actions::AccessRequest;
 use crate::ports::Account;
 
 /// How long a yes counts: a workflow's steps ask for the same within seconds, and a right that is taken away must
-/// not live on for long (the figure of the executor's specification).
+/// not live on for long (docs/executions.md, Validation).
 const YES_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(30);
 
 /// From this size on, answers that no longer count are thrown out; the next time at twice what then was left, so that

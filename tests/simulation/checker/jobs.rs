@@ -77,8 +77,8 @@ impl Checker<'_> {
         }
     }
 
-    /// One that somebody else made vanish while no controller looked can't be told from one that was never made (the
-    /// executor's specification, 3: it is made within a minute of its attempt's start, and not later). A controller that has had
+    /// One that somebody else made vanish while no controller looked can't be told from one that was never made (docs/
+    /// executions.md: it is made within a minute of its attempt's start, and not later). A controller that has had
     /// the answer to its create knows better.
     pub(super) fn may_be_made_again(&self, first: &Life<'_>, again: &Life<'_>) -> bool {
         let by_somebody = first
@@ -151,7 +151,7 @@ impl Checker<'_> {
         }
     }
 
-    /// I10: by hand, from the specification's table.
+    /// I10: by hand, from the table in docs/actions.md.
     #[allow(clippy::unused_self, reason = "one of the checks")]
     fn as_the_table_says(&self, job: &Life<'_>) -> Option<(&'static str, String)> {
         let object = &job.born().object;
@@ -303,7 +303,7 @@ impl Checker<'_> {
             let late = |failed: &Committed| {
                 born.at > failed.at + HEARSAY && begun.is_some_and(|begun| begun.at > failed.at + HEARSAY)
             };
-            // One that said then what it waits for, a lock, say, is in flight and is finished (the workflow's specification).
+            // One that said then what it waits for, a lock, say, is in flight and is finished (docs/workflows.md).
             let waited = |failed: &Committed| {
                 let heard = failed.at + Duration::from_secs(1);
                 let then = execution.states.iter().rfind(|state| state.at <= heard);

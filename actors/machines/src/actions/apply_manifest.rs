@@ -28,7 +28,8 @@ pub(super) const DEFINITION: Definition = Definition {
         variant: Variant::Plain,
         step_member: "custom",
         names: &["apply-manifest", "apply_manifest", "custom"],
-        step_fields: &[("manifest", "config.manifest")],
+        // A manifest is one text: whatever is wrong in it is wrong there.
+        step_fields: &[("manifest", "config.manifest"), ("namespace", "config.manifest")],
     }],
     service_account: "apply-manifest-sa",
     rules: |settings| {
@@ -227,9 +228,7 @@ impl super::Operation for Operation<'_> {
 
     fn outcome(&self, look: Look<'_>) -> Postcondition {
         match &look.checked.manifest {
-            Some(manifest)
-                if has_applied(look.object, &manifest.object, look.what == AfterWhat::Success) =>
-            {
+            Some(manifest) if has_applied(look.object, &manifest.object, look.what == AfterWhat::Success) => {
                 holds("applied")
             }
             Some(_) | None => not_there("the object does not have all that was applied"),

@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kubernaut_crds::{
-    Attempt, DeletePod, DeletePodStep, ErrorType, ObjectRef, PodRef, RestartPodStep, RecordedRollback, TargetRef,
+    Attempt, DeletePod, DeletePodStep, ErrorType, ObjectRef, PodRef, RecordedRollback, RestartPodStep,
+    TargetRef,
 };
 use serde_json::{Value, json};
 
@@ -31,13 +32,17 @@ pub(super) const DEFINITION: Definition = Definition {
             variant: Variant::Plain,
             step_member: "deletePod",
             names: &["delete-pod", "delete_pod"],
-        step_fields: &[("pod", "podName"), ("gracePeriodSeconds", "gracePeriod")],
+            step_fields: &[("pod", "podName"), ("gracePeriodSeconds", "gracePeriod")],
         },
         Spelling {
             variant: Variant::RestartPod,
             step_member: "restartPod",
             names: &["restart-pod", "restart-pods", "restart_pod"],
-        step_fields: &[("pod", "podName"), ("labelSelector", "selector"), ("gracePeriodSeconds", "gracePeriod")],
+            step_fields: &[
+                ("pod", "podName"),
+                ("labelSelector", "selector"),
+                ("gracePeriodSeconds", "gracePeriod"),
+            ],
         },
     ],
     service_account: "delete-pod-sa",
@@ -219,7 +224,7 @@ impl super::Operation for Operation<'_> {
         let one_of_two = (delete.pod.is_some() == delete.label_selector.is_some())
             .then(|| Problem::new("", "exactly one of pod and labelSelector is needed"));
         let alone = (delete.node_name.is_some() && delete.label_selector.is_none())
-            .then(|| Problem::new("nodeName", "goes with labelSelector"));
+            .then(|| Problem::new("", "nodeName goes with labelSelector"));
         let problems = [
             name("pod", &delete.pod),
             bad_namespace("namespace", &delete.namespace),

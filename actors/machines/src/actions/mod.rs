@@ -13,6 +13,18 @@ mod rollback;
 pub(crate) mod rollout;
 mod workload;
 
+pub(crate) mod apply_manifest;
+mod cordon_node;
+pub(crate) mod delete_pod;
+pub(crate) mod drain_node;
+pub(crate) mod patch_deployment;
+pub(crate) mod rollout_restart;
+mod scale_deployment;
+mod uncordon_node;
+mod undo;
+pub(crate) mod update_config_map;
+pub(crate) mod update_secret;
+
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -39,9 +51,6 @@ pub use rollout::Waits;
 /// [`ActionParameters`].
 macro_rules! actions {
     ($($(#[$doc:meta])* $kind:ident => $module:ident,)*) => {
-        $(pub(crate) mod $module;)*
-        mod undo;
-
         /// What can be done.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ActionKind { $($(#[$doc])* $kind,)* }
@@ -72,13 +81,13 @@ macro_rules! actions {
             }
         }
 
-        /// What parameters that nobody checked do, by the first member that is there, and how its payload travels.
-        pub(crate) fn unchecked(parameters: &ActionParameters) -> Option<(Box<dyn Operation + '_>, Payload)> {
+        /// What each member of parameters that nobody checked does, and how its payload travels.
+        pub(crate) fn unchecked(parameters: &ActionParameters) -> Vec<(Box<dyn Operation + '_>, Payload)> {
+            let mut members: Vec<(Box<dyn Operation + '_>, Payload)> = Vec::new();
             $(if let Some(parameters) = &parameters.$module {
-                return Some((Box::new($module::Operation(parameters)), $module::DEFINITION.payload));
+                members.push((Box::new($module::Operation(parameters)), $module::DEFINITION.payload));
             })*
-            let undo = parameters.undo.as_ref()?;
-            Some((Box::new(undo::Operation(undo)), Payload::Annotations))
+            members
         }
     };
 }
@@ -112,7 +121,7 @@ pub(crate) struct Definition {
     pub(crate) spellings: &'static [Spelling],
     /// The account in the executor namespace that its Jobs run as.
     pub(crate) service_account: &'static str,
-    /// What that account may do (the executor's specification, 5).
+    /// What that account may do.
     pub(crate) rules: fn(&Settings) -> Vec<PolicyRule>,
     /// Which part of its target it changes: as much the API server lets the account change.
     pub(crate) changes: Changes,
@@ -128,7 +137,8 @@ pub(crate) struct Definition {
     pub(crate) payload: Payload,
     /// The shortest timeout of a step.
     pub(crate) least_timeout: Duration,
-    /// When its Job is gone without a word, what is read afterwards shows whether it took effect: another attempt may follow.
+    /// When its Job is gone without a word, another attempt may follow: what is read afterwards shows whether it took effect, or doing
+    /// it twice is no harm.
     pub(crate) provable_when_lost: bool,
     /// An attempt that failed may have changed a part of it, whatever it was refused.
     pub(crate) fails_half_done: bool,
@@ -343,7 +353,7 @@ pub(crate) trait Operation {
     fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError>;
     /// What is read afterwards beside the target, given what was read.
     fn reads_after(&self, attempt: &Attempt, target: Option<&Value>, facts: &Facts) -> Vec<Read>;
-    /// Whether the outcome is what was wanted (the executor's specification, 6).
+    /// Whether the outcome is what was wanted (docs/actions.md).
     fn outcome(&self, look: Look<'_>) -> Postcondition;
     /// A line for a person's shell that takes the change back; `None` where kubectl has none.
     fn undo_by_hand(
@@ -477,7 +487,7 @@ fn misfit(spelling: &str, member: &str, fitting: &[&str]) -> Option<Problem> {
     }
     let fitting = fitting.join(" or ");
     let message = format!("{spelling:?} does not fit parameters.{member}: write {fitting}");
-    Some(Problem::new("action", message))
+    Some(Problem::misfit(message))
 }
 
 /// What is acted on; `manifest` is that of an applyManifest, where it could be read.

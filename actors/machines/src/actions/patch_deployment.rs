@@ -1,7 +1,9 @@
 //! patch-deployment: patches a Deployment. As update-image it sets images of containers that are there, and nothing else.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kubernaut_crds::{Attempt, ErrorType, PatchDeployment, PatchType, RecordedRollback, TargetRef, UpdateImageStep};
+use kubernaut_crds::{
+    Attempt, ErrorType, PatchDeployment, PatchType, RecordedRollback, TargetRef, UpdateImageStep,
+};
 use serde_json::{Value, json};
 
 use super::access::{AccessRequest, Reach, requests, rule};
@@ -26,13 +28,13 @@ pub(super) const DEFINITION: Definition = Definition {
             variant: Variant::Plain,
             step_member: "patchDeployment",
             names: &["patch-deployment", "patch_deployment"],
-        step_fields: &[],
+            step_fields: &[],
         },
         Spelling {
             variant: Variant::UpdateImage,
             step_member: "updateImage",
             names: &["update-image", "update_image"],
-        step_fields: &[("patch", "newImage")],
+            step_fields: &[("patch", "newImage")],
         },
     ],
     service_account: "patch-deployment-sa",
@@ -53,7 +55,8 @@ pub(super) const DEFINITION: Definition = Definition {
             json!({"patchDeployment": {"namespace": "shop", "deployment": "web", "patchType": "strategic",
                                        "patch": patch.to_string()}})
         };
-        let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "app:2"}]}}}});
+        let image =
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "app:2"}]}}}});
         vec![
             (Variant::Plain, sample(json!({"spec": {"minReadySeconds": 5}}))),
             (Variant::UpdateImage, sample(image)),
@@ -86,11 +89,7 @@ fn bad_patch(patch: &PatchDeployment) -> Option<Problem> {
 }
 
 /// Each container has to be there: a patch would add one.
-fn examine_images(
-    patch: &PatchDeployment,
-    at: Examination<'_>,
-    before: &mut Before,
-) -> Result<(), Refusal> {
+fn examine_images(patch: &PatchDeployment, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
     let images = match patched_images(patch) {
         Ok(images) => images,
         Err(problem) => return refuse(ErrorType::ValidationError, format!("patch: {problem}")),
@@ -177,7 +176,7 @@ impl super::Operation for Operation<'_> {
              patch-deployment",
             context.spelling
         );
-        Some(Problem::new("action", message))
+        Some(Problem::misfit(message))
     }
 
     fn payload_size(&self, _: Option<&ParsedManifest>) -> Option<(&'static str, usize)> {
@@ -296,7 +295,9 @@ impl super::Operation for Operation<'_> {
         };
         let (namespace, name) = (&config.namespace, &config.name);
         Some(if images.is_empty() {
-            format!("kubectl -n {namespace} rollout undo deployment/{name} (unless something has rolled it out since)")
+            format!(
+                "kubectl -n {namespace} rollout undo deployment/{name} (unless something has rolled it out since)"
+            )
         } else {
             format!(
                 "kubectl -n {namespace} set image deployment/{name} {}",

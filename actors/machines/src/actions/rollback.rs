@@ -3,7 +3,7 @@
 use kubernaut_crds::{RecordedConfig, RecordedRollback, RollbackInformation, TargetRef};
 use serde_json::Value;
 
-/// A larger state before is not stored (the API's specification, 4).
+/// A larger state before is not stored.
 const PREVIOUS_MAX: usize = 256 * 1024;
 
 pub(super) fn reversible(action: &str, parameters: RecordedRollback) -> RollbackInformation {

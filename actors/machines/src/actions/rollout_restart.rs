@@ -1,7 +1,7 @@
 //! rollout-restart: starts new pods of a Deployment, by its own strategy.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kubernaut_crds::{Attempt, RestartDeployment, RolloutRestart, RecordedRollback, TargetRef, names};
+use kubernaut_crds::{Attempt, RecordedRollback, RestartDeployment, RolloutRestart, TargetRef, names};
 use serde_json::{Value, json};
 
 use super::access::{AccessRequest, Reach, requests, rule};

@@ -125,10 +125,7 @@ impl super::Operation for Operation<'_> {
             .facts
             .iter()
             .find(|(read, _)| matches!(read, Read::List { kind, .. } if kind == "HorizontalPodAutoscaler"));
-        for autoscaler in autoscalers
-            .map(|(_, found)| found.as_slice())
-            .unwrap_or_default()
-        {
+        for autoscaler in autoscalers.map(|(_, found)| found.as_slice()).unwrap_or_default() {
             let scaled = &autoscaler["spec"]["scaleTargetRef"];
             if scaled["kind"] == "Deployment" && scaled["name"] == self.0.deployment.as_str() {
                 let name = autoscaler["metadata"]["name"].as_str().unwrap_or_default();

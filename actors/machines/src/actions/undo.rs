@@ -117,7 +117,8 @@ impl super::Operation for Operation<'_> {
         let plural = target.kind.to_lowercase() + "s";
         let namespace = target.namespace.as_ref();
         let place = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": target.uid}});
+        let options =
+            json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": target.uid}});
         let call = Call::of([
             "delete".to_owned(),
             format!("--raw={root}{place}/{plural}/{}", target.name),

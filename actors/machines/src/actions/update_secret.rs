@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kubernaut_crds::{Attempt, Sensitive, RecordedRollback, TargetRef, UpdateSecret, UpdateSecretStep};
+use kubernaut_crds::{Attempt, RecordedRollback, Sensitive, TargetRef, UpdateSecret, UpdateSecretStep};
 use serde_json::{Value, json};
 
 use super::access::{AccessRequest, Reach, requests, rule};

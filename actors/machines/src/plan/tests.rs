@@ -310,6 +310,22 @@ fn a_spelling_goes_with_its_own_member_alone() {
 }
 
 #[test]
+fn a_name_that_does_not_fit_hides_no_action_that_is_left_out() {
+    let workflow = doing("drain-node", json!({"cordonNode": {"nodeName": "n"}}));
+    let workflow = serde_json::from_value(workflow).expect("a workflow");
+    let mut settings = Settings::default();
+    settings.actions.remove(&ActionKind::CordonNode);
+    let found = plan(&workflow, &settings).expect_err("two errors");
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(
+        found.len() == 2
+            && found[0].contains("does not fit")
+            && found[1].contains("cordon-node is not installed"),
+        "{found:#?}"
+    );
+}
+
+#[test]
 fn a_bad_timeout_is_told_with_its_step_and_its_text() {
     for (bad, words) in [
         ("soon", "step 1 (s1): \"soon\" is not a duration"),

@@ -27,7 +27,7 @@ const ATTEMPTS_MAX: usize = 16;
 /// No attempt starts with less than this left of the timeout.
 pub(super) const MIN_LEFT: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
-/// What is kept of kubectl's words (the executor's specification, 3).
+/// What is kept of kubectl's words (docs/executions.md, Attempts and Jobs).
 pub(super) const MESSAGE_MAX: usize = 4096;
 
 impl StepMachine {

@@ -481,9 +481,10 @@ impl StepMachine {
 
     /// The attempt whose payload may be there, as a Secret. Those of ended attempts are gone.
     pub(super) fn open_payload(&self) -> Option<Attempt> {
-        let payload = unchecked(&self.execution.spec.parameters).map(|(_, payload)| payload);
-        let has_payload =
-            payload == Some(Payload::Secret) && !self.secret_deleted && !planted(Defect::LeaveThePayload);
+        let members = unchecked(&self.execution.spec.parameters);
+        let has_payload = members.iter().any(|(_, payload)| *payload == Payload::Secret)
+            && !self.secret_deleted
+            && !planted(Defect::LeaveThePayload);
         let last = self.persisted.attempts.last().filter(|_| has_payload);
         last.filter(|attempt| attempt.outcome.is_none()).cloned()
     }
@@ -538,11 +539,15 @@ impl StepMachine {
 
     /// A text of kubectl or of the API server without the values that this execution holds.
     pub(super) fn without_secrets(&self, text: &str) -> String {
-        let unchecked = unchecked(&self.execution.spec.parameters);
-        match unchecked.as_ref().map(|(operation, _)| operation.secrets()) {
-            Some(secrets) if !secrets.is_empty() => classify::redact(text, &secrets),
-            Some(_) | None => text.to_owned(),
+        let members = unchecked(&self.execution.spec.parameters);
+        let secrets: Vec<&str> = members
+            .iter()
+            .flat_map(|(operation, _)| operation.secrets())
+            .collect();
+        if secrets.is_empty() {
+            return text.to_owned();
         }
+        classify::redact(text, &secrets)
     }
 }
 

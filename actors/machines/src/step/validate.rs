@@ -19,11 +19,11 @@ use crate::plan::unsupported_execution;
 use crate::problem::Problem;
 use crate::reads::Facts;
 
-/// Validation that the API server does not answer is given up after this long (the executor's specification, 1). It begins with
+/// Validation that the API server does not answer is given up after this long (docs/executions.md). It begins with
 /// the first call that failed: the time that a call waits for its turn among our own is not the API server's.
 const VALIDATION_BUDGET: Duration = Duration::from_secs(30);
 
-/// What an attempt may rely on: rights that were asked longer ago are asked again (the executor's specification, 2).
+/// What an attempt may rely on: rights that were asked longer ago are asked again (docs/executions.md, Validation).
 pub(super) const RIGHTS_AGE: Duration = Duration::from_secs(30);
 
 impl StepMachine {

@@ -22,8 +22,8 @@ use crate::problem::Problem;
 use crate::reads::{Facts, Read};
 use crate::waiting::{Obstacle, WaitingPod};
 
-/// After the Job's end the outcome gets at least this long, however much of the timeout the Job took (the executor's
-/// specification, 3).
+/// After the Job's end the outcome gets at least this long, however much of the timeout the Job took
+/// (docs/executions.md, Attempts and Jobs).
 const OUTCOME_MIN: Duration = Duration::from_secs(30);
 /// A pod may meet an obstacle for this long: some pass, such as a registry that is away for a moment.
 const OBSTACLE_MAX: Duration = Duration::from_secs(60);
@@ -435,7 +435,7 @@ fn doubt(ended: &Ended) -> Option<String> {
     }
 }
 
-/// Between two looks: 0.5, 1, 2, 4 and then every 5 s (the executor's specification, 6).
+/// Between two looks: 0.5, 1, 2, 4 and then every 5 s (docs/executions.md, The outcome).
 fn delay(looks: u32) -> Duration {
     match looks {
         0 | 1 => Duration::from_millis(500),

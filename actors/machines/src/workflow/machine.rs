@@ -21,7 +21,7 @@ use crate::outcome::{
 use crate::plan::Plan;
 use crate::step::{api_backoff, is_newer, later, micros, refusal_of};
 
-/// Step progress is written at most this often; a phase change at once (the executor's specification, 7).
+/// Step progress is written at most this often; a phase change at once.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// A create whose answer was lost may take effect this much later: the API server's own request time-out.
 const CREATE_WINDOW: Duration = Duration::from_secs(60);

@@ -64,7 +64,7 @@ fn bad_luck() -> impl Strategy<Value = Luck> {
     ]
 }
 
-/// Phases that may follow each other (the executor's specification).
+/// Phases that may follow each other (docs/executions.md).
 fn is_edge(from: &str, to: &str) -> bool {
     matches!(
         (from, to),
