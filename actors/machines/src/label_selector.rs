@@ -84,7 +84,9 @@ impl<'a> Parser<'a> {
             ">" | "<" => {
                 let value = self.value()?;
                 let number: Result<i64, _> = value.parse();
-                number.map(|_| ()).map_err(|_| expected("a whole number", value))
+                number.map_err(|_| expected("a whole number", value))?;
+                // One with a sign is no value of a label.
+                check_value(value)
             }
             other => Err(expected("=, !=, in, notin or a comma", other)),
         }
@@ -103,14 +105,11 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `(a,b)`: at least one value, each of which may be empty.
+    /// `(a,b)`: each value may be empty, and none at all is the empty one.
     fn values(&mut self) -> Result<(), String> {
         let open = self.next();
         if open != "(" {
             return Err(expected("values in parentheses", open));
-        }
-        if self.peek() == ")" {
-            return Err("the parentheses hold no value".to_owned());
         }
         loop {
             if is_word(self.peek()) {
@@ -190,6 +189,7 @@ mod tests {
             "kubernetes.io/os=linux",
             "app=",
             "app in (web,)",
+            "app in ()",
             "in=in",
             "size>5,size<10",
         ] {
@@ -207,7 +207,7 @@ mod tests {
             ("app=web tier=db", "\"tier\""),
             ("a/b/c=d", "a/b/c"),
             ("app=web-", "\"web-\""),
-            ("app in ()", "no value"),
+            ("size>-5", "\"-5\""),
             ("app,", "ends"),
             ("size>big", "\"big\""),
         ] {
