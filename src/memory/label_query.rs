@@ -1,8 +1,11 @@
 //! The text form of label selectors, in the grammar and the words of the API server.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
-use super::{names::key_problems, selector::Requirement, status::FieldError};
+use super::names::{key_problems, value_problems};
+use super::{selector::Requirement, status::FieldError};
 
 /// Reads a selector. Errors: the words of the API server.
 pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, String> {
@@ -100,12 +103,15 @@ impl Parser {
             return Ok(Requirement::Exists(key));
         }
         match self.next().as_str() {
-            "in" => Ok(Requirement::In(key, self.values()?)),
-            "notin" => Ok(Requirement::NotIn(key, self.values()?)),
-            "=" | "==" => Ok(Requirement::In(key, vec![self.value()?])),
-            "!=" => Ok(Requirement::NotIn(key, vec![self.value()?])),
-            ">" => Ok(Requirement::Above(key, self.number()?)),
-            "<" => Ok(Requirement::Below(key, self.number()?)),
+            "in" => Ok(Requirement::In(key.clone(), checked(&key, self.values()?)?)),
+            "notin" => Ok(Requirement::NotIn(key.clone(), checked(&key, self.values()?)?)),
+            "=" | "==" => Ok(Requirement::In(key.clone(), checked(&key, vec![self.value()?])?)),
+            "!=" => Ok(Requirement::NotIn(
+                key.clone(),
+                checked(&key, vec![self.value()?])?,
+            )),
+            ">" => Ok(Requirement::Above(key.clone(), self.number(&key)?)),
+            "<" => Ok(Requirement::Below(key.clone(), self.number(&key)?)),
             other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
         }
     }
@@ -122,12 +128,14 @@ impl Parser {
         }
     }
 
-    fn number(&mut self) -> Result<i64, String> {
+    fn number(&mut self, key: &str) -> Result<i64, String> {
         let value = self.value()?;
-        value.parse().map_err(|_| {
+        let number = value.parse().map_err(|_| {
             let why = "for 'Gt', 'Lt' operators, the value must be an integer";
             FieldError::invalid("values[0]", &json!(value), why).to_string()
-        })
+        })?;
+        checked(key, vec![value])?;
+        Ok(number)
     }
 
     fn values(&mut self) -> Result<Vec<String>, String> {
@@ -138,7 +146,7 @@ impl Parser {
         let mut out = Vec::new();
         if self.peek() == ")" {
             self.at += 1;
-            return Ok(out);
+            return Ok(vec![String::new()]);
         }
         if !is_word(self.peek()) && self.peek() != "," {
             return Err(format!(
@@ -159,6 +167,18 @@ impl Parser {
             }
         }
     }
+}
+
+/// Each is the value of a label; they are a set, and told in its order.
+fn checked(key: &str, values: Vec<String>) -> Result<Vec<String>, String> {
+    for (index, value) in values.iter().collect::<BTreeSet<_>>().into_iter().enumerate() {
+        let problems = value_problems(value);
+        if !problems.is_empty() {
+            let field = format!("values[{index}][{key}]");
+            return Err(FieldError::invalid(&field, &json!(value), &problems.join("; ")).to_string());
+        }
+    }
+    Ok(values)
 }
 
 fn begins(token: &str) -> bool {

@@ -83,16 +83,8 @@ pub(super) fn label_errors(field: &str, labels: &Value) -> Vec<FieldError> {
             errors.push(FieldError::invalid(field, &json!(key), &problem));
         }
         let value = value.as_str().unwrap_or("");
-        if value.len() > 63 {
-            errors.push(FieldError::invalid(
-                field,
-                &json!(value),
-                "must be no more than 63 bytes",
-            ));
-        }
-        if !is_label_value(value) {
-            errors.push(FieldError::invalid(field, &json!(value), LABEL_VALUE));
-        }
+        let problems = value_problems(value).into_iter();
+        errors.extend(problems.map(|problem| FieldError::invalid(field, &json!(value), &problem)));
     }
     errors
 }
@@ -220,6 +212,18 @@ fn is_name_part(text: &str) -> bool {
         && bytes
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// What is wrong with the value of a label.
+pub(super) fn value_problems(value: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    if value.len() > 63 {
+        problems.push("must be no more than 63 bytes".to_owned());
+    }
+    if !is_label_value(value) {
+        problems.push(LABEL_VALUE.to_owned());
+    }
+    problems
 }
 
 /// What is wrong with the key of a label, an annotation or a finalizer.

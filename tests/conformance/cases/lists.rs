@@ -91,6 +91,8 @@ async fn labels_select_in_every_way(lab: &Lab) {
         ("n>2", vec!["c3", "c4"]),
         ("n<1", vec!["c0"]),
         ("odd=", vec![]),
+        ("odd in ()", vec![]),
+        ("odd notin ()", vec!["c0", "c1", "c2", "c3", "c4"]),
     ] {
         let list = lab
             .get(&format!("cm?labelSelector=n,{}", encoded(selector)))
@@ -109,7 +111,21 @@ fn encoded(selector: &str) -> String {
 
 async fn a_bad_label_selector_is_refused(lab: &Lab) {
     for selector in [
-        "a b", "a in", "a in (", "a=b=c", "a=b c", "=", "a in (b", "a_/b=c", "a>b", "!", "(a)",
+        "a b",
+        "a in",
+        "a in (",
+        "a=b=c",
+        "a=b c",
+        "=",
+        "a in (b",
+        "a_/b=c",
+        "a>b",
+        "!",
+        "(a)",
+        "a=b-",
+        "a!=-b",
+        "a in (b,c-)",
+        "a>-5",
     ] {
         let answer = lab.get(&format!("cm?labelSelector={}", encoded(selector))).await;
         answer.refused(400, "BadRequest", "");
