@@ -22,6 +22,7 @@ fn pods_are_named_by_exactly_one_of_name_and_selector() {
         "example.com/app notin (x)",
         "app",
         "size>1",
+        "app in ()",
     ] {
         assert_eq!(delete(json!({"labelSelector": good})), [""; 0], "{good}");
     }
@@ -42,7 +43,7 @@ fn pods_are_named_by_exactly_one_of_name_and_selector() {
         "app=web tier=db",
         "a/b/c=d",
         "app=web-",
-        "app in ()",
+        "size>-5",
     ] {
         one_problem(&delete(json!({"labelSelector": bad})), "is not a label selector");
     }
