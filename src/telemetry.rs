@@ -121,6 +121,7 @@ pub struct Telemetry {
     effects: Gauge,
     events_dropped: Counter,
     strays: Counter,
+    unfitting: Counter,
     undecodable: Family<Kind, Counter>,
     stored_objects: Family<Kind, Gauge>,
     stored_bytes: Family<Kind, Gauge>,
@@ -188,6 +189,7 @@ impl Default for Telemetry {
             effects: Gauge::default(),
             events_dropped: Counter::default(),
             strays: Counter::default(),
+            unfitting: Counter::default(),
             undecodable: Family::default(),
             stored_objects: Family::default(),
             stored_bytes: Family::default(),
@@ -315,6 +317,11 @@ impl Telemetry {
             self.strays.clone(),
         );
         registry.register(
+            "unfitting_answers",
+            "Calls that were answered with something else than was asked for: a defect of this program, please report it",
+            self.unfitting.clone(),
+        );
+        registry.register(
             "undecodable_objects",
             "Objects that could not be read and are passed over",
             self.undecodable.clone(),
@@ -440,6 +447,7 @@ impl Telemetry {
                         .observe(*seconds);
                 }
             }
+            Announcement::Unfitting { .. } => drop(self.unfitting.inc()),
         }
     }
 }
@@ -508,6 +516,16 @@ fn log(subject: &Subject, announcement: &Announcement) {
             error_type = error_type.map(ErrorType::as_str),
             "{}",
             sentence(phase.as_str(), message)
+        ),
+        Announcement::Unfitting { asked, answered } => tracing::error!(
+            namespace = key.namespace,
+            name = key.name,
+            workflow,
+            step,
+            correlation_id,
+            asked,
+            answered,
+            "a call was answered with something else than was asked for: a defect of this program, please report it"
         ),
     }
 }

@@ -384,12 +384,29 @@ pub struct Attempt {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<AttemptOutcome>,
-    /// Class of its failure.
+    /// Class of its failure; of an attempt that has not ended, why its Job is not made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_type: Option<ErrorType>,
+    /// Addition. Whether another attempt may follow on its failure, and after which pauses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Why the attempt ended as it did: kubectl's words, or the controller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// Whether another attempt may help, and when.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// It would fail again.
+    Never,
+    /// After 1, 2, 4 ... 30 s.
+    Backoff,
+    /// An eviction was refused for a disruption budget: after 10, 20, 30 s.
+    Eviction,
+    /// Our own pod was evicted: like `Backoff`, and not counted against maxRetries.
+    Uncounted,
 }
 
 /// How an attempt ended.

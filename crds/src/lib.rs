@@ -20,6 +20,7 @@ mod execution_status;
 
 mod duration_pattern;
 mod manifest;
+mod state;
 
 pub use action::*;
 pub use duration_pattern::{DURATION_MAX_LENGTH, DURATION_PATTERN};
@@ -27,6 +28,7 @@ pub use execution::*;
 pub use execution_status::*;
 pub use manifest::{execution_crd, manifest_yaml, workflow_crd};
 pub use parameters::*;
+pub use state::Attempts;
 pub use workflow::*;
 pub use workflow_status::*;
 

@@ -273,6 +273,9 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub error_message: Option<String>,
+    /// Addition. Class of what went wrong; `dependency_failed` where it was skipped for a step that it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<ErrorType>,
     /// What the step did, or why it failed or was skipped, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

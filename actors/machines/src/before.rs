@@ -153,8 +153,8 @@ pub(crate) fn refuse_gitops(object: &Value, name: &str, settings: &Settings) -> 
 
 /// The pods of the first attempt, once it has ended: they were resolved for all attempts.
 fn pods_before<'a>(execution: &'a KubernetesExecution, checked: &Checked) -> Option<&'a [PodRef]> {
-    let first = execution.status.as_ref()?.attempts.first()?;
-    (checked.kind.definition().acts_on_pods && first.outcome.is_some()).then_some(&first.pods)
+    let first = execution.attempts().first_ended()?;
+    (checked.kind.definition().acts_on_pods).then_some(&first.pods)
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Why an attempt failed, and whether another one may help.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use base64::Engine as _;
-use kubernaut_crds::ErrorType;
+use kubernaut_crds::{ErrorType, Retry};
 
 use crate::actions::ActionKind;
 use crate::job_view::JobEnd;
@@ -18,19 +17,6 @@ pub struct Failure {
     pub message: String,
     /// Whether another attempt may help.
     pub retry: Retry,
-}
-
-/// Whether another attempt may help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// It would fail again.
-    Never,
-    /// After 1, 2, 4 ... 30 s.
-    Backoff,
-    /// An eviction was refused for a disruption budget: after 10, 20, 30 s.
-    Eviction,
-    /// Our own pod was evicted: like `Backoff`, and not counted against maxRetries.
-    Uncounted,
 }
 
 /// The class of a failed Job, from its reason, and from kubectl's words.
@@ -149,11 +135,6 @@ pub fn hopeless(note: &str) -> Option<ErrorType> {
         return Some(ErrorType::ResourceNotFound);
     }
     None
-}
-
-/// Before the next attempt: 1, 2, 4 ... 30 s after the first, second, third ... failure.
-pub fn backoff(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(Duration::from_secs(30))
 }
 
 /// What is put where the beginning of a text was.
@@ -373,12 +354,6 @@ mod tests {
             assert!(cut(&long, max).len() <= max && cut(&long, max).ends_with("(cut)"));
             assert!(tail(&long, max).len() <= max && tail(&long, max).starts_with("(cut)"));
         }
-    }
-
-    #[test]
-    fn attempts_wait_longer_and_longer_up_to_half_a_minute() {
-        let waits: Vec<u64> = (1..=7).map(|n| backoff(n).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
     }
 
     #[test]

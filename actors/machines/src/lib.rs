@@ -3,10 +3,14 @@
 //! No clock, no I/O, no async: time is an argument, what happened comes as an event, what is to be done goes out as
 //! a command. The crate's dependencies keep it so.
 
+mod calls;
+mod job_run;
 mod settings;
+mod status_draft;
 
 pub mod actions;
 pub mod duration;
+pub mod execution_key;
 pub mod graph;
 pub mod label_selector;
 pub mod manifest_kinds;
@@ -30,6 +34,7 @@ pub mod yaml;
 pub mod defect;
 pub mod outcome;
 pub mod step;
+pub mod time;
 pub mod workflow;
 
 pub use settings::Settings;

@@ -241,6 +241,25 @@ pub enum ApiOutcome {
     Explained(Vec<String>),
 }
 
+impl ApiOutcome {
+    /// As logs spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ApiOutcome::Rights(_) => "rights",
+            ApiOutcome::Facts(_) => "facts",
+            ApiOutcome::Execution(_) => "execution",
+            ApiOutcome::FoundExecution(_) => "found_execution",
+            ApiOutcome::Workflow(_) => "workflow",
+            ApiOutcome::FoundWorkflow(_) => "found_workflow",
+            ApiOutcome::Created { .. } => "created",
+            ApiOutcome::JobCreated { .. } => "job_created",
+            ApiOutcome::FoundJob(_) => "found_job",
+            ApiOutcome::Deleted => "deleted",
+            ApiOutcome::Explained(_) => "explained",
+        }
+    }
+}
+
 /// A Kubernetes event to publish (events.k8s.io/v1): off the critical path, may be lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRecord {
@@ -297,6 +316,13 @@ pub enum Announcement {
         error_type: Option<ErrorType>,
         /// The message for a person.
         message: String,
+    },
+    /// A call was answered with something else than was asked for: a defect of this program.
+    Unfitting {
+        /// What was asked for.
+        asked: String,
+        /// What came.
+        answered: &'static str,
     },
 }
 

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_machines::job_view::JobView;
+use kubernaut_machines::time::{CREATE_WINDOW, later};
 use ractor::ActorRef;
 
 use crate::supervisor::SupervisorMessage;
-use crate::workflow_actor::later;
-
-/// A Job that was asked for shows up within this time or never: the API server's own request time-out.
-const CREATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// What the last one who ran an execution knew: whoever comes next must not begin with less, and the store may lag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -275,7 +275,7 @@ impl Subject {
         Self {
             kind: names::WORKFLOW_KIND,
             api_version: names::WORKFLOW_API_VERSION,
-            correlation_id: correlation_id(&workflow.metadata, &uid),
+            correlation_id: workflow.correlation_id().to_owned(),
             workflow: Some(key.name.clone()),
             step: None,
             key,
@@ -288,27 +288,16 @@ impl Subject {
         let key = Key::of(&execution.metadata);
         let uid = uid_of(&execution.metadata).to_owned();
         let workflow = execution.spec.workflow_execution_ref.as_ref();
-        let fallback = workflow
-            .and_then(|workflow| workflow.uid.as_deref())
-            .unwrap_or(&uid);
         Self {
             kind: names::EXECUTION_KIND,
             api_version: names::EXECUTION_API_VERSION,
-            correlation_id: correlation_id(&execution.metadata, fallback),
+            correlation_id: execution.correlation_id().to_owned(),
             workflow: workflow.map(|workflow| workflow.name.clone()),
             step: workflow.map(|_| execution.spec.step_number),
             key,
             uid,
         }
     }
-}
-
-fn correlation_id(meta: &ObjectMeta, fallback: &str) -> String {
-    let annotation = meta
-        .annotations
-        .as_ref()
-        .and_then(|map| map.get(names::ANNOTATION_CORRELATION_ID));
-    annotation.map_or_else(|| fallback.to_owned(), Clone::clone)
 }
 
 /// The uid; empty on an object that was never in a cluster.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::outcome::{ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::step::StepEvent;
+use kubernaut_machines::time::later;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
@@ -485,9 +485,4 @@ impl WorkflowState {
             myself.stop(None);
         }
     }
-}
-
-pub(crate) fn later(now: Timestamp, pause: std::time::Duration) -> Timestamp {
-    let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
-    now.checked_add(pause).unwrap_or(Timestamp::MAX)
 }

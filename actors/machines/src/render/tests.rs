@@ -38,6 +38,7 @@ fn rendered_by(
         end_time: None,
         outcome: None,
         error_type: None,
+        retry: None,
         message: None,
     };
     attempt(&mut record);

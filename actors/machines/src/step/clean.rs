@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use kubernaut_crds::{KubernetesExecution, names};
 
 use super::StepCommand;
-use super::machine::{Flow, Purpose, StepMachine, Wait, later};
-use super::supervise::place_of;
+use super::machine::{Flow, Purpose, StepMachine};
 use crate::defect::{Defect, planted};
+use crate::job_run::{Wait, place_of};
 use crate::job_view::JobView;
 use crate::outcome::ApiCommand;
+use crate::time::later;
 
 /// A Job that is on its way out, and that the watch does not show, is asked for again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -23,37 +24,37 @@ impl StepMachine {
         if !finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER) {
             return self.stop(out);
         }
-        if let Some(at) = self.clean_after {
+        if let Some(at) = self.deletion.look_again {
             if now < at {
                 return self.wait_until(at, "a Job that is being deleted");
             }
-            self.clean_after = None;
+            self.deletion.look_again = None;
         }
-        if !self.told_of_deletion {
-            self.told_of_deletion = true;
+        if !self.deletion.is_reported {
+            self.deletion.is_reported = true;
             out.push(StepCommand::Report(self.execution.clone()));
         }
-        if self.dirty && self.wait_noted == Some(Wait::Refused) {
+        if self.status.is_due && self.waits.told == Some(Wait::Refused) {
             return self.write(out);
         }
-        if let Some(attempt) = self.open_payload()
-            && let Some(certain) = self.may_be_made_until(&attempt, now)
+        if let Some(attempt) = self.run.open_payload(&self.status.persisted)
+            && let Some(certain) = self.run.may_be_made_until(attempt, now)
         {
             // Its Job, too, is looked for when it can't be made any more.
             return self.wait_until(certain, "a payload that may still be made");
         }
         // An attempt that was decided on but never written has no Job.
-        let mut attempts = self.persisted.attempts.clone();
+        let mut attempts = self.status.persisted.attempts.clone();
         if planted(Defect::LeaveTheJob) {
             attempts.clear();
         }
         for attempt in &attempts {
-            if self.cleaned.contains(&attempt.attempt) {
+            if self.deletion.cleaned.contains(&attempt.attempt) {
                 continue;
             }
             // The watch shows it on its way out; its absence counts only when the API says so.
-            let leaving = self.jobs.get(&attempt.job_name);
-            if let Some(view) = leaving.filter(|view| view.deleting && self.is_ours(view)) {
+            let leaving = self.run.shown(&attempt.job_name);
+            if let Some(view) = leaving.filter(|view| view.deleting && self.run.is_ours(view)) {
                 let place = place_of(view);
                 return self.keep_while_it_lives(&place, now, out);
             }
@@ -63,10 +64,10 @@ impl StepMachine {
             };
             return self.call(Purpose::CleanFind(attempt.attempt), command, out);
         }
-        if let Some(attempt) = self.open_payload() {
+        if let Some(attempt) = self.run.open_payload(&self.status.persisted).cloned() {
             return self.delete_payload(&attempt, now, out);
         }
-        if self.workflow_waits && !self.released || planted(Defect::KeepTheFinalizer) {
+        if self.workflow.waits || planted(Defect::KeepTheFinalizer) {
             return Flow::Wait;
         }
         let finalizers = finalizers
@@ -94,12 +95,12 @@ impl StepMachine {
         let message = format!(
             "waits: in deletion, but {place} could not be confirmed stopped; it goes on when the pod object is gone"
         );
-        if self.persisted.message.as_deref() == Some(message.as_str()) || self.refused {
+        if self.status.persisted.message.as_deref() == Some(message.as_str()) || self.status.refusals > 0 {
             return Flow::Wait;
         }
         // What was decided and never written has no part in a deletion.
-        self.draft = self.persisted.clone();
-        self.draft.message = Some(message);
+        self.status.discard();
+        self.status.draft.message = Some(message);
         self.write(out)
     }
 
@@ -110,17 +111,17 @@ impl StepMachine {
         found: Option<JobView>,
         out: &mut Vec<StepCommand>,
     ) {
-        match found.filter(|view| self.is_ours(view)) {
+        match found.filter(|view| self.run.is_ours(view)) {
             None => {
-                self.cleaned.insert(attempt);
+                self.deletion.cleaned.insert(attempt);
             }
-            Some(view) if view.deleting => self.clean_after = Some(later(now, ASK_AGAIN)),
+            Some(view) if view.deleting => self.deletion.look_again = Some(later(now, ASK_AGAIN)),
             Some(view) => {
                 let command = ApiCommand::DeleteJob {
                     name: view.name,
                     uid: view.uid,
                 };
-                self.call(Purpose::CleanDelete(attempt), command, out);
+                self.call(Purpose::CleanDelete, command, out);
             }
         }
     }
@@ -147,16 +148,8 @@ pub fn is_stray(execution: Option<&KubernetesExecution>, job: &JobView) -> bool 
     let Some(execution) = execution.filter(|execution| execution.metadata.uid == job.execution_uid) else {
         return true;
     };
-    let status = execution.status.as_ref();
-    let terminal = status
-        .and_then(|status| status.phase)
-        .is_some_and(kubernaut_crds::ExecutionPhase::is_terminal);
     // One of an attempt that has ended came too late.
-    let at_work = status.is_some_and(|status| {
-        status
-            .attempts
-            .iter()
-            .any(|attempt| attempt.job_name == job.name && attempt.outcome.is_none())
-    });
-    terminal || !at_work
+    let mut attempts = execution.attempts().all();
+    let is_at_work = attempts.any(|attempt| attempt.job_name == job.name && attempt.is_open());
+    execution.is_terminal() || !is_at_work
 }

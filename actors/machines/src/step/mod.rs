@@ -6,7 +6,6 @@ mod clean;
 mod execute;
 mod machine;
 mod status;
-mod supervise;
 mod validate;
 mod verify;
 
@@ -20,8 +19,7 @@ use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId
 pub use checking::{CheckResult, Checking};
 pub use clean::{is_lock_released, is_stray};
 pub use machine::StepMachine;
-pub(crate) use machine::{api_backoff, is_newer, later, micros};
-pub(crate) use status::{push_transition, seconds_between, set_condition, told_elsewhere};
+pub(crate) use status::told_elsewhere;
 pub(crate) use validate::refusal_of;
 
 /// What happened to a step.

@@ -9,15 +9,17 @@ use kubernaut_crds::{
 };
 
 use super::StepCommand;
-use super::machine::{Flow, Hold, Purpose, Rights, StepMachine, Wait, later};
+use super::machine::{Flow, Hold, Purpose, StepMachine};
 use crate::actions::target_name;
-use crate::before::{self, Before, Scope};
+use crate::before::{self, Before, Refusal, Scope};
 use crate::defect::{Defect, planted};
+use crate::job_run::Wait;
 use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
 use crate::parameters::Checked;
 use crate::plan::unsupported_execution;
 use crate::problem::Problem;
 use crate::reads::Facts;
+use crate::time::later;
 
 /// Validation that the API server does not answer is given up after this long (docs/executions.md). It begins with
 /// the first call that failed: the time that a call waits for its turn among our own is not the API server's.
@@ -26,22 +28,77 @@ const VALIDATION_BUDGET: Duration = Duration::from_secs(30);
 /// What an attempt may rely on: rights that were asked longer ago are asked again (docs/executions.md, Validation).
 pub(super) const RIGHTS_AGE: Duration = Duration::from_secs(30);
 
+/// What was found out before anything runs.
+#[derive(Debug, Default)]
+pub(super) struct Validation {
+    pub(super) rights: Option<Rights>,
+    pub(super) snapshot: Snapshot,
+    /// Since when no check got an answer from the API server.
+    pub(super) unanswered_since: Option<Timestamp>,
+}
+
+/// What the workflow's account may do, and when that was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Rights {
+    pub(super) asked_at: Timestamp,
+    /// Why they don't suffice.
+    pub(super) answer: Result<(), (ErrorType, String)>,
+    /// The account may not do what its action can do without.
+    pub(super) optional_denied: bool,
+}
+
+/// The state before: read once without the lock while waiting for it, and once under it; the last one counts.
+#[derive(Debug, Default)]
+pub(super) enum Snapshot {
+    #[default]
+    Unread,
+    Unlocked(Result<Before, Refusal>),
+    Locked(Result<Before, Refusal>),
+}
+
+impl Snapshot {
+    /// What was read, whether under the lock or not.
+    pub(super) fn any(&self) -> Option<&Result<Before, Refusal>> {
+        match self {
+            Snapshot::Unread => None,
+            Snapshot::Unlocked(before) | Snapshot::Locked(before) => Some(before),
+        }
+    }
+
+    /// What counts, for who holds the lock and for who does not.
+    fn of(&self, locked: bool) -> Option<&Result<Before, Refusal>> {
+        self.any().filter(|_| self.is_locked() || !locked)
+    }
+
+    fn is_locked(&self) -> bool {
+        matches!(self, Snapshot::Locked(_))
+    }
+}
+
+impl Validation {
+    /// What the action will do, in words, where the state before was read.
+    pub(super) fn impact(&self) -> Option<String> {
+        let before = self.snapshot.any()?.as_ref().ok()?;
+        Some(before.impact.clone())
+    }
+}
+
 impl StepMachine {
     pub(super) fn validating(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
         if planted(Defect::CountOurOwnQueue) {
-            self.unanswered_since = self.started;
+            self.validation.unanswered_since = self.run.since();
         }
         self.enter(ExecutionPhase::Validating, now);
-        self.draft.start_time.get_or_insert(MicroTime(now));
-        self.draft.attempt.get_or_insert(0);
+        self.status.draft.start_time.get_or_insert(MicroTime(now));
+        self.status.draft.attempt.get_or_insert(0);
         let checked = match self.check() {
             Ok(checked) => checked,
             Err(problems) => return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now),
         };
-        self.draft.target_name = Some(target_name(&checked.target));
-        self.draft.target = Some(checked.target.clone());
-        if self.workflow_deleted {
-            return self.fail(ErrorType::Cancelled, WORKFLOW_DELETED, now);
+        self.status.draft.target_name = Some(target_name(&checked.target));
+        self.status.draft.target = Some(checked.target.clone());
+        if let Some(why) = self.cancelled_by() {
+            return self.fail(ErrorType::Cancelled, why, now);
         }
         let unsupported = unsupported_execution(&self.execution.spec);
         if !unsupported.is_empty() {
@@ -53,7 +110,7 @@ impl StepMachine {
         if let Some(flow) = self.without_rights(&checked, None, now, out) {
             return flow;
         }
-        match &self.lock {
+        match &self.waits.lock {
             Hold::None => return self.acquire_lock(out),
             Hold::Asked => return Flow::Wait,
             Hold::Busy(_) | Hold::Held => {}
@@ -61,14 +118,14 @@ impl StepMachine {
         let before = match self.state_before(&checked, out) {
             Ok(Some(before)) => before,
             Ok(None) => return Flow::Wait,
-            Err((_, message)) if !self.before_locked => {
+            Err((_, message)) if !self.validation.snapshot.is_locked() => {
                 // Whoever holds the lock may change just this.
-                let holder = match &self.lock {
+                let holder = match &self.waits.lock {
                     Hold::Busy(reason) => reason.clone(),
                     Hold::None | Hold::Asked | Hold::Held => String::new(),
                 };
                 let words = format!("waits: {holder}; as things are, it would then be refused: {message}");
-                return self.note_wait(Wait::Lock, &words);
+                return self.tell_of(Wait::Lock, &words);
             }
             Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
         };
@@ -88,10 +145,10 @@ impl StepMachine {
         if let Some(flow) = self.without_rights(&checked, None, now, out) {
             return flow;
         }
-        match self.lock.clone() {
+        match self.waits.lock.clone() {
             Hold::None => return self.acquire_lock(out),
             Hold::Asked => return Flow::Wait,
-            Hold::Busy(reason) => return self.note_wait(Wait::Lock, &format!("waits: {reason}")),
+            Hold::Busy(reason) => return self.tell_of(Wait::Lock, &format!("waits: {reason}")),
             Hold::Held => {}
         }
         if let Some(flow) = self.take_slot(out) {
@@ -125,7 +182,7 @@ impl StepMachine {
             return None;
         }
         let fresh = |rights: &&Rights| most.is_none_or(|most| now <= later(rights.asked_at, most));
-        let Some(rights) = self.rights.as_ref().filter(fresh) else {
+        let Some(rights) = self.validation.rights.as_ref().filter(fresh) else {
             return Some(self.ask_rights(checked, out));
         };
         let (error_type, message) = rights.answer.clone().err()?;
@@ -157,14 +214,15 @@ impl StepMachine {
             .and_then(|checked| checked.optional_right.clone());
         let asked = answer.denied.len();
         answer.denied.retain(|right| Some(right) != optional.as_ref());
-        self.optional_denied = answer.denied.len() < asked;
+        let optional_denied = answer.denied.len() < asked;
         let account = format!("{}/{}", self.key().0, self.execution.spec.service_account_name);
         let refusal = refusal_of(&answer, &account, &self.settings.executor_namespace);
-        self.rights = Some(Rights {
+        self.validation.rights = Some(Rights {
             asked_at: now,
             answer: refusal.map_or(Ok(()), |message| {
                 Err((ErrorType::InsufficientPermissions, message))
             }),
+            optional_denied,
         });
     }
 
@@ -173,15 +231,15 @@ impl StepMachine {
             Ok(checked) => (checked.target.clone(), checked.kind.is_node_action()),
             // Validated once, so its target is known; without one there is nothing to lock.
             Err(_) => {
-                if let Some(target) = self.draft.target.clone() {
+                if let Some(target) = self.status.draft.target.clone() {
                     (target, false)
                 } else {
-                    self.lock = Hold::Held;
+                    self.waits.lock = Hold::Held;
                     return Flow::Again;
                 }
             }
         };
-        self.lock = Hold::Asked;
+        self.waits.lock = Hold::Asked;
         out.push(StepCommand::AcquireLock { target, nodes });
         Flow::Wait
     }
@@ -192,13 +250,11 @@ impl StepMachine {
         checked: &Checked,
         out: &mut Vec<StepCommand>,
     ) -> Result<Option<Before>, (ErrorType, String)> {
-        let held = self.lock == Hold::Held;
-        match &self.before {
-            Some(Ok(before)) if self.before_locked || !held => Ok(Some(before.clone())),
-            Some(Err(refusal)) if self.before_locked || !held => {
-                Err((refusal.error_type, refusal.message.clone()))
-            }
-            _ => {
+        let held = self.waits.lock == Hold::Held;
+        match self.validation.snapshot.of(held) {
+            Some(Ok(before)) => Ok(Some(before.clone())),
+            Some(Err(refusal)) => Err((refusal.error_type, refusal.message.clone())),
+            None => {
                 let reads = before::reads_before(checked, self.scope(held));
                 self.call(Purpose::Before { locked: held }, ApiCommand::Read(reads), out);
                 Ok(None)
@@ -209,25 +265,22 @@ impl StepMachine {
     pub(super) fn scope(&self, locked: bool) -> Scope {
         Scope {
             locked,
-            optional: !self.optional_denied,
+            optional: !self
+                .validation
+                .rights
+                .as_ref()
+                .is_some_and(|rights| rights.optional_denied),
         }
     }
 
     pub(super) fn before_read(&mut self, locked: bool, facts: &Facts) {
         let Ok(checked) = self.check() else { return };
-        self.before = Some(before::examine(&self.execution, &checked, facts, &self.settings));
-        self.before_locked = locked;
-    }
-
-    /// A wait is written once, when it begins.
-    pub(super) fn note_wait(&mut self, wait: Wait, message: &str) -> Flow {
-        if self.wait_noted != Some(wait) {
-            self.wait_noted = Some(wait);
-            self.draft.message = Some(message.to_owned());
-            self.dirty = true;
-            return Flow::Again;
-        }
-        Flow::Wait
+        let before = before::examine(&self.execution, &checked, facts, &self.settings);
+        self.validation.snapshot = if locked {
+            Snapshot::Locked(before)
+        } else {
+            Snapshot::Unlocked(before)
+        };
     }
 
     /// An execution made by hand gets the finalizer before its first Job.
@@ -259,8 +312,8 @@ impl StepMachine {
             warnings,
             ..Default::default()
         };
-        let earlier = self.draft.validation_results.take();
-        self.draft.validation_results = Some(ValidationResults {
+        let earlier = self.status.draft.validation_results.take();
+        self.status.draft.validation_results = Some(ValidationResults {
             parameter_validation: true,
             rbac_validation: true,
             resource_exists: true,
@@ -277,8 +330,8 @@ impl StepMachine {
             "parameters, rights and target were checked",
             now,
         );
-        if self.draft.approval.is_none() {
-            self.draft.approval = Some(Approval {
+        if self.status.draft.approval.is_none() {
+            self.status.draft.approval = Some(Approval {
                 source: ApprovalSource::Automatic,
                 approved_by: None,
                 time: Some(MicroTime(now)),
@@ -297,8 +350,8 @@ impl StepMachine {
     }
 
     pub(super) fn validation_stalled(&mut self, now: Timestamp, failure: &ApiFailure) {
-        let since = *self.unanswered_since.get_or_insert(now);
-        let validating = matches!(self.draft.phase, None | Some(ExecutionPhase::Validating));
+        let since = *self.validation.unanswered_since.get_or_insert(now);
+        let validating = matches!(self.status.draft.phase, None | Some(ExecutionPhase::Validating));
         if validating && now > later(since, VALIDATION_BUDGET) {
             let message = format!(
                 "validation got no answer from the API server within {} s; last: {}",

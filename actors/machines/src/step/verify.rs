@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType, ExecutionPhase, MicroTime};
+use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType, ExecutionPhase, MicroTime, Retry};
 
 use super::StepCommand;
 use super::attempts::MESSAGE_MAX;
-use super::execute::Ended;
-use super::machine::{Flow, Hold, Purpose, StepMachine, later};
-use super::status::seconds_between;
+use super::machine::{Flow, Hold, Purpose, StepMachine};
 use crate::actions::Rollout;
 use crate::after::{self, AfterWhat, Postcondition, Waits};
-use crate::classify::{Failure, Retry, cut};
+use crate::classify::{Failure, cut};
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
+use crate::job_run::Ended;
 use crate::outcome::{ApiCommand, ApiFailure};
 use crate::parameters::Checked;
 use crate::problem::Problem;
 use crate::reads::{Facts, Read};
+use crate::time::{later, seconds_between};
 use crate::waiting::{Obstacle, WaitingPod};
 
 /// After the Job's end the outcome gets at least this long, however much of the timeout the Job took
@@ -32,7 +32,7 @@ const TELL_AFTER: Duration = Duration::from_secs(10);
 
 /// One look at the target, which may take several reads after each other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Look {
+struct Look {
     facts: Facts,
     /// What is being read.
     asked: Vec<Read>,
@@ -40,16 +40,20 @@ pub(super) struct Look {
     unreadable: Option<String>,
 }
 
-/// What is remembered from look to look.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OutcomeWait {
+/// The wait for the outcome.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    look: Option<Look>,
+    /// How many looks there were.
+    looks: u32,
+    next_look: Option<Timestamp>,
     /// The obstacle that each pod has met, by its uid, and since when it was seen there.
     obstacles: BTreeMap<String, (Obstacle, Timestamp)>,
     /// When the status last told of the wait.
     told: Option<Timestamp>,
 }
 
-impl OutcomeWait {
+impl Outcome {
     /// Takes in what one look saw; the pod that no more waiting will help, if there is one.
     ///
     /// A container that crashes runs in between: only a pod that is gone, is ready, or has met something else begins anew.
@@ -97,8 +101,8 @@ impl StepMachine {
         let Some((outcome, waits)) = self.look(checked, attempt, what, out) else {
             return Flow::Wait;
         };
-        self.outcome_wait = OutcomeWait::default();
-        self.outcome_wait.hopeless(&waits, false, now);
+        self.outcome = Outcome::default();
+        self.outcome.hopeless(&waits, false, now);
         match (ended, outcome) {
             (_, Postcondition::Holds { after }) => self.complete(&after, doubt(ended), ended, now),
             (Ended::Success { .. }, Postcondition::Unprovable { why }) => self.complete(
@@ -151,7 +155,7 @@ impl StepMachine {
             Ok(checked) => checked,
             Err(problems) => return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now),
         };
-        match &self.lock {
+        match &self.waits.lock {
             Hold::None => return self.acquire_lock(out),
             Hold::Asked | Hold::Busy(_) => return Flow::Wait,
             Hold::Held => {}
@@ -167,7 +171,7 @@ impl StepMachine {
         if !self.settings.verification {
             return self.complete("", None, &success, now);
         }
-        if let Some(at) = self.next_look.filter(|at| now < *at) {
+        if let Some(at) = self.outcome.next_look.filter(|at| now < *at) {
             return self.wait_until(at, "the outcome");
         }
         let Some((outcome, waits)) = self.look(&checked, &attempt, AfterWhat::Success, out) else {
@@ -187,7 +191,7 @@ impl StepMachine {
             Postcondition::InProgress { why } | Postcondition::NotThere { why } => {
                 let limit = self.outcome_limit(&checked, now);
                 let patient = checked.kind.definition().rollout == Rollout::Resizes;
-                if let Some(pod) = self.outcome_wait.hopeless(&waits, patient, now) {
+                if let Some(pod) = self.outcome.hopeless(&waits, patient, now) {
                     let why = format!(
                         "{why}. Pod {} does not start, and waiting will not change that: {}",
                         pod.name, pod.why
@@ -198,11 +202,11 @@ impl StepMachine {
                     let why = self.time_is_over(&checked, &why, &waits);
                     return self.verification_failed(&why, now);
                 }
-                self.looks += 1;
-                let next = later(now, delay(self.looks)).min(limit);
-                self.next_look = Some(next);
+                self.outcome.looks += 1;
+                let next = later(now, delay(self.outcome.looks)).min(limit);
+                self.outcome.next_look = Some(next);
                 self.tell_of_the_wait(&why, &waits, now);
-                if self.dirty {
+                if self.status.is_due {
                     return Flow::Again;
                 }
                 self.wait_until(next, "the outcome")
@@ -221,6 +225,7 @@ impl StepMachine {
         }
         let failed = |attempt: &&Attempt| attempt.outcome == Some(AttemptOutcome::Failed);
         let said = self
+            .status
             .draft
             .attempts
             .iter()
@@ -236,16 +241,16 @@ impl StepMachine {
     }
 
     fn wait_for_the_outcome(&mut self, message: &str, now: Timestamp) -> Flow {
-        self.draft.message = Some(cut(message, MESSAGE_MAX));
-        self.looks = 1;
-        self.next_look = Some(later(now, delay(1)));
-        self.dirty = true;
+        self.status.draft.message = Some(cut(message, MESSAGE_MAX));
+        self.outcome.looks = 1;
+        self.outcome.next_look = Some(later(now, delay(1)));
+        self.status.is_due = true;
         Flow::Again
     }
 
     /// Until when an outcome is waited for: the timeout bounds the step, and the outcome gets its least time after the Job.
     fn outcome_limit(&self, checked: &Checked, now: Timestamp) -> Timestamp {
-        let results = self.draft.execution_results.as_ref();
+        let results = self.status.draft.execution_results.as_ref();
         let begun = results.and_then(|results| results.start_time.as_ref());
         let bound = later(begun.map_or(now, |time| time.0), checked.timeout);
         let ended = results.and_then(|results| results.end_time.as_ref());
@@ -269,26 +274,21 @@ impl StepMachine {
 
     /// Says in the status what is still missing and why: at first after 10 s, and then whenever the wait has grown by half.
     fn tell_of_the_wait(&mut self, why: &str, waits: &Waits, now: Timestamp) {
-        let results = self.draft.execution_results.as_ref();
+        let results = self.status.draft.execution_results.as_ref();
         let ended = results.and_then(|results| results.end_time.as_ref());
         let waited = ended.map_or(Duration::ZERO, |time| {
             Duration::try_from(now.duration_since(time.0)).unwrap_or_default()
         });
         let pause = TELL_AFTER.max(waited / 3);
-        if waited < TELL_AFTER
-            || self
-                .outcome_wait
-                .told
-                .is_some_and(|told| now < later(told, pause))
-        {
+        if waited < TELL_AFTER || self.outcome.told.is_some_and(|told| now < later(told, pause)) {
             return;
         }
-        self.outcome_wait.told = Some(now);
+        self.outcome.told = Some(now);
         let pod = waits.why().map_or_else(String::new, |why| format!(" ({why})"));
         let message = cut(&format!("waits for the outcome: {why}{pod}"), MESSAGE_MAX);
-        if self.draft.message.as_deref() != Some(&message) {
-            self.draft.message = Some(message);
-            self.dirty = true;
+        if self.status.draft.message.as_deref() != Some(&message) {
+            self.status.draft.message = Some(message);
+            self.status.is_due = true;
         }
     }
 
@@ -301,13 +301,13 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Option<(Postcondition, Waits)> {
         let mut attempt = attempt.clone();
-        if let Some(first) = self.draft.attempts.first() {
+        if let Some(first) = self.status.draft.attempts().real().next() {
             // Later attempts act on what the first one left; all of it shall be gone.
             attempt.pods.clone_from(&first.pods);
         }
-        let look = self.look.get_or_insert_with(Look::default);
+        let look = self.outcome.look.get_or_insert_with(Look::default);
         if let Some(why) = look.unreadable.clone() {
-            self.look = None;
+            self.outcome.look = None;
             return Some((Postcondition::Unprovable { why }, Waits::default()));
         }
         let reads = after::reads_after(checked, &attempt, &look.facts);
@@ -317,13 +317,17 @@ impl StepMachine {
             return None;
         }
         let facts = std::mem::take(&mut look.facts);
-        self.look = None;
+        self.outcome.look = None;
         let outcome = after::postcondition(&self.execution, checked, &attempt, &facts, what);
         Some((outcome, after::waits(checked, &facts)))
     }
 
     pub(super) fn after_read(&mut self, facts: Facts) {
-        self.look.get_or_insert_with(Look::default).facts.extend(facts);
+        self.outcome
+            .look
+            .get_or_insert_with(Look::default)
+            .facts
+            .extend(facts);
     }
 
     /// A read of the outcome failed; true when the look goes on without it.
@@ -335,7 +339,7 @@ impl StepMachine {
             return false;
         };
         let is_over = now >= self.outcome_limit(&checked, now);
-        let look = self.look.get_or_insert_with(Look::default);
+        let look = self.outcome.look.get_or_insert_with(Look::default);
         if look.asked.iter().all(|read| after::is_detail(&checked, read)) {
             let nothing = look.asked.drain(..).map(|read| (read, Vec::new()));
             look.facts.extend(nothing);
@@ -350,13 +354,13 @@ impl StepMachine {
 
     /// The Job ended well; whether that is the wanted outcome is seen in rollback_ready.
     fn note_success(&mut self, said: Option<&str>, now: Timestamp) {
-        if let Some(last) = self.draft.attempts.last_mut()
+        if let Some(last) = self.status.draft.attempts.last_mut()
             && last.outcome.is_none()
         {
             last.outcome = Some(AttemptOutcome::Succeeded);
             last.end_time = Some(MicroTime(now));
         }
-        if let Some(results) = &mut self.draft.execution_results {
+        if let Some(results) = &mut self.status.draft.execution_results {
             results.end_time = Some(MicroTime(now));
             // Silence, too, is this attempt's: what an earlier one said is no longer the last word.
             results.pod_logs = said.map(|said| cut(said, MESSAGE_MAX));
@@ -366,7 +370,7 @@ impl StepMachine {
     }
 
     fn complete(&mut self, after: &str, warning: Option<String>, ended: &Ended, now: Timestamp) -> Flow {
-        if self.draft.phase != Some(ExecutionPhase::RollbackReady) {
+        if self.status.draft.phase != Some(ExecutionPhase::RollbackReady) {
             self.note_success(said_at(ended), now);
         }
         let message = match &warning {
@@ -375,9 +379,9 @@ impl StepMachine {
             None => after.to_owned(),
         };
         self.enter(ExecutionPhase::Completed, now);
-        self.draft.completion_time = Some(MicroTime(now));
-        self.draft.message = Some(cut(&message, MESSAGE_MAX));
-        if let Some(results) = &mut self.draft.execution_results {
+        self.status.draft.completion_time = Some(MicroTime(now));
+        self.status.draft.message = Some(cut(&message, MESSAGE_MAX));
+        if let Some(results) = &mut self.status.draft.execution_results {
             results.success = true;
             if let (Some(start), Some(end)) = (&results.start_time, &results.end_time) {
                 results.duration = Some(format_go(Duration::from_secs_f64(seconds_between(
@@ -393,7 +397,7 @@ impl StepMachine {
         let reason = if verified { "AsWanted" } else { "NotVerified" };
         self.condition("OutcomeVerified", verified, reason, after, now);
         self.condition("Succeeded", true, "Completed", &message, now);
-        self.dirty = true;
+        self.status.is_due = true;
         Flow::Again
     }
 
@@ -405,7 +409,11 @@ impl StepMachine {
 
     fn warn(&mut self, warning: Option<String>) {
         let Some(warning) = warning else { return };
-        let results = self.draft.validation_results.get_or_insert_with(Default::default);
+        let results = self
+            .status
+            .draft
+            .validation_results
+            .get_or_insert_with(Default::default);
         results
             .dry_run_results
             .get_or_insert_with(Default::default)

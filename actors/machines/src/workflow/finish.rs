@@ -15,7 +15,7 @@ use super::progress::{Halt, step_name};
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
 use crate::plan::Plan;
-use crate::step::seconds_between;
+use crate::time::seconds_between;
 
 /// Added to the reason where this version can't do what was asked for.
 const NOT_UNDONE: &str = "Nothing was undone.";
@@ -33,7 +33,7 @@ impl WorkflowMachine {
         out: &mut Vec<WorkflowCommand>,
     ) -> bool {
         let runs = !self.numbers_of(StepState::Executing).is_empty() && !planted(Defect::EndTooEarly);
-        if self.is_creating() || runs {
+        if self.creating() > 0 || runs {
             return false;
         }
         let states = self.step_states(plan);
@@ -45,7 +45,7 @@ impl WorkflowMachine {
         if let Some(since) = self.doubtful_since(now) {
             self.doubt_ready_steps(plan, &states, since);
         }
-        if self.is_unsure() {
+        if !self.steps.unsure.is_empty() {
             self.find_unsure_steps(out);
             return false;
         }
@@ -86,9 +86,12 @@ impl WorkflowMachine {
             return self.fail_workflow(error_type, Some(first), &reason, now);
         }
         self.enter(WorkflowPhase::Monitoring, now);
-        self.draft.monitoring_start_time.get_or_insert(MicroTime(now));
+        self.status
+            .draft
+            .monitoring_start_time
+            .get_or_insert(MicroTime(now));
         self.enter(WorkflowPhase::Completed, now);
-        self.draft.completion_time = Some(MicroTime(now));
+        self.status.draft.completion_time = Some(MicroTime(now));
         let total = plan.steps.len();
         let success = completed == total;
         let steps = if total == 1 { "step" } else { "steps" };
@@ -99,7 +102,7 @@ impl WorkflowMachine {
             let names: Vec<String> = failed.iter().map(|number| step_name(plan, *number)).collect();
             format!("{counted}; failed: {}", names.join(", "))
         };
-        self.draft.message = Some(message.clone());
+        self.status.draft.message = Some(message.clone());
         let reason = if success { "Completed" } else { "PartialSuccess" };
         self.condition("Succeeded", success, reason, &message, now);
         self.measure(now);
@@ -107,7 +110,7 @@ impl WorkflowMachine {
 
     /// Fills executionMetrics and workflowResult from the draft.
     pub(super) fn measure(&mut self, now: Timestamp) {
-        let steps = &self.draft.step_statuses;
+        let steps = &self.status.draft.step_statuses;
         let total = steps.len();
         let completed = steps
             .iter()
@@ -121,6 +124,7 @@ impl WorkflowMachine {
             completed as f64 / total as f64
         };
         let targets: BTreeSet<_> = self
+            .steps
             .executions
             .values()
             .filter_map(|execution| execution.status.as_ref())
@@ -132,22 +136,29 @@ impl WorkflowMachine {
             })
             .filter_map(|status| status.target_name.clone())
             .collect();
-        let begun = self.draft.planning_start_time.as_ref().map_or(now, |time| time.0);
-        self.draft.execution_metrics = Some(ExecutionMetrics {
+        let begun = self
+            .status
+            .draft
+            .planning_start_time
+            .as_ref()
+            .map_or(now, |time| time.0);
+        self.status.draft.execution_metrics = Some(ExecutionMetrics {
             total_duration: Some(format_go(Duration::from_secs_f64(seconds_between(begun, now)))),
             step_success_rate: rate,
             rollbacks_performed: 0,
             resources_affected: i32::try_from(targets.len()).unwrap_or(i32::MAX),
         });
-        let failed = self.draft.phase == Some(WorkflowPhase::Failed);
-        let outcome = match (failed, self.draft.error_type) {
-            (true, Some(ErrorType::Cancelled)) if self.draft.failed_step.is_none() => Outcome::Cancelled,
+        let failed = self.status.draft.phase == Some(WorkflowPhase::Failed);
+        let outcome = match (failed, self.status.draft.error_type) {
+            (true, Some(ErrorType::Cancelled)) if self.status.draft.failed_step.is_none() => {
+                Outcome::Cancelled
+            }
             (true, _) => Outcome::Failed,
             (false, _) if completed == total => Outcome::Success,
             (false, _) => Outcome::PartialSuccess,
         };
         let undo = failed && self.rollback_strategy() != RollbackStrategy::None;
-        self.draft.workflow_result = Some(WorkflowResult {
+        self.status.draft.workflow_result = Some(WorkflowResult {
             outcome,
             effectiveness_score: (rate - 0.05 * f64::from(retries)).clamp(0.0, 1.0),
             // Nothing was looked at once more: the monitoring window is zero in this version.

@@ -10,21 +10,21 @@ use kubernaut_crds::{
 };
 
 use super::planning::{Planned, Planning, is_begun};
-use super::progress::is_terminal;
-use super::steps::DELETED;
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
+use crate::calls::{Alarm, Calls};
 use crate::defect::{Defect, planted};
+use crate::execution_key::ExecutionKey;
 use crate::outcome::{
-    ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord, FailureClass, RightsQuestion,
+    Announcement, ApiCommand, ApiFailure, ApiOutcome, EventRecord, FailureClass, RightsQuestion,
 };
 use crate::plan::Plan;
-use crate::step::{api_backoff, is_newer, later, micros, refusal_of};
+use crate::status_draft::{StatusDraft, is_newer};
+use crate::step::refusal_of;
+use crate::time::{CREATE_WINDOW, later, micros};
 
 /// Step progress is written at most this often; a phase change at once.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// A create whose answer was lost may take effect this much later: the API server's own request time-out.
-const CREATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Between statuses that the API server refuses: at first, and after a while.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(20);
@@ -38,49 +38,58 @@ const REFUSED_INTERVAL_MAX: Duration = Duration::from_mins(5);
 pub struct WorkflowMachine {
     pub(super) settings: Arc<Settings>,
     pub(super) workflow: Arc<WorkflowExecution>,
-    pub(super) persisted: WorkflowExecutionStatus,
-    pub(super) draft: WorkflowExecutionStatus,
-    pub(super) announced: usize,
-    gone: bool,
-    /// The workflow itself was fed: nothing is decided while only some of its executions are known.
-    fed: bool,
-    stopped: bool,
+    pub(super) status: StatusDraft<WorkflowExecutionStatus>,
+    pub(super) calls: Calls<Purpose>,
+    life: Life,
+    /// Why the workflow has to fail visibly, whatever its steps do.
     give_up: Option<String>,
-
-    next_id: u64,
-    /// Commands under way.
-    pub(super) inflight: BTreeMap<CommandId, Purpose>,
-    refetch: bool,
-    transient_failures: u32,
-    /// What failed last of what may succeed later.
-    failing: Option<Purpose>,
-    /// Statuses in a row that the API server refused.
-    refusals: u32,
-    pause_until: Option<Timestamp>,
     pub(super) last_write: Option<Timestamp>,
-    /// The status that was sent last, until it is known to have arrived.
-    pub(super) sent: Option<WorkflowExecutionStatus>,
-    next_check: Option<(Timestamp, &'static str)>,
-
     plan: Option<Planned>,
     rights: Option<Result<(), String>>,
-    /// The executions of this workflow by step, as last seen.
-    pub(super) executions: BTreeMap<i32, Arc<KubernetesExecution>>,
-    /// What a step failed of that its execution can't say.
-    pub(super) lost: BTreeMap<i32, (ErrorType, String)>,
-    /// Steps whose execution the store lost, until the API has said whether it is gone.
-    pub(super) absent: BTreeSet<i32>,
-    /// Steps whose create must wait: until when, and since when they do.
-    pub(super) waiting: BTreeMap<i32, Waiting>,
-    /// Steps whose create may have taken effect although its answer was lost, and when the last one was.
-    pub(super) unsure: BTreeMap<i32, Timestamp>,
-    /// A step of it was made, whatever the status says of it: the first one may be made before the status is written.
-    pub(super) has_begun: bool,
-    /// It began in the hands of another controller.
-    taken_over: bool,
+    begun: Begun,
     /// When this machine had its first event.
     started: Option<Timestamp>,
+    pub(super) steps: Steps,
+}
+
+/// Whether there is anything to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Nothing is decided while only some of its executions are known: the workflow itself comes last.
+    Unfed,
+    Present,
+    /// The workflow no longer exists.
+    Gone,
+    /// Nothing is left to do for it.
+    Stopped,
+}
+
+/// Whether a step of it was made, whatever the status says of it: the first one may be made before the status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    No,
+    /// In the hands of this controller.
+    Here,
+    /// In the hands of another one.
+    Elsewhere,
+}
+
+/// What is known of the executions of this workflow.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    /// As last seen.
+    pub(super) executions: BTreeMap<ExecutionKey, Arc<KubernetesExecution>>,
+    /// What an execution failed of that it can't say itself.
+    pub(super) lost: BTreeMap<ExecutionKey, (ErrorType, String)>,
+    /// Those that the store lost, until the API has said whether they are gone.
+    pub(super) absent: BTreeSet<ExecutionKey>,
+    /// Those whose create must wait: until when, and since when they do.
+    pub(super) waiting: BTreeMap<ExecutionKey, Waiting>,
+    /// Those whose create may have taken effect although its answer was lost, and when the last one was.
+    pub(super) unsure: BTreeMap<ExecutionKey, Timestamp>,
+    /// Those whose end is recorded and that were told so, by uid.
     pub(super) released: BTreeSet<String>,
+    /// The states of steps that Events told of.
     pub(super) published: BTreeMap<i32, StepState>,
 }
 
@@ -96,10 +105,10 @@ pub(super) struct Waiting {
 pub(super) enum Purpose {
     Rights,
     Write,
-    Refetch,
-    Create(i32),
-    /// A live read of a step's execution that the store lost.
-    Find(i32),
+    Reread,
+    Create(ExecutionKey),
+    /// A live read of an execution that the store lost.
+    Find(ExecutionKey),
 }
 
 /// When a terminal workflow shall be deleted (spec.ttlSecondsAfterFinished); `None` keeps it.
@@ -127,35 +136,23 @@ impl WorkflowMachine {
         Self {
             settings,
             workflow,
-            announced: persisted.phase_transitions.len(),
-            draft: persisted.clone(),
-            gone: false,
-            fed: false,
-            stopped: false,
+            calls: Calls::default(),
+            life: Life::Unfed,
             give_up: None,
-            next_id: 0,
-            inflight: BTreeMap::new(),
-            refetch: false,
-            transient_failures: 0,
-            failing: None,
-            refusals: 0,
-            pause_until: None,
             last_write: None,
-            sent: None,
-            next_check: None,
             plan: None,
             rights: None,
-            executions: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            absent: BTreeSet::new(),
-            waiting: BTreeMap::new(),
-            unsure: BTreeMap::new(),
-            has_begun: is_begun(persisted.phase),
-            taken_over: is_begun(persisted.phase),
+            begun: if is_begun(persisted.phase) {
+                Begun::Elsewhere
+            } else {
+                Begun::No
+            },
             started: None,
-            released: BTreeSet::new(),
-            published,
-            persisted,
+            steps: Steps {
+                published,
+                ..Steps::default()
+            },
+            status: StatusDraft::restore(persisted),
         }
     }
 
@@ -166,22 +163,21 @@ impl WorkflowMachine {
         let mut out = Vec::new();
         match event {
             WorkflowEvent::Observed(workflow) => {
-                self.fed = true;
+                if self.life == Life::Unfed {
+                    self.life = Life::Present;
+                }
                 self.observe(now, workflow, &mut out);
             }
-            WorkflowEvent::Gone => {
-                self.fed = true;
-                self.gone = true;
-            }
+            WorkflowEvent::Gone => self.gone(),
             WorkflowEvent::StepObserved(execution) => self.observe_step(execution),
             WorkflowEvent::StepAbsent { uid } => self.step_absent(&uid),
             WorkflowEvent::StepGivenUp { uid, reason } => {
-                if let Some(step) = self.step_of(&uid) {
-                    self.lose(step, reason);
+                if let Some(key) = self.key_of(&uid) {
+                    self.lose(key, ErrorType::UnknownError, reason);
                 }
             }
             WorkflowEvent::GiveUp { reason } => self.give_up = Some(reason),
-            WorkflowEvent::Finished { id, result } => match self.inflight.remove(&id) {
+            WorkflowEvent::Finished { id, result } => match self.calls.end(id) {
                 Some(purpose) => self.finished(now, purpose, result, &mut out),
                 None => return out,
             },
@@ -193,14 +189,10 @@ impl WorkflowMachine {
 
     /// When the machine wants a `Tick`, and why.
     pub fn next_deadline(&self) -> Option<(Timestamp, &'static str)> {
-        if self.stopped {
+        if self.life == Life::Stopped {
             return None;
         }
-        let pause = self.pause_until.map(|until| (until, "retry of an API call"));
-        [pause, self.next_check]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        self.calls.deadline()
     }
 
     /// The workflow as this machine last saw it.
@@ -210,8 +202,7 @@ impl WorkflowMachine {
 
     fn observe(&mut self, now: Timestamp, workflow: Arc<WorkflowExecution>, out: &mut Vec<WorkflowCommand>) {
         if workflow.metadata.uid != self.workflow.metadata.uid {
-            self.gone = true;
-            return;
+            return self.gone();
         }
         let newer = is_newer(
             self.workflow.metadata.resource_version.as_deref(),
@@ -220,16 +211,20 @@ impl WorkflowMachine {
         if !newer {
             return;
         }
-        self.refetch = false;
-        if self.sent.is_some() && self.sent == workflow.status {
+        self.calls.reread = false;
+        if self.status.is_what_was_sent(workflow.status.as_ref()) {
             // Our own write, whose answer is late or lost: nothing waits for it any more.
-            self.inflight.retain(|_, purpose| *purpose != Purpose::Write);
+            self.calls.forget(Purpose::Write);
             return self.written(now, workflow, out);
         }
-        self.persisted = workflow.status.clone().unwrap_or_default();
+        self.status.observed(workflow.status.clone().unwrap_or_default());
         self.workflow = workflow;
-        self.draft = self.persisted.clone();
-        self.announced = self.announced.min(self.persisted.phase_transitions.len());
+    }
+
+    fn gone(&mut self) {
+        if self.life != Life::Stopped {
+            self.life = Life::Gone;
+        }
     }
 
     fn finished(
@@ -243,12 +238,7 @@ impl WorkflowMachine {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed_call(now, purpose, &failure, out),
         };
-        // That another call succeeded, under way at the same time, is no success of what failed.
-        if self.failing.is_none_or(|failing| failing == purpose) {
-            self.transient_failures = 0;
-            self.failing = None;
-            self.pause_until = None;
-        }
+        self.calls.succeeded(purpose);
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => {
                 let account = format!("{}/{}", self.namespace(), self.workflow.spec.service_account_name);
@@ -256,44 +246,35 @@ impl WorkflowMachine {
                     refusal_of(&answer, &account, &self.settings.executor_namespace).map_or(Ok(()), Err),
                 );
             }
-            (Purpose::Write, ApiOutcome::Workflow(workflow)) => {
-                self.refusals = 0;
+            // Seen through the watch before? Then it was taken in there.
+            (Purpose::Write, ApiOutcome::Workflow(workflow)) if self.status.is_sent() => {
                 self.written(now, workflow, out);
             }
-            (Purpose::Refetch, ApiOutcome::FoundWorkflow(Some(workflow))) => {
+            (Purpose::Write, ApiOutcome::Workflow(workflow)) => self.observe(now, workflow, out),
+            (Purpose::Reread, ApiOutcome::FoundWorkflow(Some(workflow))) => {
                 // The write did not arrive, or its answer: what to write is decided again.
-                self.refetch = false;
-                self.draft = self.persisted.clone();
+                self.calls.reread = false;
+                self.status.discard();
                 let known = self.workflow.metadata.resource_version.clone();
                 if !is_newer(known.as_deref(), workflow.metadata.resource_version.as_deref()) {
                     // Nobody was: the same write would have the same answer.
-                    self.pause(now, Purpose::Write);
+                    self.calls.pause(now, Purpose::Write);
                 }
                 self.observe(now, workflow, out);
             }
-            (Purpose::Refetch, ApiOutcome::FoundWorkflow(None)) => self.gone = true,
-            (Purpose::Create(step), ApiOutcome::Created { execution, fresh: _ }) => {
-                self.created(now, step, execution);
+            (Purpose::Reread, ApiOutcome::FoundWorkflow(None)) => self.gone(),
+            (Purpose::Create(key), ApiOutcome::Created { execution, fresh: _ }) => {
+                self.created(now, key, execution);
             }
-            (Purpose::Find(step), ApiOutcome::FoundExecution(found)) => {
-                self.absent.remove(&step);
-                let known = self.executions.get(&step).map(|known| known.metadata.uid.clone());
-                let same =
-                    |found: &KubernetesExecution| known.as_ref().is_none_or(|uid| *uid == found.metadata.uid);
-                match found.filter(|found| self.owns(found) && same(found)) {
-                    Some(execution) => self.observe_step(execution),
-                    None if self
-                        .unsure
-                        .get(&step)
-                        .is_some_and(|since| now < later(*since, CREATE_WINDOW)) =>
-                    {
-                        self.pause(now, purpose);
-                    }
-                    None if self.unsure.remove(&step).is_some() => {}
-                    None => self.lose(step, DELETED.to_owned()),
-                }
+            (Purpose::Find(key), ApiOutcome::FoundExecution(found)) => self.found(now, key, found),
+            (purpose, outcome) => {
+                // A defect of ours. It is told, and the question asked again.
+                out.push(WorkflowCommand::Announce(Announcement::Unfitting {
+                    asked: format!("{purpose:?}"),
+                    answered: outcome.name(),
+                }));
+                self.calls.pause(now, purpose);
             }
-            (_, _) => self.pause(now, purpose),
         }
     }
 
@@ -309,10 +290,10 @@ impl WorkflowMachine {
                 self.status_refused(now, failure, out);
             }
             (Purpose::Write, class) => {
-                self.refetch = true;
+                self.calls.reread = true;
                 // Somebody was faster: what they wrote is read, and all is decided again, at once.
                 if class != FailureClass::Conflict {
-                    self.pause(now, purpose);
+                    self.calls.pause(now, purpose);
                 }
             }
             (Purpose::Rights, class) if !class.is_transient() => {
@@ -321,43 +302,45 @@ impl WorkflowMachine {
                     failure.message
                 )));
             }
-            (Purpose::Create(step), FailureClass::Quota) => {
-                self.wait_to_create(now, step, format!("for room in a quota: {}", failure.message));
+            (Purpose::Create(key), FailureClass::Quota) => {
+                self.wait_to_create(now, key, format!("for room in a quota: {}", failure.message));
             }
             // Not of an object of this name, which is another answer: of what the API server keeps beside it, such as a
             // quota's count.
-            (Purpose::Create(step), FailureClass::Conflict) => {
-                self.wait_to_create(now, step, format!("for a conflict to pass: {}", failure.message));
+            (Purpose::Create(key), FailureClass::Conflict) => {
+                self.wait_to_create(now, key, format!("for a conflict to pass: {}", failure.message));
             }
-            (Purpose::Create(step), class) if !class.is_transient() => self.create_refused(step, failure),
-            (Purpose::Create(step), class) => {
+            (Purpose::Create(key), class) if !class.is_transient() => self.create_refused(key, failure),
+            (Purpose::Create(key), class) => {
                 if class == FailureClass::Unknown {
                     // Its time to take effect begins with the last one.
-                    self.unsure.insert(step, now);
+                    self.steps.unsure.insert(key, now);
                 }
-                self.pause(now, purpose);
+                self.calls.pause(now, purpose);
             }
-            (Purpose::Find(step), _) => {
+            (Purpose::Find(key), _) => {
                 if !planted(Defect::AskOnceForTheAbsent) {
-                    self.absent.insert(step);
+                    self.steps.absent.insert(key);
                 }
-                self.pause(now, purpose);
+                self.calls.pause(now, purpose);
             }
-            (Purpose::Rights | Purpose::Refetch, _) => self.pause(now, purpose),
+            (Purpose::Rights | Purpose::Reread, _) => self.calls.pause(now, purpose),
         }
     }
 
     /// The API server will not have the status. Most likely it never will: it is asked less and less often, and the
     /// workflow tells of it the only other way there is.
     fn status_refused(&mut self, now: Timestamp, failure: &ApiFailure, out: &mut Vec<WorkflowCommand>) {
-        self.refetch = true;
-        self.refusals = self.refusals.saturating_add(1);
-        self.pause(now, Purpose::Write);
-        if self.refusals > 1 {
-            let pause = REFUSED_INTERVAL.saturating_mul(1 << (self.refusals - 2).min(5));
-            self.pause_until = Some(later(now, pause.min(REFUSED_INTERVAL_MAX)));
+        self.calls.reread = true;
+        self.status.refused();
+        let refusals = self.status.refusals;
+        self.calls.pause(now, Purpose::Write);
+        if refusals > 1 {
+            let pause = REFUSED_INTERVAL.saturating_mul(1 << (refusals - 2).min(5));
+            self.calls
+                .pause_until(later(now, pause.min(REFUSED_INTERVAL_MAX)));
         }
-        if self.refusals == 2 {
+        if refusals == 2 {
             out.push(WorkflowCommand::Publish(EventRecord {
                 reason: "StatusRefused",
                 warning: true,
@@ -370,62 +353,46 @@ impl WorkflowMachine {
         }
     }
 
-    pub(super) fn pause(&mut self, now: Timestamp, purpose: Purpose) {
-        self.failing = Some(purpose);
-        self.transient_failures = self.transient_failures.saturating_add(1);
-        self.pause_until = Some(later(now, api_backoff(self.transient_failures)));
-    }
-
     pub(super) fn call(&mut self, purpose: Purpose, command: ApiCommand, out: &mut Vec<WorkflowCommand>) {
-        self.next_id += 1;
-        let id = CommandId(self.next_id);
-        self.inflight.insert(id, purpose);
+        let id = self.calls.begin(purpose);
         out.push(WorkflowCommand::Api { id, command });
     }
 
-    pub(super) fn is_creating(&self) -> bool {
-        self.inflight
-            .values()
-            .any(|purpose| matches!(purpose, Purpose::Create(_)))
-    }
-
-    pub(super) fn is_under_way(&self, purpose: Purpose) -> bool {
-        self.inflight.values().any(|other| *other == purpose)
+    /// How many executions are being created.
+    pub(super) fn creating(&self) -> usize {
+        self.calls.count(|purpose| matches!(purpose, Purpose::Create(_)))
     }
 
     fn advance(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        if self.stopped || !self.fed {
+        if matches!(self.life, Life::Stopped | Life::Unfed) {
             return;
         }
-        self.next_check = None;
-        if self.gone || self.workflow.metadata.deletion_timestamp.is_some() {
+        self.calls.alarm = Alarm::default();
+        if self.life == Life::Gone || self.workflow.metadata.deletion_timestamp.is_some() {
             return self.stop(out);
         }
-        if let Some(until) = self.pause_until {
-            if now < until {
-                return;
-            }
-            self.pause_until = None;
+        if self.calls.is_paused(now) {
+            return;
         }
-        if self.refetch {
-            if !self.is_under_way(Purpose::Refetch) {
+        if self.calls.reread {
+            if !self.calls.is_under_way(Purpose::Reread) {
                 let name = self.workflow.metadata.name.clone().unwrap_or_default();
                 let command = ApiCommand::GetWorkflow {
                     namespace: self.namespace(),
                     name,
                 };
-                self.call(Purpose::Refetch, command, out);
+                self.call(Purpose::Reread, command, out);
             }
             return;
         }
-        if self.is_under_way(Purpose::Write) {
+        if self.calls.is_under_way(Purpose::Write) {
             // Executions may start meanwhile: they do not depend on what the status says.
-            if self.draft.phase == Some(WorkflowPhase::Executing) {
+            if self.status.draft.phase == Some(WorkflowPhase::Executing) {
                 self.start_ready_steps(now, out);
             }
             return;
         }
-        match self.persisted.phase {
+        match self.status.persisted.phase {
             Some(WorkflowPhase::Completed | WorkflowPhase::Failed) => self.terminal(out),
             None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating) => {
                 self.before_execution(now, out);
@@ -446,7 +413,7 @@ impl WorkflowMachine {
     }
 
     fn stop(&mut self, out: &mut Vec<WorkflowCommand>) {
-        self.stopped = true;
+        self.life = Life::Stopped;
         out.push(WorkflowCommand::Stop);
     }
 
@@ -466,13 +433,13 @@ impl WorkflowMachine {
         };
         self.planned_well(&plan, now);
         match &self.rights {
-            None if self.settings.authorization && !self.has_begun => {
-                if !self.is_under_way(Purpose::Rights) {
+            None if self.settings.authorization && !self.has_begun() => {
+                if !self.calls.is_under_way(Purpose::Rights) {
                     let question = self.question(&plan);
                     self.call(Purpose::Rights, ApiCommand::CheckRights(question), out);
                 }
             }
-            Some(Err(message)) if !self.has_begun => {
+            Some(Err(message)) if !self.has_begun() => {
                 let message = message.clone();
                 self.validation_failed(&message, now);
                 self.write(now, out);
@@ -498,8 +465,8 @@ impl WorkflowMachine {
                 return self.write(now, out);
             }
         };
-        for execution in self.executions.values() {
-            if !is_terminal(execution) || execution.metadata.deletion_timestamp.is_some() {
+        for execution in self.steps.executions.values() {
+            if !execution.is_terminal() || execution.metadata.deletion_timestamp.is_some() {
                 out.push(WorkflowCommand::EnsureStep(execution.clone()));
             }
         }
@@ -511,23 +478,19 @@ impl WorkflowMachine {
         if self.finish_if_done(&plan, now, out) {
             return self.write(now, out);
         }
-        if changed || self.draft != self.persisted {
+        if changed || self.status.draft != self.status.persisted {
             let due = self.last_write.map_or(now, |last| later(last, WRITE_INTERVAL));
             if now >= due {
                 return self.write(now, out);
             }
-            self.wait_until(due, "progress");
+            self.calls.alarm.set(due, "progress");
         }
     }
 
     /// Since when a create of the controller before this one can only still take effect; `None` when none can.
     pub(super) fn doubtful_since(&self, now: Timestamp) -> Option<Timestamp> {
         self.started
-            .filter(|started| self.taken_over && now < later(*started, CREATE_WINDOW))
-    }
-
-    pub(super) fn is_unsure(&self) -> bool {
-        !self.unsure.is_empty()
+            .filter(|started| self.begun == Begun::Elsewhere && now < later(*started, CREATE_WINDOW))
     }
 
     fn question(&self, plan: &Plan) -> RightsQuestion {
@@ -551,7 +514,11 @@ impl WorkflowMachine {
 
     /// What has to be planned before this machine can decide anything; `None` when nothing is left to plan.
     pub fn planning(&self) -> Option<Planning> {
-        let ended = self.persisted.phase.is_some_and(WorkflowPhase::is_terminal);
+        let ended = self
+            .status
+            .persisted
+            .phase
+            .is_some_and(WorkflowPhase::is_terminal);
         let needed = self.plan.is_none() && !ended && self.workflow.metadata.deletion_timestamp.is_none();
         needed.then(|| self.to_plan())
     }
@@ -565,7 +532,7 @@ impl WorkflowMachine {
         Planning {
             settings: Arc::clone(&self.settings),
             workflow: Arc::clone(&self.workflow),
-            begun: self.has_begun,
+            begun: self.has_begun(),
         }
     }
 
@@ -579,26 +546,26 @@ impl WorkflowMachine {
 
     /// A step of it was seen that the status does not tell of.
     pub(super) fn note_begun(&mut self) {
-        if !self.has_begun {
-            self.has_begun = true;
+        if !self.has_begun() {
+            self.begun = Begun::Here;
             self.plan = None;
         }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun != Begun::No
     }
 
     pub(super) fn namespace(&self) -> String {
         self.workflow.metadata.namespace.clone().unwrap_or_default()
     }
 
-    pub(super) fn wait_until(&mut self, at: Timestamp, why: &'static str) {
-        if self.next_check.is_none_or(|(before, _)| at < before) {
-            self.next_check = Some((at, why));
-        }
-    }
-
     fn write(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        let Some(patch) = self.status_patch() else { return };
+        let version = self.workflow.metadata.resource_version.as_deref();
+        let Some(patch) = self.status.send(version) else {
+            return;
+        };
         self.last_write = Some(now);
-        self.sent = Some(self.draft.clone());
         self.call(
             Purpose::Write,
             ApiCommand::WriteWorkflowStatus {

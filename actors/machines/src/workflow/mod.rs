@@ -15,7 +15,6 @@ use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId
 
 pub use machine::{WorkflowMachine, expires_at};
 pub use planning::{Planned, Planning};
-pub use progress::correlation_id;
 
 /// What happened to a workflow.
 #[derive(Clone, Debug)]

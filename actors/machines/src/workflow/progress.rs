@@ -6,19 +6,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubernaut_crds::{
     ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution, MicroTime, ObjectRef, Outcome,
-    RollbackStrategy, StepState, StepStatus, WorkflowExecution, WorkflowPhase, WorkflowValidationResults,
-    names,
+    RollbackStrategy, StepState, StepStatus, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase,
+    WorkflowValidationResults, names,
 };
-use serde_json::{Value, json};
 
 use super::WorkflowCommand;
 use super::machine::WorkflowMachine;
-use super::steps::{DELETED, class_of};
+use super::steps::DELETED;
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
-use crate::outcome::{Announcement, EventRecord, merge_patch};
+use crate::execution_key::ExecutionKey;
+use crate::outcome::{Announcement, EventRecord};
 use crate::plan::{Plan, PlanError, PlannedStep};
-use crate::step::{push_transition, seconds_between, set_condition, told_elsewhere};
+use crate::status_draft::{Entered, way};
+use crate::step::told_elsewhere;
 
 /// A step's state and, where it has one, the class and sentence of its failure.
 pub(super) type States = BTreeMap<i32, (StepState, Option<(ErrorType, String)>)>;
@@ -36,31 +37,19 @@ pub(super) enum Halt {
 
 impl WorkflowMachine {
     pub(super) fn enter(&mut self, phase: WorkflowPhase, now: Timestamp) {
-        if self.draft.phase == Some(phase) {
-            return;
-        }
-        self.draft.phase = Some(phase);
-        self.draft.observed_generation = self.workflow.metadata.generation;
-        push_transition(&mut self.draft.phase_transitions, phase.as_str(), now);
+        self.status.enter(phase, self.workflow.metadata.generation, now);
     }
 
     pub(super) fn condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
         let generation = self.workflow.metadata.generation;
-        set_condition(
-            &mut self.draft.conditions,
-            kind,
-            holds,
-            reason,
-            message,
-            generation,
-            now,
-        );
+        self.status
+            .condition(kind, holds, reason, message, generation, now);
     }
 
     pub(super) fn begin(&mut self, now: Timestamp) {
-        if self.draft.phase.is_none() {
+        if self.status.draft.phase.is_none() {
             self.enter(WorkflowPhase::Planning, now);
-            self.draft.planning_start_time = Some(MicroTime(now));
+            self.status.draft.planning_start_time = Some(MicroTime(now));
         }
     }
 
@@ -73,11 +62,13 @@ impl WorkflowMachine {
             format!("{} errors", texts.len())
         };
         let results = self
+            .status
             .draft
             .validation_results
             .get_or_insert_with(WorkflowValidationResults::default);
         results.validation_errors = texts.into_iter().take(200).collect();
-        self.draft.total_steps = i32::try_from(self.workflow.spec.workflow_definition.steps.len()).ok();
+        self.status.draft.total_steps =
+            i32::try_from(self.workflow.spec.workflow_definition.steps.len()).ok();
         self.condition("Planned", false, "Invalid", &first, now);
         self.fail_workflow(
             ErrorType::ValidationError,
@@ -88,15 +79,16 @@ impl WorkflowMachine {
     }
 
     pub(super) fn planned_well(&mut self, plan: &Plan, now: Timestamp) {
-        if self.draft.phase != Some(WorkflowPhase::Planning) {
+        if self.status.draft.phase != Some(WorkflowPhase::Planning) {
             return;
         }
         let total = plan.steps.len();
-        self.draft.total_steps = i32::try_from(total).ok();
-        self.draft.completed_steps = Some(0);
-        self.draft.progress = Some(format!("0/{total}"));
-        self.draft.execution_plan = Some(plan.execution_plan.clone());
+        self.status.draft.total_steps = i32::try_from(total).ok();
+        self.status.draft.completed_steps = Some(0);
+        self.status.draft.progress = Some(format!("0/{total}"));
+        self.status.draft.execution_plan = Some(plan.execution_plan.clone());
         let results = self
+            .status
             .draft
             .validation_results
             .get_or_insert_with(WorkflowValidationResults::default);
@@ -108,11 +100,12 @@ impl WorkflowMachine {
             .collect();
         self.condition("Planned", true, "Planned", "", now);
         self.enter(WorkflowPhase::Validating, now);
-        self.draft.validation_start_time = Some(MicroTime(now));
+        self.status.draft.validation_start_time = Some(MicroTime(now));
     }
 
     pub(super) fn validation_failed(&mut self, message: &str, now: Timestamp) {
         let results = self
+            .status
             .draft
             .validation_results
             .get_or_insert_with(WorkflowValidationResults::default);
@@ -123,6 +116,7 @@ impl WorkflowMachine {
 
     pub(super) fn begin_execution(&mut self, plan: &Plan, now: Timestamp) {
         let results = self
+            .status
             .draft
             .validation_results
             .get_or_insert_with(WorkflowValidationResults::default);
@@ -131,7 +125,10 @@ impl WorkflowMachine {
         self.condition("Validated", true, "Passed", "", now);
         self.condition("Approved", true, "Automatic", "no approval was asked for", now);
         self.enter(WorkflowPhase::Executing, now);
-        self.draft.execution_start_time.get_or_insert(MicroTime(now));
+        self.status
+            .draft
+            .execution_start_time
+            .get_or_insert(MicroTime(now));
         self.update_steps(plan, now);
     }
 
@@ -139,7 +136,9 @@ impl WorkflowMachine {
     pub(super) fn step_states(&self, plan: &Plan) -> States {
         let mut states = States::new();
         for number in plan.steps.keys() {
+            let key = ExecutionKey::step(*number);
             let recorded = self
+                .status
                 .persisted
                 .step_statuses
                 .iter()
@@ -147,17 +146,16 @@ impl WorkflowMachine {
             let state = match recorded {
                 Some(recorded) if !matches!(recorded.status, StepState::Pending | StepState::Executing) => {
                     let failure = recorded.error_message.clone().map(|message| {
-                        let known = self
-                            .executions
-                            .get(number)
-                            .and_then(|ke| ke.status.as_ref()?.error_type);
-                        (known.unwrap_or_else(|| class_of(&message)), message)
+                        let execution = self.steps.executions.get(&key);
+                        let known = execution.and_then(|ke| ke.status.as_ref()?.error_type);
+                        let error_type = recorded.error_type.or(known);
+                        (error_type.unwrap_or_else(|| earlier_class(&message)), message)
                     });
                     (recorded.status, failure)
                 }
-                recorded => match (self.executions.get(number), self.lost.get(number)) {
+                recorded => match (self.steps.executions.get(&key), self.steps.lost.get(&key)) {
                     // It ended before it was lost.
-                    (Some(execution), Some(_)) if is_terminal(execution) => state_of(execution),
+                    (Some(execution), Some(_)) if execution.is_terminal() => state_of(execution),
                     (_, Some(lost)) => (StepState::Failed, Some(lost.clone())),
                     (Some(execution), None) => state_of(execution),
                     (None, None) if recorded.is_some_and(|r| r.status == StepState::Executing) => {
@@ -223,7 +221,7 @@ impl WorkflowMachine {
             .iter()
             .map(|(number, step)| self.step_status(*number, step, states.get(number).cloned(), now))
             .collect();
-        let changed = statuses != self.draft.step_statuses;
+        let changed = statuses != self.status.draft.step_statuses;
         let completed = statuses
             .iter()
             .filter(|status| status.status == StepState::Completed)
@@ -234,11 +232,11 @@ impl WorkflowMachine {
                 .find(|status| status.status == state)
                 .map(|status| status.step_number)
         };
-        self.draft.current_step = of(StepState::Executing)
+        self.status.draft.current_step = of(StepState::Executing)
             .or(of(StepState::Pending))
-            .or(self.draft.current_step);
-        self.draft.completed_steps = i32::try_from(completed).ok();
-        self.draft.progress = Some(format!("{completed}/{}", statuses.len()));
+            .or(self.status.draft.current_step);
+        self.status.draft.completed_steps = i32::try_from(completed).ok();
+        self.status.draft.progress = Some(format!("{completed}/{}", statuses.len()));
         let running: Vec<String> = statuses
             .iter()
             .filter(|status| status.status == StepState::Executing)
@@ -246,14 +244,15 @@ impl WorkflowMachine {
             .collect();
         let running = (!running.is_empty()).then(|| format!("running: {}", running.join(", ")));
         let waiting = self
+            .steps
             .waiting
             .iter()
-            .map(|(step, waiting)| format!("step {step} waits {}", waiting.why));
+            .map(|(key, waiting)| format!("step {} waits {}", key.number, waiting.why));
         let words: Vec<String> = running.into_iter().chain(waiting).collect();
         if !words.is_empty() {
-            self.draft.message = Some(cut(&words.join("; "), 1000));
+            self.status.draft.message = Some(cut(&words.join("; "), 1000));
         }
-        self.draft.step_statuses = statuses;
+        self.status.draft.step_statuses = statuses;
         changed
     }
 
@@ -266,6 +265,7 @@ impl WorkflowMachine {
     ) -> StepStatus {
         let (status, failure) = state.unwrap_or((StepState::Pending, None));
         let recorded = self
+            .status
             .draft
             .step_statuses
             .iter()
@@ -276,7 +276,7 @@ impl WorkflowMachine {
         {
             return recorded.clone();
         }
-        let execution = self.executions.get(&number);
+        let execution = self.steps.executions.get(&ExecutionKey::step(number));
         let of_execution = execution.and_then(|execution| execution.status.as_ref());
         let terminal = !matches!(status, StepState::Pending | StepState::Executing);
         let end = of_execution.and_then(|s| s.completion_time.clone());
@@ -294,6 +294,7 @@ impl WorkflowMachine {
             retries_attempted: of_execution
                 .and_then(|s| s.execution_results.as_ref())
                 .map_or(0, |results| results.retries_attempted),
+            error_type: failure.as_ref().map(|(error_type, _)| *error_type),
             error_message: failure
                 .filter(|_| !planted(Defect::SkipWithoutReason))
                 .map(|(_, message)| cut(&message, 1000)),
@@ -317,18 +318,24 @@ impl WorkflowMachine {
         let reason = cut(reason, names::TEXT_MAX);
         self.skip_pending("not run: the workflow failed before");
         self.enter(WorkflowPhase::Failed, now);
-        self.draft.completion_time = Some(MicroTime(now));
-        self.draft.failed_step = step;
-        self.draft.failed_action = step
-            .and_then(|n| self.draft.step_statuses.iter().find(|s| s.step_number == n))
+        self.status.draft.completion_time = Some(MicroTime(now));
+        self.status.draft.failed_step = step;
+        self.status.draft.failed_action = step
+            .and_then(|n| {
+                self.status
+                    .draft
+                    .step_statuses
+                    .iter()
+                    .find(|s| s.step_number == n)
+            })
             .map(|s| s.action.clone());
-        self.draft.error_type = Some(error_type);
-        self.draft.failure_reason = Some(reason.clone());
-        self.draft.message = Some(reason.clone());
+        self.status.draft.error_type = Some(error_type);
+        self.status.draft.failure_reason = Some(reason.clone());
+        self.status.draft.message = Some(reason.clone());
         let completed = self.numbers_of(StepState::Completed);
-        self.draft.execution_snapshot = Some(ExecutionSnapshot {
+        self.status.draft.execution_snapshot = Some(ExecutionSnapshot {
             completed_steps: completed,
-            current_step: self.draft.current_step,
+            current_step: self.status.draft.current_step,
             ..ExecutionSnapshot::default()
         });
         self.condition("Succeeded", false, "Failed", &reason, now);
@@ -336,7 +343,8 @@ impl WorkflowMachine {
     }
 
     pub(super) fn numbers_of(&self, state: StepState) -> Vec<i32> {
-        self.draft
+        self.status
+            .draft
             .step_statuses
             .iter()
             .filter(|s| s.status == state)
@@ -345,7 +353,7 @@ impl WorkflowMachine {
     }
 
     pub(super) fn skip_pending(&mut self, reason: &str) {
-        for step in &mut self.draft.step_statuses {
+        for step in &mut self.status.draft.step_statuses {
             if step.status == StepState::Pending {
                 step.status = StepState::Skipped;
                 step.error_message = Some(reason.to_owned());
@@ -357,15 +365,6 @@ impl WorkflowMachine {
         self.workflow.spec.execution_strategy.rollback_strategy
     }
 
-    pub(super) fn status_patch(&self) -> Option<Value> {
-        let old = serde_json::to_value(&self.persisted).unwrap_or_default();
-        let new = serde_json::to_value(&self.draft).unwrap_or_default();
-        let change = merge_patch(&old, &new)?;
-        Some(
-            json!({"metadata": {"resourceVersion": self.workflow.metadata.resource_version}, "status": change}),
-        )
-    }
-
     /// The write was taken.
     pub(super) fn written(
         &mut self,
@@ -374,48 +373,27 @@ impl WorkflowMachine {
         out: &mut Vec<WorkflowCommand>,
     ) {
         self.last_write = Some(now);
-        self.sent = None;
-        self.persisted = workflow.status.clone().unwrap_or_default();
+        self.status.written(workflow.status.clone().unwrap_or_default());
         self.workflow = workflow;
-        self.draft = self.persisted.clone();
         self.announce_steps(out);
-        let transitions = self.persisted.phase_transitions.clone();
-        // One event for the phases of one write.
-        let mut way: Vec<&'static str> = Vec::new();
-        for index in self.announced..transitions.len() {
-            let Some(phase) = phase_of(&transitions[index].phase) else {
-                continue;
-            };
-            let before = index
-                .checked_sub(1)
-                .and_then(|i| transitions.get(i))
-                .and_then(|earlier| {
-                    Some((
-                        phase_of(&earlier.phase)?,
-                        seconds_between(earlier.time.0, transitions[index].time.0),
-                    ))
-                });
-            let message = self.persisted.message.clone().unwrap_or_default();
+        let entered = self.status.entered();
+        let status = &self.status.persisted;
+        for Entered {
+            phase,
+            before,
+            is_last,
+        } in &entered
+        {
+            let message = status.message.as_deref().filter(|_| *is_last).unwrap_or_default();
             out.push(WorkflowCommand::Announce(Announcement::Workflow {
-                phase,
-                before,
-                error_type: self
-                    .persisted
-                    .error_type
-                    .filter(|_| phase == WorkflowPhase::Failed),
-                message: if index + 1 == transitions.len() {
-                    message.clone()
-                } else {
-                    String::new()
-                },
+                phase: *phase,
+                before: *before,
+                error_type: status.error_type.filter(|_| *phase == WorkflowPhase::Failed),
+                message: message.to_owned(),
             }));
-            if way.is_empty() {
-                way.extend(before.map(|(earlier, _)| earlier.as_str()));
-            }
-            way.push(phase.as_str());
             match phase {
                 WorkflowPhase::Completed => {
-                    let results = self.persisted.workflow_result.as_ref();
+                    let results = status.workflow_result.as_ref();
                     let partly = results.is_some_and(|result| result.outcome == Outcome::PartialSuccess);
                     let note = if partly {
                         "completed only in part"
@@ -424,12 +402,12 @@ impl WorkflowMachine {
                     };
                     out.push(publish("WorkflowCompleted", partly, note));
                 }
-                WorkflowPhase::Failed if self.persisted.error_type == Some(ErrorType::Cancelled) => {
+                WorkflowPhase::Failed if status.error_type == Some(ErrorType::Cancelled) => {
                     let note = told_elsewhere("cancelled", None);
                     out.push(publish("WorkflowCancelled", true, &note));
                 }
                 WorkflowPhase::Failed => {
-                    let note = told_elsewhere("failed", self.persisted.error_type);
+                    let note = told_elsewhere("failed", status.error_type);
                     out.push(publish("WorkflowFailed", true, &note));
                 }
                 WorkflowPhase::Planning
@@ -440,15 +418,16 @@ impl WorkflowMachine {
                 | WorkflowPhase::Monitoring => {}
             }
         }
-        if !way.is_empty() {
-            out.push(publish("PhaseTransition", false, &way.join(" -> ")));
+        // One event for the phases of one write.
+        if let Some(way) = way::<WorkflowExecutionStatus>(&entered) {
+            out.push(publish("PhaseTransition", false, &way));
         }
-        self.announced = transitions.len();
     }
 
     fn announce_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
-        for step in &self.persisted.step_statuses {
+        for step in &self.status.persisted.step_statuses {
             let before = self
+                .steps
                 .published
                 .insert(step.step_number, step.status)
                 .unwrap_or(StepState::Pending);
@@ -485,8 +464,25 @@ fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {
     })
 }
 
-fn phase_of(text: &str) -> Option<WorkflowPhase> {
-    serde_json::from_value(json!(text)).ok()
+/// The class of a failure that no execution tells of, as a version of this program recorded it whose steps had no
+/// errorType.
+fn earlier_class(message: &str) -> ErrorType {
+    let sentences = [
+        (DELETED, ErrorType::Cancelled),
+        (
+            "its KubernetesExecution may not be created: ",
+            ErrorType::InsufficientPermissions,
+        ),
+        (
+            "its KubernetesExecution could not be created: ",
+            ErrorType::ValidationError,
+        ),
+        ("a KubernetesExecution ", ErrorType::ResourceConflict),
+    ];
+    let known = sentences
+        .iter()
+        .find(|(sentence, _)| message.starts_with(sentence));
+    known.map_or(ErrorType::UnknownError, |(_, error_type)| *error_type)
 }
 
 /// Completed counts only in phase completed, not in rollback_ready. One that is deleted before was cancelled.
@@ -511,11 +507,6 @@ fn state_of(execution: &KubernetesExecution) -> (StepState, Option<(ErrorType, S
     }
 }
 
-pub(super) fn is_terminal(execution: &KubernetesExecution) -> bool {
-    let phase = execution.status.as_ref().and_then(|status| status.phase);
-    phase.is_some_and(ExecutionPhase::is_terminal)
-}
-
 fn reference_to(execution: &KubernetesExecution) -> ObjectRef {
     ObjectRef {
         api_version: Some(names::EXECUTION_API_VERSION.to_owned()),
@@ -531,13 +522,4 @@ pub(super) fn step_name(plan: &Plan, number: i32) -> String {
     plan.steps
         .get(&number)
         .map_or_else(|| number.to_string(), |step| format!("{number} ({})", step.name))
-}
-
-/// Lineage that logs follow.
-pub fn correlation_id(workflow: &WorkflowExecution) -> String {
-    let annotations = workflow.metadata.annotations.as_ref();
-    annotations
-        .and_then(|annotations| annotations.get(names::ANNOTATION_CORRELATION_ID).cloned())
-        .or_else(|| workflow.metadata.uid.clone())
-        .unwrap_or_default()
 }

@@ -10,11 +10,13 @@ use super::WorkflowCommand;
 use super::machine::{Purpose, Waiting, WorkflowMachine};
 use super::progress::States;
 use crate::defect::{Defect, planted};
+use crate::execution_key::{ExecutionKey, Role};
 use crate::mapping::same_spec;
 use crate::outcome::{ApiCommand, ApiFailure, FailureClass};
 use crate::owner::{controlling_workflow, is_controlled_by};
 use crate::plan::Plan;
-use crate::step::{is_newer, later};
+use crate::status_draft::is_newer;
+use crate::time::{CREATE_WINDOW, later};
 
 /// How long a step waits for an execution of its name that an earlier workflow left behind.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(120);
@@ -28,26 +30,6 @@ const CREATE_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Said of a step whose execution somebody deleted.
 pub(super) const DELETED: &str = "its KubernetesExecution was deleted while it ran";
-const LEFT_ALONE: &str = "it was left alone";
-const NOT_ALLOWED: &str = "its KubernetesExecution may not be created: ";
-const REFUSED: &str = "its KubernetesExecution could not be created: ";
-
-/// The class of a failure that no execution tells of, from its sentence: the status of a step has no field for it, and
-/// it has to be known after a restart, too.
-pub(super) fn class_of(message: &str) -> ErrorType {
-    if message == DELETED {
-        ErrorType::Cancelled
-    } else if message.starts_with(NOT_ALLOWED) {
-        ErrorType::InsufficientPermissions
-    } else if message.contains(LEFT_ALONE) {
-        ErrorType::ResourceConflict
-    } else if message.starts_with(REFUSED) {
-        ErrorType::ValidationError
-    } else {
-        ErrorType::UnknownError
-    }
-}
-
 impl WorkflowMachine {
     /// Takes in an execution of this workflow. One that the plan does not name is nobody's step: whoever can set an owner
     /// reference could else say what a step has done.
@@ -56,23 +38,27 @@ impl WorkflowMachine {
             return;
         }
         self.note_begun();
-        let step = execution.spec.step_number;
-        if let Some(known) = self.executions.get(&step) {
+        let key = self.workflow.metadata.name.as_deref().and_then(|workflow| {
+            let key = ExecutionKey::parse(execution.metadata.name.as_deref()?, workflow)?;
+            (key.number == execution.spec.step_number).then_some(key)
+        });
+        let Some(key) = key else { return };
+        if let Some(known) = self.steps.executions.get(&key) {
             let newer = known.metadata.uid == execution.metadata.uid
                 && is_newer(
                     known.metadata.resource_version.as_deref(),
                     execution.metadata.resource_version.as_deref(),
                 );
             if newer {
-                self.executions.insert(step, execution);
+                self.steps.executions.insert(key, execution);
             }
             // It may have been seen before its create was answered.
-            self.unsure.remove(&step);
+            self.steps.unsure.remove(&key);
             return;
         }
         // What was recorded once was compared then: a later version of this program might plan it differently.
-        let recorded = self.persisted.step_statuses.iter().any(|status| {
-            status.step_number == step
+        let recorded = self.status.persisted.step_statuses.iter().any(|status| {
+            ExecutionKey::step(status.step_number) == key
                 && status
                     .k8s_execution_ref
                     .as_ref()
@@ -80,46 +66,66 @@ impl WorkflowMachine {
         });
         if !recorded && !planted(Defect::AdoptStrangersExecution) {
             let Ok(plan) = self.plan_once() else { return };
-            let Some(wanted) = plan.steps.get(&step).map(|step| &step.execution) else {
+            let planned = plan.steps.get(&key.number).filter(|_| key.role == Role::Step);
+            let Some(wanted) = planned.map(|step| &step.execution) else {
                 return;
             };
-            if wanted.metadata.name != execution.metadata.name {
-                return;
-            }
             if !same_spec(&wanted.spec, &execution.spec) {
                 let what = "carries this workflow's owner reference, but another spec";
-                return self.conflict(step, &execution, what);
+                return self.conflict(key, &execution, what);
             }
         }
-        self.unsure.remove(&step);
-        self.waiting.remove(&step);
-        self.executions.insert(step, execution);
+        self.steps.unsure.remove(&key);
+        self.steps.waiting.remove(&key);
+        self.steps.executions.insert(key, execution);
     }
 
     /// The store lost an execution: only the API says whether it is gone.
     pub(super) fn step_absent(&mut self, uid: &str) {
-        self.absent.extend(self.step_of(uid));
+        self.steps.absent.extend(self.key_of(uid));
     }
 
     /// Asks for them until there is an answer.
     pub(super) fn find_absent_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
-        let absent: Vec<(i32, String)> = self
-            .absent
-            .iter()
-            .filter(|step| !self.is_under_way(Purpose::Find(**step)))
-            .filter_map(|step| Some((*step, self.executions.get(step)?.metadata.name.clone()?)))
+        let absent = self.steps.absent.iter().copied();
+        let absent = absent
+            .filter(|key| self.steps.executions.contains_key(key))
             .collect();
         if planted(Defect::AskOnceForTheAbsent) {
-            self.absent.clear();
+            self.steps.absent.clear();
         }
         self.find(absent, out);
     }
 
-    pub(super) fn step_of(&self, uid: &str) -> Option<i32> {
-        self.executions
-            .iter()
-            .find(|(_, ke)| ke.metadata.uid.as_deref() == Some(uid))
-            .map(|(step, _)| *step)
+    /// A live read found this of an execution that the store lost, or whose create had no answer.
+    pub(super) fn found(
+        &mut self,
+        now: Timestamp,
+        key: ExecutionKey,
+        found: Option<Arc<KubernetesExecution>>,
+    ) {
+        self.steps.absent.remove(&key);
+        let known = self
+            .steps
+            .executions
+            .get(&key)
+            .map(|known| known.metadata.uid.clone());
+        let same = |found: &KubernetesExecution| known.as_ref().is_none_or(|uid| *uid == found.metadata.uid);
+        if let Some(execution) = found.filter(|found| self.owns(found) && same(found)) {
+            return self.observe_step(execution);
+        }
+        match self.steps.unsure.get(&key) {
+            Some(since) if now < later(*since, CREATE_WINDOW) => self.calls.pause(now, Purpose::Find(key)),
+            Some(_) => drop(self.steps.unsure.remove(&key)),
+            None => self.lose(key, ErrorType::Cancelled, DELETED.to_owned()),
+        }
+    }
+
+    pub(super) fn key_of(&self, uid: &str) -> Option<ExecutionKey> {
+        let mut executions = self.steps.executions.iter();
+        executions
+            .find(|(_, execution)| execution.metadata.uid.as_deref() == Some(uid))
+            .map(|(key, _)| *key)
     }
 
     pub(super) fn owns(&self, execution: &KubernetesExecution) -> bool {
@@ -127,20 +133,20 @@ impl WorkflowMachine {
     }
 
     /// An execution of the step's name is there: ours, an earlier workflow's, or somebody else's.
-    pub(super) fn created(&mut self, now: Timestamp, step: i32, execution: Arc<KubernetesExecution>) {
+    pub(super) fn created(&mut self, now: Timestamp, key: ExecutionKey, execution: Arc<KubernetesExecution>) {
         if self.owns(&execution) {
             return self.observe_step(execution);
         }
         let predecessor = controlling_workflow(execution.as_ref())
             .is_some_and(|owner| Some(&owner.name) == self.workflow.metadata.name.as_ref());
         if !predecessor {
-            return self.conflict(step, &execution, "is not of this workflow");
+            return self.conflict(key, &execution, "is not of this workflow");
         }
-        let since = self.waiting.get(&step).map_or(now, |waiting| waiting.since);
+        let since = self.steps.waiting.get(&key).map_or(now, |waiting| waiting.since);
         let patience = later(since, PREDECESSOR_PATIENCE);
         if now >= patience {
             return self.conflict(
-                step,
+                key,
                 &execution,
                 "was left by an earlier workflow of this name and does not go",
             );
@@ -151,65 +157,64 @@ impl WorkflowMachine {
             until: later(now, PREDECESSOR_INTERVAL),
             why: format!("until {name} of an earlier workflow of this name is gone"),
         };
-        self.waiting.insert(step, waiting);
+        self.steps.waiting.insert(key, waiting);
     }
 
     /// The execution of a step was refused for a reason that passes: it is tried again, less and less often, for as long as it
     /// takes.
-    pub(super) fn wait_to_create(&mut self, now: Timestamp, step: i32, why: String) {
-        let since = self.waiting.get(&step).map_or(now, |waiting| waiting.since);
+    pub(super) fn wait_to_create(&mut self, now: Timestamp, key: ExecutionKey, why: String) {
+        let since = self.steps.waiting.get(&key).map_or(now, |waiting| waiting.since);
         let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         let waiting = Waiting {
             since,
             until: later(now, (waited / 2).clamp(CREATE_INTERVAL, CREATE_INTERVAL_MAX)),
             why,
         };
-        self.waiting.insert(step, waiting);
+        self.steps.waiting.insert(key, waiting);
     }
 
     /// The API server will not have the execution of a step.
-    pub(super) fn create_refused(&mut self, step: i32, failure: &ApiFailure) {
-        let sentence = match failure.class {
-            FailureClass::Forbidden => NOT_ALLOWED,
+    pub(super) fn create_refused(&mut self, key: ExecutionKey, failure: &ApiFailure) {
+        let (error_type, what) = match failure.class {
+            FailureClass::Forbidden => (ErrorType::InsufficientPermissions, "may not be created"),
             FailureClass::NotFound
             | FailureClass::Conflict
             | FailureClass::Quota
             | FailureClass::Rejected
             | FailureClass::Throttled
-            | FailureClass::Unknown => REFUSED,
+            | FailureClass::Unknown => (ErrorType::ValidationError, "could not be created"),
         };
-        self.lose(step, format!("{sentence}{}", failure.message));
+        let message = format!("its KubernetesExecution {what}: {}", failure.message);
+        self.lose(key, error_type, message);
     }
 
     /// A step failed of something that its execution can't say.
-    pub(super) fn lose(&mut self, step: i32, message: String) {
-        self.waiting.remove(&step);
-        self.lost.insert(step, (class_of(&message), message));
+    pub(super) fn lose(&mut self, key: ExecutionKey, error_type: ErrorType, message: String) {
+        self.steps.waiting.remove(&key);
+        self.steps.lost.insert(key, (error_type, message));
     }
 
-    fn conflict(&mut self, step: i32, execution: &KubernetesExecution, what: &str) {
+    fn conflict(&mut self, key: ExecutionKey, execution: &KubernetesExecution, what: &str) {
         let name = execution.metadata.name.clone().unwrap_or_default();
         let uid = execution.metadata.uid.clone().unwrap_or_default();
         let namespace = self.namespace();
         let message = format!(
-            "a KubernetesExecution {namespace}/{name} (uid {uid}) is already there and {what}; {LEFT_ALONE}: delete it \
+            "a KubernetesExecution {namespace}/{name} (uid {uid}) is already there and {what}; it was left alone: delete it \
              (kubectl delete kubernetesexecution {name} -n {namespace}), or give the workflow another name",
         );
-        self.lose(step, message);
+        self.lose(key, ErrorType::ResourceConflict, message);
     }
 
     /// A step that the status calls executing, and of which nothing was seen: only the API says whether it is gone.
     pub(super) fn find_unseen_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
-        let unseen: Vec<(i32, String)> = self
-            .persisted
-            .step_statuses
-            .iter()
-            .filter(|step| step.status == StepState::Executing)
-            .filter(|step| {
-                !self.executions.contains_key(&step.step_number) && !self.lost.contains_key(&step.step_number)
-            })
-            .filter(|step| !self.is_under_way(Purpose::Find(step.step_number)))
-            .filter_map(|step| Some((step.step_number, step.k8s_execution_ref.as_ref()?.name.clone())))
+        let steps = &self.steps;
+        let unseen =
+            |key: &ExecutionKey| !steps.executions.contains_key(key) && !steps.lost.contains_key(key);
+        let recorded = self.status.persisted.step_statuses.iter();
+        let unseen = recorded
+            .filter(|step| step.status == StepState::Executing && step.k8s_execution_ref.is_some())
+            .map(|step| ExecutionKey::step(step.step_number))
+            .filter(unseen)
             .collect();
         self.find(unseen, out);
     }
@@ -217,33 +222,33 @@ impl WorkflowMachine {
     /// A controller before this one may have sent creates whose end nobody knows.
     pub(super) fn doubt_ready_steps(&mut self, plan: &Plan, states: &States, since: Timestamp) {
         for number in plan.steps.keys() {
-            if is_ready(plan, states, *number) && !self.waiting.contains_key(number) {
-                self.unsure.entry(*number).or_insert(since);
+            let key = ExecutionKey::step(*number);
+            if is_ready(plan, states, *number) && !self.steps.waiting.contains_key(&key) {
+                self.steps.unsure.entry(key).or_insert(since);
             }
         }
     }
 
     /// No new step starts, but one may have been started without our knowing.
     pub(super) fn find_unsure_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
-        let name = self.workflow.metadata.name.clone().unwrap_or_default();
-        let unsure: Vec<(i32, String)> = self
-            .unsure
-            .keys()
-            .filter(|step| {
-                !self.is_under_way(Purpose::Find(**step)) && !self.is_under_way(Purpose::Create(**step))
-            })
-            .map(|step| (*step, format!("{name}-step-{step}")))
+        let unsure = self.steps.unsure.keys().copied();
+        let unsure = unsure
+            .filter(|key| !self.calls.is_under_way(Purpose::Create(*key)))
             .collect();
         self.find(unsure, out);
     }
 
-    fn find(&mut self, steps: Vec<(i32, String)>, out: &mut Vec<WorkflowCommand>) {
-        for (step, name) in steps {
+    fn find(&mut self, keys: Vec<ExecutionKey>, out: &mut Vec<WorkflowCommand>) {
+        let workflow = self.workflow.metadata.name.clone().unwrap_or_default();
+        for key in keys {
+            if self.calls.is_under_way(Purpose::Find(key)) {
+                continue;
+            }
             let command = ApiCommand::GetExecution {
                 namespace: self.namespace(),
-                name,
+                name: key.name(&workflow),
             };
-            self.call(Purpose::Find(step), command, out);
+            self.call(Purpose::Find(key), command, out);
         }
     }
 
@@ -254,11 +259,6 @@ impl WorkflowMachine {
         if self.halted(&plan, &states).is_some() {
             return;
         }
-        let creating = self
-            .inflight
-            .values()
-            .filter(|purpose| matches!(purpose, Purpose::Create(_)))
-            .count();
         let running = states
             .values()
             .filter(|(state, _)| *state == StepState::Executing)
@@ -266,19 +266,20 @@ impl WorkflowMachine {
         let limit = usize::try_from(self.workflow.spec.max_parallel_steps)
             .unwrap_or(1)
             .max(1);
-        let mut free = limit.saturating_sub(running + creating);
+        let mut free = limit.saturating_sub(running + self.creating());
         for (number, step) in &plan.steps {
             if free == 0 {
                 break;
             }
-            if !is_ready(&plan, &states, *number) || self.is_under_way(Purpose::Create(*number)) {
+            let key = ExecutionKey::step(*number);
+            if !is_ready(&plan, &states, *number) || self.calls.is_under_way(Purpose::Create(key)) {
                 continue;
             }
-            if let Some(waiting) = self.waiting.get(number)
+            if let Some(waiting) = self.steps.waiting.get(&key)
                 && now < waiting.until
             {
                 let until = waiting.until;
-                self.wait_until(until, "a step that can't be started yet");
+                self.calls.alarm.set(until, "a step that can't be started yet");
                 continue;
             }
             free -= 1;
@@ -288,7 +289,7 @@ impl WorkflowMachine {
                 execution.metadata.name = Some(format!("{name}-{}", now.as_millisecond() % 100_000));
             }
             self.call(
-                Purpose::Create(*number),
+                Purpose::Create(key),
                 ApiCommand::CreateExecution(Box::new(execution)),
                 out,
             );
@@ -297,19 +298,20 @@ impl WorkflowMachine {
 
     pub(super) fn release_recorded(&mut self, out: &mut Vec<WorkflowCommand>) {
         let done: Vec<String> = self
+            .steps
             .executions
             .iter()
-            .filter(|(step, execution)| {
+            .filter(|(key, execution)| {
                 execution.metadata.deletion_timestamp.is_some()
-                    && self.persisted.step_statuses.iter().any(|status| {
-                        status.step_number == **step
+                    && self.status.persisted.step_statuses.iter().any(|status| {
+                        ExecutionKey::step(status.step_number) == **key
                             && !matches!(status.status, StepState::Pending | StepState::Executing)
                     })
             })
             .filter_map(|(_, execution)| execution.metadata.uid.clone())
             .collect();
         for uid in done {
-            if self.released.insert(uid.clone()) {
+            if self.steps.released.insert(uid.clone()) {
                 out.push(WorkflowCommand::ReleaseStep { uid });
             }
         }

@@ -15,7 +15,8 @@ const LINE_MAX: usize = 900;
 impl WorkflowMachine {
     /// One line for each step that changed something, or may have.
     pub(super) fn undo_hints(&self) -> Vec<String> {
-        self.executions
+        self.steps
+            .executions
             .values()
             .rev()
             .filter_map(|execution| self.undo_hint(execution))
@@ -65,7 +66,7 @@ fn changed(execution: &KubernetesExecution, status: &KubernetesExecutionStatus) 
     if status.phase == Some(ExecutionPhase::Completed) {
         return Some(Changed::Surely);
     }
-    status.attempts.first()?;
+    status.attempts().real().next()?;
     let action = Action::try_from(execution.spec.parameters.clone()).ok();
     let kind = action.as_ref().and_then(kind_of);
     if kind.is_some_and(|kind| kind.definition().fails_half_done) {

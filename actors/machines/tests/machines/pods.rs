@@ -1,6 +1,6 @@
 //! Pods that are deleted by name and evicted by selector.
 
-use kubernaut_crds::{ErrorType, ExecutionPhase};
+use kubernaut_crds::{ErrorType, ExecutionPhase, Retry};
 use serde_json::{Value, json};
 
 use crate::step_bed::StepBed;
@@ -247,7 +247,9 @@ fn a_drain_that_ended_while_a_budget_refused_counts_and_is_tried_again_after_the
     bed.start();
     bed.pod_fails(REFUSED);
     let failed = bed.now;
-    // The next controller waits as this one would have.
+    // The next controller waits as this one would have, also where this one recorded nothing but the words.
+    let status = bed.execution.status.as_mut().expect("a status");
+    assert_eq!(status.attempts[0].retry.take(), Some(Retry::Eviction));
     bed.start();
     bed.run_until(|bed| bed.made.len() == 2);
     let pause = bed.attempts()[1].start_time.0.duration_since(failed);

@@ -259,6 +259,27 @@ fn the_class_of_a_lost_steps_failure_is_known_after_a_restart_too() {
     assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
 }
 
+/// As the status of a version that recorded no class of a step.
+#[test]
+fn the_class_of_a_lost_steps_failure_is_read_from_an_older_status() {
+    for (class, error_type) in [
+        (FailureClass::Forbidden, ErrorType::InsufficientPermissions),
+        (FailureClass::Rejected, ErrorType::ValidationError),
+    ] {
+        let mut bed = WorkflowBed::new(&[cordon(1, critical()), cordon(2, json!({}))]);
+        refuse(&mut bed, 1, class, "no");
+        bed.start();
+        bed.run_for(2);
+        let status = bed.workflow.status.as_mut().expect("a status");
+        assert_eq!(status.step_statuses[0].error_type, Some(error_type));
+        status.step_statuses[0].error_type = None;
+        bed.start();
+        bed.complete(2);
+        bed.run_for(100);
+        assert_eq!(bed.status().error_type, Some(error_type), "{class:?}");
+    }
+}
+
 #[test]
 fn a_workflow_that_has_begun_goes_on_under_stricter_flags() {
     let mut bed = WorkflowBed::new(&[

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kubernaut_crds::ExecutionPhase;
+use kubernaut_crds::{AttemptOutcome, ErrorType, ExecutionPhase};
 use kubernaut_machines::job_view::view;
 use kubernaut_machines::outcome::{ApiCommand, FailureClass};
 use kubernaut_machines::step::{StepCommand, StepEvent};
@@ -94,6 +94,15 @@ proptest! {
         // A streak of bad luck may be longer than the patience of the validation.
         let silent = status.message.as_deref().unwrap_or_default().starts_with("validation got no answer");
         prop_assume!(!silent);
+        // So may be one of a minute in which no create was taken; nobody makes its Job after that.
+        let unmade = status.attempts.iter().find(|attempt| {
+            attempt.outcome == Some(AttemptOutcome::Lost) && !world.made.contains(&attempt.job_name)
+        });
+        if let Some(attempt) = unmade {
+            let end = attempt.end_time.as_ref().expect("an end");
+            prop_assert!(end.0.duration_since(attempt.start_time.0).as_secs() >= 60);
+        }
+        prop_assume!(unmade.is_none());
         prop_assert_eq!(status.phase, Some(phase), "{:?}", status.message);
         prop_assert_eq!(world.made.len(), attempts, "Jobs made: {:?}", world.made);
         let mut names = world.made.clone();
@@ -162,6 +171,66 @@ proptest! {
         let world = live("2m", world, &luck);
         let repeated: Vec<&String> = world.wrong.iter().filter(|words| words.contains("without a pause")).collect();
         prop_assert!(repeated.is_empty(), "{} times, first: {:?}", repeated.len(), repeated.first());
+    }
+}
+
+/// How a life ended: the phase, the class, and the same of each attempt.
+type End = (
+    Option<ExecutionPhase>,
+    Option<ErrorType>,
+    Vec<(Option<AttemptOutcome>, Option<ErrorType>)>,
+    usize,
+);
+
+fn end_of(world: &World) -> End {
+    let status = world.execution.status.clone().unwrap_or_default();
+    let attempts = status
+        .attempts
+        .iter()
+        .map(|attempt| (attempt.outcome, attempt.error_type));
+    (
+        status.phase,
+        status.error_type,
+        attempts.collect(),
+        world.made.len(),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_machine_that_is_restored_after_any_event_ends_where_the_one_before_would_and_with_its_class(
+        max_retries in 0..3_i32,
+        fates in prop::collection::vec(fate(), 0..4),
+        secret in any::<bool>(),
+        refused in prop::option::of((
+            prop::sample::select(&["create_job", "check_rights", "explain_job"][..]),
+            prop::sample::select(&CLASSES[..]),
+        )),
+    ) {
+        // Who takes over can't know whether a create that was sent for a minute was ever taken: it says that the Job is lost.
+        prop_assume!(refused != Some(("create_job", FailureClass::Throttled)));
+        // Long enough for what a controller that takes over waits for.
+        let timeout = if refused.is_some() { "10m" } else { "10h" };
+        let life = |dies_after| {
+            let mut world = if secret {
+                World::of_a_secret(max_retries, fates.clone())
+            } else {
+                World::new(max_retries, fates.clone())
+            };
+            world.refused = refused;
+            world.dies_after = dies_after;
+            live(timeout, world, &[])
+        };
+        let whole = life(None);
+        let end = end_of(&whole);
+        // Evenly, where there are many.
+        for after in (0..whole.events).step_by(whole.events / 80 + 1) {
+            let restored = life(Some(after));
+            prop_assert_eq!(&end_of(&restored), &end, "restored after event {}", after);
+            prop_assert!(restored.wrong.is_empty(), "restored after event {}: {:?}", after, restored.wrong);
+        }
     }
 }
 

@@ -84,6 +84,10 @@ pub(crate) struct World {
     sent_at_once: Vec<ApiCommand>,
     /// The version that the controller was shown last.
     seen: u64,
+    /// How many events the machines were fed.
+    pub(crate) events: usize,
+    /// After so many events the controller dies, and another one begins where it was.
+    pub(crate) dies_after: Option<usize>,
     /// What must never be.
     pub(crate) wrong: Vec<String>,
 }
@@ -118,6 +122,8 @@ impl World {
             refused: None,
             sent_at_once: Vec::new(),
             seen: 1,
+            events: 0,
+            dies_after: None,
             wrong: Vec::new(),
         }
     }
@@ -141,6 +147,15 @@ impl World {
             json!({"updateSecret": {"namespace": "shop", "secret": "keys", "data": {"k": "bmV3"}}});
         world.execution.spec = serde_json::from_value(spec).expect("a spec");
         world
+    }
+
+    /// Whether the controller has died by now; it does so once.
+    fn is_dead(&mut self) -> bool {
+        let is_dead = self.dies_after.is_some_and(|after| self.events > after);
+        if is_dead {
+            self.dies_after = None;
+        }
+        is_dead
     }
 
     fn touch(&mut self) {
@@ -372,6 +387,11 @@ pub(crate) fn start(world: &World) -> (StepMachine, Vec<StepCommand>) {
     (machine, commands)
 }
 
+fn feed(world: &mut World, machine: &mut StepMachine, event: StepEvent) -> Vec<StepCommand> {
+    world.events += 1;
+    machine.on_event(world.now, event)
+}
+
 /// Lives one life; returns the world at its end.
 pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
     timeout.clone_into(&mut world.execution.spec.timeout);
@@ -379,6 +399,11 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
     let (mut machine, mut commands) = start(&world);
     let mut shown = world.views();
     for _ in 0..2_000 {
+        if world.is_dead() {
+            world.sent_at_once.clear();
+            (machine, commands) = start(&world);
+            shown = world.views();
+        }
         let mut stopped = false;
         let mut next = Vec::new();
         let mut crashed = false;
@@ -444,8 +469,9 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
                         }),
                     };
                     if luck == Luck::Twice {
-                        next.extend(machine.on_event(
-                            world.now,
+                        next.extend(feed(
+                            &mut world,
+                            &mut machine,
                             StepEvent::Finished {
                                 id,
                                 result: result.clone(),
@@ -453,25 +479,32 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
                         ));
                     }
                     // A result nobody waits for changes nothing.
-                    let stale = machine.on_event(
-                        world.now,
+                    let stale = feed(
+                        &mut world,
+                        &mut machine,
                         StepEvent::Finished {
                             id: CommandId(u64::MAX),
                             result: result.clone(),
                         },
                     );
                     assert_eq!(stale, Vec::new());
-                    next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
+                    next.extend(feed(&mut world, &mut machine, StepEvent::Finished { id, result }));
                 }
                 StepCommand::AcquireLock { .. } => {
-                    next.extend(machine.on_event(world.now, StepEvent::LockGranted));
+                    next.extend(feed(&mut world, &mut machine, StepEvent::LockGranted));
                 }
-                StepCommand::AcquireSlot => next.extend(machine.on_event(world.now, StepEvent::SlotGranted)),
+                StepCommand::AcquireSlot => {
+                    next.extend(feed(&mut world, &mut machine, StepEvent::SlotGranted));
+                }
                 StepCommand::Stop => stopped = true,
                 StepCommand::ReleaseSlot
                 | StepCommand::Report(_)
                 | StepCommand::Publish(_)
                 | StepCommand::Announce(_) => {}
+            }
+            if world.is_dead() {
+                crashed = true;
+                break;
             }
         }
         if crashed {
@@ -489,12 +522,13 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
             let before = world.views();
             world.run_pods();
             let observed = Arc::new(world.execution.clone());
-            commands.extend(machine.on_event(world.now, StepEvent::Observed(observed)));
+            commands.extend(feed(&mut world, &mut machine, StepEvent::Observed(observed)));
             if shown != world.views() {
                 shown = world.views();
                 world.sent_at_once.clear();
             }
-            commands.extend(machine.on_event(world.now, StepEvent::JobsObserved(world.views())));
+            let jobs = StepEvent::JobsObserved(world.views());
+            commands.extend(feed(&mut world, &mut machine, jobs));
             if commands.is_empty() && before == world.views() {
                 let late = world.late.iter().map(|(at, _)| *at).min();
                 let timer = machine.next_deadline().map(|(at, _)| at);
@@ -502,8 +536,9 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
                     break;
                 };
                 world.go_to(at);
-                commands.extend(machine.on_event(world.now, StepEvent::JobsObserved(world.views())));
-                commands.extend(machine.on_event(world.now, StepEvent::Tick));
+                let jobs = StepEvent::JobsObserved(world.views());
+                commands.extend(feed(&mut world, &mut machine, jobs));
+                commands.extend(feed(&mut world, &mut machine, StepEvent::Tick));
             }
         }
     }

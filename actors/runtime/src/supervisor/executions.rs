@@ -56,7 +56,7 @@ impl SupervisorState {
         for execution in executions {
             let uid = uid_of(&execution.metadata);
             let live = has_live_job(&self.context.store.jobs_of(uid));
-            let phase = phase_of(execution);
+            let phase = execution.phase();
             let at_work = matches!(
                 phase,
                 Some(ExecutionPhase::Executing | ExecutionPhase::RollbackReady)
@@ -104,7 +104,7 @@ impl SupervisorState {
             && self.is_workflow_alive(&workflow)
         {
             self.look_at_workflow(uid_of(&workflow.metadata).to_owned()).await;
-            if settled || !is_terminal(&execution) {
+            if settled || !execution.is_terminal() {
                 if self
                     .ended_executions
                     .get(&uid)
@@ -147,7 +147,7 @@ impl SupervisorState {
         let done = match execution {
             Some(execution) => {
                 let version = version_of(&execution.metadata);
-                is_terminal(execution) || end.is_some_and(|end| end.finished && version <= end.version)
+                execution.is_terminal() || end.is_some_and(|end| end.finished && version <= end.version)
             }
             None => end.is_none_or(|end| end.finished || end.stored),
         };
@@ -269,7 +269,7 @@ impl SupervisorState {
 
     /// An execution that no workflow looks after: run it if something is left to do.
     async fn run_standalone(&mut self, uid: String, execution: Arc<KubernetesExecution>, settled: bool) {
-        let terminal = is_terminal(&execution);
+        let terminal = execution.is_terminal();
         let finalizers = execution.metadata.finalizers.as_deref().unwrap_or_default();
         let in_deletion = execution.metadata.deletion_timestamp.is_some()
             && finalizers.iter().any(|name| name == names::CLEANUP_FINALIZER);
@@ -364,7 +364,7 @@ impl SupervisorState {
         let workflow = self.context.store.workflow(workflow);
         let deleted = workflow
             .is_none_or(|workflow| workflow.metadata.deletion_timestamp.is_some() && is_orphaning(&workflow));
-        deleted && execution.metadata.deletion_timestamp.is_none() && !is_terminal(execution)
+        deleted && execution.metadata.deletion_timestamp.is_none() && !execution.is_terminal()
     }
 }
 
@@ -376,15 +376,5 @@ fn is_orphaning(workflow: &WorkflowExecution) -> bool {
 
 /// Its Job was decided on, and how that ended is not recorded.
 fn is_in_an_attempt(execution: &KubernetesExecution) -> bool {
-    let attempts = execution.status.iter().flat_map(|status| &status.attempts);
-    phase_of(execution) == Some(ExecutionPhase::Executing)
-        && attempts.last().is_some_and(|attempt| attempt.outcome.is_none())
-}
-
-fn phase_of(execution: &KubernetesExecution) -> Option<ExecutionPhase> {
-    execution.status.as_ref().and_then(|status| status.phase)
-}
-
-fn is_terminal(execution: &KubernetesExecution) -> bool {
-    phase_of(execution).is_some_and(ExecutionPhase::is_terminal)
+    execution.phase() == Some(ExecutionPhase::Executing) && execution.attempts().open().is_some()
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubernaut_machines::time::later;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -19,7 +20,7 @@ use crate::context::Context;
 use crate::ports::{uid_of, version_of};
 use crate::step_actor::StepHandle;
 use crate::timer::Timer;
-use crate::workflow_actor::{WorkflowMessage, WorkflowState, later};
+use crate::workflow_actor::{WorkflowMessage, WorkflowState};
 use executions::{Run, Trouble};
 use workflows::WorkflowRun;
 

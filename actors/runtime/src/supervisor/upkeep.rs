@@ -8,9 +8,10 @@ use kubernaut_crds::{KubernetesExecution, names};
 use kubernaut_machines::outcome::FailureClass;
 
 use super::{SupervisorMessage, SupervisorState};
+use kubernaut_machines::time::later;
+
 use crate::changes::Change;
 use crate::ports::Key;
-use crate::workflow_actor::later;
 
 /// Objects that are deleted at one time, at most, so that many that expire together don't hold up the steps.
 const EXPIRIES_AT_ONCE: usize = 16;

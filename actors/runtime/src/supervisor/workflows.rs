@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kubernaut_crds::{WorkflowExecution, WorkflowPhase};
+use kubernaut_crds::WorkflowExecution;
 use kubernaut_machines::workflow::expires_at;
 use ractor::{ActorId, ActorProcessingErr};
 
@@ -40,7 +40,7 @@ impl SupervisorState {
             // What runs without it has to wait for the garbage collector.
             self.note_executions_of(&uid);
         }
-        if is_terminal(&workflow) {
+        if workflow.is_terminal() {
             self.finished_workflows.remove(&uid);
             self.workflows.remove(&uid);
             self.context.store.settled(&uid);
@@ -66,7 +66,7 @@ impl SupervisorState {
         let given_up = run
             .and_then(|run| run.given_up_at)
             .is_some_and(|at| version_of(&workflow.metadata) <= at);
-        !is_terminal(workflow)
+        !workflow.is_terminal()
             && workflow.metadata.deletion_timestamp.is_none()
             && !is_finished(&self.finished_workflows, uid, &workflow.metadata)
             && !given_up
@@ -168,12 +168,4 @@ impl SupervisorState {
         self.finished_workflows.remove(uid);
         self.workflows.remove(uid);
     }
-}
-
-fn is_terminal(workflow: &WorkflowExecution) -> bool {
-    workflow
-        .status
-        .as_ref()
-        .and_then(|status| status.phase)
-        .is_some_and(WorkflowPhase::is_terminal)
 }
