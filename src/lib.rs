@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kubernaut_actors::ports::{AlwaysOpen, Clock, ClusterApi, Observer, WriteGate};
+use kubernaut_actors::ports::{AlwaysOpen, Clock, HomeApi, Observer, WriteGate};
 use kubernaut_actors::{Changes, Context, FaultHook, Ports, Publisher, SupervisorHandle};
 use kubernaut_machines::defect::{Defect, planted};
 
@@ -128,14 +128,14 @@ pub async fn run(
         Some(candidacy) => candidacy.gate(),
         None => Arc::new(AlwaysOpen),
     };
-    let api: Arc<dyn ClusterApi> = Arc::new(KubeApi::new(
+    let api = Arc::new(KubeApi::new(
         client.clone(),
         settings.executor_namespace.clone(),
         Arc::clone(&telemetry),
         clock.now(),
     ));
     let publisher = Publisher::start(
-        Arc::clone(&api),
+        Arc::clone(&api) as Arc<dyn HomeApi>,
         Arc::clone(&gate),
         Arc::clone(&clock),
         Arc::clone(&telemetry) as Arc<dyn Observer>,
@@ -184,7 +184,8 @@ pub async fn run(
 
     store.follow();
     let ports = Ports {
-        api,
+        home: Arc::clone(&api) as Arc<dyn HomeApi>,
+        target: api,
         store,
         clock,
         observer: telemetry,

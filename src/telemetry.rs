@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 
 use kubernaut_actors::ports::{ActorKind, JobRef, Observer, Subject, WaitKind};
 use kubernaut_crds::{AttemptOutcome, ErrorType};
-use kubernaut_machines::outcome::Announcement;
+use kubernaut_machines::announcement::Announcement;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;

@@ -18,7 +18,7 @@ use kube::{Api, Client, Resource};
 use kubernaut_actors::ports::{Key, Subject, uid_of};
 use kubernaut_actors::{Changes, Publisher};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
-use kubernaut_machines::outcome::EventRecord;
+use kubernaut_machines::announcement::EventRecord;
 use tokio::task::JoinSet;
 
 use crate::guard::Guard;

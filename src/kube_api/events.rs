@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
 use kubernaut_actors::ports::Subject;
 use kubernaut_crds::MicroTime;
-use kubernaut_machines::outcome::{ApiFailure, EventRecord};
+use kubernaut_machines::announcement::EventRecord;
+use kubernaut_machines::api_command::ApiFailure;
 
 use super::failure::failure_of;
 use super::{KubeApi, MANAGER, post};

@@ -1,7 +1,7 @@
 //! What follows from an error of the client.
 
 use kube::core::Status;
-use kubernaut_machines::outcome::{ApiFailure, FailureClass};
+use kubernaut_machines::api_command::{ApiFailure, FailureClass};
 
 /// What the admission plugin ResourceQuota says when there is no room, and when it does not know yet.
 const QUOTA_WORDS: [&str; 2] = ["exceeded quota", "status unknown for quota"];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::outcome::CommandId;
+use crate::api_command::CommandId;
 use crate::time::{call_backoff, later};
 
 /// What a machine has asked of the API; `P` says why.

@@ -31,8 +31,9 @@ pub mod toleration;
 pub mod waiting;
 pub mod yaml;
 
+pub mod announcement;
+pub mod api_command;
 pub mod defect;
-pub mod outcome;
 pub mod step;
 pub mod time;
 pub mod workflow;

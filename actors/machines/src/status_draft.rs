@@ -1,5 +1,7 @@
 //! The status of an object: as it is in the cluster, as it shall be, and what of it was sent and told.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use kubernaut_crds::{
     Condition, ExecutionPhase, KubernetesExecutionStatus, MicroTime, PhaseTransition,
@@ -11,7 +13,6 @@ use serde_json::{Value, json};
 
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
-use crate::outcome::merge_patch;
 use crate::time::seconds_between;
 
 /// Longest message of a condition, and longest note of an Event.
@@ -257,6 +258,34 @@ fn fit(value: &mut Value) -> bool {
     }
 }
 
+/// The merge patch (RFC 7386) that turns `old` into `new`; `None` when they are equal.
+fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
+    if old == new {
+        return None;
+    }
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return Some(new.clone());
+    };
+    let mut patch: BTreeMap<String, Value> = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null))
+        .collect();
+    for (key, value) in new {
+        match old.get(key) {
+            Some(before) => {
+                if let Some(change) = merge_patch(before, value) {
+                    patch.insert(key.clone(), change);
+                }
+            }
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Some(Value::Object(patch.into_iter().collect()))
+}
+
 /// Appends a phase: the first 16 and the last 16 are kept. Times never go back.
 fn push_transition(transitions: &mut Vec<PhaseTransition>, phase: &str, now: Timestamp) {
     let time = transitions.last().map_or(now, |last| last.time.0.max(now));
@@ -299,5 +328,23 @@ fn set_condition(
     match conditions.iter_mut().find(|condition| condition.r#type == kind) {
         Some(place) => *place = condition,
         None => conditions.push(condition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::merge_patch;
+
+    #[test]
+    fn a_merge_patch_sets_what_changed_and_removes_what_is_gone() {
+        let old = json!({"a": 1, "b": {"c": 1, "d": [1]}, "e": 5});
+        let new = json!({"a": 1, "b": {"c": 2, "d": [1]}, "f": 6});
+        assert_eq!(
+            merge_patch(&old, &new),
+            Some(json!({"b": {"c": 2}, "e": null, "f": 6}))
+        );
+        assert_eq!(merge_patch(&new, &new), None);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use kubernaut_machines::outcome::FailureClass;
+use kubernaut_machines::api_command::FailureClass;
 
 /// One complaint about one object is told once in this time.
 const PAUSE: SignedDuration = SignedDuration::from_mins(1);

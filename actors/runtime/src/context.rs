@@ -8,7 +8,7 @@ use kubernaut_machines::Settings;
 use crate::desk::Desk;
 use crate::effects::Effects;
 use crate::locks::LockTable;
-use crate::ports::{Clock, ClusterApi, Observer, StoreReader, WriteGate};
+use crate::ports::{Clock, HomeApi, Observer, StoreReader, TargetApi, WriteGate};
 use crate::publisher::Publisher;
 use crate::slots::SlotTable;
 
@@ -19,8 +19,10 @@ pub type FaultHook = Arc<dyn Fn(&str) + Send + Sync>;
 /// The world, as adapters.
 #[derive(Clone)]
 pub struct Ports {
-    /// The API server.
-    pub api: Arc<dyn ClusterApi>,
+    /// The API server of workflows and executions.
+    pub home: Arc<dyn HomeApi>,
+    /// The API server of what is repaired.
+    pub target: Arc<dyn TargetApi>,
     /// What the watches have seen; complete before the supervisor starts.
     pub store: Arc<dyn StoreReader>,
     /// All time.
@@ -75,7 +77,8 @@ impl Context {
     /// Of these settings, limits and adapters; `fault` is for tests.
     pub fn new(settings: Settings, limits: Limits, ports: Ports, fault: Option<FaultHook>) -> Arc<Self> {
         let Ports {
-            api,
+            home,
+            target,
             store,
             clock,
             observer,
@@ -83,7 +86,8 @@ impl Context {
             publisher,
         } = ports;
         let effects = Effects::new(
-            api,
+            home,
+            target,
             gate,
             Arc::clone(&clock),
             Arc::clone(&observer),

@@ -9,16 +9,19 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use kubernaut_machines::outcome::{
-    ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer, RightsQuestion,
+use kubernaut_machines::api_command::{
+    ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, RightsAnswer, RightsQuestion, Terms,
 };
 use kubernaut_machines::step::is_stray;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::claims::Sent;
 use crate::complaints::Complaints;
-use crate::ports::{Account, Answer, Clock, ClusterApi, JobRef, Key, Observer, Subject, WriteGate, uid_of};
+use crate::lanes::{Lanes, Turn};
+use crate::ports::{
+    Account, Answer, Clock, HomeApi, JobRef, Key, Observer, Subject, TargetApi, WriteGate, uid_of,
+};
 use crate::rights::{Question, RightsCache};
 
 /// Deadline of a call. A healthy API server answers within 1 s (its own objective); after 10 s a new try is worth
@@ -29,25 +32,28 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// API server itself gives a request up, so that a Job that is not there a minute later never comes.
 const JOB_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Of what the supervisor clears away by itself.
+const CLEAN_UP: Terms = Terms {
+    lane: Lane::CleanUp,
+    not_after: None,
+};
+
 /// Questions of one command about rights that are asked side by side: a workflow may have dozens, and each waits with
 /// its request in memory.
 const QUESTIONS_AT_ONCE: usize = 4;
 
-/// Carries out what the machines ask for: each command is a task of its actor, each call has a deadline and a place
-/// among the calls under way, each write passes the gate.
+/// Carries out what the machines ask for: each command is a task of its actor, each call waits for its turn and has a
+/// deadline, each write passes the gate.
 pub(crate) struct Effects {
-    api: Arc<dyn ClusterApi>,
+    home: Arc<dyn HomeApi>,
+    target: Arc<dyn TargetApi>,
     gate: Arc<dyn WriteGate>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     executor_namespace: String,
     complaints: Complaints,
     rights: RightsCache,
-    /// Places for calls; a call has one request under way, rarely a few (reads of one command go side by side).
-    places: Semaphore,
-    /// Questions about rights take no more than half of the places: they come in hundreds when many workflows begin, and
-    /// steps that run must not wait behind them.
-    questions: Semaphore,
+    lanes: Lanes,
     pending: AtomicUsize,
     idle: Notify,
     closed: AtomicBool,
@@ -57,29 +63,31 @@ pub(crate) struct Effects {
 /// A command on its way.
 pub(crate) struct Call {
     pub(crate) command: ApiCommand,
+    pub(crate) terms: Terms,
     /// Where it is noted when something of it is sent.
     pub(crate) sent: Sent,
 }
 
 impl Effects {
     pub(crate) fn new(
-        api: Arc<dyn ClusterApi>,
+        home: Arc<dyn HomeApi>,
+        target: Arc<dyn TargetApi>,
         gate: Arc<dyn WriteGate>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
         executor_namespace: String,
-        places: usize,
+        concurrency: usize,
     ) -> Self {
         Self {
-            api,
+            home,
+            target,
             gate,
             clock,
             observer,
             executor_namespace,
             complaints: Complaints::default(),
             rights: RightsCache::default(),
-            places: Semaphore::new(places.max(1)),
-            questions: Semaphore::new((places / 2).max(1)),
+            lanes: Lanes::new(concurrency),
             pending: AtomicUsize::new(0),
             idle: Notify::new(),
             closed: AtomicBool::new(false),
@@ -150,37 +158,37 @@ impl Effects {
 
     /// Deletes a workflow that has been terminal long enough.
     pub(crate) async fn delete_workflow(&self, key: &Key, uid: &str) -> Result<(), ApiFailure> {
-        self.write(DEADLINE, self.api.delete_workflow(key, uid)).await
+        self.write(CLEAN_UP, self.home.delete_workflow(key, uid)).await
     }
 
     /// Deletes an execution that has been terminal long enough.
     pub(crate) async fn delete_execution(&self, key: &Key, uid: &str) -> Result<(), ApiFailure> {
-        self.write(DEADLINE, self.api.delete_execution(key, uid)).await
+        self.write(CLEAN_UP, self.home.delete_execution(key, uid)).await
     }
 
     /// Deletes the Job if it is a stray, decided on a live read of its execution. True when it was one.
     pub(crate) async fn sweep(&self, job: &JobRef) -> Result<bool, ApiFailure> {
         let key = &job.execution;
         let found = self
-            .call(DEADLINE, self.api.execution(&key.namespace, &key.name))
+            .call(CLEAN_UP, self.home.execution(&key.namespace, &key.name))
             .await?;
         let found = found.filter(|execution| uid_of(&execution.metadata) == job.execution_uid);
         let mut stray = is_stray(found.as_deref(), &job.view);
         if stray && found.is_some() {
             // A Job of an execution that is there is only a stray while it lives, and the store may lag behind.
             let view = self
-                .call(DEADLINE, self.api.job(&job.view.name, &job.execution_uid))
+                .call(CLEAN_UP, self.target.job(&job.view.name, &job.execution_uid))
                 .await?;
             stray = view.is_some_and(|view| view.uid == job.view.uid && is_stray(found.as_deref(), &view));
         }
         if stray {
-            self.write(DEADLINE, self.api.delete_job(&job.view.name, &job.view.uid))
+            self.write(CLEAN_UP, self.target.delete_job(&job.view.name, &job.view.uid))
                 .await?;
             if found.is_none() {
                 // Its payload has its name; nobody else knows of it any more.
                 self.write(
-                    DEADLINE,
-                    self.api.delete_secret(&job.view.name, &job.execution_uid),
+                    CLEAN_UP,
+                    self.target.delete_secret(&job.view.name, &job.execution_uid),
                 )
                 .await?;
             }
@@ -190,68 +198,66 @@ impl Effects {
     }
 
     async fn execute(&self, call: Call) -> Result<ApiOutcome, ApiFailure> {
-        let api = &self.api;
+        let (home, target, terms) = (&self.home, &self.target, call.terms);
         Ok(match call.command {
-            ApiCommand::CheckRights(question) => ApiOutcome::Rights(self.check_rights(question).await?),
-            ApiCommand::Read(reads) => ApiOutcome::Facts(self.call(DEADLINE, api.read(reads)).await?),
+            ApiCommand::CheckRights(question) => {
+                ApiOutcome::Rights(self.check_rights(question, terms).await?)
+            }
+            ApiCommand::Read(reads) => ApiOutcome::Facts(self.call(terms, target.read(reads)).await?),
             ApiCommand::WriteExecutionStatus { execution, patch } => ApiOutcome::Execution(
-                self.write(DEADLINE, api.patch_execution_status(&execution, &patch))
+                self.write(terms, home.patch_execution_status(&execution, &patch))
                     .await?,
             ),
             ApiCommand::WriteWorkflowStatus { workflow, patch } => ApiOutcome::Workflow(
-                self.write(DEADLINE, api.patch_workflow_status(&workflow, &patch))
+                self.write(terms, home.patch_workflow_status(&workflow, &patch))
                     .await?,
             ),
             ApiCommand::WriteFinalizers {
                 execution,
                 finalizers,
             } => ApiOutcome::Execution(
-                self.write(DEADLINE, api.set_finalizers(&execution, &finalizers))
+                self.write(terms, home.set_finalizers(&execution, &finalizers))
                     .await?,
             ),
             ApiCommand::GetExecution { namespace, name } => {
-                ApiOutcome::FoundExecution(self.call(DEADLINE, api.execution(&namespace, &name)).await?)
+                ApiOutcome::FoundExecution(self.call(terms, home.execution(&namespace, &name)).await?)
             }
             ApiCommand::GetWorkflow { namespace, name } => {
-                ApiOutcome::FoundWorkflow(self.call(DEADLINE, api.workflow(&namespace, &name)).await?)
+                ApiOutcome::FoundWorkflow(self.call(terms, home.workflow(&namespace, &name)).await?)
             }
             ApiCommand::CreateExecution(execution) => {
-                let (execution, fresh) = self.write(DEADLINE, api.create_execution(&execution)).await?;
+                let (execution, fresh) = self.write(terms, home.create_execution(&execution)).await?;
                 ApiOutcome::Created { execution, fresh }
             }
-            ApiCommand::CreateJob {
-                job,
-                secret,
-                not_after,
-            } => {
-                let create = api.create_job(&job, secret.as_deref());
+            ApiCommand::CreateJob { job, secret } => {
+                let create = target.create_job(&job, secret.as_deref());
                 let create = noting(&*self.clock, &call.sent, create);
-                let (job, fresh) = self.limited(JOB_DEADLINE, create, true, not_after).await?;
+                let (job, fresh) = self.limited(JOB_DEADLINE, terms, create, true).await?;
                 ApiOutcome::JobCreated {
                     job: Box::new(job),
                     fresh,
                 }
             }
             ApiCommand::GetJob { name, execution_uid } => {
-                let job = self.call(DEADLINE, api.job(&name, &execution_uid)).await?;
+                let job = self.call(terms, target.job(&name, &execution_uid)).await?;
                 ApiOutcome::FoundJob(job.map(Box::new))
             }
             ApiCommand::DeleteJob { name, uid } => {
-                self.write(DEADLINE, api.delete_job(&name, &uid)).await?;
+                self.write(terms, target.delete_job(&name, &uid)).await?;
                 ApiOutcome::Deleted
             }
             ApiCommand::DeleteSecret { name, execution_uid } => {
-                self.write(DEADLINE, api.delete_secret(&name, &execution_uid))
+                self.write(terms, target.delete_secret(&name, &execution_uid))
                     .await?;
                 ApiOutcome::Deleted
             }
             ApiCommand::ExplainJob { name } => {
-                ApiOutcome::Explained(self.call(DEADLINE, api.explain_job(&name)).await?)
+                ApiOutcome::Explained(self.call(terms, target.explain_job(&name)).await?)
             }
         })
     }
 
-    async fn check_rights(&self, question: RightsQuestion) -> Result<RightsAnswer, ApiFailure> {
+    async fn check_rights(&self, question: RightsQuestion, terms: Terms) -> Result<RightsAnswer, ApiFailure> {
         let account = Account {
             namespace: question.namespace,
             name: question.service_account,
@@ -269,7 +275,7 @@ impl Effects {
             .map(|request| Question::May(account.clone(), request));
         // The answers in the order of the questions, so that a refusal names the same things in the same order each time.
         let mut answers = stream::iter(existence.chain(rights).enumerate())
-            .map(async |(index, question)| Ok((index, self.is_yes(&question).await?, question)))
+            .map(async |(index, question)| Ok((index, self.is_yes(&question, terms).await?, question)))
             .buffered(QUESTIONS_AT_ONCE);
         let mut answer = RightsAnswer::default();
         while let Some((index, yes, question)) = answers.try_next().await? {
@@ -283,21 +289,18 @@ impl Effects {
         Ok(answer)
     }
 
-    async fn is_yes(&self, question: &Question) -> Result<bool, ApiFailure> {
+    async fn is_yes(&self, question: &Question, terms: Terms) -> Result<bool, ApiFailure> {
         if self.rights.is_yes(question, self.clock.now()) {
             return Ok(true);
         }
-        let Ok(_turn) = self.questions.acquire().await else {
-            return Err(shutting_down());
-        };
-        let _place = self.place(false).await?;
+        let _turn = self.turn(terms, false).await?;
         // Others may have asked the same while this one waited.
         if self.rights.is_yes(question, self.clock.now()) {
             return Ok(true);
         }
         let answer = match question {
-            Question::Exists(account) => self.api.account_exists(account),
-            Question::May(account, request) => self.api.may(account, request),
+            Question::Exists(account) => self.target.account_exists(account),
+            Question::May(account, request) => self.target.may(account, request),
         };
         let yes = self.within(DEADLINE, answer).await?;
         if yes {
@@ -306,25 +309,22 @@ impl Effects {
         Ok(yes)
     }
 
-    async fn write<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
-        self.limited(deadline, answer, true, Timestamp::MAX).await
+    async fn write<T>(&self, terms: Terms, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
+        self.limited(DEADLINE, terms, answer, true).await
     }
 
-    async fn call<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
-        self.limited(deadline, answer, false, Timestamp::MAX).await
+    async fn call<T>(&self, terms: Terms, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
+        self.limited(DEADLINE, terms, answer, false).await
     }
 
     async fn limited<T>(
         &self,
         deadline: Duration,
+        terms: Terms,
         answer: Answer<'_, T>,
         writes: bool,
-        not_after: Timestamp,
     ) -> Result<T, ApiFailure> {
-        let _place = self.place(writes).await?;
-        if self.clock.now() > not_after {
-            return Err(not_sent("its time was over before its turn came"));
-        }
+        let _turn = self.turn(terms, writes).await?;
         let answer = if writes {
             while_open(&*self.gate, answer)
         } else {
@@ -333,8 +333,9 @@ impl Effects {
         self.within(deadline, answer).await
     }
 
-    async fn place(&self, writes: bool) -> Result<SemaphorePermit<'_>, ApiFailure> {
-        let Ok(place) = self.places.acquire().await else {
+    /// Waits for its turn; an error where it may not be sent any more.
+    async fn turn(&self, terms: Terms, writes: bool) -> Result<Turn<'_>, ApiFailure> {
+        let Some(turn) = self.lanes.turn(terms.lane).await else {
             return Err(shutting_down());
         };
         if self.closed.load(Ordering::Acquire) {
@@ -343,10 +344,16 @@ impl Effects {
         if writes && !self.gate.may_write() {
             return Err(not_sent("this controller is not the leader"));
         }
-        Ok(place)
+        if terms
+            .not_after
+            .is_some_and(|not_after| self.clock.now() > not_after)
+        {
+            return Err(not_sent("its time was over before its turn came"));
+        }
+        Ok(turn)
     }
 
-    /// The deadline begins when the call has its place: a wait for a place is ours, not the server's.
+    /// The deadline begins when it is the call's turn: a wait for that is ours, not the server's.
     async fn within<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
         let span = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
         let limit = self.clock.now().checked_add(span).unwrap_or(Timestamp::MAX);

@@ -18,6 +18,7 @@ mod publisher;
 mod rights;
 
 mod claims;
+mod lanes;
 mod locks;
 mod slots;
 

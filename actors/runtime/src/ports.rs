@@ -10,26 +10,21 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::actions::AccessRequest;
+use kubernaut_machines::announcement::{Announcement, EventRecord};
+use kubernaut_machines::api_command::ApiFailure;
 use kubernaut_machines::job_view::JobView;
-use kubernaut_machines::outcome::{Announcement, ApiFailure, EventRecord};
 use kubernaut_machines::reads::{Facts, Read};
 use serde_json::Value;
 
 /// The answer of a call.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, ApiFailure>>;
 
-/// The API server. One method is one call as the effects count them: it may take a few requests one after the
-/// other. Deadlines are set by the caller; dropping the future gives the call up.
+/// The API server where workflows and executions live. One method is one call as the effects count them. Deadlines are set by
+/// the caller; dropping the future gives the call up.
 ///
 /// # Guarantees
 /// No method repeats a write by itself.
-pub trait ClusterApi: Send + Sync + 'static {
-    /// May the account do this? (SubjectAccessReview)
-    fn may<'a>(&'a self, account: &'a Account, request: &'a AccessRequest) -> Answer<'a, bool>;
-    /// Does the ServiceAccount exist?
-    fn account_exists<'a>(&'a self, account: &'a Account) -> Answer<'a, bool>;
-    /// Reads objects; each read that was asked for has its entry.
-    fn read(&self, reads: Vec<Read>) -> Answer<'_, Facts>;
+pub trait HomeApi: Send + Sync + 'static {
     /// Merge patch of /status, with the resourceVersion that `patch` carries.
     fn patch_execution_status<'a>(
         &'a self,
@@ -65,6 +60,26 @@ pub trait ClusterApi: Send + Sync + 'static {
         &'a self,
         execution: &'a KubernetesExecution,
     ) -> Answer<'a, (Arc<KubernetesExecution>, bool)>;
+    /// Deletes a workflow when it has this uid; absence is success.
+    fn delete_workflow<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
+    /// Deletes an execution when it has this uid; absence is success.
+    fn delete_execution<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
+    /// Publishes an event on an object: of something that happened at `at`.
+    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord, at: Timestamp) -> Answer<'a, ()>;
+}
+
+/// The API server of what is repaired, where the Jobs run: the same one today. As [`HomeApi`], but that one call may take a few
+/// requests one after the other.
+///
+/// # Guarantees
+/// No method repeats a write by itself.
+pub trait TargetApi: Send + Sync + 'static {
+    /// May the account do this? (SubjectAccessReview)
+    fn may<'a>(&'a self, account: &'a Account, request: &'a AccessRequest) -> Answer<'a, bool>;
+    /// Does the ServiceAccount exist?
+    fn account_exists<'a>(&'a self, account: &'a Account) -> Answer<'a, bool>;
+    /// Reads objects; each read that was asked for has its entry.
+    fn read(&self, reads: Vec<Read>) -> Answer<'_, Facts>;
     /// Creates the Secret, then the Job; true when this call made the Job, false with the one that was there.
     fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, (JobView, bool)>;
     /// Live read of a Job in the executor namespace and of the pods of the execution.
@@ -75,12 +90,6 @@ pub trait ClusterApi: Send + Sync + 'static {
     fn delete_secret<'a>(&'a self, name: &'a str, execution_uid: &'a str) -> Answer<'a, ()>;
     /// Why a Job has no running pod: messages of its events and its pods', oldest first.
     fn explain_job<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>>;
-    /// Deletes a workflow when it has this uid; absence is success.
-    fn delete_workflow<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
-    /// Deletes an execution when it has this uid; absence is success.
-    fn delete_execution<'a>(&'a self, key: &'a Key, uid: &'a str) -> Answer<'a, ()>;
-    /// Publishes an event on an object: of something that happened at `at`.
-    fn publish<'a>(&'a self, subject: &'a Subject, event: &'a EventRecord, at: Timestamp) -> Answer<'a, ()>;
 }
 
 /// What the watches have seen: at any time a state that the cluster was in, perhaps not the newest.

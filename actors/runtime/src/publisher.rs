@@ -7,10 +7,10 @@ use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
-use kubernaut_machines::outcome::EventRecord;
+use kubernaut_machines::announcement::EventRecord;
 use tokio::sync::mpsc;
 
-use crate::ports::{Clock, ClusterApi, Observer, Subject, WriteGate};
+use crate::ports::{Clock, HomeApi, Observer, Subject, WriteGate};
 
 /// Events that wait to be published, about 300 bytes each. A burst of a thousand steps has some eight thousand; beyond
 /// that a slow API server costs events, not memory.
@@ -40,7 +40,7 @@ struct Queued {
 impl Publisher {
     /// Starts the task; it ends when the last clone is dropped and the queue is empty. Needs a tokio runtime.
     pub fn start(
-        api: Arc<dyn ClusterApi>,
+        api: Arc<dyn HomeApi>,
         gate: Arc<dyn WriteGate>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
@@ -79,7 +79,7 @@ impl Publisher {
 }
 
 /// True when it was published.
-async fn publish(api: &dyn ClusterApi, clock: &dyn Clock, queued: &Queued) -> bool {
+async fn publish(api: &dyn HomeApi, clock: &dyn Clock, queued: &Queued) -> bool {
     let Queued { subject, event, at } = queued;
     let span = SignedDuration::try_from(DEADLINE).unwrap_or(SignedDuration::MAX);
     let limit = clock.now().checked_add(span).unwrap_or(Timestamp::MAX);

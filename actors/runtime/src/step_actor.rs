@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubernaut_crds::KubernetesExecution;
+use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::job_view::JobView;
-use kubernaut_machines::outcome::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
@@ -264,7 +264,7 @@ impl StepState {
     ) {
         let uid = &self.subject.uid;
         match command {
-            StepCommand::Api { id, command } => {
+            StepCommand::Api { id, command, terms } => {
                 let sent = Sent::asked_for(self.context.clock.now());
                 if let ApiCommand::CreateJob { job, .. } = &command {
                     let name = job.metadata.name.clone().unwrap_or_default();
@@ -272,7 +272,7 @@ impl StepState {
                     self.claim.asked_for(UnseenJob::new(name, sent.clone()));
                 }
                 let actor = myself.clone();
-                let call = Call { command, sent };
+                let call = Call { command, terms, sent };
                 self.context
                     .effects
                     .start(&mut self.tasks, &self.subject, call, move |result| {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
+use kubernaut_machines::api_command::{ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::defect::{Defect, planted};
-use kubernaut_machines::outcome::{ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::step::StepEvent;
 use kubernaut_machines::time::later;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
@@ -302,10 +302,10 @@ impl WorkflowState {
 
     fn carry_out(&mut self, myself: &ActorRef<WorkflowMessage>, command: WorkflowCommand) {
         match command {
-            WorkflowCommand::Api { id, command } => {
+            WorkflowCommand::Api { id, command, terms } => {
                 let actor = myself.clone();
                 let sent = Sent::asked_for(self.context.clock.now());
-                let call = Call { command, sent };
+                let call = Call { command, terms, sent };
                 self.context
                     .effects
                     .start(&mut self.tasks, &self.subject, call, move |result| {

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use kubernaut_crds::{Attempt, ErrorType, Retry};
 
 use super::{Assignment, Creates, Ended, JobCall, JobRun, Knowledge, Next, Run, Stage, Wait, is_job};
+use crate::api_command::{ApiCommand, ApiFailure, FailureClass};
 use crate::calls::Alarm;
 use crate::classify::Failure;
 use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
-use crate::outcome::{ApiCommand, ApiFailure, FailureClass};
 use crate::render;
 use crate::time::{CREATE_WINDOW, attempt_backoff, later};
 
@@ -117,7 +117,7 @@ impl JobRun {
             name: attempt.job_name.clone(),
             execution_uid: self.execution_uid.clone().unwrap_or_default(),
         };
-        Next::Call(JobCall::Find, command)
+        Next::call(JobCall::Find, command)
     }
 
     /// There is no Job and none was seen: it is made while there is time, and is lost only when it can't come any more.
@@ -187,9 +187,12 @@ impl JobRun {
         let command = ApiCommand::CreateJob {
             job: Box::new(rendered.job),
             secret: rendered.secret.map(Box::new),
-            not_after: window(task.attempt).1,
         };
-        Run::Running(Next::Call(JobCall::Create, command))
+        Run::Running(Next::Call {
+            call: JobCall::Create,
+            command,
+            not_after: Some(window(task.attempt).1),
+        })
     }
 
     /// A live read, or a create, found this.

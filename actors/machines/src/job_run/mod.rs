@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use kubernaut_crds::{Attempt, KubernetesExecution, KubernetesExecutionStatus};
 
 use crate::Settings;
+use crate::api_command::ApiCommand;
 use crate::calls::Alarm;
 use crate::classify::{self, Failure};
 use crate::defect::{Defect, planted};
 use crate::job_view::{JobEnd, JobView};
-use crate::outcome::ApiCommand;
 use crate::parameters::Checked;
 
 pub(crate) use making::{MIN_LEFT, Refused};
@@ -174,8 +174,12 @@ pub(crate) enum Next {
     Again,
     /// Something has to happen, or a time has to come.
     Wait,
-    /// This is to be asked of the API.
-    Call(JobCall, ApiCommand),
+    /// This is to be asked of the API, until that time where one is named.
+    Call {
+        call: JobCall,
+        command: ApiCommand,
+        not_after: Option<Timestamp>,
+    },
     /// The status has to tell of this wait, in these words.
     Tell(Wait, String),
     /// The attempt is to be recorded anew before its Job is made.
@@ -192,6 +196,17 @@ pub(crate) enum JobCall {
     DeleteLate,
     DeletePayload,
     Explain,
+}
+
+impl Next {
+    /// A call that is as good later.
+    fn call(call: JobCall, command: ApiCommand) -> Self {
+        Next::Call {
+            call,
+            command,
+            not_after: None,
+        }
+    }
 }
 
 impl JobRun {
@@ -364,7 +379,7 @@ impl JobRun {
             .find(told)
             .map(|job| (job.name.clone(), job.uid.clone()))?;
         self.told_to_go.insert(name.clone());
-        Some(Next::Call(
+        Some(Next::call(
             JobCall::DeleteLate,
             ApiCommand::DeleteJob { name, uid },
         ))
@@ -407,5 +422,5 @@ fn is_job(view: &JobView) -> bool {
 
 fn delete(view: &JobView) -> Next {
     let (name, uid) = (view.name.clone(), view.uid.clone());
-    Next::Call(JobCall::Delete, ApiCommand::DeleteJob { name, uid })
+    Next::call(JobCall::Delete, ApiCommand::DeleteJob { name, uid })
 }

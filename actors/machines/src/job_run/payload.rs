@@ -5,10 +5,10 @@ use kubernaut_crds::{Attempt, KubernetesExecution, KubernetesExecutionStatus};
 
 use super::{Assignment, JobCall, JobRun, Next, Payload, Wait};
 use crate::actions::{self, unchecked};
+use crate::api_command::ApiCommand;
 use crate::calls::Alarm;
 use crate::classify;
 use crate::defect::{Defect, planted};
-use crate::outcome::ApiCommand;
 
 impl JobRun {
     /// The attempt whose payload may be there, as a Secret. Those of ended attempts are gone.
@@ -53,7 +53,7 @@ impl JobRun {
             name: attempt.job_name.clone(),
             execution_uid: self.execution_uid.clone().unwrap_or_default(),
         };
-        Next::Call(JobCall::DeletePayload, command)
+        Next::call(JobCall::DeletePayload, command)
     }
 
     pub(crate) fn payload_deleted(&mut self) {

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use kubernaut_crds::{Attempt, ErrorType, Retry};
 
 use super::{Assignment, Ended, JobCall, JobRun, Next, Run, Stage, delete, is_job};
+use crate::api_command::ApiCommand;
 use crate::calls::Alarm;
 use crate::classify::{self, Failure};
 use crate::defect::{Defect, planted};
 use crate::job_view::JobView;
-use crate::outcome::ApiCommand;
 use crate::time::later;
 
 /// A pod may wait this long for its image or its configuration.
@@ -60,7 +60,7 @@ impl JobRun {
                 let command = ApiCommand::ExplainJob {
                     name: view.name.clone(),
                 };
-                return Run::Running(Next::Call(JobCall::Explain, command));
+                return Run::Running(Next::call(JobCall::Explain, command));
             }
             alarm.set(next, "a Job without a running pod");
         }

@@ -7,10 +7,10 @@ use kubernaut_crds::{KubernetesExecution, names};
 
 use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine};
+use crate::api_command::ApiCommand;
 use crate::defect::{Defect, planted};
 use crate::job_run::{Wait, place_of};
 use crate::job_view::JobView;
-use crate::outcome::ApiCommand;
 use crate::time::later;
 
 /// A Job that is on its way out, and that the watch does not show, is asked for again after this long.

@@ -7,10 +7,10 @@ use super::StepCommand;
 use super::machine::{Flow, Hold, StepMachine};
 use super::status::publish;
 use super::validate::Snapshot;
+use crate::api_command::ApiFailure;
 use crate::defect::{Defect, planted};
 use crate::job_run::{Assignment, Run, Wait};
 use crate::job_view::JobView;
-use crate::outcome::ApiFailure;
 use crate::problem::Problem;
 
 impl StepMachine {

@@ -11,11 +11,12 @@ use super::validate::{CANCELLED, Rights, Snapshot, Validation, WORKFLOW_DELETED}
 use super::verify::Outcome;
 use super::{StepCommand, StepEvent};
 use crate::Settings;
+use crate::announcement::Announcement;
+use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, Terms};
 use crate::before::Refusal;
 use crate::calls::Calls;
 use crate::defect::{Defect, planted};
 use crate::job_run::{JobCall, JobRun, Next, Refused, Wait, without_secrets};
-use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, FailureClass};
 use crate::parameters::Checked;
 use crate::status_draft::{StatusDraft, is_newer};
 use crate::time::micros;
@@ -451,9 +452,35 @@ impl StepMachine {
 
     /// Sends an API command; its result decides what is next.
     pub(super) fn call(&mut self, purpose: Purpose, command: ApiCommand, out: &mut Vec<StepCommand>) -> Flow {
+        self.call_until(None, purpose, command, out)
+    }
+
+    fn call_until(
+        &mut self,
+        not_after: Option<Timestamp>,
+        purpose: Purpose,
+        command: ApiCommand,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
         let id = self.calls.begin(purpose);
-        out.push(StepCommand::Api { id, command });
+        let lane = self.lane();
+        let terms = Terms { lane, not_after };
+        out.push(StepCommand::Api { id, command, terms });
         Flow::Wait
+    }
+
+    fn lane(&self) -> Lane {
+        if self.life == Life::Gone || self.execution.metadata.deletion_timestamp.is_some() {
+            return Lane::CleanUp;
+        }
+        match self.status.draft.phase {
+            None
+            | Some(
+                ExecutionPhase::Validating | ExecutionPhase::Validated | ExecutionPhase::WaitingApproval,
+            ) => Lane::Validation,
+            Some(ExecutionPhase::Executing | ExecutionPhase::RollbackReady) => Lane::Running,
+            Some(ExecutionPhase::Completed | ExecutionPhase::Failed) => Lane::CleanUp,
+        }
     }
 
     pub(super) fn stop(&mut self, out: &mut Vec<StepCommand>) -> Flow {
@@ -484,7 +511,11 @@ impl StepMachine {
         match next {
             Next::Again => Flow::Again,
             Next::Wait => Flow::Wait,
-            Next::Call(call, command) => self.call(Purpose::Job(call), command, out),
+            Next::Call {
+                call,
+                command,
+                not_after,
+            } => self.call_until(not_after, Purpose::Job(call), command, out),
             Next::Tell(wait, message) => self.tell_of(wait, &message),
             Next::Record => self.record_again(now, out),
         }

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use kubernaut_crds::{KubernetesExecution, TargetRef};
 
+use crate::announcement::{Announcement, EventRecord};
+use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
 use crate::job_view::JobView;
-use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord};
 
 pub use checking::{CheckResult, Checking};
 pub use clean::{is_lock_released, is_stray};
@@ -66,6 +67,8 @@ pub enum StepCommand {
         id: CommandId,
         /// What to do.
         command: ApiCommand,
+        /// Until when, and with which others it waits for its turn.
+        terms: Terms,
     },
     /// Ask for the lock on the target; answered with `LockGranted` or `LockBusy`. It is kept until after `Stop`.
     AcquireLock {

@@ -13,9 +13,10 @@ use serde_json::json;
 use super::machine::{Flow, Hold, Purpose, StepMachine};
 use super::verify::Outcome;
 use super::{StepCommand, is_lock_released};
+use crate::announcement::{Announcement, EventRecord};
+use crate::api_command::{ApiCommand, ApiFailure};
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
-use crate::outcome::{Announcement, ApiCommand, ApiFailure, EventRecord};
 use crate::status_draft::{Entered, MESSAGE_MAX, way};
 use crate::time::{later, seconds_between};
 

@@ -11,10 +11,10 @@ use kubernaut_crds::{
 use super::StepCommand;
 use super::machine::{Flow, Hold, Purpose, StepMachine};
 use crate::actions::target_name;
+use crate::api_command::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
 use crate::before::{self, Before, Refusal, Scope};
 use crate::defect::{Defect, planted};
 use crate::job_run::Wait;
-use crate::outcome::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
 use crate::parameters::Checked;
 use crate::plan::unsupported_execution;
 use crate::problem::Problem;

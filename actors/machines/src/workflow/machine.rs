@@ -12,12 +12,11 @@ use kubernaut_crds::{
 use super::planning::{Planned, Planning, is_begun};
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
+use crate::announcement::{Announcement, EventRecord};
+use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, RightsQuestion, Terms};
 use crate::calls::{Alarm, Calls};
 use crate::defect::{Defect, planted};
 use crate::execution_key::ExecutionKey;
-use crate::outcome::{
-    Announcement, ApiCommand, ApiFailure, ApiOutcome, EventRecord, FailureClass, RightsQuestion,
-};
 use crate::plan::Plan;
 use crate::status_draft::{StatusDraft, is_newer};
 use crate::step::refusal_of;
@@ -355,7 +354,15 @@ impl WorkflowMachine {
 
     pub(super) fn call(&mut self, purpose: Purpose, command: ApiCommand, out: &mut Vec<WorkflowCommand>) {
         let id = self.calls.begin(purpose);
-        out.push(WorkflowCommand::Api { id, command });
+        let lane = match purpose {
+            Purpose::Rights => Lane::Validation,
+            Purpose::Write | Purpose::Reread | Purpose::Create(_) | Purpose::Find(_) => Lane::Running,
+        };
+        let terms = Terms {
+            lane,
+            not_after: None,
+        };
+        out.push(WorkflowCommand::Api { id, command, terms });
     }
 
     /// How many executions are being created.

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 
-use crate::outcome::{Announcement, ApiCommand, ApiFailure, ApiOutcome, CommandId, EventRecord};
+use crate::announcement::{Announcement, EventRecord};
+use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
 
 pub use machine::{WorkflowMachine, expires_at};
 pub use planning::{Planned, Planning};
@@ -62,6 +63,8 @@ pub enum WorkflowCommand {
         id: CommandId,
         /// What to do.
         command: ApiCommand,
+        /// Until when, and with which others it waits for its turn.
+        terms: Terms,
     },
     /// See to it that this execution has a step actor (it is not terminal, or it is in deletion).
     EnsureStep(Arc<KubernetesExecution>),

@@ -13,10 +13,10 @@ use kubernaut_crds::{
 use super::WorkflowCommand;
 use super::machine::WorkflowMachine;
 use super::steps::DELETED;
+use crate::announcement::{Announcement, EventRecord};
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
 use crate::execution_key::ExecutionKey;
-use crate::outcome::{Announcement, EventRecord};
 use crate::plan::{Plan, PlanError, PlannedStep};
 use crate::status_draft::{Entered, way};
 use crate::step::told_elsewhere;

@@ -2,8 +2,8 @@
 
 use jiff::SignedDuration;
 use kubernaut_crds::{AttemptOutcome, ErrorType, ExecutionPhase};
+use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::job_view::view;
-use kubernaut_machines::outcome::{ApiCommand, FailureClass};
 use kubernaut_machines::step::is_stray;
 use serde_json::{Value, json};
 

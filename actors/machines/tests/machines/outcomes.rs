@@ -1,7 +1,7 @@
 //! The wait for an outcome: how long it is, what is said of it, and when no more waiting helps.
 
 use kubernaut_crds::{ErrorType, ExecutionPhase};
-use kubernaut_machines::outcome::{ApiCommand, FailureClass};
+use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::reads::Read;
 use serde_json::{Value, json};
 

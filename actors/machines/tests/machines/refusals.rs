@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use kubernaut_crds::{ErrorType, ExecutionPhase};
-use kubernaut_machines::outcome::{ApiCommand, FailureClass};
+use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::json;
 

@@ -8,8 +8,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kubernaut_crds::{Attempt, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, names};
 use kubernaut_machines::Settings;
+use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer};
 use kubernaut_machines::job_view::{JobView, view};
-use kubernaut_machines::outcome::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer};
 use kubernaut_machines::reads::Read;
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::{Value, json};
@@ -156,7 +156,7 @@ impl StepBed {
             let machine = self.machine.as_mut().expect("a machine was started");
             for command in machine.on_event(self.now, event) {
                 match command {
-                    StepCommand::Api { id, command } => {
+                    StepCommand::Api { id, command, .. } => {
                         calls += 1;
                         assert!(calls < MANY_CALLS, "calls without a pause: {:?}", self.calls);
                         let result = self.call(command);

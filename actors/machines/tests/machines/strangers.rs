@@ -1,7 +1,7 @@
 //! Executions that are not what the workflow would have made.
 
 use kubernaut_crds::{ErrorType, StepState, WorkflowPhase};
-use kubernaut_machines::outcome::{ApiCommand, FailureClass};
+use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::workflow::WorkflowEvent;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kubernaut_crds::{ErrorType, ExecutionPhase, KubernetesExecutionStatus};
-use kubernaut_machines::outcome::{ApiCommand, FailureClass};
+use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::step::StepEvent;
 use serde_json::{Value, json};
 

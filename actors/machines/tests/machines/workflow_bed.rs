@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_crds::{KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus};
 use kubernaut_machines::Settings;
+use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, RightsAnswer};
 use kubernaut_machines::mapping::execution_for;
-use kubernaut_machines::outcome::{ApiCommand, ApiFailure, ApiOutcome, RightsAnswer};
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ impl WorkflowBed {
             let machine = self.machine.as_mut().expect("a machine was started");
             for command in machine.on_event(self.now, event) {
                 match command {
-                    WorkflowCommand::Api { id, command } => {
+                    WorkflowCommand::Api { id, command, .. } => {
                         calls += 1;
                         assert!(calls < MANY_CALLS, "calls without a pause");
                         let result = self.call(command);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use jiff::SignedDuration;
 use kubernaut_crds::{ErrorType, StepState, WorkflowPhase};
-use kubernaut_machines::outcome::{ApiCommand, FailureClass};
+use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::json;
 
@@ -59,7 +59,7 @@ fn an_execution_that_was_seen_before_its_create_failed_is_no_doubt() {
     let mut machine = WorkflowMachine::restore(settings, workflow.clone());
     let mut pending = Vec::new();
     for command in machine.on_event(bed.now, WorkflowEvent::Observed(workflow)) {
-        if let WorkflowCommand::Api { id, command } = command {
+        if let WorkflowCommand::Api { id, command, .. } = command {
             pending.push((id, command));
         }
     }
@@ -80,12 +80,12 @@ fn an_execution_that_was_seen_before_its_create_failed_is_no_doubt() {
         };
         bed.now += SignedDuration::from_secs(30);
         for command in machine.on_event(bed.now, WorkflowEvent::Finished { id, result }) {
-            if let WorkflowCommand::Api { id, command } = command {
+            if let WorkflowCommand::Api { id, command, .. } = command {
                 pending.push((id, command));
             }
         }
         for command in machine.on_event(bed.now + SignedDuration::from_secs(1), WorkflowEvent::Tick) {
-            if let WorkflowCommand::Api { id, command } = command {
+            if let WorkflowCommand::Api { id, command, .. } = command {
                 pending.push((id, command));
             }
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kubernaut_crds::{AttemptOutcome, ErrorType, ExecutionPhase};
+use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::job_view::view;
-use kubernaut_machines::outcome::{ApiCommand, FailureClass};
 use kubernaut_machines::step::{StepCommand, StepEvent};
 use proptest::prelude::*;
 
@@ -266,7 +266,7 @@ fn a_good_life_takes_two_status_writes_and_one_job() {
         let mut next = Vec::new();
         for command in std::mem::take(&mut commands) {
             match command {
-                StepCommand::Api { id, command } => {
+                StepCommand::Api { id, command, .. } => {
                     writes += usize::from(matches!(command, ApiCommand::WriteExecutionStatus { .. }));
                     let result = world.call(command);
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
@@ -307,7 +307,7 @@ fn the_timeout_is_one_budget_for_all_attempts() {
         let mut next = Vec::new();
         for command in std::mem::take(&mut commands) {
             match command {
-                StepCommand::Api { id, command } => {
+                StepCommand::Api { id, command, .. } => {
                     let _: Option<Luck> = luck.next();
                     let result = world.call(command);
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
@@ -346,7 +346,7 @@ fn a_pod_that_is_seen_before_its_job_is_no_stranger() {
         let mut next = Vec::new();
         for command in std::mem::take(&mut commands) {
             match command {
-                StepCommand::Api { id, command } => {
+                StepCommand::Api { id, command, .. } => {
                     let result = world.call(command);
                     // The watch of pods is ahead of the watch of Jobs.
                     world.run_pods();

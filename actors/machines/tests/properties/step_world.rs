@@ -9,10 +9,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kubernaut_crds::KubernetesExecution;
 use kubernaut_machines::Settings;
-use kubernaut_machines::job_view::view;
-use kubernaut_machines::outcome::{
+use kubernaut_machines::api_command::{
     ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsAnswer,
 };
+use kubernaut_machines::job_view::view;
 use kubernaut_machines::reads::{Facts, Read};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::{Value, json};
@@ -409,7 +409,7 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
         let mut crashed = false;
         for command in std::mem::take(&mut commands) {
             match command {
-                StepCommand::Api { id, command } => {
+                StepCommand::Api { id, command, .. } => {
                     world.leaves(&command);
                     let refused = world.refused.filter(|(name, _)| *name == command.name());
                     let luck = match refused {

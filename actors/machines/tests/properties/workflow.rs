@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubernaut_crds::{KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase};
 use kubernaut_machines::Settings;
-use kubernaut_machines::outcome::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer};
+use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer};
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -215,7 +215,7 @@ fn live(case: &Case, mut world: World) -> World {
         let (mut crashed, mut stopped) = (false, false);
         for command in std::mem::take(&mut commands) {
             match command {
-                WorkflowCommand::Api { id, command } => {
+                WorkflowCommand::Api { id, command, .. } => {
                     let lost = ApiFailure {
                         class: FailureClass::Unknown,
                         message: "connection reset".into(),

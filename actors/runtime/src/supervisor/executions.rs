@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowExecution, names};
+use kubernaut_machines::announcement::EventRecord;
 use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::job_view::JobView;
-use kubernaut_machines::outcome::EventRecord;
 use kubernaut_machines::step::{StepEvent, is_lock_released};
 use ractor::{ActorProcessingErr, ActorRef};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{KubernetesExecution, names};
-use kubernaut_machines::outcome::FailureClass;
+use kubernaut_machines::api_command::FailureClass;
 
 use super::{SupervisorMessage, SupervisorState};
 use kubernaut_machines::time::later;

@@ -1,12 +1,11 @@
 //! What machines ask of the API and what comes back.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
-use kubernaut_crds::{ErrorType, ExecutionPhase, KubernetesExecution, WorkflowExecution, WorkflowPhase};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use serde_json::Value;
 
 use crate::actions::AccessRequest;
@@ -77,6 +76,27 @@ impl FailureClass {
     }
 }
 
+/// Under which terms a command is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// With which others it waits for its turn.
+    pub lane: Lane,
+    /// It is not sent after this time, however long it waits for its turn: the answer is then that it was not sent. `None`
+    /// where it is as good later.
+    pub not_after: Option<Timestamp>,
+}
+
+/// Calls that wait for their turn with each other, so that a flood of one sort leaves room for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Of steps that run, and of workflows.
+    Running,
+    /// What is checked before anything runs: it comes in hundreds when many workflows begin.
+    Validation,
+    /// Of what has ended or is being deleted.
+    CleanUp,
+}
+
 /// Commands that read or write through the API. One is under way at a time for each step; results come back with
 /// the command's id.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,8 +148,6 @@ pub enum ApiCommand {
         job: Box<Job>,
         /// Payload that must not stand in the Job.
         secret: Option<Box<Secret>>,
-        /// It is not sent after this time, however long it waits for its turn: the answer is then that it was not sent.
-        not_after: Timestamp,
     },
     /// Live read of a Job in the executor namespace and of the pods with the execution's uid.
     GetJob {
@@ -257,117 +275,5 @@ impl ApiOutcome {
             ApiOutcome::Deleted => "deleted",
             ApiOutcome::Explained(_) => "explained",
         }
-    }
-}
-
-/// A Kubernetes event to publish (events.k8s.io/v1): off the critical path, may be lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRecord {
-    /// In one CamelCase word.
-    pub reason: &'static str,
-    /// Warning instead of Normal.
-    pub warning: bool,
-    /// What was done.
-    pub action: &'static str,
-    /// For a person.
-    pub note: String,
-}
-
-/// A transition for the log and the metrics: one line, one count.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Announcement {
-    /// A `KubernetesExecution` entered a phase.
-    Execution {
-        /// The phase.
-        phase: ExecutionPhase,
-        /// The phase before and how long it was in it, in seconds.
-        before: Option<(ExecutionPhase, f64)>,
-        /// Canonical action, where it is known.
-        action: &'static str,
-        /// The current attempt.
-        attempt: i32,
-        /// Class of the failure.
-        error_type: Option<ErrorType>,
-        /// The message for a person.
-        message: String,
-    },
-    /// An attempt ended.
-    Attempt {
-        /// Canonical action.
-        action: &'static str,
-        /// Its number.
-        attempt: i32,
-        /// How it ended.
-        outcome: kubernaut_crds::AttemptOutcome,
-        /// Class of the failure.
-        error_type: Option<ErrorType>,
-        /// Seconds from record to end.
-        seconds: f64,
-        /// The message for a person.
-        message: String,
-    },
-    /// A `WorkflowExecution` entered a phase.
-    Workflow {
-        /// The phase.
-        phase: WorkflowPhase,
-        /// The phase before and how long it was in it, in seconds.
-        before: Option<(WorkflowPhase, f64)>,
-        /// Class of the failure.
-        error_type: Option<ErrorType>,
-        /// The message for a person.
-        message: String,
-    },
-    /// A call was answered with something else than was asked for: a defect of this program.
-    Unfitting {
-        /// What was asked for.
-        asked: String,
-        /// What came.
-        answered: &'static str,
-    },
-}
-
-/// The merge patch (RFC 7386) that turns `old` into `new`; `None` when they are equal.
-pub fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
-    if old == new {
-        return None;
-    }
-    let (Value::Object(old), Value::Object(new)) = (old, new) else {
-        return Some(new.clone());
-    };
-    let mut patch: BTreeMap<String, Value> = old
-        .keys()
-        .filter(|key| !new.contains_key(*key))
-        .map(|key| (key.clone(), Value::Null))
-        .collect();
-    for (key, value) in new {
-        match old.get(key) {
-            Some(before) => {
-                if let Some(change) = merge_patch(before, value) {
-                    patch.insert(key.clone(), change);
-                }
-            }
-            None => {
-                patch.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    Some(Value::Object(patch.into_iter().collect()))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::merge_patch;
-
-    #[test]
-    fn a_merge_patch_sets_what_changed_and_removes_what_is_gone() {
-        let old = json!({"a": 1, "b": {"c": 1, "d": [1]}, "e": 5});
-        let new = json!({"a": 1, "b": {"c": 2, "d": [1]}, "f": 6});
-        assert_eq!(
-            merge_patch(&old, &new),
-            Some(json!({"b": {"c": 2}, "e": null, "f": 6}))
-        );
-        assert_eq!(merge_patch(&new, &new), None);
     }
 }
