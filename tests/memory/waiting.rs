@@ -196,7 +196,7 @@ async fn jobs_that_ended_while_no_controller_ran_are_concluded_at_once() {
 #[tokio::test(start_paused = true)]
 async fn no_job_is_sent_after_its_deadline_however_long_the_queue_is() {
     const CALL: Duration = Duration::from_secs(1);
-    let scene = Scene::with(Rbac::AllowAll, &["--api-concurrency=2", "--authorization=none"]).await;
+    let scene = Scene::with(Rbac::AllowAll, &["--api-concurrency=1", "--authorization=none"]).await;
     let maps = (0..40).map(|number| {
         let metadata = json!({"name": format!("map-{number}"), "namespace": "shop"});
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}})
@@ -209,7 +209,7 @@ async fn no_job_is_sent_after_its_deadline_however_long_the_queue_is() {
     for number in 0..40 {
         let mut update = execution(&format!("update-{number}"), "web-1");
         update["spec"]["action"] = json!("update-configmap");
-        update["spec"]["timeout"] = json!("30s");
+        update["spec"]["timeout"] = json!("6s");
         update["spec"]["parameters"] = json!({"updateConfigMap": {
             "namespace": "shop", "configMap": format!("map-{number}"), "data": {"key": "value"}}});
         scene.submit_execution(update).await;
