@@ -511,7 +511,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::memory::{MemoryCluster, MemoryOptions, User};
+    use embedded_cluster::{EmbeddedCluster, EmbeddedOptions, User};
 
     fn times(duration: u64, renew_deadline: u64, retry_period: u64) -> Result<LeaseTimes, String> {
         LeaseTimes::new(
@@ -592,7 +592,7 @@ mod tests {
             .unwrap();
         let candidate = {
             let _there = vital.enter();
-            let cluster = MemoryCluster::new(MemoryOptions::default());
+            let cluster = EmbeddedCluster::new(EmbeddedOptions::default());
             let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "home"}});
             cluster.load(vec![home]).unwrap();
             Candidate {

@@ -13,10 +13,8 @@ pub mod lease;
 pub mod telemetry;
 pub mod watch;
 
-mod chance;
 mod guard;
 pub mod manifests;
-pub mod memory;
 pub mod simulation;
 mod slim;
 

@@ -14,9 +14,9 @@ use super::{MOST_CALLS, Planned};
 use crate::config::RunOptions;
 use crate::http::Readiness;
 use crate::lease::{Candidate, LEASE_NAME, LeaseTimes};
-use crate::memory::{MemoryCluster, Session, User};
 use crate::telemetry::Telemetry;
 use crate::{RunError, World, run};
+use embedded_cluster::{EmbeddedCluster, Session, User};
 
 /// Where the controller lives, and its lease.
 const NAMESPACE: &str = "kubernaut-system";
@@ -28,7 +28,7 @@ const RESTART: Duration = Duration::from_secs(1);
 pub(super) struct Controllers(Arc<Shared>);
 
 struct Shared {
-    cluster: MemoryCluster,
+    cluster: EmbeddedCluster,
     options: RunOptions,
     clock: TokioClock,
     plan: Vec<Planned>,
@@ -49,7 +49,7 @@ enum End {
 
 impl Controllers {
     pub(super) fn new(
-        cluster: MemoryCluster,
+        cluster: EmbeddedCluster,
         options: RunOptions,
         clock: TokioClock,
         plan: &[Planned],

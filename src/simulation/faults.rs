@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::chance::Chance;
-use crate::memory::{Fault, FaultAnswer, PodScript};
+use embedded_cluster::SeededRng;
+use embedded_cluster::{Fault, FaultAnswer, PodScript};
 
 /// A kind of thing that goes wrong.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -278,7 +278,7 @@ impl Boundary {
 }
 
 /// Draws what goes wrong: at most `most` things of these kinds, early enough to meet a workflow of a few steps.
-pub fn plan(kinds: &[FaultKind], most: u64, chance: &mut Chance) -> Vec<Planned> {
+pub fn plan(kinds: &[FaultKind], most: u64, chance: &mut SeededRng) -> Vec<Planned> {
     if kinds.is_empty() {
         return Vec::new();
     }
@@ -286,9 +286,9 @@ pub fn plan(kinds: &[FaultKind], most: u64, chance: &mut Chance) -> Vec<Planned>
     (0..number).map(|_| draw(*chance.pick(kinds), chance)).collect()
 }
 
-fn draw(kind: FaultKind, chance: &mut Chance) -> Planned {
-    let below = |chance: &mut Chance, end| usize::try_from(chance.below(end)).unwrap_or(0);
-    let moment = |chance: &mut Chance| Duration::from_millis(chance.below(200) * chance.below(100));
+fn draw(kind: FaultKind, chance: &mut SeededRng) -> Planned {
+    let below = |chance: &mut SeededRng, end| usize::try_from(chance.below(end)).unwrap_or(0);
+    let moment = |chance: &mut SeededRng| Duration::from_millis(chance.below(200) * chance.below(100));
     match kind {
         FaultKind::Api => {
             let fault = match chance.below(4) {

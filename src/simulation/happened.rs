@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::steps::text;
-use crate::memory::RequestInfo;
+use embedded_cluster::RequestInfo;
 
 /// Which of the things that were to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::controllers::Controllers;
 use super::happened::{Cause, Met, Notes};
 use super::{Deed, Planned, STRANGER, api_of, create};
-use crate::chance::Chance;
-use crate::memory::{MemoryCluster, User};
+use embedded_cluster::SeededRng;
+use embedded_cluster::{EmbeddedCluster, User};
 
 const QUOTA: &str = "simulated";
 /// So long somebody waits for an execution to make a Job for.
@@ -31,7 +31,7 @@ enum Act {
 
 /// Does what the plan says, each at its time.
 pub(super) async fn meddle(
-    cluster: MemoryCluster,
+    cluster: EmbeddedCluster,
     controllers: Controllers,
     plan: Vec<Planned>,
     executor: String,
@@ -146,7 +146,7 @@ fn kind_of(deed: Deed) -> &'static str {
 }
 
 /// What it was done to; none when nothing of the kind was there.
-async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64) -> Option<Value> {
+async fn do_it(cluster: &EmbeddedCluster, client: &Client, deed: Deed, choice: u64) -> Option<Value> {
     let kind = kind_of(deed);
     let found: Vec<Arc<Value>> = cluster
         .shared_objects()
@@ -157,7 +157,7 @@ async fn do_it(cluster: &MemoryCluster, client: &Client, deed: Deed, choice: u64
     if found.is_empty() {
         return None;
     }
-    let mut chance = Chance::new(choice);
+    let mut chance = SeededRng::new(choice);
     let object = chance.pick(&found).clone();
     let api = api_of(client, &object);
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -221,8 +221,8 @@ fn finalizers(names: &[&str]) -> Patch<Value> {
 }
 
 /// Deletes a workflow that a finalizer keeps for a while.
-async fn keep_deleted(cluster: MemoryCluster, client: Client, choice: u64) -> Option<Value> {
-    let mut chance = Chance::new(choice);
+async fn keep_deleted(cluster: EmbeddedCluster, client: Client, choice: u64) -> Option<Value> {
+    let mut chance = SeededRng::new(choice);
     let kind = kind_of(Deed::KeepDeletedWorkflow);
     let mut found = cluster.shared_objects();
     found.retain(|object| object["kind"] == kind);
@@ -252,7 +252,7 @@ fn is_of_that_name(object: &Value, other: &Value) -> bool {
 /// Makes a Job of the name that an execution's next one will have: as soon as something happens to the execution, for between
 /// its creation and its Job there is no time.
 async fn squat(client: Client, choice: u64, executor: String) -> Option<Value> {
-    let mut chance = Chance::new(choice);
+    let mut chance = SeededRng::new(choice);
     let kind = json!({"apiVersion": EXECUTION_API_VERSION, "kind": "KubernetesExecution"});
     let executions = watcher(api_of(&client, &kind), watcher::Config::default());
     let changes = executions.filter_map(|event| {
@@ -284,7 +284,7 @@ fn squatting_execution(workflow: &Value, number: &Value) -> Value {
 }
 
 /// A Job of the name of the execution's next one; half of the time it pretends to be it.
-fn squatting_job(execution: &Value, executor: &str, chance: &mut Chance) -> Value {
+fn squatting_job(execution: &Value, executor: &str, chance: &mut SeededRng) -> Value {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let uid = text(&execution["metadata"]["uid"]);
     let last = execution["status"]["attempts"]

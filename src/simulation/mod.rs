@@ -42,14 +42,14 @@ pub use self::happened::{Cause, Happened, Met};
 pub(crate) use self::night::EDITED;
 pub use self::step_faults::{StepFault, StepFaultKind};
 pub use self::steps::{Step, Target};
-pub use crate::chance::Chance;
+pub use embedded_cluster::SeededRng;
 
 use crate::config::RunOptions;
-use crate::memory::{
-    Committed, FaultAnswer, FaultFunction, MemoryCluster, MemoryOptions, PodHabits, PodScriptFunction, Rbac,
-    RequestInfo, RequestRecord, User,
-};
 use controllers::Controllers;
+use embedded_cluster::{
+    Committed, EmbeddedCluster, EmbeddedOptions, FaultAnswer, FaultFunction, PodHabits, PodScriptFunction,
+    Rbac, RequestInfo, RequestRecord, User,
+};
 use happened::Notes;
 use night::Night;
 
@@ -66,7 +66,7 @@ pub const STRANGER: &str = "somebody";
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// What is there before, at rest: definitions and the installation.
-    pub installed: MemoryCluster,
+    pub installed: EmbeddedCluster,
     /// What is there besides: targets.
     pub world: Vec<Value>,
     /// Workflows and executions, in the order in which they are created.
@@ -132,13 +132,13 @@ pub fn simulate_with(scenario: &Scenario, faults: &[StepFault]) -> Result<Outcom
 async fn drive(scenario: &Scenario, faults: &[StepFault]) -> Result<Outcome, String> {
     let epoch = Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH);
     let clock = TokioClock::starting_at(epoch);
-    let cluster = scenario.installed.copy(MemoryOptions {
+    let cluster = scenario.installed.copy(EmbeddedOptions {
         now: Arc::new(move || clock.now()),
         seed: scenario.seed,
         rbac: scenario.rbac,
         pod_run_time: scenario.pod_run_time,
         field_owners: !scenario.options.settings().apply_manifest_kinds.is_empty(),
-        ..MemoryOptions::default()
+        ..EmbeddedOptions::default()
     });
     let admin = cluster.client(User::admin());
     cluster.keep_record();
@@ -246,7 +246,7 @@ fn call_faults(plan: &[Planned], notes: Notes) -> FaultFunction {
             return plan.iter().find_map(|(index, planned)| match planned {
                 Planned::LaggingWatch { number, lag } if *number == this => {
                     notes.note(Cause::Planned(*index), || Met::Call(request.clone()));
-                    Some(crate::memory::Fault {
+                    Some(embedded_cluster::Fault {
                         commit: true,
                         delay: Duration::ZERO,
                         answer: FaultAnswer::Lagging(*lag),
@@ -359,7 +359,7 @@ async fn create(client: &kube::Client, object: &Value) -> Result<(), String> {
 }
 
 /// Whether every workflow and execution that is there has ended, and none goes away any more.
-fn all_ended(cluster: &MemoryCluster) -> bool {
+fn all_ended(cluster: &EmbeddedCluster) -> bool {
     let kinds = [
         (names::WORKFLOW_API_VERSION, names::WORKFLOW_KIND),
         (names::EXECUTION_API_VERSION, names::EXECUTION_KIND),

@@ -16,7 +16,7 @@ use super::happened::{Cause, Met, Notes};
 use super::step_faults::{StepFault, StepFaultKind};
 use super::steps::{Target, text};
 use super::{STRANGER, api_of, create};
-use crate::memory::{MemoryCluster, PodScript, PodScriptFunction, User};
+use embedded_cluster::{EmbeddedCluster, PodScript, PodScriptFunction, User};
 
 /// What stands in the way for the time of a fault.
 const NAME: &str = "simulated";
@@ -98,7 +98,7 @@ impl Night {
     }
 
     /// Does what has to be done in the cluster itself, each when its step begins.
-    pub(super) fn begin(&self, cluster: &MemoryCluster) -> JoinSet<()> {
+    pub(super) fn begin(&self, cluster: &EmbeddedCluster) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for index in 0..self.faults.len() {
             let acts = matches!(
@@ -116,7 +116,7 @@ impl Night {
         tasks
     }
 
-    async fn act(self, index: usize, cluster: MemoryCluster) {
+    async fn act(self, index: usize, cluster: EmbeddedCluster) {
         let client = cluster.client(User {
             name: STRANGER.to_owned(),
             ..User::admin()
@@ -162,7 +162,7 @@ impl Night {
     }
 
     /// The node does not answer: what was to stop there is not confirmed. Only that is an effect.
-    async fn keep_unready(&self, index: usize, cluster: &MemoryCluster, client: &Client, node: &str) {
+    async fn keep_unready(&self, index: usize, cluster: &EmbeddedCluster, client: &Client, node: &str) {
         let lasts = self.faults[index].lasts;
         let begun = Instant::now();
         if !set_ready(client, node, "Unknown").await {
@@ -199,7 +199,7 @@ impl Night {
     }
 
     /// No pod that the step evicts may go.
-    async fn block(&self, cluster: &MemoryCluster, client: &Client, fault: &StepFault) -> Option<Done> {
+    async fn block(&self, cluster: &EmbeddedCluster, client: &Client, fault: &StepFault) -> Option<Done> {
         let (namespace, labels) = fault.evicts.first()?;
         let objects = cluster.shared_objects();
         // A pod with two budgets can't be evicted at all: the one that is there counts.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::steps::{Step, Target};
-use crate::memory::PodScript;
+use embedded_cluster::PodScript;
 
 /// A kind of thing that goes wrong with a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

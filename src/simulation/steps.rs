@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::memory::labels_of_selector;
+use embedded_cluster::labels_of_selector;
 
 /// One step of a workflow, or an execution made by hand.
 #[derive(Clone, Debug, PartialEq)]

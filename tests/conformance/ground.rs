@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
+use embedded_cluster::{EmbeddedCluster, EmbeddedOptions, Rbac, User};
 use kube::Client;
-use kubernaut::memory::{MemoryCluster, MemoryOptions, Rbac, User};
 use serde_json::Value;
 
 use super::bodies::definition;
@@ -40,20 +40,20 @@ impl Ground {
 
 /// The embedded cluster with all definitions that cases use.
 #[derive(Clone)]
-pub(crate) struct Memory(MemoryCluster);
+pub(crate) struct Memory(EmbeddedCluster);
 
 impl Memory {
     pub(crate) fn new() -> Self {
         // Definitions take long to load, and a copy of what is loaded does not.
-        static LOADED: OnceLock<MemoryCluster> = OnceLock::new();
-        let options = || MemoryOptions {
+        static LOADED: OnceLock<EmbeddedCluster> = OnceLock::new();
+        let options = || EmbeddedOptions {
             rbac: Rbac::Evaluate,
             // No kubelet works on the real control plane either.
             kubelets: false,
-            ..MemoryOptions::default()
+            ..EmbeddedOptions::default()
         };
         let loaded = LOADED.get_or_init(|| {
-            let cluster = MemoryCluster::new(options());
+            let cluster = EmbeddedCluster::new(options());
             let ours = [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()];
             let mut objects: Vec<Value> = ours
                 .iter()

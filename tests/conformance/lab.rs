@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use embedded_cluster::User;
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
-use kubernaut::memory::User;
 use serde_json::{Value, json};
 
 use super::answer::Answer;

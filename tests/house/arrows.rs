@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// The house (CONTRIBUTING, "The map"): crds <- machines <- actors <- root. The testbed stands alone.
+/// The house (CONTRIBUTING, "The map"): crds <- machines <- actors <- root. The embedded cluster knows nothing of kubernaut, and
+/// the testbed stands alone.
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     BTreeMap::from([
         ("kubernaut-crds", BTreeSet::new()),
@@ -15,8 +16,14 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ),
         (
             "kubernaut",
-            BTreeSet::from(["kubernaut-crds", "kubernaut-machines", "kubernaut-actors"]),
+            BTreeSet::from([
+                "kubernaut-crds",
+                "kubernaut-machines",
+                "kubernaut-actors",
+                "embedded-cluster",
+            ]),
         ),
+        ("embedded-cluster", BTreeSet::new()),
         ("kubernaut-testbed", BTreeSet::new()),
     ])
 }

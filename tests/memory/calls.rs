@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kubernaut::memory::{Fault, RequestInfo};
+use embedded_cluster::{Fault, RequestInfo};
 use kubernaut_crds::ExecutionPhase;
 use serde_json::{Value, json};
 use tokio::time::Instant;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use embedded_cluster::Rbac;
 use kube::api::{Patch, PatchParams};
-use kubernaut::memory::Rbac;
 use kubernaut_crds::{ErrorType, WorkflowPhase};
 use serde_json::json;
 

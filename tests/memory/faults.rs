@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use embedded_cluster::{Fault, FaultAnswer, FaultFunction, PodScript, Rbac};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
-use kubernaut::memory::{Fault, FaultAnswer, FaultFunction, PodScript, Rbac};
 use kubernaut_crds::{AttemptOutcome, ExecutionPhase, Outcome, WorkflowPhase};
 use kubernaut_machines::render::job_name;
 use serde_json::json;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use embedded_cluster::Fault;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
-use kubernaut::memory::Fault;
 use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
 use serde_json::json;
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use embedded_cluster::{Fault, FaultFunction, PodScript, RequestInfo};
 use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use kubernaut::RunError;
-use kubernaut::memory::{Fault, FaultFunction, PodScript, RequestInfo};
 use kubernaut_crds::{ExecutionPhase, WorkflowPhase};
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ async fn two(scene: &Scene) -> (Controller, Controller) {
 }
 
 fn empty_scene() -> Scene {
-    Scene::without_controller(kubernaut::memory::Rbac::AllowAll, &[])
+    Scene::without_controller(embedded_cluster::Rbac::AllowAll, &[])
 }
 
 fn is_write(request: &RequestInfo) -> bool {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
+use embedded_cluster::{EmbeddedCluster, EmbeddedOptions, PodScript, Rbac, User};
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -14,7 +15,6 @@ use kubernaut::config::RunOptions;
 use kubernaut::http::Readiness;
 use kubernaut::lease::{Candidate, LeaseTimes};
 use kubernaut::manifests::CONTROLLER_NAMESPACE;
-use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
 use kubernaut::telemetry::Telemetry;
 use kubernaut::{RunError, World, run};
 use kubernaut_actors::ports::Clock;
@@ -112,7 +112,7 @@ impl Clock for JumpingClock {
 }
 
 pub(crate) struct Scene {
-    pub(crate) cluster: MemoryCluster,
+    pub(crate) cluster: EmbeddedCluster,
     pub(crate) client: Client,
     pub(crate) telemetry: Arc<Telemetry>,
     clock: TokioClock,
@@ -157,10 +157,10 @@ impl Scene {
     fn of(objects: Vec<Value>, rbac: Rbac, flags: &[&str]) -> Self {
         let clock = TokioClock::starting_at(Timestamp::from_second(1_767_225_600).unwrap());
         let now = Arc::new(move || clock.now());
-        let cluster = MemoryCluster::new(MemoryOptions {
+        let cluster = EmbeddedCluster::new(EmbeddedOptions {
             now,
             rbac,
-            ..MemoryOptions::default()
+            ..EmbeddedOptions::default()
         });
         cluster.load(objects).unwrap();
         Self {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use embedded_cluster::{Fault, FaultFunction, PodScript, Rbac};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
-use kubernaut::memory::{Fault, FaultFunction, PodScript, Rbac};
 use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
 use kubernaut_machines::render::job_name;
 use serde_json::{Value, json};

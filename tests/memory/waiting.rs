@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use embedded_cluster::{Fault, PodScript, Rbac};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
-use kubernaut::memory::{Fault, PodScript, Rbac};
 use kubernaut_crds::{ExecutionPhase, WorkflowPhase};
 use serde_json::json;
 

@@ -1,11 +1,11 @@
 //! Each command of the executor's Jobs, done and refused.
 
+use embedded_cluster::EmbeddedCluster;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
-use kubernaut::memory::MemoryCluster;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -13,13 +13,13 @@ use crate::support::{
     strict_cluster,
 };
 
-fn ready(rules: &Value) -> (MemoryCluster, Client) {
+fn ready(rules: &Value) -> (EmbeddedCluster, Client) {
     let (cluster, client) = strict_cluster();
     cluster.load(executor(rules)).unwrap();
     (cluster, client)
 }
 
-fn output(cluster: &MemoryCluster) -> Vec<String> {
+fn output(cluster: &EmbeddedCluster) -> Vec<String> {
     cluster
         .requests()
         .into_iter()

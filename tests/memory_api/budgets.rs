@@ -1,7 +1,7 @@
 //! What a budget counts, and what it lets go.
 
+use embedded_cluster::EmbeddedCluster;
 use kube::Client;
-use kubernaut::memory::MemoryCluster;
 use serde_json::{Value, json};
 
 use crate::support::{PODS, cluster, deployment, get, items, merge, names, node, seconds, workload};
@@ -36,7 +36,7 @@ async fn counts(client: &Client) -> [u64; 4] {
     .map(|field| status[field].as_u64().unwrap_or_default())
 }
 
-async fn counted(objects: Vec<Value>, unready: usize) -> (MemoryCluster, Client, [u64; 4]) {
+async fn counted(objects: Vec<Value>, unready: usize) -> (EmbeddedCluster, Client, [u64; 4]) {
     let (cluster, client) = cluster();
     cluster.load(objects).unwrap();
     let pods = items(&client, PODS).await;

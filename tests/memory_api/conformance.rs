@@ -23,7 +23,7 @@ mod the_embedded_cluster_answers_as_expected_about {
 mod the_comparison {
     use std::collections::BTreeMap;
 
-    use kubernaut::memory::User;
+    use embedded_cluster::User;
 
     use super::suite::{self, Ground, Memory, Outcome, compare};
 

@@ -1,7 +1,7 @@
 //! DaemonSets: on which nodes, and how new pods take the place of old ones.
 
+use embedded_cluster::EmbeddedCluster;
 use kube::Client;
-use kubernaut::memory::MemoryCluster;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -10,7 +10,7 @@ use crate::support::{
 
 const AGENT: &str = "/apis/apps/v1/namespaces/default/daemonsets/agent";
 
-fn stand(cluster: &MemoryCluster, nodes: usize, more: Value) {
+fn stand(cluster: &EmbeddedCluster, nodes: usize, more: Value) {
     let mut objects: Vec<Value> = (1..=nodes).map(|number| node(&format!("n{number}"))).collect();
     objects.push(workload("DaemonSet", "agent", more));
     cluster.load(objects).unwrap();

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use embedded_cluster::Fault;
 use kube::api::PostParams;
-use kubernaut::memory::Fault;
 use serde_json::json;
 
 use crate::support::{cluster, config_map, config_maps, status};

@@ -2,19 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use embedded_cluster::{EmbeddedCluster, PodScript};
 use k8s_openapi::api::core::v1::Event;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Preconditions},
 };
-use kubernaut::memory::{MemoryCluster, PodScript};
 use serde_json::json;
 
 use crate::support::{
     condition, create_job, executor, job, jobs, last_words, node, pods, run_job, strict_cluster,
 };
 
-fn ready() -> (MemoryCluster, Client) {
+fn ready() -> (EmbeddedCluster, Client) {
     let (cluster, client) = strict_cluster();
     let rules = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}]);
     let mut objects = executor(&rules);
@@ -23,7 +23,7 @@ fn ready() -> (MemoryCluster, Client) {
     (cluster, client)
 }
 
-fn script(cluster: &MemoryCluster, what: PodScript) {
+fn script(cluster: &EmbeddedCluster, what: PodScript) {
     cluster.script_pods(Arc::new(move |pod| {
         pod["metadata"]["labels"]["kubernaut.io/execution-uid"]
             .is_string()

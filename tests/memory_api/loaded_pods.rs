@@ -1,6 +1,6 @@
 //! Pods that come with a state of their own stay in it.
 
-use kubernaut::memory::MemoryCluster;
+use embedded_cluster::EmbeddedCluster;
 use serde_json::{Value, json};
 
 use crate::support::{PODS, cluster, create_deployment, get, items, merge, names, node, remove, seconds};
@@ -26,7 +26,7 @@ fn homeless() -> Value {
         "message": "0/2 nodes are available: 2 Insufficient memory."}]})
 }
 
-fn world(cluster: &MemoryCluster, nodes: [Value; 2]) {
+fn world(cluster: &EmbeddedCluster, nodes: [Value; 2]) {
     let [n1, n2] = nodes;
     cluster
         .load(vec![
@@ -56,7 +56,7 @@ async fn a_pod_that_waits_goes_on_waiting() {
     for pod in &before {
         assert!(after.contains(pod), "{pod}");
     }
-    let copy = cluster.copy(kubernaut::memory::MemoryOptions::default());
+    let copy = cluster.copy(embedded_cluster::EmbeddedOptions::default());
     copy.load(vec![node("n3")]).unwrap();
     let of_the_copy = copy.objects();
     for pod in &before {

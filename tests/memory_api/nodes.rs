@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use embedded_cluster::{EmbeddedCluster, PodScript};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
-use kubernaut::memory::{MemoryCluster, PodScript};
 use serde_json::{Value, json};
 
 use crate::support::{create_deployment, executor, job, node, pods, run_job, strict_cluster};
 
-fn ready() -> (MemoryCluster, Client) {
+fn ready() -> (EmbeddedCluster, Client) {
     let (cluster, client) = strict_cluster();
     let rules = json!([
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]},

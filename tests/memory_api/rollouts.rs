@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use embedded_cluster::{EmbeddedCluster, PodScript};
 use kube::Client;
-use kubernaut::memory::{MemoryCluster, PodScript};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -14,7 +14,7 @@ const WEB: &str = "/apis/apps/v1/namespaces/default/deployments/web";
 const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
 
 /// A Deployment with this strategy, all of whose pods are ready.
-fn standing(cluster: &MemoryCluster, replicas: u32, strategy: Value) {
+fn standing(cluster: &EmbeddedCluster, replicas: u32, strategy: Value) {
     let mut web = deployment("web", replicas);
     web["spec"]["strategy"] = strategy;
     cluster.load(vec![web]).unwrap();
@@ -39,7 +39,7 @@ struct Seen {
 }
 
 /// Makes all pods of the Deployment new, and reads the record of what that took.
-async fn roll_out(cluster: &MemoryCluster, client: &Client, replicas: usize) -> Seen {
+async fn roll_out(cluster: &EmbeddedCluster, client: &Client, replicas: usize) -> Seen {
     let mut pods: BTreeMap<String, Value> = items(client, PODS)
         .await
         .into_iter()

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use embedded_cluster::{EmbeddedCluster, PodScript};
 use kube::Client;
-use kubernaut::memory::{MemoryCluster, PodScript};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -13,7 +13,7 @@ use crate::support::{
 const DB: &str = "/apis/apps/v1/namespaces/default/statefulsets/db";
 const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
 
-fn stand(cluster: &MemoryCluster, replicas: u32, more: Value) {
+fn stand(cluster: &EmbeddedCluster, replicas: u32, more: Value) {
     let mut spec = json!({"replicas": replicas, "serviceName": "db"});
     for (field, value) in more.as_object().into_iter().flatten() {
         spec[field] = value.clone();

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use embedded_cluster::{EmbeddedCluster, EmbeddedOptions, PodScript, Rbac, User};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
@@ -12,22 +13,21 @@ use kube::{
     api::{ListParams, PostParams},
     core::{DynamicObject, Status},
 };
-use kubernaut::memory::{MemoryCluster, MemoryOptions, PodScript, Rbac, User};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-pub(crate) fn cluster() -> (MemoryCluster, Client) {
-    let cluster = MemoryCluster::new(MemoryOptions::default());
+pub(crate) fn cluster() -> (EmbeddedCluster, Client) {
+    let cluster = EmbeddedCluster::new(EmbeddedOptions::default());
     let client = cluster.client(User::admin());
     (cluster, client)
 }
 
-pub(crate) fn strict_cluster() -> (MemoryCluster, Client) {
-    let options = MemoryOptions {
+pub(crate) fn strict_cluster() -> (EmbeddedCluster, Client) {
+    let options = EmbeddedOptions {
         rbac: Rbac::Evaluate,
-        ..MemoryOptions::default()
+        ..EmbeddedOptions::default()
     };
-    let cluster = MemoryCluster::new(options);
+    let cluster = EmbeddedCluster::new(options);
     let client = cluster.client(User::admin());
     (cluster, client)
 }
@@ -246,7 +246,7 @@ pub(crate) async fn seconds(number: u64) {
 }
 
 /// Every pod that serves takes so many seconds until it is ready.
-pub(crate) fn ready_after(cluster: &MemoryCluster, number: u64) {
+pub(crate) fn ready_after(cluster: &EmbeddedCluster, number: u64) {
     cluster.script_pods(Arc::new(move |_| {
         Some(PodScript::Run {
             after: Duration::from_secs(number),

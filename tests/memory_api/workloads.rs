@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use embedded_cluster::PodScript;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use kubernaut::memory::PodScript;
 use serde_json::{Value, json};
 
 use crate::support::{cluster, create_deployment, get_deployment, pods};

@@ -10,19 +10,19 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use embedded_cluster::{EmbeddedCluster, EmbeddedOptions, PodHabits, Rbac, User};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::PostParams;
-use kubernaut::memory::{MemoryCluster, MemoryOptions, PodHabits, Rbac, User};
-use kubernaut::simulation::{Chance, FaultKind, Scenario, plan, simulate};
+use kubernaut::simulation::{FaultKind, Scenario, SeededRng, plan, simulate};
 
 fn main() {
     divan::main();
 }
 
 /// One workflow of exactly five steps.
-fn scenario(installed: &MemoryCluster, seed: u64, faults: u64) -> Scenario {
-    let mut chance = Chance::new(seed);
+fn scenario(installed: &EmbeddedCluster, seed: u64, faults: u64) -> Scenario {
+    let mut chance = SeededRng::new(seed);
     let plan = plan(FaultKind::value_variants(), faults, &mut chance);
     Scenario {
         installed: installed.clone(),
@@ -59,7 +59,7 @@ fn one_write(bencher: Bencher) {
         .build()
         .expect("a runtime");
     let _inside = runtime.enter();
-    let cluster = MemoryCluster::new(MemoryOptions::default());
+    let cluster = EmbeddedCluster::new(EmbeddedOptions::default());
     let api: Api<ConfigMap> = Api::namespaced(cluster.client(User::admin()), "default");
     let mut number = 0;
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {

@@ -7,7 +7,7 @@ mod waits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kubernaut::memory::Committed;
+use embedded_cluster::Committed;
 use kubernaut::simulation::{CONTROLLER, Outcome, Planned};
 use serde_json::Value;
 
@@ -378,7 +378,7 @@ impl Checker<'_> {
                     matches!(
                         planned,
                         Planned::Pod {
-                            script: kubernaut::memory::PodScript::Lost,
+                            script: embedded_cluster::PodScript::Lost,
                             ..
                         }
                     )

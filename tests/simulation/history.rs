@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kubernaut::memory::Committed;
+use embedded_cluster::Committed;
 use serde_json::Value;
 
 /// One object from its creation to its end.

@@ -5,8 +5,8 @@ use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use kubernaut::memory::{MemoryCluster, PodHabits, Rbac};
-use kubernaut::simulation::{Chance, FaultKind, Outcome, Planned, Scenario, plan, simulate};
+use embedded_cluster::{EmbeddedCluster, PodHabits, Rbac};
+use kubernaut::simulation::{FaultKind, Outcome, Planned, Scenario, SeededRng, plan, simulate};
 use serde_json::Value;
 
 use crate::checker::check;
@@ -20,8 +20,8 @@ const FAULTS: u64 = 8;
 const ENOUGH: usize = 3;
 
 pub(crate) fn scenario(seed: u64) -> Scenario {
-    static INSTALLED: LazyLock<MemoryCluster> = LazyLock::new(worlds::installed);
-    let mut chance = Chance::new(seed);
+    static INSTALLED: LazyLock<EmbeddedCluster> = LazyLock::new(worlds::installed);
+    let mut chance = SeededRng::new(seed);
     if chance.one_in(4) {
         let Situation {
             runs,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kubernaut::memory::PodScript;
-use kubernaut::simulation::{Boundary, Chance, Deed, Planned};
+use embedded_cluster::PodScript;
+use kubernaut::simulation::{Boundary, Deed, Planned, SeededRng};
 use serde_json::Value;
 
 use crate::worlds;
@@ -18,7 +18,7 @@ pub(crate) struct Situation {
 }
 
 /// One of them.
-pub(crate) fn draw(chance: &mut Chance) -> Situation {
+pub(crate) fn draw(chance: &mut SeededRng) -> Situation {
     let all = [
         many_steps_and_a_new_controller,
         a_slow_queue_and_one_refusal,
@@ -33,16 +33,16 @@ pub(crate) fn draw(chance: &mut Chance) -> Situation {
     situation(chance)
 }
 
-fn millis(chance: &mut Chance, from: u64, to: u64) -> Duration {
+fn millis(chance: &mut SeededRng, from: u64, to: u64) -> Duration {
     Duration::from_millis(from + chance.below(to - from))
 }
 
-fn number(chance: &mut Chance, below: u64) -> usize {
+fn number(chance: &mut SeededRng, below: u64) -> usize {
     usize::try_from(chance.below(below)).unwrap_or(0)
 }
 
 /// At one of its first writes, and for so many milliseconds.
-fn crash(chance: &mut Chance, writes: u64, (from, to): (u64, u64)) -> Planned {
+fn crash(chance: &mut SeededRng, writes: u64, (from, to): (u64, u64)) -> Planned {
     Planned::Crash {
         write: 3 + number(chance, writes),
         boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
@@ -51,7 +51,7 @@ fn crash(chance: &mut Chance, writes: u64, (from, to): (u64, u64)) -> Planned {
 }
 
 /// Jobs end, and others are recorded and not made, while nobody looks; more steps wait than there are places.
-fn many_steps_and_a_new_controller(chance: &mut Chance) -> Situation {
+fn many_steps_and_a_new_controller(chance: &mut SeededRng) -> Situation {
     let crashes = 1 + chance.below(2);
     Situation {
         runs: vec![worlds::abreast("flow-1", 4, chance)],
@@ -62,14 +62,14 @@ fn many_steps_and_a_new_controller(chance: &mut Chance) -> Situation {
 }
 
 /// Calls wait so long for their turn that a budget of time is over before the first of them is sent.
-fn a_slow_queue_and_one_refusal(chance: &mut Chance) -> Situation {
+fn a_slow_queue_and_one_refusal(chance: &mut SeededRng) -> Situation {
     let asked = [
         ("create", "subjectaccessreviews"),
         ("get", "deployments"),
         ("get", "configmaps"),
         ("get", "nodes"),
     ];
-    let refusal = |chance: &mut Chance| {
+    let refusal = |chance: &mut SeededRng| {
         let (verb, resource) = *chance.pick(&asked);
         Planned::Outage {
             at: millis(chance, 30_000, 250_000),
@@ -98,8 +98,8 @@ fn a_slow_queue_and_one_refusal(chance: &mut Chance) -> Situation {
 }
 
 /// What a controller wrote arrives when the next one has written something else.
-fn a_late_status_and_a_new_controller(chance: &mut Chance) -> Situation {
-    let late = |chance: &mut Chance| Planned::LateCalls {
+fn a_late_status_and_a_new_controller(chance: &mut SeededRng) -> Situation {
+    let late = |chance: &mut SeededRng| Planned::LateCalls {
         at: millis(chance, 0, 6_000),
         lasts: millis(chance, 50, 3_000),
         verb: "patch",
@@ -127,7 +127,7 @@ fn a_late_status_and_a_new_controller(chance: &mut Chance) -> Situation {
 }
 
 /// Somebody takes an execution away, and just then it can't be read, or was never seen.
-fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut Chance) -> Situation {
+fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut SeededRng) -> Situation {
     let seen = chance.one_in(2);
     let at = millis(chance, 100, if seen { 8_000 } else { 500 });
     let hidden = if seen {
@@ -161,8 +161,8 @@ fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut Chance) -> Situat
 }
 
 /// The pod of a Job can't be reached any more, and others wait for its place.
-fn a_lost_node_and_one_place(chance: &mut Chance) -> Situation {
-    let lost = |chance: &mut Chance| Planned::Pod {
+fn a_lost_node_and_one_place(chance: &mut SeededRng) -> Situation {
+    let lost = |chance: &mut SeededRng| Planned::Pod {
         number: number(chance, 2),
         script: PodScript::Lost,
     };
@@ -174,7 +174,7 @@ fn a_lost_node_and_one_place(chance: &mut Chance) -> Situation {
     }
 }
 
-fn late_creates(chance: &mut Chance) -> Planned {
+fn late_creates(chance: &mut SeededRng) -> Planned {
     Planned::LateCalls {
         at: Duration::ZERO,
         lasts: millis(chance, 1_000, 10_000),
@@ -185,7 +185,7 @@ fn late_creates(chance: &mut Chance) -> Planned {
 }
 
 /// Jobs are created late, after their creation was given up; then creations are refused for good.
-fn a_late_create_and_a_refusal(chance: &mut Chance) -> Situation {
+fn a_late_create_and_a_refusal(chance: &mut SeededRng) -> Situation {
     let plan = vec![
         late_creates(chance),
         Planned::Outage {
@@ -205,7 +205,7 @@ fn a_late_create_and_a_refusal(chance: &mut Chance) -> Situation {
 }
 
 /// Jobs are created late, after the controller that sent them has died; the next one would make others.
-fn a_late_create_and_an_upgrade(chance: &mut Chance) -> Situation {
+fn a_late_create_and_an_upgrade(chance: &mut SeededRng) -> Situation {
     let plan = vec![
         late_creates(chance),
         Planned::Upgrade,
@@ -220,7 +220,7 @@ fn a_late_create_and_an_upgrade(chance: &mut Chance) -> Situation {
 }
 
 /// Of two steps of one target one has to say that it waits, and somebody annotates it before it could.
-fn a_busy_target_and_an_annotation(chance: &mut Chance) -> Situation {
+fn a_busy_target_and_an_annotation(chance: &mut SeededRng) -> Situation {
     let mut plan = vec![
         Planned::LateCalls {
             at: Duration::ZERO,

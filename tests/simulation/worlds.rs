@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use clap::Parser;
+use embedded_cluster::{EmbeddedCluster, EmbeddedOptions};
 use jiff::Timestamp;
 use kubernaut::config::RunOptions;
 use kubernaut::manifests::{self, Installation};
-use kubernaut::memory::{MemoryCluster, MemoryOptions};
-use kubernaut::simulation::Chance;
+use kubernaut::simulation::SeededRng;
 use kubernaut_machines::Settings;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub(crate) const PLANTED: [&str; 2] = ["planted-secret-value", "cGxhbnRlZC1zZWNyZXQtdmFsdWU="];
 
 /// An installation and the targets. To be made once: definitions take longer to load than a workflow to run.
-pub(crate) fn installed() -> MemoryCluster {
+pub(crate) fn installed() -> EmbeddedCluster {
     let mut objects =
         manifests::objects(&Installation::without_pods(Settings::default())).expect("manifests");
     // They are stored and not evaluated: to store them takes time.
@@ -25,9 +25,9 @@ pub(crate) fn installed() -> MemoryCluster {
             .expect("a kind")
             .starts_with("ValidatingAdmission")
     });
-    let cluster = MemoryCluster::new(MemoryOptions {
+    let cluster = EmbeddedCluster::new(EmbeddedOptions {
         now: Arc::new(|| Timestamp::UNIX_EPOCH),
-        ..MemoryOptions::default()
+        ..EmbeddedOptions::default()
     });
     objects.extend(targets());
     cluster.load(objects).expect("an installation");
@@ -85,7 +85,7 @@ fn targets() -> Vec<Value> {
 }
 
 /// One or two workflows of up to `most` steps.
-pub(crate) fn workflows(most: u64, chance: &mut Chance) -> Vec<Value> {
+pub(crate) fn workflows(most: u64, chance: &mut SeededRng) -> Vec<Value> {
     let number = if chance.one_in(4) { 2 } else { 1 };
     (1..=number)
         .map(|number| {
@@ -96,7 +96,7 @@ pub(crate) fn workflows(most: u64, chance: &mut Chance) -> Vec<Value> {
 }
 
 /// One of so many steps.
-pub(crate) fn workflow(name: &str, steps: u64, chance: &mut Chance) -> Value {
+pub(crate) fn workflow(name: &str, steps: u64, chance: &mut SeededRng) -> Value {
     let steps: Vec<Value> = (1..=steps).map(|number| step(number, chance)).collect();
     json!({
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
@@ -107,7 +107,7 @@ pub(crate) fn workflow(name: &str, steps: u64, chance: &mut Chance) -> Value {
 }
 
 /// One of so many steps, none of which waits for another or ends the workflow.
-pub(crate) fn abreast(name: &str, steps: u64, chance: &mut Chance) -> Value {
+pub(crate) fn abreast(name: &str, steps: u64, chance: &mut SeededRng) -> Value {
     let mut workflow = workflow(name, steps, chance);
     let steps = workflow["spec"]["workflowDefinition"]["steps"].as_array_mut();
     for step in steps.into_iter().flatten() {
@@ -117,7 +117,7 @@ pub(crate) fn abreast(name: &str, steps: u64, chance: &mut Chance) -> Value {
     workflow
 }
 
-fn step(number: u64, chance: &mut Chance) -> Value {
+fn step(number: u64, chance: &mut SeededRng) -> Value {
     let web = format!("web-{}", 1 + chance.below(3));
     let node = "node-1";
     let (action, parameters) = match chance.below(8) {

@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::manifest::{Manifest, Problem};
 use super::wording;
-use crate::memory::MemoryCluster;
+use embedded_cluster::EmbeddedCluster;
 
 /// Checks every object as the API server would, and every workflow as planning does.
-pub(super) fn check(cluster: &MemoryCluster, manifests: &[Manifest], settings: &Settings) -> Vec<Problem> {
+pub(super) fn check(cluster: &EmbeddedCluster, manifests: &[Manifest], settings: &Settings) -> Vec<Problem> {
     let mut problems = Vec::new();
     for manifest in manifests {
         let found = check_object(cluster, manifest);
@@ -42,14 +42,14 @@ pub(super) fn check_runs(files: &[PathBuf], manifests: &[Manifest]) -> Option<Pr
 }
 
 /// Checks objects that are not run as the API server would.
-pub(super) fn check_objects(cluster: &MemoryCluster, manifests: &[Manifest]) -> Vec<Problem> {
+pub(super) fn check_objects(cluster: &EmbeddedCluster, manifests: &[Manifest]) -> Vec<Problem> {
     manifests
         .iter()
         .flat_map(|manifest| check_object(cluster, manifest))
         .collect()
 }
 
-fn check_object(cluster: &MemoryCluster, manifest: &Manifest) -> Vec<Problem> {
+fn check_object(cluster: &EmbeddedCluster, manifest: &Manifest) -> Vec<Problem> {
     let own = manifest.check_values();
     if !own.is_empty() {
         return own;

@@ -127,7 +127,7 @@ impl Read {
     }
 
     fn json(&mut self, file: &Path, part: Part) {
-        let twice = crate::memory::fields_given_twice(part.text.as_bytes());
+        let twice = embedded_cluster::fields_given_twice(part.text.as_bytes());
         if let Some(field) = twice.first() {
             // JSON is YAML, whose reader knows the line.
             let within =

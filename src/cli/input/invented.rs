@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Manifest;
 use super::planned_actions::PlannedAction;
-use crate::memory::labels_of_selector;
+use embedded_cluster::labels_of_selector;
 
 /// With fewer, nothing could leave a node.
 const NODES: usize = 2;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::places::Document;
 use super::wording::printable;
-use crate::chance::Chance;
+use embedded_cluster::SeededRng;
 
 /// Letters and digits that a server puts behind a generateName.
 const ENDINGS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -179,7 +179,7 @@ impl Manifest {
     }
 
     /// Gives an object that leaves its name to the server one that this chance decides.
-    pub(super) fn name_it(&mut self, chance: &mut Chance) {
+    pub(super) fn name_it(&mut self, chance: &mut SeededRng) {
         if self.metadata("name").is_empty() {
             let base = self.metadata("generateName").to_owned();
             let ending: String = (0..5).map(|_| char::from(*chance.pick(ENDINGS))).collect();

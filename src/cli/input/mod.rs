@@ -26,8 +26,8 @@ use serde_json::Value;
 
 use self::cluster::ClusterArguments;
 pub(crate) use self::manifest::Manifest;
-use crate::chance::Chance;
-use crate::memory::{LoadError, MemoryCluster, PodHabits, Rbac};
+use embedded_cluster::SeededRng;
+use embedded_cluster::{EmbeddedCluster, LoadError, PodHabits, Rbac};
 
 /// Flags about the world stand together in the help.
 const HEADING: &str = "What the workflows act on";
@@ -83,7 +83,7 @@ impl InputArguments {
 pub(crate) struct Input {
     /// A cluster with kubernaut installed and the definitions of the files, and nothing else: its controller not yet
     /// started, at rest.
-    pub(crate) installed: MemoryCluster,
+    pub(crate) installed: EmbeddedCluster,
     /// Whether the files say who may do what.
     pub(crate) rbac: Rbac,
     /// What was made up, read or left out, a line each.
@@ -125,7 +125,7 @@ impl Input {
         let mut shown = files::read(&arguments.world);
         let mut problems = std::mem::take(&mut files.problems);
         problems.append(&mut shown.problems);
-        let mut chance = Chance::new(NAMES);
+        let mut chance = SeededRng::new(NAMES);
         for manifest in files.manifests.iter_mut().chain(&mut shown.manifests) {
             manifest.name_it(&mut chance);
         }
@@ -233,7 +233,7 @@ impl Input {
     ///
     /// # Errors
     /// What the cluster refuses, each in one line with its file, line, object and field.
-    pub(crate) fn load_world(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
+    pub(crate) fn load_world(&self, cluster: &EmbeddedCluster) -> Result<(), Vec<String>> {
         // At once: what has lost its owners would be collected.
         load(cluster, &self.world.iter().collect::<Vec<_>>(), &self.made).map_err(|problems| words(&problems))
     }
@@ -242,7 +242,7 @@ impl Input {
     ///
     /// # Errors
     /// As [`Self::load_world`].
-    pub(crate) fn load_runs(&self, cluster: &MemoryCluster) -> Result<(), Vec<String>> {
+    pub(crate) fn load_runs(&self, cluster: &EmbeddedCluster) -> Result<(), Vec<String>> {
         load(cluster, &self.runs.iter().collect::<Vec<_>>(), &[]).map_err(|problems| words(&problems))
     }
 }
@@ -279,7 +279,7 @@ fn in_order(mut problems: Vec<manifest::Problem>, files: &[PathBuf]) -> Vec<Stri
 }
 
 /// Objects of kinds that nothing here knows and no file defines are left out.
-fn without_foreign(installed: &MemoryCluster, manifests: Vec<Manifest>) -> (Vec<String>, Vec<Manifest>) {
+fn without_foreign(installed: &EmbeddedCluster, manifests: Vec<Manifest>) -> (Vec<String>, Vec<Manifest>) {
     let (foreign, known): (Vec<Manifest>, Vec<Manifest>) = manifests
         .into_iter()
         .partition(|manifest| installed.unserved(&manifest.object).is_some());
@@ -298,7 +298,7 @@ fn words(problems: &[manifest::Problem]) -> Vec<String> {
 }
 
 fn load(
-    cluster: &MemoryCluster,
+    cluster: &EmbeddedCluster,
     manifests: &[&Manifest],
     made: &[Value],
 ) -> Result<(), Vec<manifest::Problem>> {

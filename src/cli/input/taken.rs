@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Manifest, stand_in};
 use crate::manifests as installation;
-use crate::memory::MemoryCluster;
+use embedded_cluster::EmbeddedCluster;
 
 /// What only its own cluster has a use for: records of its past, and what would decide about requests there.
 const LEFT_OUT: [&str; 8] = [
@@ -70,7 +70,7 @@ pub(super) struct Taken {
 }
 
 /// Makes objects of a real cluster fit for the embedded one.
-pub(super) fn take(installed: &MemoryCluster, shown: Vec<Manifest>, settings: &Settings) -> Taken {
+pub(super) fn take(installed: &EmbeddedCluster, shown: Vec<Manifest>, settings: &Settings) -> Taken {
     let own = [
         installation::CONTROLLER_NAMESPACE,
         settings.executor_namespace.as_str(),

@@ -3,7 +3,7 @@
 use kubernaut_crds::DURATION_PATTERN;
 use serde_json::Value;
 
-use crate::memory::{FieldError, MemoryCluster, Unserved, distance};
+use embedded_cluster::{EmbeddedCluster, FieldError, Unserved, distance};
 
 /// Longer lists of fields are not read.
 const FIELDS_MAX: usize = 15;
@@ -12,7 +12,7 @@ const DURATION: &str = "is not a duration: write a number and a unit (ms, s, m, 
 
 /// What a server finds wrong with one object: each field once, in few words.
 pub(crate) fn of_server(
-    cluster: &MemoryCluster,
+    cluster: &EmbeddedCluster,
     object: &Value,
     errors: &[FieldError],
 ) -> Vec<(String, String)> {
@@ -34,7 +34,7 @@ pub(crate) fn of_server(
     plain
 }
 
-fn shorten(cluster: &MemoryCluster, object: &Value, field: &str, message: &str) -> String {
+fn shorten(cluster: &EmbeddedCluster, object: &Value, field: &str, message: &str) -> String {
     let message = message.replace(&format!("{field} in body "), "");
     if let Some((value, _)) = message.split_once(&format!(": should match '{DURATION_PATTERN}'")) {
         let value = value.trim_start_matches("Invalid value: ");
@@ -59,7 +59,7 @@ fn shorten(cluster: &MemoryCluster, object: &Value, field: &str, message: &str) 
 }
 
 /// A field that there is not: what may have been meant, and what there is.
-fn unknown_field(cluster: &MemoryCluster, object: &Value, field: &str) -> String {
+fn unknown_field(cluster: &EmbeddedCluster, object: &Value, field: &str) -> String {
     let at = field.rfind(['.', '[']).unwrap_or(0);
     let (parent, name) = field.split_at(at);
     let name = name.trim_matches(['.', '[', ']', '"']);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::manifest::Manifest;
 use super::taken;
 use crate::manifests::{self, Installation};
-use crate::memory::{MemoryCluster, MemoryOptions, Rbac};
+use embedded_cluster::{EmbeddedCluster, EmbeddedOptions, Rbac};
 
 use kubernaut_machines::Settings;
 
@@ -30,8 +30,8 @@ pub(super) fn rights_of(manifests: &[Manifest]) -> Rbac {
     if any { Rbac::Evaluate } else { Rbac::AllowAll }
 }
 
-pub(super) fn options(rbac: Rbac, settings: &Settings, clock: TokioClock) -> MemoryOptions {
-    MemoryOptions {
+pub(super) fn options(rbac: Rbac, settings: &Settings, clock: TokioClock) -> EmbeddedOptions {
+    EmbeddedOptions {
         // What is applied is applied by server; a rehearsal that allows no kind for it needs to remember nobody.
         field_owners: !settings.apply_manifest_kinds.is_empty(),
         rbac,
@@ -40,14 +40,14 @@ pub(super) fn options(rbac: Rbac, settings: &Settings, clock: TokioClock) -> Mem
         history: HISTORY,
         events: EVENTS,
         request_log: 0,
-        ..MemoryOptions::default()
+        ..EmbeddedOptions::default()
     }
 }
 
 /// A cluster with kubernaut installed, its controller not yet started. Its admission policies are there to be seen; the
 /// embedded cluster does not evaluate them.
-pub(super) fn installed(settings: &Settings, clock: TokioClock) -> Result<MemoryCluster, String> {
-    let cluster = MemoryCluster::new(options(Rbac::AllowAll, settings, clock));
+pub(super) fn installed(settings: &Settings, clock: TokioClock) -> Result<EmbeddedCluster, String> {
+    let cluster = EmbeddedCluster::new(options(Rbac::AllowAll, settings, clock));
     let installation = Installation::without_pods(settings.clone());
     let objects = manifests::objects(&installation).map_err(|error| error.to_string())?;
     cluster.load(objects).map_err(|errors| {

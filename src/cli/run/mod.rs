@@ -29,10 +29,10 @@ use self::advice::Objects;
 use super::input::{Input, InputArguments, Manifest};
 use crate::config::{LogFormat, RunOptions, TelemetryOptions};
 use crate::http::Readiness;
-use crate::memory::{MemoryCluster, Rbac, User};
 use crate::simulation::Step;
 use crate::telemetry::{Telemetry, start_logging};
 use crate::{World, manifests as installation};
+use embedded_cluster::{EmbeddedCluster, Rbac, User};
 
 /// A workflow that has not ended after this long on the cluster's own clock never will.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -244,7 +244,7 @@ fn unused(images: Vec<String>, objects: &[Arc<Value>]) -> Vec<String> {
 }
 
 /// Follows what was started until all of it has ended.
-async fn follow(cluster: &MemoryCluster, runs: &[Manifest], arguments: &RunArguments) -> Vec<Seen> {
+async fn follow(cluster: &EmbeddedCluster, runs: &[Manifest], arguments: &RunArguments) -> Vec<Seen> {
     let client = cluster.client(User::admin());
     let workflows = watcher(
         Api::<WorkflowExecution>::all(client.clone()),

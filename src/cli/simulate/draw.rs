@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::fits::fits;
 use crate::simulation::{
-    Boundary, CONTROLLER, CallFault, Chance, Deed, Outcome, Planned, Step, StepFault, StepFaultKind,
+    Boundary, CONTROLLER, CallFault, Deed, Outcome, Planned, SeededRng, Step, StepFault, StepFaultKind,
 };
 
 /// A kind of thing that goes wrong, as a person chooses it.
@@ -168,7 +168,7 @@ impl Extent {
     }
 
     /// At most so many things of these kinds.
-    pub(super) fn draw(&self, kinds: &[Trouble], most: u64, chance: &mut Chance) -> Drawn {
+    pub(super) fn draw(&self, kinds: &[Trouble], most: u64, chance: &mut SeededRng) -> Drawn {
         let kinds = self.possible(kinds);
         let mut drawn = Drawn::default();
         if kinds.is_empty() {
@@ -192,12 +192,12 @@ impl Extent {
         drawn
     }
 
-    fn plan(&self, kind: Trouble, chance: &mut Chance) -> Planned {
-        let below = |chance: &mut Chance, end: usize| {
+    fn plan(&self, kind: Trouble, chance: &mut SeededRng) -> Planned {
+        let below = |chance: &mut SeededRng, end: usize| {
             usize::try_from(chance.below(u64::try_from(end).unwrap_or(u64::MAX))).unwrap_or(0)
         };
         let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
-        let moment = |chance: &mut Chance| Duration::from_millis(1 + chance.below(millis));
+        let moment = |chance: &mut SeededRng| Duration::from_millis(1 + chance.below(millis));
         match kind {
             Trouble::Api => {
                 let number = below(chance, self.calls.len());
@@ -377,7 +377,7 @@ fn is_called(step: &Step, asked: &str) -> bool {
 }
 
 /// How often, how long.
-fn vary(mut fault: StepFault, chance: &mut Chance) -> StepFault {
+fn vary(mut fault: StepFault, chance: &mut SeededRng) -> StepFault {
     let minutes = |minutes| Some(Duration::from_mins(minutes));
     match fault.kind {
         StepFaultKind::ReadinessSlow => {

@@ -28,7 +28,7 @@ use self::verdict::{Light, Verdict};
 use super::input::{Input, InputArguments};
 use crate::config::RunOptions;
 use crate::manifests as installation;
-use crate::simulation::{Chance, Outcome, Scenario, Step, StepFault, simulate_with};
+use crate::simulation::{Outcome, Scenario, SeededRng, Step, StepFault, simulate_with};
 
 /// A workflow that has not ended after this long on the cluster's own clock never will.
 const PATIENCE: Duration = Duration::from_hours(24);
@@ -336,9 +336,9 @@ impl<'a> Simulation<'a> {
 
     /// What goes wrong with this seed, and how long pods of Jobs take.
     fn draw(&self, seed: u64) -> (Drawn, Duration) {
-        let time = Chance::new(seed ^ u64::MAX).below(POD_TIMES.len() as u64);
+        let time = SeededRng::new(seed ^ u64::MAX).below(POD_TIMES.len() as u64);
         let index = usize::try_from(time).unwrap_or(0);
-        let mut drawn = self.extents[index].draw(&self.kinds, self.arguments.most, &mut Chance::new(seed));
+        let mut drawn = self.extents[index].draw(&self.kinds, self.arguments.most, &mut SeededRng::new(seed));
         let named = self
             .named
             .iter()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::draw::{Drawn, Trouble};
 use super::verdict::text;
-use crate::memory::RequestInfo;
 use crate::simulation::{Cause, Happened, Met, Planned, Step};
+use embedded_cluster::RequestInfo;
 
 /// What happened, with the kind of it.
 pub(super) fn happened(drawn: &Drawn, happened: &Happened, steps: &[Step]) -> (Trouble, String) {

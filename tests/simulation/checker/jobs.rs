@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kubernaut::memory::Committed;
+use embedded_cluster::Committed;
 use kubernaut::simulation::{CONTROLLER, Deed, Planned};
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use embedded_cluster::RequestRecord;
 use jiff::{SignedDuration, Timestamp};
-use kubernaut::memory::RequestRecord;
 use kubernaut::simulation::{CONTROLLER, CallFault, Planned, STRANGER};
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ impl Checker<'_> {
             })
         };
         for job in jobs.values() {
-            let ours = |commit: &&&kubernaut::memory::Committed| commit.author.as_ref() == CONTROLLER;
+            let ours = |commit: &&&embedded_cluster::Committed| commit.author.as_ref() == CONTROLLER;
             if job.born().author.as_ref() == STRANGER
                 && let Some(touched) = job.states.iter().find(ours)
             {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use embedded_cluster::Committed;
 use jiff::Timestamp;
-use kubernaut::memory::Committed;
 use kubernaut::simulation::{CONTROLLER, CallFault, Planned};
 use serde_json::Value;
 
