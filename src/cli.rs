@@ -2,14 +2,13 @@
 
 mod completion;
 mod controller;
-mod input;
 mod manifests;
-mod run;
-mod simulate;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::rehearsal::{rehearse, simulate};
 
 /// Runs remediation workflows in Kubernetes: typed steps, one checked Job each, nothing lost and nothing repeated.
 #[derive(Parser, Debug)]
@@ -35,7 +34,7 @@ enum Command {
     /// next controller takes them up. A controller that loses its lease ends with exit code 1, to be started again.
     Controller(Box<crate::config::ControllerOptions>),
     #[command(alias = "run")]
-    Rehearse(Box<run::RunArguments>),
+    Rehearse(Box<rehearse::RehearseArguments>),
     Simulate(Box<simulate::SimulateArguments>),
     /// Print what has to be installed, for these flags
     ///
@@ -56,7 +55,7 @@ pub fn main() -> ExitCode {
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match command {
         Command::Controller(options) => controller::controller(&options),
-        Command::Rehearse(options) => return run::execute(&options),
+        Command::Rehearse(options) => return rehearse::execute(&options),
         Command::Simulate(options) => return simulate::execute(&options),
         Command::Manifests(options) => {
             let own = matches.subcommand().map_or(&matches, |(_, own)| own);

@@ -15,7 +15,7 @@ pub mod watch;
 
 mod guard;
 pub mod manifests;
-pub mod simulation;
+pub mod rehearsal;
 mod slim;
 
 use std::future::Future;
@@ -45,7 +45,7 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a controller runs in besides its cluster.
 #[derive(Clone)]
-pub struct World {
+pub struct Environment {
     /// All time.
     pub clock: Arc<dyn Clock>,
     /// Metrics.
@@ -58,7 +58,7 @@ pub struct World {
     pub fault: Option<FaultHook>,
 }
 
-impl World {
+impl Environment {
     /// For a controller that is the only one.
     pub fn new(clock: Arc<dyn Clock>, telemetry: Arc<Telemetry>, readiness: Readiness) -> Self {
         Self {
@@ -94,17 +94,17 @@ pub enum RunError {
 pub async fn run(
     options: &RunOptions,
     client: Client,
-    world: World,
+    environment: Environment,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     const ACTORS: &str = "actors";
-    let World {
+    let Environment {
         clock,
         telemetry,
         readiness,
         candidate,
         fault,
-    } = world;
+    } = environment;
     let settings = options.settings();
     let policy = if settings.authorization {
         "steps are authorized by RBAC, as the workflow's ServiceAccount; there is no extra policy file"

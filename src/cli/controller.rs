@@ -17,7 +17,7 @@ use crate::config::{self, ControllerOptions};
 use crate::http::{self, Readiness};
 use crate::lease::Candidate;
 use crate::telemetry::{Telemetry, start_logging};
-use crate::{World, run};
+use crate::{Environment, run};
 
 /// The API server sends a bookmark each minute to a watch on which nothing happens: a connection that is silent for half
 /// a minute longer is dead, and as long as it isn't noticed the controller is blind.
@@ -76,7 +76,7 @@ async fn controlled(options: &ControllerOptions, vital: &Handle) -> Result<(), B
         None
     };
     let client = Client::try_from(connection)?;
-    let mut world = World::new(
+    let mut world = Environment::new(
         Arc::new(TokioClock::system()),
         Arc::new(Telemetry::default()),
         Readiness::default(),

@@ -1,4 +1,4 @@
-//! A cluster in memory: an API server at HTTP level that the unchanged kube client talks to, and the controllers
+//! A Kubernetes cluster inside the process: an API server at HTTP level that the unchanged kube client talks to, and the controllers
 //! that make a cluster out of it.
 //!
 //! Inside are one store, one table of kinds and one way for a request's write: admission, validation, commit, history,

@@ -14,7 +14,7 @@ use kubernaut_crds::names;
 use kubernaut_machines::actions::AccessRequest;
 use kubernaut_machines::api_command::{ApiFailure, FailureClass};
 use kubernaut_machines::job_view::{JobView, view};
-use kubernaut_machines::reads::{Facts, Read};
+use kubernaut_machines::reads::{Read, ReadResults};
 use serde_json::Value;
 
 use super::failure::{already_exists, code_of, failure_of, is_unknown_kind};
@@ -40,7 +40,7 @@ impl TargetApi for KubeApi {
         .boxed()
     }
 
-    fn read(&self, reads: Vec<Read>) -> Answer<'_, Facts> {
+    fn read(&self, reads: Vec<Read>) -> Answer<'_, ReadResults> {
         try_join_all(reads.into_iter().map(|read| self.read_one(read)))
             .map(|answer| answer.map(|facts| facts.into_iter().collect()))
             .boxed()

@@ -5,7 +5,7 @@
 //! chart says the same as `kubernaut manifests` is tested on what helm makes of it.
 
 mod flags;
-mod hole;
+mod placeholder;
 mod values;
 
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use kubernaut_machines::actions::ActionKind;
 use kubernaut_machines::manifest_kinds::{ManifestKind, allowed_kinds, known_kinds};
 use serde_json::{Value, json};
 
-use self::hole::Holes;
+use self::placeholder::Holes;
 use super::{CONTROLLER_NAMESPACE, File, IMAGE, Installation, MANAGED_BY, people};
 
 const EXECUTOR_NAMESPACE: &str = "include \"kubernaut.executorNamespace\" .";

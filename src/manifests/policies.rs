@@ -8,8 +8,8 @@ mod approvals;
 mod executions;
 mod executor;
 mod label;
-mod places;
 mod priority;
+mod protected_namespaces;
 mod reach;
 mod sizes;
 
@@ -26,7 +26,7 @@ pub(super) fn manifests(installation: &Installation) -> Vec<Value> {
     let all: Vec<Policy> = [
         vec![approvals::policy()],
         executions::policies(&controller),
-        vec![places::policy(settings)],
+        vec![protected_namespaces::policy(settings)],
         vec![sizes::policy()],
         executor::policies(settings, &controller),
         vec![

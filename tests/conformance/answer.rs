@@ -4,12 +4,12 @@ use std::panic::Location;
 
 use serde_json::Value;
 
-use super::lab::Lab;
+use super::case_context::CaseContext;
 
 /// An answer, and the request that it belongs to for the words of a failed expectation. A case goes on after one.
 #[derive(Clone)]
 pub(crate) struct Answer {
-    pub(super) lab: Lab,
+    pub(super) lab: CaseContext,
     pub(super) request: String,
     pub(super) code: u16,
     /// A text that is no JSON is a JSON string.

@@ -1,15 +1,15 @@
 //! Requests to the embedded cluster and to the real API server, and what both must answer.
 //!
-//! A case is a function of a [`Lab`]: a namespace of its own and a client that writes a transcript. It says what it
+//! A case is a function of a [`CaseContext`]: a namespace of its own and a client that writes a transcript. It says what it
 //! expects, so that it can fail on each of them alone; where there is a real server, both transcripts are compared
 //! line by line as well. What may differ stands in [`differences`], each with its reason.
 
 mod answer;
+mod backend;
 mod bodies;
+mod case_context;
 mod cases;
 mod differences;
-mod ground;
-mod lab;
 mod transcript;
 mod watching;
 
@@ -18,18 +18,18 @@ use std::pin::Pin;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 
+pub(crate) use self::backend::{Backend, Memory};
 pub(crate) use self::bodies::definition;
+use self::case_context::CaseContext;
 pub(crate) use self::cases::*;
 pub(crate) use self::differences::compare;
-pub(crate) use self::ground::{Ground, Memory};
-use self::lab::Lab;
 pub(crate) use self::transcript::Transcript;
 
 /// One thing that the project relies on.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    run: for<'a> fn(&'a Lab) -> Pin<Box<dyn Future<Output = ()> + 'a>>,
+    run: for<'a> fn(&'a CaseContext) -> Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
 
 /// What a case came to.
@@ -44,10 +44,10 @@ pub(crate) struct Outcome {
 const AT_ONCE: usize = 8;
 
 /// Runs the cases, each in a namespace of its own.
-pub(crate) async fn run(ground: &Ground, cases: &[Case]) -> Vec<Outcome> {
+pub(crate) async fn run(ground: &Backend, cases: &[Case]) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = stream::iter(cases)
         .map(|case| async move {
-            let lab = Lab::new(ground.clone(), case.name).await;
+            let lab = CaseContext::new(ground.clone(), case.name).await;
             let result = AssertUnwindSafe((case.run)(&lab)).catch_unwind().await;
             let mut failures = lab.failures();
             failures.extend(result.err().map(|panic| words(panic.as_ref())));

@@ -6,14 +6,14 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::lab::Lab;
+use super::case_context::CaseContext;
 
 /// What does not come within this time does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The stream of one watch.
 pub(crate) struct Watching {
-    lab: Lab,
+    lab: CaseContext,
     label: String,
     code: u16,
     body: Body,
@@ -21,7 +21,7 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    pub(super) fn new(lab: Lab, label: String, response: http::Response<Body>) -> Self {
+    pub(super) fn new(lab: CaseContext, label: String, response: http::Response<Body>) -> Self {
         Self {
             lab,
             label,

@@ -8,7 +8,7 @@ use std::thread;
 use kubernaut_testbed::ControlPlane;
 use tokio::sync::OnceCell;
 
-use self::suite::{Case, Ground, Memory, Outcome};
+use self::suite::{Backend, Case, Memory, Outcome};
 use crate::bed::api_server;
 use crate::installed::established;
 
@@ -37,14 +37,14 @@ fn embedded(cases: Vec<Case>) -> Vec<Outcome> {
             .start_paused(true)
             .build()
             .expect("a runtime");
-        runtime.block_on(async { suite::run(&Ground::Memory(Memory::new()), &cases).await })
+        runtime.block_on(async { suite::run(&Backend::Memory(Memory::new()), &cases).await })
     };
     thread::spawn(work).join().expect("no panic")
 }
 
 async fn compare(cases: Vec<Case>) {
     let client = prepared().await.admin_client().await.expect("a client");
-    let real = suite::run(&Ground::Real(client), &cases).await;
+    let real = suite::run(&Backend::Real(client), &cases).await;
     let memory = embedded(cases);
     let mut wrong = suite::failures("embedded", &memory);
     wrong.extend(suite::failures("real", &real));

@@ -14,7 +14,7 @@ use embedded_cluster::{EmbeddedCluster, EmbeddedOptions, PodHabits, Rbac, User};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::PostParams;
-use kubernaut::simulation::{FaultKind, Scenario, SeededRng, plan, simulate};
+use kubernaut::rehearsal::simulation::{FaultKind, Scenario, SeededRng, plan, simulate};
 
 fn main() {
     divan::main();

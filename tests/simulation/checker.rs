@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use embedded_cluster::Committed;
-use kubernaut::simulation::{CONTROLLER, Outcome, Planned};
+use kubernaut::rehearsal::simulation::{CONTROLLER, Outcome, PlannedFault};
 use serde_json::Value;
 
 use crate::history::{Life, Lives, has_condition, items, label, lives, owner, seconds, text};
@@ -20,7 +20,7 @@ const EXECUTION: &str = "kubernaut.io/execution-uid";
 
 pub(crate) struct Checker<'a> {
     outcome: &'a Outcome,
-    plan: &'a [Planned],
+    plan: &'a [PlannedFault],
     workflows: Lives<'a>,
     executions: Lives<'a>,
     jobs: Lives<'a>,
@@ -29,7 +29,7 @@ pub(crate) struct Checker<'a> {
 }
 
 /// What did not hold.
-pub(crate) fn check(outcome: &Outcome, plan: &[Planned]) -> Vec<String> {
+pub(crate) fn check(outcome: &Outcome, plan: &[PlannedFault]) -> Vec<String> {
     let record = &outcome.record;
     let mut checker = Checker {
         outcome,
@@ -365,10 +365,12 @@ impl Checker<'_> {
         // Of an execution that somebody takes away with its finalizer while no controller looks, nothing says that there was a
         // payload before its Job was made.
         let vanished_unseen = self.strips_finalizers()
-            && self
-                .plan
-                .iter()
-                .any(|planned| matches!(planned, Planned::Crash { .. } | Planned::Partition { .. }));
+            && self.plan.iter().any(|planned| {
+                matches!(
+                    planned,
+                    PlannedFault::Crash { .. } | PlannedFault::Partition { .. }
+                )
+            });
         for object in &self.outcome.objects {
             let of_gone = gone.contains(&label(object, EXECUTION)) && !self.is_strangers(object);
             // A pod of a lost node is kept by nobody but the node.
@@ -377,7 +379,7 @@ impl Checker<'_> {
                 let holds_on = self.plan.iter().any(|planned| {
                     matches!(
                         planned,
-                        Planned::Pod {
+                        PlannedFault::Pod {
                             script: embedded_cluster::PodScript::Lost,
                             ..
                         }
@@ -483,10 +485,10 @@ impl Checker<'_> {
         let only_calls = self.plan.iter().all(|planned| {
             matches!(
                 planned,
-                Planned::Call { .. }
-                    | Planned::Crash { .. }
-                    | Planned::CutWatches { .. }
-                    | Planned::LaggingWatch { .. }
+                PlannedFault::Call { .. }
+                    | PlannedFault::Crash { .. }
+                    | PlannedFault::CutWatches { .. }
+                    | PlannedFault::LaggingWatch { .. }
             )
         });
         // A Job that was not seen for a minute counts as lost, as docs/executions.md wants it.

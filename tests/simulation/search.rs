@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use embedded_cluster::{EmbeddedCluster, PodHabits, Rbac};
-use kubernaut::simulation::{FaultKind, Outcome, Planned, Scenario, SeededRng, plan, simulate};
+use kubernaut::rehearsal::simulation::{
+    FaultKind, Outcome, PlannedFault, Scenario, SeededRng, plan, simulate,
+};
 use serde_json::Value;
 
 use crate::checker::check;
@@ -69,7 +71,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     let plan = plan(&kinds, FAULTS, &mut chance);
     let endless = plan
         .iter()
-        .any(|planned| matches!(planned, Planned::Outage { lasts: None, .. }));
+        .any(|planned| matches!(planned, PlannedFault::Outage { lasts: None, .. }));
     Scenario {
         installed: INSTALLED.clone(),
         world: Vec::new(),
@@ -131,7 +133,7 @@ fn shrunk(scenario: &Scenario, found: &[String]) -> Scenario {
 /// What is wrong, with how to see it again; `at_length` with what was written.
 fn told(seed: u64, scenario: &Scenario, found: &[String], at_length: bool) -> String {
     let small = shrunk(scenario, found);
-    let plan: Vec<String> = small.plan.iter().map(Planned::to_string).collect();
+    let plan: Vec<String> = small.plan.iter().map(PlannedFault::to_string).collect();
     let steps: Vec<String> = small
         .runs
         .iter()

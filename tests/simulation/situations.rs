@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use embedded_cluster::PodScript;
-use kubernaut::simulation::{Boundary, Deed, Planned, SeededRng};
+use kubernaut::rehearsal::simulation::{CrashPoint, Disturbance, PlannedFault, SeededRng};
 use serde_json::Value;
 
 use crate::worlds;
@@ -11,7 +11,7 @@ use crate::worlds;
 /// A run, but for what all runs share.
 pub(crate) struct Situation {
     pub(crate) runs: Vec<Value>,
-    pub(crate) plan: Vec<Planned>,
+    pub(crate) plan: Vec<PlannedFault>,
     /// Jobs, and calls, at once.
     pub(crate) limits: (u64, u64),
     pub(crate) pod_run_time: Duration,
@@ -42,10 +42,10 @@ fn number(chance: &mut SeededRng, below: u64) -> usize {
 }
 
 /// At one of its first writes, and for so many milliseconds.
-fn crash(chance: &mut SeededRng, writes: u64, (from, to): (u64, u64)) -> Planned {
-    Planned::Crash {
+fn crash(chance: &mut SeededRng, writes: u64, (from, to): (u64, u64)) -> PlannedFault {
+    PlannedFault::Crash {
         write: 3 + number(chance, writes),
-        boundary: *chance.pick(&[Boundary::Before, Boundary::Committed, Boundary::Answered]),
+        crash_point: *chance.pick(&[CrashPoint::Before, CrashPoint::Committed, CrashPoint::Answered]),
         down: millis(chance, from, to),
     }
 }
@@ -71,7 +71,7 @@ fn a_slow_queue_and_one_refusal(chance: &mut SeededRng) -> Situation {
     ];
     let refusal = |chance: &mut SeededRng| {
         let (verb, resource) = *chance.pick(&asked);
-        Planned::Outage {
+        PlannedFault::Outage {
             at: millis(chance, 30_000, 250_000),
             lasts: Some(millis(chance, 5_000, 25_000)),
             verb,
@@ -79,8 +79,8 @@ fn a_slow_queue_and_one_refusal(chance: &mut SeededRng) -> Situation {
             code: *chance.pick(&[429, 500, 503]),
         }
     };
-    let mut plan: Vec<Planned> = (0..4).map(|_| refusal(chance)).collect();
-    plan.push(Planned::Slowness {
+    let mut plan: Vec<PlannedFault> = (0..4).map(|_| refusal(chance)).collect();
+    plan.push(PlannedFault::Slowness {
         // All is asked within the first moments.
         at: millis(chance, 0, 30),
         lasts: Duration::from_secs(300),
@@ -99,7 +99,7 @@ fn a_slow_queue_and_one_refusal(chance: &mut SeededRng) -> Situation {
 
 /// What a controller wrote arrives when the next one has written something else.
 fn a_late_status_and_a_new_controller(chance: &mut SeededRng) -> Situation {
-    let late = |chance: &mut SeededRng| Planned::LateCalls {
+    let late = |chance: &mut SeededRng| PlannedFault::LateCalls {
         at: millis(chance, 0, 6_000),
         lasts: millis(chance, 50, 3_000),
         verb: "patch",
@@ -111,7 +111,7 @@ fn a_late_status_and_a_new_controller(chance: &mut SeededRng) -> Situation {
         delay: millis(chance, 2_000, 40_000),
     };
     let end = if chance.one_in(2) {
-        Planned::Partition {
+        PlannedFault::Partition {
             at: millis(chance, 0, 8_000),
             lasts: millis(chance, 5_000, 60_000),
         }
@@ -131,7 +131,7 @@ fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut SeededRng) -> Sit
     let seen = chance.one_in(2);
     let at = millis(chance, 100, if seen { 8_000 } else { 500 });
     let hidden = if seen {
-        Planned::Outage {
+        PlannedFault::Outage {
             at,
             lasts: Some(millis(chance, 500, 10_000)),
             verb: "get",
@@ -140,7 +140,7 @@ fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut SeededRng) -> Sit
         }
     } else {
         // Or no watch has shown it before it goes.
-        Planned::CutWatches {
+        PlannedFault::CutWatches {
             at: millis(chance, 5, 40),
             compacted: true,
         }
@@ -149,9 +149,9 @@ fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut SeededRng) -> Sit
         runs: vec![worlds::abreast("flow-1", 3, chance)],
         plan: vec![
             hidden,
-            Planned::Stranger {
+            PlannedFault::Stranger {
                 at: at + millis(chance, 0, 400),
-                deed: Deed::StripFinalizer,
+                disturbance: Disturbance::StripFinalizer,
                 choice: chance.draw(),
             },
         ],
@@ -162,7 +162,7 @@ fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut SeededRng) -> Sit
 
 /// The pod of a Job can't be reached any more, and others wait for its place.
 fn a_lost_node_and_one_place(chance: &mut SeededRng) -> Situation {
-    let lost = |chance: &mut SeededRng| Planned::Pod {
+    let lost = |chance: &mut SeededRng| PlannedFault::Pod {
         number: number(chance, 2),
         script: PodScript::Lost,
     };
@@ -174,8 +174,8 @@ fn a_lost_node_and_one_place(chance: &mut SeededRng) -> Situation {
     }
 }
 
-fn late_creates(chance: &mut SeededRng) -> Planned {
-    Planned::LateCalls {
+fn late_creates(chance: &mut SeededRng) -> PlannedFault {
+    PlannedFault::LateCalls {
         at: Duration::ZERO,
         lasts: millis(chance, 1_000, 10_000),
         verb: "create",
@@ -188,7 +188,7 @@ fn late_creates(chance: &mut SeededRng) -> Planned {
 fn a_late_create_and_a_refusal(chance: &mut SeededRng) -> Situation {
     let plan = vec![
         late_creates(chance),
-        Planned::Outage {
+        PlannedFault::Outage {
             at: millis(chance, 10_000, 30_000),
             lasts: Some(millis(chance, 60_000, 120_000)),
             verb: "create",
@@ -208,7 +208,7 @@ fn a_late_create_and_a_refusal(chance: &mut SeededRng) -> Situation {
 fn a_late_create_and_an_upgrade(chance: &mut SeededRng) -> Situation {
     let plan = vec![
         late_creates(chance),
-        Planned::Upgrade,
+        PlannedFault::Upgrade,
         crash(chance, 20, (0, 10_000)),
     ];
     Situation {
@@ -222,22 +222,22 @@ fn a_late_create_and_an_upgrade(chance: &mut SeededRng) -> Situation {
 /// Of two steps of one target one has to say that it waits, and somebody annotates it before it could.
 fn a_busy_target_and_an_annotation(chance: &mut SeededRng) -> Situation {
     let mut plan = vec![
-        Planned::LateCalls {
+        PlannedFault::LateCalls {
             at: Duration::ZERO,
             lasts: millis(chance, 30, 5_000),
             verb: "patch",
             resource: "kubernetesexecutions/status",
             delay: millis(chance, 200, 5_000),
         },
-        Planned::Pod {
+        PlannedFault::Pod {
             number: number(chance, 3),
             script: PodScript::Lost,
         },
     ];
     for _ in 0..4 {
-        plan.push(Planned::Stranger {
+        plan.push(PlannedFault::Stranger {
             at: millis(chance, 10, 3_000),
-            deed: Deed::AnnotateExecution,
+            disturbance: Disturbance::AnnotateExecution,
             choice: chance.draw(),
         });
     }

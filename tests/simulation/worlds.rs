@@ -7,7 +7,7 @@ use embedded_cluster::{EmbeddedCluster, EmbeddedOptions};
 use jiff::Timestamp;
 use kubernaut::config::RunOptions;
 use kubernaut::manifests::{self, Installation};
-use kubernaut::simulation::SeededRng;
+use kubernaut::rehearsal::simulation::SeededRng;
 use kubernaut_machines::Settings;
 use serde_json::{Value, json};
 

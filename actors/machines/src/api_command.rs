@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::actions::AccessRequest;
 use crate::job_view::JobView;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 
 /// Ties a result to the command that asked for it. A machine drops results that it no longer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,7 +228,7 @@ pub enum ApiOutcome {
     /// Of CheckRights.
     Rights(RightsAnswer),
     /// Of Read: each read that was asked for has its entry.
-    Facts(Facts),
+    ReadResults(ReadResults),
     /// Of WriteExecutionStatus, WriteFinalizers: the object as it now is.
     Execution(Arc<KubernetesExecution>),
     /// Of GetExecution: `None` when there is none.
@@ -264,7 +264,7 @@ impl ApiOutcome {
     pub fn name(&self) -> &'static str {
         match self {
             ApiOutcome::Rights(_) => "rights",
-            ApiOutcome::Facts(_) => "facts",
+            ApiOutcome::ReadResults(_) => "facts",
             ApiOutcome::Execution(_) => "execution",
             ApiOutcome::FoundExecution(_) => "found_execution",
             ApiOutcome::Workflow(_) => "workflow",

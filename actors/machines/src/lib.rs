@@ -20,14 +20,14 @@ pub mod parameters;
 pub mod plan;
 pub mod problem;
 
-pub mod after;
-pub mod before;
 pub mod classify;
 pub mod job_view;
+pub mod preflight;
 pub mod rbac;
 pub mod reads;
 pub mod render;
 pub mod toleration;
+pub mod verify;
 pub mod waiting;
 pub mod yaml;
 

@@ -17,7 +17,7 @@ use crate::render::PAYLOAD_MAX;
 
 /// An execution that can be run, read once.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Checked {
+pub struct ValidatedExecution {
     /// What is done.
     pub action: Action,
     /// Which of the actions that is.
@@ -43,7 +43,10 @@ pub struct Checked {
 ///
 /// # Errors
 /// All that is wrong, each with its field.
-pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Checked, Vec<Problem>> {
+pub fn check(
+    execution: &KubernetesExecution,
+    settings: &Settings,
+) -> Result<ValidatedExecution, Vec<Problem>> {
     if let Some(size) = oversize(&execution.metadata) {
         return Err(vec![Problem::new("", format!("the spec {}", too_long(size)))]);
     }
@@ -53,7 +56,7 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
     let mut problems: Vec<Problem> = check_spelling(&spec.action, &action).into_iter().collect();
     let kind = kind_of(&action);
     let frame = check_frame(
-        &Frame {
+        &CommonFields {
             timeout: &spec.timeout,
             kind,
             max_retries: spec.max_retries,
@@ -96,7 +99,7 @@ pub fn check(execution: &KubernetesExecution, settings: &Settings) -> Result<Che
     }
     let operation = operation(&action);
     let target = operation.target(manifest.as_ref());
-    Ok(Checked {
+    Ok(ValidatedExecution {
         rights: operation.rights(&kind.rules(settings), &target, manifest.as_ref()),
         optional_right: operation.optional_right(),
         target,
@@ -123,7 +126,7 @@ pub(crate) fn too_long(size: impl std::fmt::Display) -> String {
 }
 
 /// What stands around the parameters of an action, and can be checked where they are wrong.
-pub(crate) struct Frame<'a> {
+pub(crate) struct CommonFields<'a> {
     /// Go duration.
     pub(crate) timeout: &'a str,
     /// Some need a longer one.
@@ -140,7 +143,7 @@ pub(crate) struct CheckedFrame {
 }
 
 /// Checks timeout, retries and cluster.
-pub(crate) fn check_frame(frame: &Frame<'_>, settings: &Settings) -> CheckedFrame {
+pub(crate) fn check_frame(frame: &CommonFields<'_>, settings: &Settings) -> CheckedFrame {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let timeout = check_timeout(frame.timeout, frame.kind, settings).unwrap_or_else(|problem| {

@@ -14,7 +14,7 @@ use crate::actions::{AccessRequest, ActionKind, check_step_spelling, kind_of_ste
 use crate::duration::{format_go, parse_go};
 use crate::graph::Graph;
 use crate::mapping::{MappingError, execution_for, retries_of};
-use crate::parameters::{self, Frame};
+use crate::parameters::{self, CommonFields};
 use crate::problem::Problem;
 
 /// A workflow that can be run.
@@ -341,7 +341,7 @@ fn plan_step(
             let parts = ["parameters", member, &problem.field()].map(str::to_owned);
             let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             errors.push(at(&parts.join("."), problem.to_string()));
-            let frame = Frame {
+            let frame = CommonFields {
                 timeout: step.timeout.as_deref().unwrap_or(DEFAULT_TIMEOUT),
                 kind: action.as_ref().and_then(kind_of_step),
                 max_retries: retries_of(workflow, step),

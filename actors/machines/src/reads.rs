@@ -131,7 +131,7 @@ pub fn selector_text(selector: &Value) -> Option<String> {
 }
 
 /// What was read: each read that was asked for has its entry; a `Get` that found nothing has an empty one.
-pub type Facts = BTreeMap<Read, Vec<Value>>;
+pub type ReadResults = BTreeMap<Read, Vec<Value>>;
 
 #[cfg(test)]
 mod tests {

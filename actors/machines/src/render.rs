@@ -14,7 +14,7 @@ use crate::Settings;
 use crate::actions::{JobContext, Payload, operation};
 use crate::defect::{Defect, planted};
 use crate::mapping::label_value;
-use crate::parameters::Checked;
+use crate::parameters::ValidatedExecution;
 use crate::toleration::Toleration;
 
 /// Longest payload, in bytes: an annotation may hold 256 KiB together with all others.
@@ -129,11 +129,11 @@ impl Call {
 /// The Job of an attempt (docs/executions.md, Attempts and Jobs). Pure: the same record gives the same Job.
 pub fn render(
     execution: &KubernetesExecution,
-    checked: &Checked,
+    checked: &ValidatedExecution,
     attempt: &Attempt,
     settings: &Settings,
 ) -> Result<Rendered, RenderError> {
-    let Checked { action, kind, .. } = checked;
+    let ValidatedExecution { action, kind, .. } = checked;
     let operation = operation(action);
     let (left, patience) = budget(attempt.start_time.0, attempt.deadline.0);
     let call = operation.call(JobContext {

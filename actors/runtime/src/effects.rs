@@ -203,7 +203,7 @@ impl Effects {
             ApiCommand::CheckRights(question) => {
                 ApiOutcome::Rights(self.check_rights(question, terms).await?)
             }
-            ApiCommand::Read(reads) => ApiOutcome::Facts(self.call(terms, target.read(reads)).await?),
+            ApiCommand::Read(reads) => ApiOutcome::ReadResults(self.call(terms, target.read(reads)).await?),
             ApiCommand::WriteExecutionStatus { execution, patch } => ApiOutcome::Execution(
                 self.write(terms, home.patch_execution_status(&execution, &patch))
                     .await?,

@@ -13,7 +13,7 @@ use kubernaut_machines::actions::AccessRequest;
 use kubernaut_machines::announcement::{Announcement, EventRecord};
 use kubernaut_machines::api_command::ApiFailure;
 use kubernaut_machines::job_view::JobView;
-use kubernaut_machines::reads::{Facts, Read};
+use kubernaut_machines::reads::{Read, ReadResults};
 use serde_json::Value;
 
 /// The answer of a call.
@@ -79,7 +79,7 @@ pub trait TargetApi: Send + Sync + 'static {
     /// Does the ServiceAccount exist?
     fn account_exists<'a>(&'a self, account: &'a Account) -> Answer<'a, bool>;
     /// Reads objects; each read that was asked for has its entry.
-    fn read(&self, reads: Vec<Read>) -> Answer<'_, Facts>;
+    fn read(&self, reads: Vec<Read>) -> Answer<'_, ReadResults>;
     /// Creates the Secret, then the Job; true when this call made the Job, false with the one that was there.
     fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, (JobView, bool)>;
     /// Live read of a Job in the executor namespace and of the pods of the execution.

@@ -326,7 +326,7 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// A cluster in memory. Clones are the same cluster; its timers stop when the last handle is gone.
+/// An embedded cluster. Clones are the same cluster; its timers stop when the last handle is gone.
 #[derive(Clone)]
 pub struct EmbeddedCluster(Arc<Shared>);
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{named, pod, workload};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     nobody_may_do_anything_at_first,
@@ -29,7 +29,7 @@ super::cases!(
     a_missing_object_is_no_way_around,
 );
 
-fn bot(lab: &Lab) -> Lab {
+fn bot(lab: &CaseContext) -> CaseContext {
     lab.user(
         "system:serviceaccount:{ns}:bot",
         &["system:serviceaccounts", "system:serviceaccounts:{ns}"],
@@ -38,7 +38,7 @@ fn bot(lab: &Lab) -> Lab {
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-async fn bind(lab: &Lab, rules: Value) {
+async fn bind(lab: &CaseContext, rules: Value) {
     lab.given("role", json!({"metadata": {"name": "r"}, "rules": rules}))
         .await;
     lab.given("binding", binding("b", "Role", "r")).await;
@@ -50,7 +50,7 @@ fn binding(name: &str, kind: &str, role: &str) -> Value {
 }
 
 /// A binding is known to the server a moment after it was made.
-async fn until_allowed(lab: &Lab, attributes: Value) {
+async fn until_allowed(lab: &CaseContext, attributes: Value) {
     for _ in 0..200 {
         if ask(&lab.quietly(), attributes.clone())
             .await
@@ -64,14 +64,14 @@ async fn until_allowed(lab: &Lab, attributes: Value) {
     panic!("never allowed: {attributes}");
 }
 
-async fn ask(lab: &Lab, attributes: Value) -> Answer {
+async fn ask(lab: &CaseContext, attributes: Value) -> Answer {
     let spec = json!({"user": "system:serviceaccount:{ns}:bot",
         "groups": ["system:serviceaccounts", "system:serviceaccounts:{ns}", "system:authenticated"],
         "resourceAttributes": attributes});
     lab.post("review", json!({"spec": spec})).await
 }
 
-async fn nobody_may_do_anything_at_first(lab: &Lab) {
+async fn nobody_may_do_anything_at_first(lab: &CaseContext) {
     let bot = bot(lab);
     lab.given("deploy", workload("web", 0)).await;
     let words = format!(
@@ -113,7 +113,7 @@ async fn nobody_may_do_anything_at_first(lab: &Lab) {
     );
 }
 
-async fn a_refusal_names_the_subresource(lab: &Lab) {
+async fn a_refusal_names_the_subresource(lab: &CaseContext) {
     let bot = bot(lab);
     bot.merge("deploy/web/scale", json!({})).await.refused(
         403,
@@ -134,7 +134,7 @@ async fn a_refusal_names_the_subresource(lab: &Lab) {
         .refused(403, "Forbidden", "cannot get resource \"pods/log\"");
 }
 
-async fn a_refusal_names_the_scope(lab: &Lab) {
+async fn a_refusal_names_the_scope(lab: &CaseContext) {
     let bot = bot(lab);
     let words = format!(
         "nodes is forbidden: User \"system:serviceaccount:{}:bot\" cannot list resource \"nodes\" in API group \"\" at \
@@ -166,7 +166,7 @@ async fn a_refusal_names_the_scope(lab: &Lab) {
     bot.quietly().get("/api").await.is(200);
 }
 
-async fn a_role_gives_its_verbs_on_its_names_in_its_namespace(lab: &Lab) {
+async fn a_role_gives_its_verbs_on_its_names_in_its_namespace(lab: &CaseContext) {
     bind(
         lab,
         json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"],
@@ -190,7 +190,7 @@ async fn a_role_gives_its_verbs_on_its_names_in_its_namespace(lab: &Lab) {
     bot.get("secret/mine").await.is(403);
 }
 
-async fn a_cluster_role_may_be_bound_in_a_namespace(lab: &Lab) {
+async fn a_cluster_role_may_be_bound_in_a_namespace(lab: &CaseContext) {
     let rules =
         json!([{"apiGroups": ["", "apps"], "resources": ["configmaps", "deployments"], "verbs": ["list"]}]);
     lab.given(
@@ -212,7 +212,7 @@ async fn a_cluster_role_may_be_bound_in_a_namespace(lab: &Lab) {
     lab.quietly().delete("clusterrole/{ns}").await.is(200);
 }
 
-async fn a_cluster_binding_holds_everywhere(lab: &Lab) {
+async fn a_cluster_binding_holds_everywhere(lab: &CaseContext) {
     let rules = json!([{"apiGroups": [""], "resources": ["nodes", "configmaps"], "verbs": ["list"]}]);
     lab.given(
         "clusterrole",
@@ -231,7 +231,7 @@ async fn a_cluster_binding_holds_everywhere(lab: &Lab) {
     lab.quietly().delete("clusterrole/{ns}").await.is(200);
 }
 
-async fn a_role_that_is_missing_gives_nothing(lab: &Lab) {
+async fn a_role_that_is_missing_gives_nothing(lab: &CaseContext) {
     lab.given("binding", binding("b", "Role", "r")).await;
     let bot = bot(lab);
     let told = |answer: &Answer| {
@@ -253,7 +253,7 @@ async fn a_role_that_is_missing_gives_nothing(lab: &Lab) {
     lab.quietly().delete("clusterbinding/{ns}").await.is(200);
 }
 
-async fn a_star_stands_for_all(lab: &Lab) {
+async fn a_star_stands_for_all(lab: &CaseContext) {
     bind(
         lab,
         json!([
@@ -282,7 +282,7 @@ async fn a_star_stands_for_all(lab: &Lab) {
     bot.get("cm").await.is(403);
 }
 
-async fn a_right_on_a_subresource_is_one_of_its_own(lab: &Lab) {
+async fn a_right_on_a_subresource_is_one_of_its_own(lab: &CaseContext) {
     bind(
         lab,
         json!([{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]},
@@ -305,7 +305,7 @@ async fn a_right_on_a_subresource_is_one_of_its_own(lab: &Lab) {
     bot.post("pod/p/eviction", eviction).await.is(201);
 }
 
-async fn a_right_on_a_collection_is_none_on_names(lab: &Lab) {
+async fn a_right_on_a_collection_is_none_on_names(lab: &CaseContext) {
     bind(
         lab,
         json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch", "create"]},
@@ -327,7 +327,7 @@ async fn a_right_on_a_collection_is_none_on_names(lab: &Lab) {
     bot.get("secret?fieldSelector=metadata.name%3Dtwo").await.is(403);
 }
 
-async fn a_patch_that_creates_needs_the_right_to(lab: &Lab) {
+async fn a_patch_that_creates_needs_the_right_to(lab: &CaseContext) {
     bind(
         lab,
         json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]}]),
@@ -346,7 +346,7 @@ async fn a_patch_that_creates_needs_the_right_to(lab: &Lab) {
     bot.apply("cm/a?fieldManager=one", named("a")).await.is(200);
 }
 
-async fn a_review_says_what_a_request_would_get(lab: &Lab) {
+async fn a_review_says_what_a_request_would_get(lab: &CaseContext) {
     bind(
         lab,
         json!([{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]}]),
@@ -372,7 +372,7 @@ async fn a_review_says_what_a_request_would_get(lab: &Lab) {
     ask(lab, everywhere).await.has("/status/allowed", false);
 }
 
-async fn a_review_tells_its_reason(lab: &Lab) {
+async fn a_review_tells_its_reason(lab: &CaseContext) {
     bind(
         lab,
         json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]),
@@ -392,7 +392,7 @@ async fn a_review_tells_its_reason(lab: &Lab) {
     lab.post("review", admin).await.has("/status/allowed", true);
 }
 
-async fn a_review_of_a_path_is_one_of_its_own(lab: &Lab) {
+async fn a_review_of_a_path_is_one_of_its_own(lab: &CaseContext) {
     let rules = json!([{"nonResourceURLs": ["/metrics", "/logs/*"], "verbs": ["get"]}]);
     lab.given(
         "clusterrole",
@@ -428,7 +428,7 @@ async fn a_review_of_a_path_is_one_of_its_own(lab: &Lab) {
     lab.quietly().delete("clusterrole/{ns}").await.is(200);
 }
 
-async fn a_review_is_checked(lab: &Lab) {
+async fn a_review_is_checked(lab: &CaseContext) {
     lab.post("review", json!({"spec": {"user": "x"}})).await.is(422);
     let both = json!({"user": "x", "resourceAttributes": {"verb": "get", "resource": "pods"},
         "nonResourceAttributes": {"verb": "get", "path": "/x"}});
@@ -447,7 +447,7 @@ async fn a_review_is_checked(lab: &Lab) {
     .is(400);
 }
 
-async fn a_review_of_a_group_is_enough(lab: &Lab) {
+async fn a_review_of_a_group_is_enough(lab: &CaseContext) {
     lab.given(
         "role",
         json!({"metadata": {"name": "r"},
@@ -473,7 +473,7 @@ async fn a_review_of_a_group_is_enough(lab: &Lab) {
     ask(lab, user).await.has("/status/allowed", true);
 }
 
-async fn a_review_of_oneself_tells_the_same(lab: &Lab) {
+async fn a_review_of_oneself_tells_the_same(lab: &CaseContext) {
     bind(
         lab,
         json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]),
@@ -496,13 +496,13 @@ async fn a_review_of_oneself_tells_the_same(lab: &Lab) {
         .has("/status/allowed", false);
 }
 
-async fn a_stranger_can_not_review_others(lab: &Lab) {
+async fn a_stranger_can_not_review_others(lab: &CaseContext) {
     let words = "cannot create resource \"subjectaccessreviews\" in API group \"authorization.k8s.io\" at the cluster scope";
     let refused = ask(&bot(lab), json!({"verb": "get", "resource": "pods"})).await;
     refused.refused(403, "Forbidden", words);
 }
 
-async fn the_view_role_sees_no_secrets(lab: &Lab) {
+async fn the_view_role_sees_no_secrets(lab: &CaseContext) {
     lab.given("binding", binding("b", "ClusterRole", "view")).await;
     until_allowed(
         lab,
@@ -573,7 +573,7 @@ async fn the_view_role_sees_no_secrets(lab: &Lab) {
     }
 }
 
-async fn a_missing_object_is_no_way_around(lab: &Lab) {
+async fn a_missing_object_is_no_way_around(lab: &CaseContext) {
     let bot = bot(lab);
     bot.get("cm/missing").await.is(403);
     bot.get("/api/v1/namespaces/{ns}-none/configmaps/missing")

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::bodies::{config, named, plan, workload};
-use super::super::lab::{APPLY, Lab};
+use super::super::case_context::{APPLY, CaseContext};
 
 super::cases!(
     what_is_applied_is_made,
@@ -32,7 +32,7 @@ fn applied(data: Value) -> Value {
     config("a", data)
 }
 
-async fn what_is_applied_is_made(lab: &Lab) {
+async fn what_is_applied_is_made(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
         .is(201)
@@ -58,7 +58,7 @@ async fn what_is_applied_is_made(lab: &Lab) {
         .is(400);
 }
 
-async fn an_apply_needs_a_manager(lab: &Lab) {
+async fn an_apply_needs_a_manager(lab: &CaseContext) {
     let words = "fieldManager: Required value: is required for apply patch";
     lab.apply("cm/a", applied(json!({})))
         .await
@@ -69,7 +69,7 @@ async fn an_apply_needs_a_manager(lab: &Lab) {
     lab.merge("cm/b?force=true", json!({})).await.is(422);
 }
 
-async fn an_applied_field_of_another_manager_is_a_conflict(lab: &Lab) {
+async fn an_applied_field_of_another_manager_is_a_conflict(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
         .is(201);
@@ -89,7 +89,7 @@ async fn an_applied_field_of_another_manager_is_a_conflict(lab: &Lab) {
         .refused(409, "Conflict", ".spec.note");
 }
 
-async fn several_conflicts_are_all_told(lab: &Lab) {
+async fn several_conflicts_are_all_told(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1", "l": "1"})))
         .await
         .is(201);
@@ -110,7 +110,7 @@ async fn several_conflicts_are_all_told(lab: &Lab) {
     refused.refused(409, "Conflict", "2 conflicts");
 }
 
-async fn a_forced_apply_takes_the_field_over(lab: &Lab) {
+async fn a_forced_apply_takes_the_field_over(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
         .is(201);
@@ -130,7 +130,7 @@ async fn a_forced_apply_takes_the_field_over(lab: &Lab) {
         .has("/data/k", "2");
 }
 
-async fn what_is_applied_no_more_goes(lab: &Lab) {
+async fn what_is_applied_no_more_goes(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1", "l": "1"})))
         .await
         .is(201);
@@ -152,7 +152,7 @@ async fn what_is_applied_no_more_goes(lab: &Lab) {
         .lacks("/data/l");
 }
 
-async fn two_managers_may_own_the_same_value(lab: &Lab) {
+async fn two_managers_may_own_the_same_value(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
         .is(201);
@@ -173,7 +173,7 @@ async fn two_managers_may_own_the_same_value(lab: &Lab) {
         .lacks("/data/k");
 }
 
-async fn what_was_written_by_hand_is_a_conflict(lab: &Lab) {
+async fn what_was_written_by_hand_is_a_conflict(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
         .is(201);
@@ -204,7 +204,7 @@ async fn what_was_written_by_hand_is_a_conflict(lab: &Lab) {
         .is(409);
 }
 
-async fn what_another_wrote_stays(lab: &Lab) {
+async fn what_another_wrote_stays(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
         .is(201);
@@ -221,7 +221,7 @@ async fn what_another_wrote_stays(lab: &Lab) {
         .is(200);
 }
 
-async fn a_list_is_applied_by_its_keys(lab: &Lab) {
+async fn a_list_is_applied_by_its_keys(lab: &CaseContext) {
     lab.given("deploy?fieldManager=maker", workload("a", 0)).await;
     let spec = |containers: Value| json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": containers}}}});
     let side = json!([{"name": "side", "image": "s:1"}]);
@@ -248,7 +248,7 @@ async fn a_list_is_applied_by_its_keys(lab: &Lab) {
     );
 }
 
-async fn a_list_of_a_custom_resource_is_applied_by_its_keys(lab: &Lab) {
+async fn a_list_of_a_custom_resource_is_applied_by_its_keys(lab: &CaseContext) {
     let steps = |steps: Value| plan("a", json!({"size": 9, "steps": steps}));
     lab.apply(
         "plan/a?fieldManager=one",
@@ -283,7 +283,7 @@ async fn a_list_of_a_custom_resource_is_applied_by_its_keys(lab: &Lab) {
         .has("/spec/tags", json!(["b", "c"]));
 }
 
-async fn an_applied_status_is_apart(lab: &Lab) {
+async fn an_applied_status_is_apart(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let status = json!({"metadata": {"name": "a"}, "status": {"phase": "early"}});
     lab.apply("plan/a/status?fieldManager=one", status.clone())
@@ -304,7 +304,7 @@ async fn an_applied_status_is_apart(lab: &Lab) {
     .is(404);
 }
 
-async fn an_apply_that_changes_nothing_keeps_the_version(lab: &Lab) {
+async fn an_apply_that_changes_nothing_keeps_the_version(lab: &CaseContext) {
     let made = lab
         .apply("plan/a?fieldManager=one", plan("a", json!({"size": 1})))
         .await;
@@ -321,7 +321,7 @@ async fn an_apply_that_changes_nothing_keeps_the_version(lab: &Lab) {
     again.is(200).has("/metadata/resourceVersion", made.version());
 }
 
-async fn an_apply_is_checked(lab: &Lab) {
+async fn an_apply_is_checked(lab: &CaseContext) {
     lab.apply("plan/a?fieldManager=one", plan("a", json!({"size": 0})))
         .await
         .invalid("spec.size");
@@ -342,7 +342,7 @@ async fn an_apply_is_checked(lab: &Lab) {
     lab.apply("cm/B_?fieldManager=one", named("B_")).await.is(422);
 }
 
-async fn an_apply_on_an_old_version_conflicts(lab: &Lab) {
+async fn an_apply_on_an_old_version_conflicts(lab: &CaseContext) {
     let made = lab
         .apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await;
@@ -364,7 +364,7 @@ async fn an_apply_on_an_old_version_conflicts(lab: &Lab) {
         .refused(409, "Conflict", "");
 }
 
-async fn an_apply_without_a_kind_is_refused(lab: &Lab) {
+async fn an_apply_without_a_kind_is_refused(lab: &CaseContext) {
     let body = b"{metadata: {name: a}}".to_vec();
     lab.send(Method::PATCH, "cm/a?fieldManager=one", APPLY, body)
         .await
@@ -393,7 +393,7 @@ async fn an_apply_without_a_kind_is_refused(lab: &Lab) {
         .await;
 }
 
-async fn a_dry_run_of_an_apply_stores_nothing(lab: &Lab) {
+async fn a_dry_run_of_an_apply_stores_nothing(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one&dryRun=All", applied(json!({"k": "1"})))
         .await
         .is(201);
@@ -412,7 +412,7 @@ async fn a_dry_run_of_an_apply_stores_nothing(lab: &Lab) {
         .is(200);
 }
 
-async fn unknown_fields_of_an_apply_are_refused(lab: &Lab) {
+async fn unknown_fields_of_an_apply_are_refused(lab: &CaseContext) {
     let body = plan("a", json!({"size": 1, "extra": 2}));
     lab.apply("plan/a?fieldManager=one", body.clone()).await;
     let body = plan("b", json!({"size": 1, "extra": 2}));
@@ -423,7 +423,7 @@ async fn unknown_fields_of_an_apply_are_refused(lab: &Lab) {
     lab.apply("deploy/a?fieldManager=one", body).await;
 }
 
-async fn finalizers_and_owners_are_applied(lab: &Lab) {
+async fn finalizers_and_owners_are_applied(lab: &CaseContext) {
     let body = json!({"metadata": {"name": "a", "finalizers": ["example.com/a"]}});
     lab.apply("cm/a?fieldManager=one", body).await.is(201);
     let body = json!({"metadata": {"name": "a", "finalizers": ["example.com/b"]}});

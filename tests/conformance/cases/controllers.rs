@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{pod, with, workload};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     pods_of_a_stateful_set_come_and_go_in_order,
@@ -49,7 +49,7 @@ fn live(pods: &Answer) -> Vec<Value> {
 }
 
 /// Waits until there are so many pods, and calls those ready that nobody has said anything of, as a kubelet would.
-pub(super) async fn serve(lab: &Lab, number: usize) {
+pub(super) async fn serve(lab: &CaseContext, number: usize) {
     let quiet = lab.quietly();
     let pods = quiet.until("pod", |pods| live(pods).len() == number).await;
     for pod in live(&pods).iter().filter(|pod| !is_ready(pod)) {
@@ -65,7 +65,7 @@ fn now(pod: &Value) -> Value {
     pod["metadata"]["creationTimestamp"].clone()
 }
 
-async fn until_names(lab: &Lab, wanted: &[&str]) {
+async fn until_names(lab: &CaseContext, wanted: &[&str]) {
     let there = |pods: &Answer| {
         let pods = live(pods);
         let names: Vec<&str> = pods
@@ -87,7 +87,7 @@ fn image(tag: u8) -> Value {
 }
 
 /// Waits until the live pods have these images, in order of their names.
-async fn until_images(lab: &Lab, wanted: &[u8]) {
+async fn until_images(lab: &CaseContext, wanted: &[u8]) {
     let wanted: Vec<String> = wanted
         .iter()
         .map(|tag| format!("registry.example/app:{tag}"))
@@ -103,7 +103,7 @@ async fn until_images(lab: &Lab, wanted: &[u8]) {
     lab.quietly().until("pod", there).await;
 }
 
-async fn pods_of_a_stateful_set_come_and_go_in_order(lab: &Lab) {
+async fn pods_of_a_stateful_set_come_and_go_in_order(lab: &CaseContext) {
     lab.given("sts", stateful(3)).await;
     until_names(lab, &["a-0"]).await;
     serve(lab, 1).await;
@@ -124,7 +124,7 @@ async fn pods_of_a_stateful_set_come_and_go_in_order(lab: &Lab) {
     until_names(lab, &["a-0"]).await;
 }
 
-async fn a_stateful_set_in_parallel_makes_all_at_once(lab: &Lab) {
+async fn a_stateful_set_in_parallel_makes_all_at_once(lab: &CaseContext) {
     let mut body = with(stateful(3), "/spec/podManagementPolicy", json!("Parallel"));
     body["spec"]["ordinals"] = json!({"start": 2});
     lab.given("sts", body).await;
@@ -136,7 +136,7 @@ async fn a_stateful_set_in_parallel_makes_all_at_once(lab: &Lab) {
     until_names(lab, &["a-2"]).await;
 }
 
-async fn standing(lab: &Lab, body: Value) {
+async fn standing(lab: &CaseContext, body: Value) {
     let body = with(body, "/spec/podManagementPolicy", json!("Parallel"));
     lab.given("sts", body).await;
     serve(lab, 3).await;
@@ -144,7 +144,7 @@ async fn standing(lab: &Lab, body: Value) {
     lab.quietly().until("sts/a", all).await;
 }
 
-async fn a_stateful_set_rolls_out_from_the_last_down_to_its_partition(lab: &Lab) {
+async fn a_stateful_set_rolls_out_from_the_last_down_to_its_partition(lab: &CaseContext) {
     let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
     standing(lab, with(stateful(3), "/spec/updateStrategy", partition)).await;
     lab.quietly().strategic("sts/a", image(2)).await.is(200);
@@ -173,7 +173,7 @@ async fn a_stateful_set_rolls_out_from_the_last_down_to_its_partition(lab: &Lab)
     lab.quietly().until("sts/a", done).await;
 }
 
-async fn a_stateful_set_on_delete_replaces_nothing(lab: &Lab) {
+async fn a_stateful_set_on_delete_replaces_nothing(lab: &CaseContext) {
     standing(
         lab,
         with(stateful(3), "/spec/updateStrategy", json!({"type": "OnDelete"})),
@@ -187,7 +187,7 @@ async fn a_stateful_set_on_delete_replaces_nothing(lab: &Lab) {
     until_images(lab, &[1, 2, 1]).await;
 }
 
-async fn a_pod_of_a_stateful_set_has_its_name_and_claims(lab: &Lab) {
+async fn a_pod_of_a_stateful_set_has_its_name_and_claims(lab: &CaseContext) {
     let mut body = stateful(1);
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     body["spec"]["volumeClaimTemplates"] =
@@ -221,7 +221,7 @@ async fn a_pod_of_a_stateful_set_has_its_name_and_claims(lab: &Lab) {
 }
 
 /// Nodes with a label of the case, and a DaemonSet for them that tolerates what a node without a kubelet has.
-async fn daemons(lab: &Lab, nodes: usize, update: Value) {
+async fn daemons(lab: &CaseContext, nodes: usize, update: Value) {
     for number in 1..=nodes {
         let node = json!({"metadata": {"name": format!("{{ns}}-{number}"), "labels": {"case": "{ns}"}}});
         lab.given("node", node).await;
@@ -235,7 +235,7 @@ async fn daemons(lab: &Lab, nodes: usize, update: Value) {
     lab.given("ds", body).await;
 }
 
-async fn end_nodes(lab: &Lab, nodes: usize) {
+async fn end_nodes(lab: &CaseContext, nodes: usize) {
     for number in 1..=nodes {
         lab.quietly()
             .delete(&format!("node/{{ns}}-{number}"))
@@ -245,7 +245,7 @@ async fn end_nodes(lab: &Lab, nodes: usize) {
 }
 
 /// How many live pods are of the new image.
-async fn until_new(lab: &Lab, new: usize, all: usize) {
+async fn until_new(lab: &CaseContext, new: usize, all: usize) {
     let there = |pods: &Answer| {
         let pods = live(pods);
         let is_new = |pod: &&Value| pod["spec"]["containers"][0]["image"] == "registry.example/app:2";
@@ -255,7 +255,7 @@ async fn until_new(lab: &Lab, new: usize, all: usize) {
 }
 
 /// Confirms that pods have stopped, as a kubelet would.
-async fn bury(lab: &Lab) {
+async fn bury(lab: &CaseContext) {
     for pod in lab.quietly().get("pod").await.body["items"]
         .as_array()
         .into_iter()
@@ -270,7 +270,7 @@ async fn bury(lab: &Lab) {
     }
 }
 
-async fn a_daemon_set_rolls_out_a_few_at_a_time(lab: &Lab) {
+async fn a_daemon_set_rolls_out_a_few_at_a_time(lab: &CaseContext) {
     let update = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "50%"}});
     daemons(lab, 4, update).await;
     serve(lab, 4).await;
@@ -292,7 +292,7 @@ async fn a_daemon_set_rolls_out_a_few_at_a_time(lab: &Lab) {
     end_nodes(lab, 4).await;
 }
 
-async fn a_daemon_set_on_delete_replaces_nothing(lab: &Lab) {
+async fn a_daemon_set_on_delete_replaces_nothing(lab: &CaseContext) {
     daemons(lab, 2, json!({"type": "OnDelete"})).await;
     serve(lab, 2).await;
     lab.quietly().strategic("ds/a", image(2)).await.is(200);
@@ -308,7 +308,7 @@ async fn a_daemon_set_on_delete_replaces_nothing(lab: &Lab) {
     end_nodes(lab, 2).await;
 }
 
-async fn a_daemon_set_keeps_away_from_taints(lab: &Lab) {
+async fn a_daemon_set_keeps_away_from_taints(lab: &CaseContext) {
     daemons(lab, 2, json!({"type": "OnDelete"})).await;
     serve(lab, 2).await;
     let cordoned = json!({"spec": {"unschedulable": true}});
@@ -328,7 +328,7 @@ fn budget(spec: Value) -> Value {
     budget
 }
 
-async fn a_budget_expects_what_the_controllers_want(lab: &Lab) {
+async fn a_budget_expects_what_the_controllers_want(lab: &CaseContext) {
     lab.given("deploy", workload("a", 4)).await;
     serve(lab, 4).await;
     // One of nobody's counts as healthy, and is not expected.
@@ -387,7 +387,7 @@ fn cordon_taints(node: &Answer) -> Vec<Value> {
     taints
 }
 
-async fn a_cordon_taints_its_node(lab: &Lab) {
+async fn a_cordon_taints_its_node(lab: &CaseContext) {
     let taints = json!([{"key": "dedicated", "effect": "NoSchedule"}]);
     lab.given(
         "node",
@@ -406,7 +406,7 @@ async fn a_cordon_taints_its_node(lab: &Lab) {
     lab.quietly().delete("node/{ns}").await.is(200);
 }
 
-async fn an_autoscaler_keeps_its_bounds(lab: &Lab) {
+async fn an_autoscaler_keeps_its_bounds(lab: &CaseContext) {
     lab.given("deploy", workload("a", 9)).await;
     let of = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"});
     let metric = json!([{"type": "Resource", "resource": {"name": "cpu",

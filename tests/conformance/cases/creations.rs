@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::json;
 
 use super::super::bodies::{config, job, named, pod, with, workload};
-use super::super::lab::{JSON, Lab};
+use super::super::case_context::{CaseContext, JSON};
 
 super::cases!(
     a_created_object_has_what_the_server_sets,
@@ -39,13 +39,13 @@ super::cases!(
     a_wrong_type_is_refused,
 );
 
-async fn a_created_object_has_what_the_server_sets(lab: &Lab) {
+async fn a_created_object_has_what_the_server_sets(lab: &CaseContext) {
     let made = lab.post("cm", config("a", json!({"k": "v"}))).await;
     made.is(201).has("/data/k", "v").lacks("/metadata/generation");
     lab.get("cm/a").await.is(200).has("/metadata/uid", made.uid());
 }
 
-async fn a_name_can_be_used_once(lab: &Lab) {
+async fn a_name_can_be_used_once(lab: &CaseContext) {
     lab.post("cm", named("a")).await.is(201);
     let again = lab.post("cm", named("a")).await;
     again.refused(409, "AlreadyExists", "configmaps \"a\" already exists");
@@ -54,7 +54,7 @@ async fn a_name_can_be_used_once(lab: &Lab) {
     again.refused(409, "AlreadyExists", "deployments.apps \"a\" already exists");
 }
 
-async fn a_generated_name_begins_as_asked(lab: &Lab) {
+async fn a_generated_name_begins_as_asked(lab: &CaseContext) {
     let body = json!({"metadata": {"generateName": "x-"}});
     let one = lab.post("cm", body.clone()).await.text("/metadata/name");
     let two = lab.post("cm", body).await.text("/metadata/name");
@@ -80,7 +80,7 @@ async fn a_generated_name_begins_as_asked(lab: &Lab) {
     );
 }
 
-async fn a_name_is_needed(lab: &Lab) {
+async fn a_name_is_needed(lab: &CaseContext) {
     let words = "name or generateName is required";
     lab.post("cm", json!({})).await.invalid(words);
     lab.post("cm", json!({"metadata": {"name": ""}}))
@@ -89,7 +89,7 @@ async fn a_name_is_needed(lab: &Lab) {
     lab.post("ke", json!({"metadata": {}})).await.is(422);
 }
 
-async fn a_bad_name_is_refused(lab: &Lab) {
+async fn a_bad_name_is_refused(lab: &CaseContext) {
     for name in ["Not_Good", "-a", "a.", "a..b", "a/b"] {
         lab.post("cm", named(name))
             .await
@@ -110,7 +110,7 @@ async fn a_bad_name_is_refused(lab: &Lab) {
     lab.post("event", named("A b")).await.is(422);
 }
 
-async fn a_namespace_has_a_label_as_its_name(lab: &Lab) {
+async fn a_namespace_has_a_label_as_its_name(lab: &CaseContext) {
     lab.post("ns", named("a.b"))
         .await
         .invalid("must not contain dots");
@@ -123,7 +123,7 @@ async fn a_namespace_has_a_label_as_its_name(lab: &Lab) {
         .refused(409, "AlreadyExists", "");
 }
 
-async fn a_label_names_of_roles_may_be_odd(lab: &Lab) {
+async fn a_label_names_of_roles_may_be_odd(lab: &CaseContext) {
     lab.post("role", named("a:B_c")).await.is(201);
     lab.post("role", named("a/b"))
         .await
@@ -133,7 +133,7 @@ async fn a_label_names_of_roles_may_be_odd(lab: &Lab) {
     lab.delete("clusterrole/{ns}:x").await.is(200);
 }
 
-async fn what_is_missing_is_not_found(lab: &Lab) {
+async fn what_is_missing_is_not_found(lab: &CaseContext) {
     lab.get("cm/a")
         .await
         .refused(404, "NotFound", "configmaps \"a\" not found");
@@ -158,7 +158,7 @@ async fn what_is_missing_is_not_found(lab: &Lab) {
         .is(404);
 }
 
-async fn a_namespace_that_is_missing_is_not_found(lab: &Lab) {
+async fn a_namespace_that_is_missing_is_not_found(lab: &CaseContext) {
     let target = "/api/v1/namespaces/{ns}-no/configmaps";
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
     let words = format!("namespaces \"{}-no\" not found", lab.namespace());
@@ -174,7 +174,7 @@ async fn a_namespace_that_is_missing_is_not_found(lab: &Lab) {
     lab.post("/api/v1/configmaps", object).await.is(405);
 }
 
-async fn an_unknown_resource_is_404(lab: &Lab) {
+async fn an_unknown_resource_is_404(lab: &CaseContext) {
     for path in [
         "/apis/nobody.io/v1/namespaces/{ns}/things/a",
         "/apis/nobody.io/v1/things",
@@ -194,7 +194,7 @@ async fn an_unknown_resource_is_404(lab: &Lab) {
     lab.get("/api/v1/namespaces/{ns}/nodes/a").await.is(404);
 }
 
-async fn an_unknown_subresource_is_404(lab: &Lab) {
+async fn an_unknown_subresource_is_404(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.get("cm/a/status").await.is(404);
     lab.get("cm/a/scale").await.is(404);
@@ -204,7 +204,7 @@ async fn an_unknown_subresource_is_404(lab: &Lab) {
     lab.get("plan/a/other").await.is(404);
 }
 
-async fn a_wrong_kind_is_refused(lab: &Lab) {
+async fn a_wrong_kind_is_refused(lab: &CaseContext) {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}});
     lab.post("cm", secret).await.refused(400, "BadRequest", "");
     let unknown = json!({"apiVersion": "v1", "kind": "Unheard", "metadata": {"name": "a"}});
@@ -216,7 +216,7 @@ async fn a_wrong_kind_is_refused(lab: &Lab) {
         .invalid("kind: Invalid value: \"Other\": must be Plan");
 }
 
-async fn a_wrong_version_is_refused(lab: &Lab) {
+async fn a_wrong_version_is_refused(lab: &CaseContext) {
     let old = json!({"apiVersion": "apps/v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
     lab.post("cm", old).await.is(400);
     let none = json!({"apiVersion": "", "kind": "ConfigMap", "metadata": {"name": "a"}});
@@ -232,7 +232,7 @@ async fn a_wrong_version_is_refused(lab: &Lab) {
     lab.post("plan", none).await.is(400);
 }
 
-async fn a_wrong_namespace_is_refused(lab: &Lab) {
+async fn a_wrong_namespace_is_refused(lab: &CaseContext) {
     let other = json!({"metadata": {"name": "a", "namespace": "other"}});
     let words = "the namespace of the provided object does not match the namespace sent on the request";
     lab.post("cm", other.clone())
@@ -251,7 +251,7 @@ async fn a_wrong_namespace_is_refused(lab: &Lab) {
         .is(400);
 }
 
-async fn a_version_is_not_set_at_creation(lab: &Lab) {
+async fn a_version_is_not_set_at_creation(lab: &CaseContext) {
     let body = json!({"metadata": {"name": "a", "resourceVersion": "5"}});
     let refused = lab.post("cm", body).await;
     refused.is(500);
@@ -264,7 +264,7 @@ async fn a_version_is_not_set_at_creation(lab: &Lab) {
     lab.post("plan", body).await.is(500);
 }
 
-async fn a_deletion_time_can_not_be_set(lab: &Lab) {
+async fn a_deletion_time_can_not_be_set(lab: &CaseContext) {
     let body = json!({"metadata": {
         "name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 5,
         "creationTimestamp": "2020-01-01T00:00:00Z", "selfLink": "/x",
@@ -282,13 +282,13 @@ async fn a_deletion_time_can_not_be_set(lab: &Lab) {
     lab.merge("cm/a", patch).await;
 }
 
-async fn a_uid_of_the_client_is_ignored(lab: &Lab) {
+async fn a_uid_of_the_client_is_ignored(lab: &CaseContext) {
     let body = json!({"metadata": {"name": "a", "uid": "mine"}});
     let made = lab.post("cm", body).await;
     assert_eq!(made.is(201).uid().len(), 36);
 }
 
-async fn bad_labels_are_refused(lab: &Lab) {
+async fn bad_labels_are_refused(lab: &CaseContext) {
     for labels in [
         json!({"a": "b c"}),
         json!({"a b": "c"}),
@@ -312,7 +312,7 @@ async fn bad_labels_are_refused(lab: &Lab) {
     lab.post("cm?dryRun=All", fine).await.is(201);
 }
 
-async fn bad_annotations_are_refused(lab: &Lab) {
+async fn bad_annotations_are_refused(lab: &CaseContext) {
     let annotated = |value| json!({"metadata": {"name": "a", "annotations": value}});
     lab.post("cm", annotated(json!({"a b": "c"})))
         .await
@@ -345,7 +345,7 @@ async fn bad_annotations_are_refused(lab: &Lab) {
     .is(400);
 }
 
-async fn bad_finalizers_are_refused(lab: &Lab) {
+async fn bad_finalizers_are_refused(lab: &CaseContext) {
     for finalizer in ["hold", "a b", "example.com/a b", "example.com/hold/on", ""] {
         let body = json!({"metadata": {"name": "a", "finalizers": [finalizer]}});
         lab.post("cm", body).await.invalid("metadata.finalizers");
@@ -357,7 +357,7 @@ async fn bad_finalizers_are_refused(lab: &Lab) {
     lab.post("plan", body).await.is(201);
 }
 
-async fn bad_owners_are_refused(lab: &Lab) {
+async fn bad_owners_are_refused(lab: &CaseContext) {
     let owner = |change: serde_json::Value| {
         let mut reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"});
         for (key, value) in change.as_object().into_iter().flatten() {
@@ -389,7 +389,7 @@ async fn bad_owners_are_refused(lab: &Lab) {
         .invalid("Only one reference can have Controller set to true");
 }
 
-async fn a_body_that_is_no_object_is_refused(lab: &Lab) {
+async fn a_body_that_is_no_object_is_refused(lab: &CaseContext) {
     lab.send(Method::POST, "cm", JSON, Vec::new()).await.is(400);
     lab.send(Method::POST, "plan", JSON, Vec::new()).await.is(400);
     for body in ["[]", "7", "{", "\"a\"", "{\"metadata\": 3}"] {
@@ -403,7 +403,7 @@ async fn a_body_that_is_no_object_is_refused(lab: &Lab) {
     lab.send(Method::POST, "plan", JSON, typed.to_vec()).await.is(400);
 }
 
-async fn a_body_of_another_media_type_is_refused(lab: &Lab) {
+async fn a_body_of_another_media_type_is_refused(lab: &CaseContext) {
     let body = br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}"#.to_vec();
     lab.send(Method::POST, "cm", "text/plain", body.clone())
         .await
@@ -416,7 +416,7 @@ async fn a_body_of_another_media_type_is_refused(lab: &Lab) {
     lab.send(Method::POST, "cm", JSON, yaml).await.is(400);
 }
 
-async fn a_dry_run_stores_nothing(lab: &Lab) {
+async fn a_dry_run_stores_nothing(lab: &CaseContext) {
     lab.post("cm?dryRun=All", named("a")).await.is(201);
     lab.get("cm/a").await.is(404);
     lab.post(
@@ -444,7 +444,7 @@ async fn a_dry_run_stores_nothing(lab: &Lab) {
         .refused(409, "AlreadyExists", "");
 }
 
-async fn an_unknown_dry_run_is_refused(lab: &Lab) {
+async fn an_unknown_dry_run_is_refused(lab: &CaseContext) {
     lab.post("cm?dryRun=Some", named("a")).await.is(422);
     lab.post("cm?dryRun=", named("a")).await;
     lab.post("cm?fieldValidation=Some", named("b")).await.is(422);
@@ -453,7 +453,7 @@ async fn an_unknown_dry_run_is_refused(lab: &Lab) {
     lab.delete("cm/c?dryRun=Some").await.is(422);
 }
 
-async fn unknown_fields_are_dropped_or_refused_as_asked(lab: &Lab) {
+async fn unknown_fields_are_dropped_or_refused_as_asked(lab: &CaseContext) {
     let mut body = workload("a", 0);
     body["spec"]["extra"] = json!(1);
     body["spec"]["template"]["spec"]["containers"][0]["other"] = json!({"a": 1});
@@ -497,7 +497,7 @@ async fn unknown_fields_are_dropped_or_refused_as_asked(lab: &Lab) {
     lab.post("role?fieldValidation=Strict", role).await.is(400);
 }
 
-async fn duplicate_fields_are_refused_under_strict_validation(lab: &Lab) {
+async fn duplicate_fields_are_refused_under_strict_validation(lab: &CaseContext) {
     let twice = br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"data":{"a":"1"},"data":{"b":"2"}}"#;
     let target = "cm?fieldValidation=Strict";
     lab.send(Method::POST, target, JSON, twice.to_vec())
@@ -510,7 +510,7 @@ async fn duplicate_fields_are_refused_under_strict_validation(lab: &Lab) {
         .refused(400, "BadRequest", "duplicate field");
 }
 
-async fn a_status_is_not_created(lab: &Lab) {
+async fn a_status_is_not_created(lab: &CaseContext) {
     let mut body = json!({"metadata": {"name": "a"}, "spec": {"size": 1}, "status": {"phase": "early"}});
     lab.post("plan", body.clone()).await.is(201).lacks("/status");
     body["status"]["phase"] = json!("wrong");
@@ -523,7 +523,7 @@ async fn a_status_is_not_created(lab: &Lab) {
     lab.say("status of the deployment", made.at("/status"));
 }
 
-async fn a_method_that_is_not_served_is_refused(lab: &Lab) {
+async fn a_method_that_is_not_served_is_refused(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.post("cm/a", named("a")).await.is(405);
     lab.put("cm", named("a")).await.is(405);
@@ -535,7 +535,7 @@ async fn a_method_that_is_not_served_is_refused(lab: &Lab) {
     lab.delete("plan/a/status").await.is(405);
 }
 
-async fn a_wrong_type_is_refused(lab: &Lab) {
+async fn a_wrong_type_is_refused(lab: &CaseContext) {
     for (pointer, value) in [
         ("/spec/replicas", json!("three")),
         ("/spec/replicas", json!(1.5)),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::bodies::{execution, plan, with, workflow};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     defaults_are_filled_in,
@@ -30,7 +30,7 @@ super::cases!(
     numbers_keep_their_form,
 );
 
-async fn defaults_are_filled_in(lab: &Lab) {
+async fn defaults_are_filled_in(lab: &CaseContext) {
     let made = lab.post("plan", plan("a", json!({"size": 3}))).await;
     made.is(201)
         .has("/spec", json!({"size": 3, "mode": "fast"}))
@@ -52,7 +52,7 @@ async fn defaults_are_filled_in(lab: &Lab) {
     .has("/spec/steps/0/retry/times", 3);
 }
 
-async fn unknown_fields_are_dropped(lab: &Lab) {
+async fn unknown_fields_are_dropped(lab: &CaseContext) {
     let mut body = plan(
         "a",
         json!({"size": 3, "extra": 1, "one": {"a": "x", "c": 1}, "steps": [{"number": 1, "odd": []}]}),
@@ -74,7 +74,7 @@ async fn unknown_fields_are_dropped(lab: &Lab) {
         .lacks("/status/extra");
 }
 
-async fn unknown_fields_are_kept_where_the_schema_says_so(lab: &Lab) {
+async fn unknown_fields_are_kept_where_the_schema_says_so(lab: &CaseContext) {
     let anything = json!({"a": {"b": [1, "x", null, {"c": null}]}, "d": null});
     let made = lab
         .post("plan", plan("a", json!({"size": 1, "anything": anything})))
@@ -85,7 +85,7 @@ async fn unknown_fields_are_kept_where_the_schema_says_so(lab: &Lab) {
         .has("/spec/anything/e", 1.5);
 }
 
-async fn nulls_are_dropped_where_they_are_not_allowed(lab: &Lab) {
+async fn nulls_are_dropped_where_they_are_not_allowed(lab: &CaseContext) {
     let spec =
         json!({"size": 1, "mode": null, "note": null, "owner": null, "labels": {"a": "b"}, "steps": null});
     lab.post("plan", plan("a", spec)).await;
@@ -101,7 +101,7 @@ async fn nulls_are_dropped_where_they_are_not_allowed(lab: &Lab) {
     .await;
 }
 
-async fn each_rule_of_a_number_is_told(lab: &Lab) {
+async fn each_rule_of_a_number_is_told(lab: &CaseContext) {
     for (spec, words) in [
         (
             json!({"size": 0}),
@@ -139,7 +139,7 @@ async fn each_rule_of_a_number_is_told(lab: &Lab) {
         .is(422);
 }
 
-async fn each_rule_of_a_text_is_told(lab: &Lab) {
+async fn each_rule_of_a_text_is_told(lab: &CaseContext) {
     for (field, value, words) in [
         (
             "mode",
@@ -181,7 +181,7 @@ async fn each_rule_of_a_text_is_told(lab: &Lab) {
     }
 }
 
-async fn each_rule_of_a_list_is_told(lab: &Lab) {
+async fn each_rule_of_a_list_is_told(lab: &CaseContext) {
     let numbers = |numbers: &[u64]| {
         let steps: Vec<Value> = numbers.iter().map(|n| json!({"number": n})).collect();
         json!({"size": 9, "steps": steps})
@@ -212,7 +212,7 @@ async fn each_rule_of_a_list_is_told(lab: &Lab) {
     }
 }
 
-async fn each_rule_of_a_map_is_told(lab: &Lab) {
+async fn each_rule_of_a_map_is_told(lab: &CaseContext) {
     for (labels, words) in [
         (
             json!({"a": "1", "b": "2", "c": "3"}),
@@ -235,7 +235,7 @@ async fn each_rule_of_a_map_is_told(lab: &Lab) {
     .is(422);
 }
 
-async fn each_wrong_type_is_told(lab: &Lab) {
+async fn each_wrong_type_is_told(lab: &CaseContext) {
     for (field, value) in [
         ("size", json!("x")),
         ("size", json!(true)),
@@ -260,7 +260,7 @@ async fn each_wrong_type_is_told(lab: &Lab) {
     lab.post("plan", plan("a", json!([1]))).await.is(422);
 }
 
-async fn several_errors_are_all_told(lab: &Lab) {
+async fn several_errors_are_all_told(lab: &CaseContext) {
     let spec =
         json!({"size": 0, "mode": "odd", "timeout": "soon", "tags": ["a", "a"], "labels": {"a": "123456"}});
     lab.post("plan", plan("a", spec))
@@ -283,7 +283,7 @@ async fn several_errors_are_all_told(lab: &Lab) {
     lab.post("plan", body).await.invalid("metadata.name");
 }
 
-async fn one_of_and_any_of_are_told(lab: &Lab) {
+async fn one_of_and_any_of_are_told(lab: &CaseContext) {
     let none = "must validate one and only one schema (oneOf). Found none valid";
     lab.post("plan", plan("a", json!({"size": 1, "one": {}})))
         .await
@@ -307,7 +307,7 @@ async fn one_of_and_any_of_are_told(lab: &Lab) {
     .is(201);
 }
 
-async fn rules_in_cel_are_told_with_their_field_and_reason(lab: &Lab) {
+async fn rules_in_cel_are_told_with_their_field_and_reason(lab: &CaseContext) {
     let step = plan("a", json!({"size": 1, "steps": [{"number": 2}]}));
     lab.post("plan", step)
         .await
@@ -326,7 +326,7 @@ async fn rules_in_cel_are_told_with_their_field_and_reason(lab: &Lab) {
         .is(201);
 }
 
-async fn rules_between_versions_are_told(lab: &Lab) {
+async fn rules_between_versions_are_told(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 2}))).await;
     lab.merge("plan/a", json!({"spec": {"size": 3}}))
         .await
@@ -344,7 +344,7 @@ async fn rules_between_versions_are_told(lab: &Lab) {
     .is(200);
 }
 
-async fn rules_are_not_asked_of_a_wrong_shape(lab: &Lab) {
+async fn rules_are_not_asked_of_a_wrong_shape(lab: &CaseContext) {
     let words = "some validation rules were not checked because the object was invalid";
     lab.post("plan", plan("a", json!({}))).await.invalid(words);
     lab.post("plan", plan("a", json!({"size": "x"})))
@@ -365,7 +365,7 @@ async fn rules_are_not_asked_of_a_wrong_shape(lab: &Lab) {
     lab.post("plan", plan("a", asked)).await.is(422);
 }
 
-async fn an_old_error_is_told_again(lab: &Lab) {
+async fn an_old_error_is_told_again(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 2, "timeout": "5s"})))
         .await;
     let bad = json!({"spec": {"timeout": "soon"}});
@@ -377,7 +377,7 @@ async fn an_old_error_is_told_again(lab: &Lab) {
         .lacks("/spec/timeout");
 }
 
-async fn a_status_is_checked_by_its_schema(lab: &Lab) {
+async fn a_status_is_checked_by_its_schema(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 2}))).await;
     lab.merge("plan/a/status", json!({"status": {"phase": "odd"}}))
         .await
@@ -396,7 +396,7 @@ async fn a_status_is_checked_by_its_schema(lab: &Lab) {
         .is(200);
 }
 
-async fn our_kinds_have_their_defaults(lab: &Lab) {
+async fn our_kinds_have_their_defaults(lab: &CaseContext) {
     lab.post("wfe", workflow("a"))
         .await
         .is(201)
@@ -409,7 +409,7 @@ async fn our_kinds_have_their_defaults(lab: &Lab) {
     lab.post("ke", null).await.is(201);
 }
 
-async fn our_statuses_are_taken_as_they_are(lab: &Lab) {
+async fn our_statuses_are_taken_as_they_are(lab: &CaseContext) {
     lab.given("wfe", workflow("a")).await;
     lab.given("ke", execution("a")).await;
     let status = json!({"status": {"phase": "executing", "message": "one",
@@ -431,7 +431,7 @@ async fn our_statuses_are_taken_as_they_are(lab: &Lab) {
         .await;
 }
 
-async fn our_unknown_fields_are_dropped(lab: &Lab) {
+async fn our_unknown_fields_are_dropped(lab: &CaseContext) {
     let body = with(workflow("a"), "/spec/unheard", json!({"a": 1}));
     lab.post("wfe", body).await.is(201).lacks("/spec/unheard");
     let body = with(
@@ -450,7 +450,7 @@ async fn our_unknown_fields_are_dropped(lab: &Lab) {
         .lacks("/spec/parameters/cordonNode/unheard");
 }
 
-async fn our_kinds_refuse_strictly(lab: &Lab) {
+async fn our_kinds_refuse_strictly(lab: &CaseContext) {
     let body = with(
         workflow("a"),
         "/spec/workflowDefinition/steps/0/unheard",
@@ -476,7 +476,7 @@ async fn our_kinds_refuse_strictly(lab: &Lab) {
     .is(422);
 }
 
-async fn a_spec_that_is_none_is_refused(lab: &Lab) {
+async fn a_spec_that_is_none_is_refused(lab: &CaseContext) {
     for kind in ["plan", "wfe", "ke"] {
         for spec in [Value::Null, json!("x"), json!([]), json!({})] {
             lab.post(kind, json!({"metadata": {"name": "a"}, "spec": spec}))
@@ -489,7 +489,7 @@ async fn a_spec_that_is_none_is_refused(lab: &Lab) {
     }
 }
 
-async fn numbers_keep_their_form(lab: &Lab) {
+async fn numbers_keep_their_form(lab: &CaseContext) {
     let spec = json!({"size": 2.0, "ratio": 1, "anything": {"a": 1.0, "b": 9_007_199_254_740_993_i64, "c": 1e3, "d": -0.0}});
     lab.post("plan", plan("a", spec)).await.is(201);
     lab.get("plan/a").await.is(200);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{named, with};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_definition_is_served_and_says_so,
@@ -16,7 +16,7 @@ super::cases!(
     the_server_says_what_it_serves,
 );
 
-fn thing(lab: &Lab, schema: Value) -> Value {
+fn thing(lab: &CaseContext, schema: Value) -> Value {
     let group = format!("{}.example.com", lab.namespace());
     json!({
         "metadata": {"name": format!("things.{group}")},
@@ -40,7 +40,7 @@ fn one(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "{ns}.example.com/v1", "kind": "Thing", "metadata": {"name": name}, "spec": spec})
 }
 
-async fn established(lab: &Lab) {
+async fn established(lab: &CaseContext) {
     let so = |answer: &Answer| {
         let conditions = answer.at("/status/conditions");
         let mut all = conditions.as_array().into_iter().flatten();
@@ -50,7 +50,7 @@ async fn established(lab: &Lab) {
     lab.quietly().until(THINGS, |answer| answer.code == 200).await;
 }
 
-async fn a_definition_is_served_and_says_so(lab: &Lab) {
+async fn a_definition_is_served_and_says_so(lab: &CaseContext) {
     lab.get(THINGS).await.is(404);
     let made = lab.post("crd", thing(lab, plain())).await;
     made.is(201)
@@ -83,7 +83,7 @@ async fn a_definition_is_served_and_says_so(lab: &Lab) {
     lab.until(THINGS, |answer| answer.code == 404).await;
 }
 
-async fn a_definition_is_checked(lab: &Lab) {
+async fn a_definition_is_checked(lab: &CaseContext) {
     let base = thing(lab, plain());
     for (pointer, value, words) in [
         (
@@ -110,7 +110,7 @@ async fn a_definition_is_checked(lab: &Lab) {
     lab.quietly().post("crd", named("a")).await.is(422);
 }
 
-async fn a_schema_is_checked(lab: &Lab) {
+async fn a_schema_is_checked(lab: &CaseContext) {
     let spec = |spec: Value| json!({"type": "object", "properties": {"spec": spec}});
     for (schema, words) in [
         (json!({"properties": {"spec": {"type": "object"}}}), "type"),
@@ -139,7 +139,7 @@ async fn a_schema_is_checked(lab: &Lab) {
     }
 }
 
-async fn rules_are_compiled_when_they_come(lab: &Lab) {
+async fn rules_are_compiled_when_they_come(lab: &CaseContext) {
     let ruled = |rule: &str| {
         json!({"type": "object", "properties": {"spec": {"type": "object",
             "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": [{"rule": rule}]}}})
@@ -157,7 +157,7 @@ async fn rules_are_compiled_when_they_come(lab: &Lab) {
         .is(201);
 }
 
-async fn a_definition_takes_its_objects_along(lab: &Lab) {
+async fn a_definition_takes_its_objects_along(lab: &CaseContext) {
     lab.given("crd", thing(lab, plain())).await;
     established(lab).await;
     lab.post(THINGS, one("x", json!({}))).await.is(201);
@@ -166,7 +166,7 @@ async fn a_definition_takes_its_objects_along(lab: &Lab) {
     lab.until_gone("crd/things.{ns}.example.com").await;
 }
 
-async fn a_new_rule_holds_from_then_on(lab: &Lab) {
+async fn a_new_rule_holds_from_then_on(lab: &CaseContext) {
     lab.given("crd", thing(lab, plain())).await;
     established(lab).await;
     lab.post(THINGS, one("x", json!({"a": 7}))).await.is(201);
@@ -200,7 +200,7 @@ async fn a_new_rule_holds_from_then_on(lab: &Lab) {
     lab.quietly().delete("crd/things.{ns}.example.com").await.is(200);
 }
 
-async fn the_server_says_what_it_serves(lab: &Lab) {
+async fn the_server_says_what_it_serves(lab: &CaseContext) {
     let version = lab.quietly().get("/version").await;
     version.has("/major", "1").has("/minor", "35");
     for (path, wanted) in [

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::bodies::{config, execution, job, named, plan, workload};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_deletion_is_answered_with_a_status,
@@ -26,7 +26,7 @@ super::cases!(
     a_body_wins_over_the_query,
 );
 
-async fn a_deletion_is_answered_with_a_status(lab: &Lab) {
+async fn a_deletion_is_answered_with_a_status(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.delete("cm/a")
         .await
@@ -55,7 +55,7 @@ async fn a_deletion_is_answered_with_a_status(lab: &Lab) {
         .refused(404, "NotFound", "configmaps \"a\" not found");
 }
 
-async fn a_wrong_uid_in_the_precondition_saves_the_object(lab: &Lab) {
+async fn a_wrong_uid_in_the_precondition_saves_the_object(lab: &CaseContext) {
     let made = lab.given("cm", named("a")).await;
     let other = "4a2c0b62-2f0e-4d4b-9a3e-111111111111";
     let words = format!(
@@ -89,7 +89,7 @@ async fn a_wrong_uid_in_the_precondition_saves_the_object(lab: &Lab) {
     lab.get("cm/a").await.is(200);
 }
 
-async fn a_wrong_version_in_the_precondition_saves_the_object(lab: &Lab) {
+async fn a_wrong_version_in_the_precondition_saves_the_object(lab: &CaseContext) {
     let made = lab.given("cm", named("a")).await;
     let changed = lab.quietly().merge("cm/a", json!({"data": {"k": "v"}})).await;
     lab.call(&made.version(), "first");
@@ -104,7 +104,7 @@ async fn a_wrong_version_in_the_precondition_saves_the_object(lab: &Lab) {
     lab.delete_with("cm/a", both).await.is(200);
 }
 
-async fn right_preconditions_let_it_go(lab: &Lab) {
+async fn right_preconditions_let_it_go(lab: &CaseContext) {
     let made = lab.given("plan", plan("a", json!({"size": 1}))).await;
     let options = json!({"preconditions": {"uid": made.uid(), "resourceVersion": made.version()},
         "propagationPolicy": "Background"});
@@ -116,7 +116,7 @@ fn held(name: &str) -> Value {
     json!({"metadata": {"name": name, "finalizers": ["example.com/hold"]}})
 }
 
-async fn a_finalizer_holds_an_object_until_it_is_taken_away(lab: &Lab) {
+async fn a_finalizer_holds_an_object_until_it_is_taken_away(lab: &CaseContext) {
     lab.given("cm", held("a")).await;
     let held = lab.delete("cm/a").await;
     held.is(200)
@@ -128,7 +128,7 @@ async fn a_finalizer_holds_an_object_until_it_is_taken_away(lab: &Lab) {
     lab.get("cm/a").await.is(404);
 }
 
-async fn a_deletion_under_way_is_begun_once(lab: &Lab) {
+async fn a_deletion_under_way_is_begun_once(lab: &CaseContext) {
     lab.given("cm", held("a")).await;
     let first = lab.delete("cm/a").await;
     let again = lab.delete("cm/a").await;
@@ -142,7 +142,7 @@ async fn a_deletion_under_way_is_begun_once(lab: &Lab) {
     lab.get("cm/a").await.is(404);
 }
 
-async fn no_finalizer_is_added_in_deletion(lab: &Lab) {
+async fn no_finalizer_is_added_in_deletion(lab: &CaseContext) {
     lab.given("cm", held("a")).await;
     lab.delete("cm/a").await.is(200);
     let words = "no new finalizers can be added if the object is being deleted, found new finalizers \
@@ -166,7 +166,7 @@ async fn no_finalizer_is_added_in_deletion(lab: &Lab) {
     }
 }
 
-async fn an_object_in_deletion_can_be_changed(lab: &Lab) {
+async fn an_object_in_deletion_can_be_changed(lab: &CaseContext) {
     lab.given("cm", held("a")).await;
     lab.delete("cm/a").await.is(200);
     lab.merge("cm/a", json!({"data": {"k": "v"}}))
@@ -185,7 +185,7 @@ async fn an_object_in_deletion_can_be_changed(lab: &Lab) {
     lab.get("cm/a").await.is(404);
 }
 
-async fn a_collection_is_deleted_by_selector(lab: &Lab) {
+async fn a_collection_is_deleted_by_selector(lab: &CaseContext) {
     for name in ["a", "b", "c"] {
         let labels = json!({"metadata": {"name": name, "labels": {"name": name, "all": "yes"}}});
         lab.given("cm", labels).await;
@@ -206,7 +206,7 @@ async fn a_collection_is_deleted_by_selector(lab: &Lab) {
     assert_eq!(lab.get("plan").await.names(), Vec::<String>::new());
 }
 
-async fn a_collection_is_deleted_but_for_what_is_held(lab: &Lab) {
+async fn a_collection_is_deleted_but_for_what_is_held(lab: &CaseContext) {
     lab.given("secret", held("a")).await;
     lab.given("secret", named("b")).await;
     lab.delete("secret").await.is(200);
@@ -217,7 +217,7 @@ async fn a_collection_is_deleted_but_for_what_is_held(lab: &Lab) {
         .is(200);
 }
 
-async fn a_bad_policy_is_refused(lab: &Lab) {
+async fn a_bad_policy_is_refused(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.delete_with("cm/a", json!({"propagationPolicy": "Sideways"}))
         .await
@@ -233,7 +233,7 @@ async fn a_bad_policy_is_refused(lab: &Lab) {
     lab.get("cm/a").await.is(200);
 }
 
-async fn options_of_a_deletion_are_checked(lab: &Lab) {
+async fn options_of_a_deletion_are_checked(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.delete_with("cm/a", json!({"gracePeriodSeconds": "x"}))
         .await
@@ -250,7 +250,7 @@ async fn options_of_a_deletion_are_checked(lab: &Lab) {
     lab.delete_with("cm/b", typed).await.is(200);
 }
 
-async fn a_namespace_goes_with_everything_in_it_and_takes_nothing_new(lab: &Lab) {
+async fn a_namespace_goes_with_everything_in_it_and_takes_nothing_new(lab: &CaseContext) {
     lab.given("ns", named("{ns}-b")).await;
     let inside = "/api/v1/namespaces/{ns}-b/configmaps";
     let body = |name: &str, finalizers: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "finalizers": finalizers}});
@@ -286,7 +286,7 @@ async fn a_namespace_goes_with_everything_in_it_and_takes_nothing_new(lab: &Lab)
     lab.until_gone("ns/{ns}-b").await;
 }
 
-async fn a_namespace_with_a_finalizer_stays(lab: &Lab) {
+async fn a_namespace_with_a_finalizer_stays(lab: &CaseContext) {
     lab.given(
         "ns",
         json!({"metadata": {"name": "{ns}-b", "finalizers": ["example.com/hold"]}}),
@@ -299,7 +299,7 @@ async fn a_namespace_with_a_finalizer_stays(lab: &Lab) {
     lab.until_gone("ns/{ns}-b").await;
 }
 
-async fn a_deleted_name_can_be_used_again(lab: &Lab) {
+async fn a_deleted_name_can_be_used_again(lab: &CaseContext) {
     let first = lab.post("plan", plan("a", json!({"size": 1}))).await;
     lab.delete("plan/a").await.is(200);
     let second = lab.post("plan", plan("a", json!({"size": 2}))).await;
@@ -307,7 +307,7 @@ async fn a_deleted_name_can_be_used_again(lab: &Lab) {
     second.has("/metadata/generation", 1);
 }
 
-async fn an_execution_is_held_by_its_finalizer(lab: &Lab) {
+async fn an_execution_is_held_by_its_finalizer(lab: &CaseContext) {
     let mut body = execution("a");
     body["metadata"]["finalizers"] = json!(["kubernaut.io/job-cleanup"]);
     lab.post("ke", body).await.is(201);
@@ -324,7 +324,7 @@ async fn an_execution_is_held_by_its_finalizer(lab: &Lab) {
     lab.merge("ke/a/status", json!({"status": {}})).await.is(404);
 }
 
-async fn a_deletion_by_query_has_its_options(lab: &Lab) {
+async fn a_deletion_by_query_has_its_options(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.delete("plan/a?propagationPolicy=Foreground&dryRun=All")
         .await
@@ -335,7 +335,7 @@ async fn a_deletion_by_query_has_its_options(lab: &Lab) {
     lab.get("plan/a").await;
 }
 
-async fn a_body_wins_over_the_query(lab: &Lab) {
+async fn a_body_wins_over_the_query(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.delete_with(
         "plan/a?propagationPolicy=Foreground",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::bodies::{config, named, with};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     config_maps_have_keys_of_letters,
@@ -22,7 +22,7 @@ super::cases!(
     a_new_event_needs_an_action,
 );
 
-async fn config_maps_have_keys_of_letters(lab: &Lab) {
+async fn config_maps_have_keys_of_letters(lab: &CaseContext) {
     lab.post("cm", config("a", json!({"a b": "c"})))
         .await
         .invalid("data[a b]");
@@ -40,7 +40,7 @@ async fn config_maps_have_keys_of_letters(lab: &Lab) {
     lab.post("cm", fine).await.is(201);
 }
 
-async fn secrets_take_plain_text(lab: &Lab) {
+async fn secrets_take_plain_text(lab: &CaseContext) {
     let body =
         json!({"metadata": {"name": "a"}, "data": {"a": "eA==", "b": "eA=="}, "stringData": {"b": "y"}});
     let made = lab.post("secret", body).await;
@@ -62,7 +62,7 @@ async fn secrets_take_plain_text(lab: &Lab) {
         .invalid("type");
 }
 
-async fn secrets_have_keys_and_base64(lab: &Lab) {
+async fn secrets_have_keys_and_base64(lab: &CaseContext) {
     lab.post(
         "secret",
         json!({"metadata": {"name": "a"}, "data": {"a": "no base64"}}),
@@ -88,7 +88,7 @@ async fn secrets_have_keys_and_base64(lab: &Lab) {
         .is(200);
 }
 
-async fn a_service_account_has_what_it_is_given(lab: &Lab) {
+async fn a_service_account_has_what_it_is_given(lab: &CaseContext) {
     let body = json!({"metadata": {"name": "a"}, "automountServiceAccountToken": false,
         "imagePullSecrets": [{"name": "x"}]});
     lab.post("sa", body).await.is(201);
@@ -99,7 +99,7 @@ async fn a_service_account_has_what_it_is_given(lab: &Lab) {
     lab.delete("sa/a").await.is(200);
 }
 
-async fn a_lease_has_micro_times(lab: &Lab) {
+async fn a_lease_has_micro_times(lab: &CaseContext) {
     let spec = json!({"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.123456Z",
         "acquireTime": "2026-01-01T00:00:00.000000Z", "leaseTransitions": 0});
     let made = lab
@@ -114,7 +114,7 @@ async fn a_lease_has_micro_times(lab: &Lab) {
     lab.post("lease", bad).await.invalid("spec.leaseTransitions");
 }
 
-async fn a_node_is_registered(lab: &Lab) {
+async fn a_node_is_registered(lab: &CaseContext) {
     let body = json!({"metadata": {"name": "{ns}", "labels": {"a": "b"}}, "spec": {"unschedulable": true}});
     lab.quietly()
         .post("node", body)
@@ -136,7 +136,7 @@ async fn a_node_is_registered(lab: &Lab) {
     lab.delete("node/{ns}").await.is(200);
 }
 
-async fn roles_are_stored_as_they_are(lab: &Lab) {
+async fn roles_are_stored_as_they_are(lab: &CaseContext) {
     let rules =
         json!([{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get", "patch"]}]);
     lab.post("role", json!({"metadata": {"name": "a"}, "rules": rules}))
@@ -150,7 +150,7 @@ async fn roles_are_stored_as_they_are(lab: &Lab) {
     lab.post("role", named("empty")).await.is(201);
 }
 
-async fn a_role_needs_verbs_and_resources(lab: &Lab) {
+async fn a_role_needs_verbs_and_resources(lab: &CaseContext) {
     for rule in [
         json!({"apiGroups": [""], "resources": ["pods"]}),
         json!({"apiGroups": [""], "verbs": ["get"]}),
@@ -163,7 +163,7 @@ async fn a_role_needs_verbs_and_resources(lab: &Lab) {
     }
 }
 
-async fn a_binding_needs_a_role(lab: &Lab) {
+async fn a_binding_needs_a_role(lab: &CaseContext) {
     let role = |kind: &str, name: &str| {
         json!({"metadata": {"name": "a"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}})
@@ -183,7 +183,7 @@ async fn a_binding_needs_a_role(lab: &Lab) {
     lab.post("binding", role("Role", "not-there")).await.is(201);
 }
 
-async fn a_binding_keeps_its_role(lab: &Lab) {
+async fn a_binding_keeps_its_role(lab: &CaseContext) {
     let binding = |name: &str| {
         json!({"metadata": {"name": "a"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}})
@@ -194,7 +194,7 @@ async fn a_binding_keeps_its_role(lab: &Lab) {
         .invalid("cannot change roleRef");
 }
 
-async fn a_budget_is_stored_with_one_bound(lab: &Lab) {
+async fn a_budget_is_stored_with_one_bound(lab: &CaseContext) {
     let budget = |spec: Value| json!({"metadata": {"name": "a"}, "spec": spec});
     let both = json!({"minAvailable": 1, "maxUnavailable": 1, "selector": {"matchLabels": {"a": "b"}}});
     lab.post("pdb", budget(both)).await.invalid("spec");
@@ -213,7 +213,7 @@ async fn a_budget_is_stored_with_one_bound(lab: &Lab) {
     changed.is(200).has("/metadata/generation", 2);
 }
 
-async fn an_event_is_seen_by_both_apis(lab: &Lab) {
+async fn an_event_is_seen_by_both_apis(lab: &CaseContext) {
     let event = json!({
         "metadata": {"name": "e"},
         "regarding": {"kind": "Pod", "name": "p", "namespace": "{ns}", "uid": "u"}, "note": "hello",
@@ -235,7 +235,7 @@ async fn an_event_is_seen_by_both_apis(lab: &Lab) {
     lab.merge("newevent/e", json!({"note": "other"})).await.is(422);
 }
 
-async fn an_old_event_is_seen_by_the_new_api(lab: &Lab) {
+async fn an_old_event_is_seen_by_the_new_api(lab: &CaseContext) {
     let event = json!({
         "metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "{ns}"},
         "reason": "Test", "message": "hello", "type": "Warning", "count": 1,
@@ -251,7 +251,7 @@ async fn an_old_event_is_seen_by_the_new_api(lab: &Lab) {
         .invalid("involvedObject.namespace");
 }
 
-async fn a_new_event_needs_an_action(lab: &Lab) {
+async fn a_new_event_needs_an_action(lab: &CaseContext) {
     let event = json!({
         "metadata": {"name": "e"}, "regarding": {"kind": "Pod", "name": "p", "namespace": "{ns}"},
         "reason": "Test", "type": "Normal", "action": "Act", "reportingController": "example.com/c",

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::bodies::{config, execution, named, plan, pod, workload};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_list_is_ordered_and_says_what_it_is,
@@ -27,7 +27,7 @@ super::cases!(
     a_bad_limit_is_refused,
 );
 
-async fn five(lab: &Lab) {
+async fn five(lab: &CaseContext) {
     for i in 0..5 {
         let labels = json!({"odd": (i % 2).to_string(), "n": i.to_string()});
         let labels = if i == 4 { json!({"n": "4"}) } else { labels };
@@ -39,7 +39,7 @@ async fn five(lab: &Lab) {
     }
 }
 
-async fn a_list_is_ordered_and_says_what_it_is(lab: &Lab) {
+async fn a_list_is_ordered_and_says_what_it_is(lab: &CaseContext) {
     for name in ["b", "a", "a-1", "a.b"] {
         lab.given("secret", named(name)).await;
         lab.given("plan", plan(name, json!({"size": 1}))).await;
@@ -59,7 +59,7 @@ async fn a_list_is_ordered_and_says_what_it_is(lab: &Lab) {
     lab.get("newevent").await.is(200).has("/kind", "EventList");
 }
 
-async fn a_list_over_all_namespaces_is_a_list_too(lab: &Lab) {
+async fn a_list_over_all_namespaces_is_a_list_too(lab: &CaseContext) {
     lab.given(
         "cm",
         json!({"metadata": {"name": "a", "labels": {"case": "{ns}"}}}),
@@ -75,7 +75,7 @@ async fn a_list_over_all_namespaces_is_a_list_too(lab: &Lab) {
     assert_eq!(list.is(200).names(), [lab.namespace()]);
 }
 
-async fn labels_select_in_every_way(lab: &Lab) {
+async fn labels_select_in_every_way(lab: &CaseContext) {
     five(lab).await;
     for (selector, found) in [
         ("odd=1", vec!["c1", "c3"]),
@@ -109,7 +109,7 @@ fn encoded(selector: &str) -> String {
         .replace('<', "%3C")
 }
 
-async fn a_bad_label_selector_is_refused(lab: &Lab) {
+async fn a_bad_label_selector_is_refused(lab: &CaseContext) {
     for selector in [
         "a b",
         "a in",
@@ -136,7 +136,7 @@ async fn a_bad_label_selector_is_refused(lab: &Lab) {
     lab.get("cm?labelSelector=a,").await;
 }
 
-async fn fields_select_names_and_namespaces(lab: &Lab) {
+async fn fields_select_names_and_namespaces(lab: &CaseContext) {
     five(lab).await;
     let list = lab.get("cm?fieldSelector=metadata.name=c2").await;
     assert_eq!(list.is(200).names(), ["c2"]);
@@ -152,7 +152,7 @@ async fn fields_select_names_and_namespaces(lab: &Lab) {
     assert_eq!(list.is(200).names(), Vec::<String>::new());
 }
 
-async fn pods_are_selected_by_their_fields(lab: &Lab) {
+async fn pods_are_selected_by_their_fields(lab: &CaseContext) {
     lab.given("pod", pod("a")).await;
     let mut other = pod("b");
     other["spec"]["nodeName"] = json!("elsewhere");
@@ -181,7 +181,7 @@ async fn pods_are_selected_by_their_fields(lab: &Lab) {
     }
 }
 
-async fn secrets_and_events_are_selected_by_their_fields(lab: &Lab) {
+async fn secrets_and_events_are_selected_by_their_fields(lab: &CaseContext) {
     lab.given("secret", named("a")).await;
     let list = lab.get("secret?fieldSelector=type=Opaque").await;
     assert_eq!(list.is(200).names(), ["a"]);
@@ -205,7 +205,7 @@ async fn secrets_and_events_are_selected_by_their_fields(lab: &Lab) {
     lab.get("newevent?fieldSelector=note=a").await.is(400);
 }
 
-async fn custom_resources_are_selected_by_declared_fields(lab: &Lab) {
+async fn custom_resources_are_selected_by_declared_fields(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.given("plan", plan("b", json!({"size": 1}))).await;
     lab.quietly()
@@ -224,7 +224,7 @@ async fn custom_resources_are_selected_by_declared_fields(lab: &Lab) {
         .refused(400, "BadRequest", "field label not supported");
 }
 
-async fn an_unknown_field_is_refused(lab: &Lab) {
+async fn an_unknown_field_is_refused(lab: &CaseContext) {
     lab.get("cm?fieldSelector=data.k=1").await.refused(
         400,
         "BadRequest",
@@ -251,13 +251,13 @@ async fn an_unknown_field_is_refused(lab: &Lab) {
     lab.delete("cm?fieldSelector=data.k=1").await.is(400);
 }
 
-async fn a_bad_field_selector_is_refused(lab: &Lab) {
+async fn a_bad_field_selector_is_refused(lab: &CaseContext) {
     for selector in ["metadata.name", "metadata.name=a=b", "a"] {
         lab.get(&format!("cm?fieldSelector={}", encoded(selector))).await;
     }
 }
 
-async fn a_list_comes_in_pages(lab: &Lab) {
+async fn a_list_comes_in_pages(lab: &CaseContext) {
     five(lab).await;
     let page = lab.get("cm?labelSelector=n&limit=2").await;
     assert_eq!(page.is(200).names(), ["c0", "c1"]);
@@ -282,7 +282,7 @@ async fn a_list_comes_in_pages(lab: &Lab) {
     lab.get("plan?limit=0").await.has("/metadata/continue", "");
 }
 
-async fn a_bad_token_is_refused(lab: &Lab) {
+async fn a_bad_token_is_refused(lab: &CaseContext) {
     five(lab).await;
     lab.get("cm?limit=2&continue=nonsense")
         .await
@@ -297,7 +297,7 @@ async fn a_bad_token_is_refused(lab: &Lab) {
         .is(400);
 }
 
-async fn a_token_stays_good_when_its_object_goes(lab: &Lab) {
+async fn a_token_stays_good_when_its_object_goes(lab: &CaseContext) {
     five(lab).await;
     let page = lab.quietly().get("cm?labelSelector=n&limit=2").await;
     let token = page.text("/metadata/continue");
@@ -309,7 +309,7 @@ async fn a_token_stays_good_when_its_object_goes(lab: &Lab) {
     assert_eq!(rest.is(200).names(), ["c2", "c3", "c4"]);
 }
 
-async fn a_list_at_any_version_is_served(lab: &Lab) {
+async fn a_list_at_any_version_is_served(lab: &CaseContext) {
     let made = lab
         .given("cm", json!({"metadata": {"name": "a", "labels": {"n": "1"}}}))
         .await;
@@ -329,7 +329,7 @@ async fn a_list_at_any_version_is_served(lab: &Lab) {
     }
 }
 
-async fn a_version_and_its_match_must_fit(lab: &Lab) {
+async fn a_version_and_its_match_must_fit(lab: &CaseContext) {
     lab.get("cm?resourceVersionMatch=Exact").await.is(422);
     lab.get("cm?resourceVersion=0&resourceVersionMatch=Exact")
         .await
@@ -348,7 +348,7 @@ async fn a_version_and_its_match_must_fit(lab: &Lab) {
         .is(422);
 }
 
-async fn a_version_that_is_none_is_refused(lab: &Lab) {
+async fn a_version_that_is_none_is_refused(lab: &CaseContext) {
     lab.get("cm?resourceVersion=new").await;
     lab.get("cm?resourceVersion=-1").await;
     lab.get("plan?resourceVersion=new").await;
@@ -356,7 +356,7 @@ async fn a_version_that_is_none_is_refused(lab: &Lab) {
     lab.get("cm/a?resourceVersion=new").await;
 }
 
-async fn a_version_of_the_future_is_refused(lab: &Lab) {
+async fn a_version_of_the_future_is_refused(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     let refused = lab.quietly().get("cm?resourceVersion=999999999999").await;
     refused.refused(504, "Timeout", "Too large resource version");
@@ -371,14 +371,14 @@ async fn a_version_of_the_future_is_refused(lab: &Lab) {
     lab.say("retry", refused.at("/details/retryAfterSeconds"));
 }
 
-async fn one_object_is_read_at_any_version(lab: &Lab) {
+async fn one_object_is_read_at_any_version(lab: &CaseContext) {
     lab.given("cm", config("a", json!({"k": "v"}))).await;
     lab.until("cm/a?resourceVersion=0", |answer| answer.code == 200)
         .await
         .has("/data/k", "v");
 }
 
-async fn a_bad_limit_is_refused(lab: &Lab) {
+async fn a_bad_limit_is_refused(lab: &CaseContext) {
     lab.get("cm?limit=x").await;
     lab.get("cm?limit=-1&labelSelector=none").await;
     lab.get("cm?timeoutSeconds=x").await;

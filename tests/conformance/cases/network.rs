@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_service_is_checked,
@@ -19,7 +19,7 @@ fn named(version: &str, kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-async fn a_service_is_checked(lab: &Lab) {
+async fn a_service_is_checked(lab: &CaseContext) {
     let service = |name: &str, spec: Value| named("v1", "Service", name, &spec);
     let selector = json!({"app": "a"});
     for (spec, words) in [
@@ -48,7 +48,7 @@ async fn a_service_is_checked(lab: &Lab) {
     }
 }
 
-async fn a_network_policy_is_checked(lab: &Lab) {
+async fn a_network_policy_is_checked(lab: &CaseContext) {
     for (spec, words) in [
         (
             json!({"podSelector": {}, "policyTypes": ["Ingres"]}),
@@ -76,7 +76,7 @@ async fn a_network_policy_is_checked(lab: &Lab) {
     }
 }
 
-async fn an_ingress_is_checked(lab: &Lab) {
+async fn an_ingress_is_checked(lab: &CaseContext) {
     let path = |path: Value| json!({"rules": [{"http": {"paths": [path]}}]});
     let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
     for (spec, words) in [
@@ -99,7 +99,7 @@ async fn an_ingress_is_checked(lab: &Lab) {
     }
 }
 
-async fn an_ingress_class_names_a_controller(lab: &Lab) {
+async fn an_ingress_class_names_a_controller(lab: &CaseContext) {
     let body = named(
         "networking.k8s.io/v1",
         "IngressClass",
@@ -112,7 +112,7 @@ async fn an_ingress_class_names_a_controller(lab: &Lab) {
         .invalid("must be a domain-prefixed path");
 }
 
-async fn an_autoscaler_is_checked(lab: &Lab) {
+async fn an_autoscaler_is_checked(lab: &CaseContext) {
     let of = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
     for (spec, words) in [
         (
@@ -146,7 +146,7 @@ fn deployment(name: &str) -> Value {
     })
 }
 
-async fn modes_of_files_are_checked(lab: &Lab) {
+async fn modes_of_files_are_checked(lab: &CaseContext) {
     let mut body = deployment("bad");
     body["spec"]["template"]["spec"]["volumes"] = json!([
         {"name": "a", "configMap": {"name": "c", "defaultMode": 512}},
@@ -159,7 +159,7 @@ async fn modes_of_files_are_checked(lab: &Lab) {
         .invalid("volumes[1].secret.items[0].mode: Invalid value: 1000");
 }
 
-async fn amounts_have_one_form(lab: &Lab) {
+async fn amounts_have_one_form(lab: &CaseContext) {
     let mut body = deployment("bad");
     body["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "2GiB"}});
     lab.quietly().post("deploy", body).await.refused(
@@ -169,7 +169,7 @@ async fn amounts_have_one_form(lab: &Lab) {
     );
 }
 
-async fn ports_of_one_number_are_told_apart_by_their_protocol(lab: &Lab) {
+async fn ports_of_one_number_are_told_apart_by_their_protocol(lab: &CaseContext) {
     let mut body = deployment("dns");
     body["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([
         {"name": "dns", "containerPort": 53, "protocol": "UDP"},

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{execution, named, owned_by, plan};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     dependents_go_with_their_owner,
@@ -22,7 +22,7 @@ super::cases!(
 );
 
 /// Who names an owner is not seen by the collector at once: a deletion before that leaves it to the next look.
-async fn family(lab: &Lab, blocking: bool) -> Answer {
+async fn family(lab: &CaseContext, blocking: bool) -> Answer {
     let owner = lab.given("cm", named("owner")).await;
     lab.given("cm", child("child", owned_by(&owner, blocking))).await;
     owner
@@ -32,7 +32,7 @@ fn child(name: &str, owners: Value) -> Value {
     json!({"metadata": {"name": name, "ownerReferences": owners}})
 }
 
-async fn dependents_go_with_their_owner(lab: &Lab) {
+async fn dependents_go_with_their_owner(lab: &CaseContext) {
     family(lab, true).await;
     lab.delete_with("cm/owner", json!({"propagationPolicy": "Background"}))
         .await
@@ -44,7 +44,7 @@ async fn dependents_go_with_their_owner(lab: &Lab) {
     lab.until_gone("secret/child").await;
 }
 
-async fn an_orphan_keeps_living_without_its_reference(lab: &Lab) {
+async fn an_orphan_keeps_living_without_its_reference(lab: &CaseContext) {
     family(lab, true).await;
     lab.quietly()
         .delete_with("cm/owner", json!({"propagationPolicy": "Orphan"}))
@@ -57,7 +57,7 @@ async fn an_orphan_keeps_living_without_its_reference(lab: &Lab) {
     .await;
 }
 
-async fn an_orphan_finalizer_is_seen_first(lab: &Lab) {
+async fn an_orphan_finalizer_is_seen_first(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     let answer = lab
         .delete_with("cm/a", json!({"propagationPolicy": "Orphan"}))
@@ -75,7 +75,7 @@ async fn an_orphan_finalizer_is_seen_first(lab: &Lab) {
         .has("/metadata/finalizers", json!(["foregroundDeletion"]));
 }
 
-async fn a_foreground_deletion_waits_for_a_blocking_dependent(lab: &Lab) {
+async fn a_foreground_deletion_waits_for_a_blocking_dependent(lab: &CaseContext) {
     let owner = lab.given("cm", named("owner")).await;
     let mut body = child("child", owned_by(&owner, true));
     body["metadata"]["finalizers"] = json!(["example.com/hold"]);
@@ -100,7 +100,7 @@ async fn a_foreground_deletion_waits_for_a_blocking_dependent(lab: &Lab) {
     lab.until_gone("cm/owner").await;
 }
 
-async fn a_foreground_deletion_waits_for_nobody_else(lab: &Lab) {
+async fn a_foreground_deletion_waits_for_nobody_else(lab: &CaseContext) {
     let owner = lab.given("cm", named("owner")).await;
     let mut body = child("child", owned_by(&owner, false));
     body["metadata"]["finalizers"] = json!(["example.com/hold"]);
@@ -121,14 +121,14 @@ async fn a_foreground_deletion_waits_for_nobody_else(lab: &Lab) {
     lab.until_gone("cm/child").await;
 }
 
-async fn a_child_of_an_owner_that_never_was_is_collected(lab: &Lab) {
+async fn a_child_of_an_owner_that_never_was_is_collected(lab: &CaseContext) {
     let owners = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner",
         "uid": "4a2c0b62-2f0e-4d4b-9a3e-222222222222"}]);
     lab.post("cm", child("child", owners)).await.is(201);
     lab.until_gone("cm/child").await;
 }
 
-async fn one_owner_is_enough_to_stay(lab: &Lab) {
+async fn one_owner_is_enough_to_stay(lab: &CaseContext) {
     let one = lab.given("cm", named("one")).await;
     let two = lab.given("cm", named("two")).await;
     let mut owners = owned_by(&one, false).as_array().cloned().unwrap_or_default();
@@ -143,7 +143,7 @@ async fn one_owner_is_enough_to_stay(lab: &Lab) {
     lab.until_gone("cm/child").await;
 }
 
-async fn grandchildren_go_too(lab: &Lab) {
+async fn grandchildren_go_too(lab: &CaseContext) {
     let owner = lab.given("cm", named("owner")).await;
     let middle = lab.given("secret", child("middle", owned_by(&owner, true))).await;
     lab.given("cm", child("last", owned_by(&middle, true))).await;
@@ -155,7 +155,7 @@ async fn grandchildren_go_too(lab: &Lab) {
     lab.get("secret/middle").await.is(404);
 }
 
-async fn a_child_in_another_namespace_is_collected(lab: &Lab) {
+async fn a_child_in_another_namespace_is_collected(lab: &CaseContext) {
     let owner = lab.given("cm", named("owner")).await;
     lab.given("ns", named("{ns}-b")).await;
     let mut body = child("child", owned_by(&owner, false));
@@ -166,14 +166,14 @@ async fn a_child_in_another_namespace_is_collected(lab: &Lab) {
     lab.quietly().delete("ns/{ns}-b").await.is(200);
 }
 
-async fn a_dependent_may_belong_to_a_node(lab: &Lab) {
+async fn a_dependent_may_belong_to_a_node(lab: &CaseContext) {
     let node = lab.given("node", named("{ns}")).await;
     lab.given("lease", child("child", owned_by(&node, false))).await;
     lab.delete("node/{ns}").await.is(200);
     lab.until_gone("lease/child").await;
 }
 
-async fn a_policy_can_be_changed_under_way(lab: &Lab) {
+async fn a_policy_can_be_changed_under_way(lab: &CaseContext) {
     let mut body = named("a");
     body["metadata"]["finalizers"] = json!(["example.com/hold"]);
     lab.given("cm", body).await;
@@ -195,7 +195,7 @@ async fn a_policy_can_be_changed_under_way(lab: &Lab) {
     lab.until_gone("cm/a").await;
 }
 
-async fn an_owner_of_another_uid_is_none(lab: &Lab) {
+async fn an_owner_of_another_uid_is_none(lab: &CaseContext) {
     let made = lab.given("ke", execution("owner")).await;
     lab.given("cm", child("child", owned_by(&made, true))).await;
     let mut stranger = owned_by(&made, true);

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::bodies::{config, named, plan, pod_spec, workload};
-use super::super::lab::{JSON, Lab, MERGE, OPERATIONS, STRATEGIC};
+use super::super::case_context::{CaseContext, JSON, MERGE, OPERATIONS, STRATEGIC};
 
 super::cases!(
     a_merge_patch_changes_the_named_keys_only,
@@ -28,7 +28,7 @@ super::cases!(
     a_patch_with_its_own_kind_is_taken,
 );
 
-async fn a_merge_patch_changes_the_named_keys_only(lab: &Lab) {
+async fn a_merge_patch_changes_the_named_keys_only(lab: &CaseContext) {
     lab.given("cm", config("a", json!({"k": "1", "l": "2"}))).await;
     let patched = lab
         .merge("cm/a", json!({"data": {"k": "3", "l": null, "m": null}}))
@@ -53,7 +53,7 @@ async fn a_merge_patch_changes_the_named_keys_only(lab: &Lab) {
         .has("/spec/mode", "fast");
 }
 
-async fn a_merge_patch_replaces_lists(lab: &Lab) {
+async fn a_merge_patch_replaces_lists(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let only = json!({"spec": {"template": {"spec": {"containers": [{"name": "b", "image": "b:1"}]}}}});
     let patched = lab.merge("deploy/a", only).await;
@@ -76,7 +76,7 @@ fn template(spec: Value) -> Value {
     json!({"spec": {"template": {"spec": spec}}})
 }
 
-async fn a_strategic_patch_finds_containers_by_name(lab: &Lab) {
+async fn a_strategic_patch_finds_containers_by_name(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let patch = json!({"spec": {"template": {
         "metadata": {"annotations": {"at": "now"}},
@@ -93,7 +93,7 @@ async fn a_strategic_patch_finds_containers_by_name(lab: &Lab) {
     );
 }
 
-async fn a_strategic_patch_merges_lists_by_their_keys(lab: &Lab) {
+async fn a_strategic_patch_merges_lists_by_their_keys(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let first = json!({
         "containers": [{"name": "app", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
@@ -118,7 +118,7 @@ async fn a_strategic_patch_merges_lists_by_their_keys(lab: &Lab) {
     assert_eq!(env.as_array().map(Vec::len), Some(3), "{env}");
 }
 
-async fn a_strategic_patch_deletes_items(lab: &Lab) {
+async fn a_strategic_patch_deletes_items(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let more = json!({"containers": [{"name": "side", "image": "s:1"}, {"name": "app",
         "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}]});
@@ -143,7 +143,7 @@ async fn a_strategic_patch_deletes_items(lab: &Lab) {
         .lacks("/metadata/finalizers");
 }
 
-async fn a_strategic_patch_replaces_where_it_is_told_to(lab: &Lab) {
+async fn a_strategic_patch_replaces_where_it_is_told_to(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
     lab.strategic("deploy/a", patch)
@@ -166,7 +166,7 @@ async fn a_strategic_patch_replaces_where_it_is_told_to(lab: &Lab) {
     patched.is(200).has("/spec/template/spec/containers/0/name", "c");
 }
 
-async fn a_strategic_patch_needs_the_key(lab: &Lab) {
+async fn a_strategic_patch_needs_the_key(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let patch = template(json!({"containers": [{"image": "b:1"}]}));
     let refused = lab.strategic("deploy/a", patch).await;
@@ -182,7 +182,7 @@ async fn a_strategic_patch_needs_the_key(lab: &Lab) {
     lab.strategic("deploy/a", json!({"spec": "x"})).await;
 }
 
-async fn a_strategic_patch_of_a_custom_resource_is_refused(lab: &Lab) {
+async fn a_strategic_patch_of_a_custom_resource_is_refused(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.strategic("plan/a", json!({"spec": {"note": "x"}}))
         .await
@@ -192,7 +192,7 @@ async fn a_strategic_patch_of_a_custom_resource_is_refused(lab: &Lab) {
         .is(415);
 }
 
-async fn a_strategic_patch_replaces_tolerations(lab: &Lab) {
+async fn a_strategic_patch_replaces_tolerations(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let tolerations = |key: &str| template(json!({"tolerations": [{"key": key, "operator": "Exists"}]}));
     lab.strategic("deploy/a", tolerations("x")).await.is(200);
@@ -208,7 +208,7 @@ async fn a_strategic_patch_replaces_tolerations(lab: &Lab) {
     lab.quietly().delete("node/{ns}").await.is(200);
 }
 
-async fn a_json_patch_is_all_or_nothing(lab: &Lab) {
+async fn a_json_patch_is_all_or_nothing(lab: &CaseContext) {
     lab.given("cm", config("a", json!({"k": "1"}))).await;
     let words = "the server rejected our request due to an error in our request";
     let patch = json!([
@@ -241,7 +241,7 @@ async fn a_json_patch_is_all_or_nothing(lab: &Lab) {
     .invalid(words);
 }
 
-async fn a_json_patch_adds_moves_and_removes(lab: &Lab) {
+async fn a_json_patch_adds_moves_and_removes(lab: &CaseContext) {
     lab.given("cm", config("a", json!({"k": "1", "l": "2"}))).await;
     let patch = json!([
         {"op": "test", "path": "/data/k", "value": "1"},
@@ -273,7 +273,7 @@ async fn a_json_patch_adds_moves_and_removes(lab: &Lab) {
         .invalid("spec.size: Required value");
 }
 
-async fn a_json_patch_that_is_none_is_refused(lab: &Lab) {
+async fn a_json_patch_that_is_none_is_refused(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.operations("cm/a", json!({"op": "add"}))
         .await
@@ -285,7 +285,7 @@ async fn a_json_patch_that_is_none_is_refused(lab: &Lab) {
         .await;
 }
 
-async fn a_json_patch_tests_the_version(lab: &Lab) {
+async fn a_json_patch_tests_the_version(lab: &CaseContext) {
     let made = lab.given("plan", plan("a", json!({"size": 1}))).await;
     let patch = json!([{"op": "test", "path": "/metadata/resourceVersion", "value": made.version()},
         {"op": "add", "path": "/status", "value": {"count": 1}}]);
@@ -299,7 +299,7 @@ async fn a_json_patch_tests_the_version(lab: &Lab) {
         .refused(409, "Conflict", "the object has been modified");
 }
 
-async fn a_patch_of_an_unknown_type_is_refused(lab: &Lab) {
+async fn a_patch_of_an_unknown_type_is_refused(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     for target in ["cm/a", "plan/a", "plan/a/status"] {
@@ -317,7 +317,7 @@ async fn a_patch_of_an_unknown_type_is_refused(lab: &Lab) {
     answer.await.is(200);
 }
 
-async fn a_patch_that_is_no_json_is_refused(lab: &Lab) {
+async fn a_patch_that_is_no_json_is_refused(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     for target in ["cm/a", "plan/a"] {
@@ -336,7 +336,7 @@ async fn a_patch_that_is_no_json_is_refused(lab: &Lab) {
     lab.get("cm/a").await.is(200);
 }
 
-async fn a_patch_of_a_wrong_type_is_refused(lab: &Lab) {
+async fn a_patch_of_a_wrong_type_is_refused(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     for (change, pointer) in [
         (json!({"spec": {"replicas": "x"}}), "replicas"),
@@ -361,7 +361,7 @@ async fn a_patch_of_a_wrong_type_is_refused(lab: &Lab) {
     lab.merge("plan/a", json!({"metadata": 3})).await.is(422);
 }
 
-async fn a_scale_is_patched_apart(lab: &Lab) {
+async fn a_scale_is_patched_apart(lab: &CaseContext) {
     let made = lab.given("deploy", workload("a", 1)).await;
     lab.get("deploy/a/scale")
         .await
@@ -402,7 +402,7 @@ async fn a_scale_is_patched_apart(lab: &Lab) {
         .has("/spec/replicas", 1);
 }
 
-async fn a_scale_is_replaced(lab: &Lab) {
+async fn a_scale_is_replaced(lab: &CaseContext) {
     let made = lab.given("deploy", workload("a", 1)).await;
     let mut scale = lab.quietly().get("deploy/a/scale").await.body;
     scale["spec"]["replicas"] = json!(2);
@@ -426,7 +426,7 @@ async fn a_scale_is_replaced(lab: &Lab) {
         .is(200);
 }
 
-async fn a_patch_with_its_own_kind_is_taken(lab: &Lab) {
+async fn a_patch_with_its_own_kind_is_taken(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let patch = json!({"apiVersion": "conformance.kubernaut.io/v1", "kind": "Plan", "metadata": {"name": "a"},
         "spec": {"note": "x"}});

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{named, pod, pod_spec, with};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_pod_has_what_the_server_sets,
@@ -27,7 +27,7 @@ super::cases!(
     a_pod_is_bound_once,
 );
 
-async fn a_pod_has_what_the_server_sets(lab: &Lab) {
+async fn a_pod_has_what_the_server_sets(lab: &CaseContext) {
     let made = lab.post("pod", pod("a")).await;
     made.is(201)
         .has("/spec/restartPolicy", "Always")
@@ -57,7 +57,7 @@ async fn a_pod_has_what_the_server_sets(lab: &Lab) {
         .is(201);
 }
 
-async fn a_pod_needs_containers(lab: &Lab) {
+async fn a_pod_needs_containers(lab: &CaseContext) {
     lab.post("pod", with(pod("a"), "/spec/containers", json!([])))
         .await
         .invalid("spec.containers: Required value");
@@ -77,7 +77,7 @@ async fn a_pod_needs_containers(lab: &Lab) {
     lab.post("pod", named("a")).await.is(422);
 }
 
-async fn a_pod_needs_its_account(lab: &Lab) {
+async fn a_pod_needs_its_account(lab: &CaseContext) {
     let body = with(pod("a"), "/spec/serviceAccountName", json!("nobody"));
     let words = format!(
         "pods \"a\" is forbidden: error looking up service account {}/nobody: serviceaccount \"nobody\" not found",
@@ -86,7 +86,7 @@ async fn a_pod_needs_its_account(lab: &Lab) {
     lab.post("pod", body).await.refused(403, "Forbidden", &words);
 }
 
-async fn a_pod_is_checked(lab: &Lab) {
+async fn a_pod_is_checked(lab: &CaseContext) {
     let set = |pointer: &str, value: Value| with(pod("a"), pointer, value);
     for (pointer, value, words) in [
         (
@@ -142,18 +142,18 @@ async fn a_pod_is_checked(lab: &Lab) {
     }
 }
 
-async fn running(lab: &Lab, name: &str) -> Answer {
+async fn running(lab: &CaseContext, name: &str) -> Answer {
     lab.given("pod", pod(name)).await;
     ready(lab, name).await
 }
 
-async fn ready(lab: &Lab, name: &str) -> Answer {
+async fn ready(lab: &CaseContext, name: &str) -> Answer {
     let status = json!({"status": {"phase": "Running", "conditions": [
         {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
     lab.quietly().merge(&format!("pod/{name}/status"), status).await
 }
 
-async fn a_pod_on_a_node_is_first_marked(lab: &Lab) {
+async fn a_pod_on_a_node_is_first_marked(lab: &CaseContext) {
     running(lab, "a").await;
     let marked = lab.delete("pod/a").await;
     marked
@@ -168,7 +168,7 @@ async fn a_pod_on_a_node_is_first_marked(lab: &Lab) {
     lab.get("pod/a").await.is(404);
 }
 
-async fn a_shorter_grace_wins(lab: &Lab) {
+async fn a_shorter_grace_wins(lab: &CaseContext) {
     running(lab, "a").await;
     lab.delete_with("pod/a", json!({"gracePeriodSeconds": 20}))
         .await
@@ -186,7 +186,7 @@ async fn a_shorter_grace_wins(lab: &Lab) {
     lab.get("pod/a").await.is(404);
 }
 
-async fn a_pod_that_ended_goes_at_once(lab: &Lab) {
+async fn a_pod_that_ended_goes_at_once(lab: &CaseContext) {
     lab.given("pod", pod("a")).await;
     lab.quietly()
         .merge("pod/a/status", json!({"status": {"phase": "Succeeded"}}))
@@ -212,7 +212,7 @@ async fn a_pod_that_ended_goes_at_once(lab: &Lab) {
     lab.get("pod/b").await.is(404);
 }
 
-async fn a_pod_is_deleted_with_a_precondition(lab: &Lab) {
+async fn a_pod_is_deleted_with_a_precondition(lab: &CaseContext) {
     let made = running(lab, "a").await;
     lab.call(&made.uid(), "its uid");
     let other = json!({"preconditions": {"uid": "4a2c0b62-2f0e-4d4b-9a3e-111111111111"}});
@@ -230,11 +230,11 @@ fn eviction(name: &str) -> Value {
     json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": "{ns}"}})
 }
 
-async fn evict(lab: &Lab, name: &str) -> Answer {
+async fn evict(lab: &CaseContext, name: &str) -> Answer {
     lab.post(&format!("pod/{name}/eviction"), eviction(name)).await
 }
 
-async fn an_eviction_marks_a_pod(lab: &Lab) {
+async fn an_eviction_marks_a_pod(lab: &CaseContext) {
     running(lab, "a").await;
     evict(lab, "a").await.is(201);
     let marked = lab.get("pod/a").await;
@@ -260,7 +260,7 @@ async fn an_eviction_marks_a_pod(lab: &Lab) {
         .has("/metadata/deletionGracePeriodSeconds", 3);
 }
 
-async fn an_eviction_of_what_is_missing_is_not_found(lab: &Lab) {
+async fn an_eviction_of_what_is_missing_is_not_found(lab: &CaseContext) {
     evict(lab, "a")
         .await
         .refused(404, "NotFound", "pods \"a\" not found");
@@ -269,7 +269,7 @@ async fn an_eviction_of_what_is_missing_is_not_found(lab: &Lab) {
     lab.get("pod/b/eviction").await.is(405);
 }
 
-async fn an_eviction_is_checked(lab: &Lab) {
+async fn an_eviction_is_checked(lab: &CaseContext) {
     running(lab, "a").await;
     lab.post("pod/a/eviction", eviction("b")).await.is(400);
     lab.post("pod/a/eviction", with(eviction("a"), "/kind", json!("Pod")))
@@ -291,7 +291,7 @@ async fn an_eviction_is_checked(lab: &Lab) {
     lab.get("pod/a").await.lacks("/metadata/deletionTimestamp");
 }
 
-async fn an_eviction_with_a_wrong_uid_conflicts(lab: &Lab) {
+async fn an_eviction_with_a_wrong_uid_conflicts(lab: &CaseContext) {
     let made = running(lab, "a").await;
     lab.call(&made.uid(), "its uid");
     let mut other = eviction("a");
@@ -300,7 +300,7 @@ async fn an_eviction_with_a_wrong_uid_conflicts(lab: &Lab) {
     lab.get("pod/a").await.lacks("/metadata/deletionTimestamp");
 }
 
-async fn a_dry_run_of_an_eviction_does_nothing(lab: &Lab) {
+async fn a_dry_run_of_an_eviction_does_nothing(lab: &CaseContext) {
     running(lab, "a").await;
     lab.post("pod/a/eviction?dryRun=All", eviction("a")).await.is(201);
     let mut dry = eviction("a");
@@ -309,7 +309,7 @@ async fn a_dry_run_of_an_eviction_does_nothing(lab: &Lab) {
     lab.get("pod/a").await.lacks("/metadata/deletionTimestamp");
 }
 
-async fn guarded(lab: &Lab, count: usize, minimum: usize) {
+async fn guarded(lab: &CaseContext, count: usize, minimum: usize) {
     let budget = json!({"metadata": {"name": "budget"},
         "spec": {"minAvailable": minimum, "selector": {"matchLabels": {"app": "x"}}}});
     for i in 0..count {
@@ -331,7 +331,7 @@ async fn guarded(lab: &Lab, count: usize, minimum: usize) {
     lab.say("status of the budget", status);
 }
 
-async fn a_budget_refuses_an_eviction(lab: &Lab) {
+async fn a_budget_refuses_an_eviction(lab: &CaseContext) {
     guarded(lab, 2, 2).await;
     let refused = evict(lab, "p0").await;
     let words = "Cannot evict pod as it would violate the pod's disruption budget.";
@@ -345,7 +345,7 @@ async fn a_budget_refuses_an_eviction(lab: &Lab) {
     lab.delete("pod/p0").await.is(200);
 }
 
-async fn a_budget_with_room_lets_one_go(lab: &Lab) {
+async fn a_budget_with_room_lets_one_go(lab: &CaseContext) {
     guarded(lab, 2, 1).await;
     evict(lab, "p0").await.is(201);
     // Both the eviction and the controller write the budget; until that one is through, it may say that it failed.
@@ -358,7 +358,7 @@ async fn a_budget_with_room_lets_one_go(lab: &Lab) {
     refused.refused(429, "TooManyRequests", "disruption budget");
 }
 
-async fn two_budgets_are_one_too_many(lab: &Lab) {
+async fn two_budgets_are_one_too_many(lab: &CaseContext) {
     guarded(lab, 1, 0).await;
     let second = json!({"metadata": {"name": "second"},
         "spec": {"minAvailable": 0, "selector": {"matchLabels": {"app": "x"}}}});
@@ -366,7 +366,7 @@ async fn two_budgets_are_one_too_many(lab: &Lab) {
     evict(lab, "p0").await.is(500);
 }
 
-async fn a_pod_that_has_not_begun_is_evicted_past_its_budget(lab: &Lab) {
+async fn a_pod_that_has_not_begun_is_evicted_past_its_budget(lab: &CaseContext) {
     guarded(lab, 1, 1).await;
     lab.given("pod", with(pod("late"), "/metadata/labels/app", json!("x")))
         .await;
@@ -388,7 +388,7 @@ async fn a_pod_that_has_not_begun_is_evicted_past_its_budget(lab: &Lab) {
     lab.get("pod/done").await.is(404);
 }
 
-async fn a_pod_is_bound_once(lab: &Lab) {
+async fn a_pod_is_bound_once(lab: &CaseContext) {
     lab.given("pod", pod("a")).await;
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"},
         "target": {"apiVersion": "v1", "kind": "Node", "name": "n"}});

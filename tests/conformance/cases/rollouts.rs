@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{with, workload};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 use super::controllers::{condition, serve};
 
 super::cases!(
@@ -44,7 +44,7 @@ fn size(sets: &Answer, tag: u8) -> Option<u64> {
 }
 
 /// Waits until the old and the new ReplicaSet are of these sizes and all their pods are there.
-async fn until_sizes(lab: &Lab, old: u64, new: u64) {
+async fn until_sizes(lab: &CaseContext, old: u64, new: u64) {
     let quiet = lab.quietly();
     quiet
         .until("rs", |sets| {
@@ -60,21 +60,21 @@ async fn until_sizes(lab: &Lab, old: u64, new: u64) {
 }
 
 /// The names of ReplicaSets hold a hash, which differs.
-async fn call_sets(lab: &Lab) {
+async fn call_sets(lab: &CaseContext) {
     for set in lab.quietly().get("rs").await.names() {
         lab.call(&set, "a set");
     }
 }
 
 /// A Deployment whose pods are all ready.
-async fn standing(lab: &Lab, replicas: u32, strategy: Value) {
+async fn standing(lab: &CaseContext, replicas: u32, strategy: Value) {
     lab.given("deploy", deployment(replicas, strategy)).await;
     serve(lab, replicas as usize).await;
     let ready = |deployment: &Answer| deployment.at("/status/readyReplicas") == json!(replicas);
     lab.quietly().until("deploy/a", ready).await;
 }
 
-async fn a_rolling_update_takes_its_steps(lab: &Lab) {
+async fn a_rolling_update_takes_its_steps(lab: &CaseContext) {
     for (replicas, strategy, steps) in [
         (3, rolling(1, 0), vec![(3, 1), (2, 2), (1, 3), (0, 3)]),
         (3, rolling(0, 1), vec![(2, 1), (1, 2), (0, 3)]),
@@ -108,7 +108,7 @@ async fn a_rolling_update_takes_its_steps(lab: &Lab) {
     }
 }
 
-async fn old_pods_that_are_not_ready_go_first(lab: &Lab) {
+async fn old_pods_that_are_not_ready_go_first(lab: &CaseContext) {
     standing(lab, 3, rolling(1, 0)).await;
     let pods = lab.quietly().get("pod").await;
     let broken = pods.names().remove(0);
@@ -128,7 +128,7 @@ async fn old_pods_that_are_not_ready_go_first(lab: &Lab) {
     lab.quietly().until_gone(&format!("pod/{broken}")).await;
 }
 
-async fn recreate_waits_until_the_last_old_pod_is_gone(lab: &Lab) {
+async fn recreate_waits_until_the_last_old_pod_is_gone(lab: &CaseContext) {
     standing(lab, 2, json!({"type": "Recreate"})).await;
     let pods = lab.quietly().get("pod").await.names();
     let held = json!({"metadata": {"finalizers": ["example.com/held"]}});
@@ -162,7 +162,7 @@ async fn recreate_waits_until_the_last_old_pod_is_gone(lab: &Lab) {
 }
 
 /// The example of the Kubernetes documentation ("Proportional scaling").
-async fn a_count_that_changes_within_a_rollout_is_shared(lab: &Lab) {
+async fn a_count_that_changes_within_a_rollout_is_shared(lab: &CaseContext) {
     standing(lab, 10, rolling(3, 2)).await;
     lab.quietly().strategic("deploy/a", image(2)).await.is(200);
     until_sizes(lab, 8, 5).await;
@@ -173,7 +173,7 @@ async fn a_count_that_changes_within_a_rollout_is_shared(lab: &Lab) {
     until_sizes(lab, 11, 7).await;
 }
 
-async fn a_paused_deployment_scales_and_does_not_roll_out(lab: &Lab) {
+async fn a_paused_deployment_scales_and_does_not_roll_out(lab: &CaseContext) {
     standing(lab, 2, json!({})).await;
     lab.quietly()
         .merge("deploy/a", json!({"spec": {"paused": true}}))
@@ -192,7 +192,7 @@ async fn a_paused_deployment_scales_and_does_not_roll_out(lab: &Lab) {
     lab.say("paused", json!(condition(&deployment, "Progressing")));
 }
 
-async fn a_rollout_misses_its_deadline_and_can_still_end(lab: &Lab) {
+async fn a_rollout_misses_its_deadline_and_can_still_end(lab: &CaseContext) {
     standing(lab, 1, json!({})).await;
     lab.quietly()
         .merge("deploy/a", json!({"spec": {"progressDeadlineSeconds": 1}}))
@@ -210,7 +210,7 @@ async fn a_rollout_misses_its_deadline_and_can_still_end(lab: &Lab) {
     lab.say("done", json!(condition(&deployment, "Progressing")));
 }
 
-async fn a_rollout_without_a_deadline_says_nothing_of_its_progress(lab: &Lab) {
+async fn a_rollout_without_a_deadline_says_nothing_of_its_progress(lab: &CaseContext) {
     let body = with(
         deployment(1, json!({})),
         "/spec/progressDeadlineSeconds",
@@ -224,12 +224,12 @@ async fn a_rollout_without_a_deadline_says_nothing_of_its_progress(lab: &Lab) {
     lab.say("availability", json!(condition(&deployment, "Available")));
 }
 
-async fn a_rollout_that_a_quota_forbids_says_so(lab: &Lab) {
+async fn a_rollout_that_a_quota_forbids_says_so(lab: &CaseContext) {
     standing(lab, 2, rolling(1, 0)).await;
     let quota = json!({"metadata": {"name": "objects"}, "spec": {"hard": {"pods": "2"}}});
     lab.given("quota", quota).await;
     let counted = |quota: &Answer| quota.at("/status/used/pods") == json!("2");
-    if matches!(lab.ground(), super::super::ground::Ground::Real(_)) {
+    if matches!(lab.ground(), super::super::backend::Backend::Real(_)) {
         lab.quietly().until("quota/objects", counted).await;
     }
     lab.quietly().strategic("deploy/a", image(2)).await.is(200);
@@ -249,7 +249,7 @@ async fn a_rollout_that_a_quota_forbids_says_so(lab: &Lab) {
     lab.quietly().until("deploy/a", healed).await;
 }
 
-async fn pods_are_available_when_they_have_been_ready_for_a_while(lab: &Lab) {
+async fn pods_are_available_when_they_have_been_ready_for_a_while(lab: &CaseContext) {
     let body = with(deployment(2, json!({})), "/spec/minReadySeconds", json!(10));
     lab.given("deploy", body).await;
     serve(lab, 2).await;
@@ -261,7 +261,7 @@ async fn pods_are_available_when_they_have_been_ready_for_a_while(lab: &Lab) {
     lab.quietly().until("deploy/a", available).await;
 }
 
-async fn a_pod_with_a_finalizer_is_replaced_while_it_stays(lab: &Lab) {
+async fn a_pod_with_a_finalizer_is_replaced_while_it_stays(lab: &CaseContext) {
     standing(lab, 1, json!({})).await;
     let pod = lab.quietly().get("pod").await.names().remove(0);
     let held = json!({"metadata": {"finalizers": ["example.com/held"]}});

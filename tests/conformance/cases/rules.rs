@@ -7,7 +7,7 @@ mod updates;
 use serde_json::{Value, json};
 
 use super::super::answer::Answer;
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     each_rule_lets_one_object_pass_and_refuses_the_other_in_plain_words,
@@ -31,7 +31,7 @@ fn refusal(answer: &Answer, what: &str, words: &str) -> Option<String> {
     (!message.contains(words)).then(|| format!("{what}: `{words}` is not in: {message}"))
 }
 
-async fn each_rule_lets_one_object_pass_and_refuses_the_other_in_plain_words(lab: &Lab) {
+async fn each_rule_lets_one_object_pass_and_refuses_the_other_in_plain_words(lab: &CaseContext) {
     let mut wrong = Vec::new();
     for (what, good, bad, words) in creations::creations() {
         // Sent as a dry run, so that pairs don't meet.
@@ -46,7 +46,7 @@ async fn each_rule_lets_one_object_pass_and_refuses_the_other_in_plain_words(lab
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-async fn each_transition_rule_lets_one_change_pass_and_refuses_the_other(lab: &Lab) {
+async fn each_transition_rule_lets_one_change_pass_and_refuses_the_other(lab: &CaseContext) {
     let mut wrong = Vec::new();
     for (what, base, good, bad, words) in updates::updates() {
         let short = kind(&base);

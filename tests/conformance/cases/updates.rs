@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{config, job, named, plan, pod, with, workload};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_write_on_an_old_version_conflicts,
@@ -31,7 +31,7 @@ super::cases!(
     metadata_of_a_status_is_hardly_written,
 );
 
-async fn a_write_on_an_old_version_conflicts(lab: &Lab) {
+async fn a_write_on_an_old_version_conflicts(lab: &CaseContext) {
     let first = lab.post("cm", config("a", json!({"k": "1"}))).await;
     lab.put("cm/a", with(first.body.clone(), "/data/k", json!("2")))
         .await
@@ -61,7 +61,7 @@ async fn a_write_on_an_old_version_conflicts(lab: &Lab) {
         .refused(409, "Conflict", "plans.conformance.kubernaut.io \"a\"");
 }
 
-async fn an_update_without_a_version_goes_through(lab: &Lab) {
+async fn an_update_without_a_version_goes_through(lab: &CaseContext) {
     lab.given("cm", config("a", json!({"k": "1"}))).await;
     lab.put("cm/a", config("a", json!({"l": "2"})))
         .await
@@ -79,7 +79,7 @@ async fn an_update_without_a_version_goes_through(lab: &Lab) {
         .has("/metadata/generation", 2);
 }
 
-async fn a_custom_resource_is_not_overwritten_blindly(lab: &Lab) {
+async fn a_custom_resource_is_not_overwritten_blindly(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let words = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
     lab.put("plan/a", plan("a", json!({"size": 1})))
@@ -107,7 +107,7 @@ async fn a_custom_resource_is_not_overwritten_blindly(lab: &Lab) {
         .is(422);
 }
 
-async fn an_update_of_another_uid_conflicts(lab: &Lab) {
+async fn an_update_of_another_uid_conflicts(lab: &CaseContext) {
     let made = lab.given("cm", named("a")).await;
     lab.call(&made.uid(), "its uid");
     let words = "Precondition failed: UID in precondition: other, UID in object meta:";
@@ -126,7 +126,7 @@ async fn an_update_of_another_uid_conflicts(lab: &Lab) {
         .is(200);
 }
 
-async fn a_write_that_changes_nothing_keeps_the_version(lab: &Lab) {
+async fn a_write_that_changes_nothing_keeps_the_version(lab: &CaseContext) {
     let made = lab.post("cm", config("a", json!({"k": "1"}))).await;
     lab.put("cm/a", made.body.clone())
         .await
@@ -168,7 +168,7 @@ async fn a_write_that_changes_nothing_keeps_the_version(lab: &Lab) {
         .has("/metadata/resourceVersion", made.version());
 }
 
-async fn a_spec_counts_generations(lab: &Lab) {
+async fn a_spec_counts_generations(lab: &CaseContext) {
     lab.post("deploy", workload("a", 0))
         .await
         .has("/metadata/generation", 1);
@@ -194,7 +194,7 @@ async fn a_spec_counts_generations(lab: &Lab) {
     lab.post("role", named("a")).await.lacks("/metadata/generation");
 }
 
-async fn a_plan_counts_generations(lab: &Lab) {
+async fn a_plan_counts_generations(lab: &CaseContext) {
     lab.post("plan", plan("a", json!({"size": 9})))
         .await
         .has("/metadata/generation", 1);
@@ -215,7 +215,7 @@ async fn a_plan_counts_generations(lab: &Lab) {
         .has("/metadata/generation", 4);
 }
 
-async fn a_status_is_a_world_of_its_own(lab: &Lab) {
+async fn a_status_is_a_world_of_its_own(lab: &CaseContext) {
     let made = lab.post("plan", plan("a", json!({"size": 2}))).await;
     let patch = json!({
         "metadata": {"labels": {"no": "way"}}, "spec": {"size": 7, "note": "x"}, "status": {"phase": "early"},
@@ -262,7 +262,7 @@ async fn a_status_is_a_world_of_its_own(lab: &Lab) {
     .is(200);
 }
 
-async fn a_status_of_a_built_in_kind_is_a_world_of_its_own(lab: &Lab) {
+async fn a_status_of_a_built_in_kind_is_a_world_of_its_own(lab: &CaseContext) {
     lab.given("pod", pod("a")).await;
     let patch = json!({"metadata": {"labels": {"x": "y"}}, "spec": {"nodeName": "b"},
         "status": {"phase": "Running", "message": "hello"}});
@@ -296,7 +296,7 @@ async fn a_status_of_a_built_in_kind_is_a_world_of_its_own(lab: &Lab) {
     lab.quietly().delete("node/{ns}").await.is(200);
 }
 
-async fn an_update_can_not_rename(lab: &Lab) {
+async fn an_update_can_not_rename(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.merge("plan/a", json!({"metadata": {"name": "b"}}))
         .await
@@ -315,7 +315,7 @@ async fn an_update_can_not_rename(lab: &Lab) {
         .is(422);
 }
 
-async fn what_the_server_sets_stays(lab: &Lab) {
+async fn what_the_server_sets_stays(lab: &CaseContext) {
     let made = lab.post("plan", plan("a", json!({"size": 1}))).await;
     let words = "metadata.deletionGracePeriodSeconds: Invalid value: 3: field is immutable";
     let patch = json!({"metadata": {"deletionGracePeriodSeconds": 3}});
@@ -329,7 +329,7 @@ async fn what_the_server_sets_stays(lab: &Lab) {
         .has("/metadata/generation", 1);
 }
 
-async fn an_immutable_config_map_stays(lab: &Lab) {
+async fn an_immutable_config_map_stays(lab: &CaseContext) {
     let body = with(config("a", json!({"k": "1"})), "/immutable", json!(true));
     lab.post("cm", body).await.is(201);
     lab.merge("cm/a", json!({"data": {"k": "2"}}))
@@ -349,7 +349,7 @@ async fn an_immutable_config_map_stays(lab: &Lab) {
         .is(200);
 }
 
-async fn the_selector_of_a_workload_stays(lab: &Lab) {
+async fn the_selector_of_a_workload_stays(lab: &CaseContext) {
     let none = with(workload("a", 0), "/spec/selector", json!(null));
     lab.post("deploy", none).await.is(422);
     lab.post("deploy", with(workload("a", 0), "/spec/selector", json!({})))
@@ -378,7 +378,7 @@ async fn the_selector_of_a_workload_stays(lab: &Lab) {
     lab.merge("sts/s", change).await.is(422);
 }
 
-async fn the_template_of_a_job_stays(lab: &Lab) {
+async fn the_template_of_a_job_stays(lab: &CaseContext) {
     lab.post("job", job("a"))
         .await
         .is(201)
@@ -410,7 +410,7 @@ async fn the_template_of_a_job_stays(lab: &Lab) {
     }
 }
 
-async fn most_of_a_pod_stays(lab: &Lab) {
+async fn most_of_a_pod_stays(lab: &CaseContext) {
     lab.given("pod", pod("a")).await;
     let image = json!({"spec": {"containers": [{"name": "app", "image": "registry.example/app:2"}]}});
     lab.strategic("pod/a", image).await.is(200);
@@ -434,7 +434,7 @@ async fn most_of_a_pod_stays(lab: &Lab) {
     lab.merge("pod/a", more).await;
 }
 
-async fn a_lease_is_made_by_an_update(lab: &Lab) {
+async fn a_lease_is_made_by_an_update(lab: &CaseContext) {
     let body = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "x"}});
     lab.put("lease/a", body).await;
     lab.get("lease/a").await;
@@ -443,7 +443,7 @@ async fn a_lease_is_made_by_an_update(lab: &Lab) {
     lab.put("plan/a", plan("a", json!({"size": 1}))).await.is(404);
 }
 
-async fn a_service_account_is_updated(lab: &Lab) {
+async fn a_service_account_is_updated(lab: &CaseContext) {
     lab.given("sa", named("a")).await;
     let patch = json!({"secrets": [{"name": "x"}], "imagePullSecrets": [{"name": "y"}]});
     lab.strategic("sa/a", patch).await.is(200);
@@ -452,7 +452,7 @@ async fn a_service_account_is_updated(lab: &Lab) {
         .is(200);
 }
 
-async fn a_finalizer_can_come_and_go(lab: &Lab) {
+async fn a_finalizer_can_come_and_go(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let hold = |list: Value| json!({"metadata": {"finalizers": list}});
     lab.merge("plan/a", hold(json!(["example.com/a"]))).await.is(200);
@@ -467,7 +467,7 @@ async fn a_finalizer_can_come_and_go(lab: &Lab) {
     lab.get("plan/a").await.lacks("/metadata/finalizers");
 }
 
-async fn labels_of_an_update_are_checked(lab: &Lab) {
+async fn labels_of_an_update_are_checked(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.merge("cm/a", json!({"metadata": {"labels": {"a": "b c"}}}))
         .await
@@ -485,7 +485,7 @@ async fn labels_of_an_update_are_checked(lab: &Lab) {
         .has("/data", json!({"b": "c"}));
 }
 
-async fn a_bad_version_is_refused(lab: &Lab) {
+async fn a_bad_version_is_refused(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.put(
         "cm/a",
@@ -504,7 +504,7 @@ async fn a_bad_version_is_refused(lab: &Lab) {
     lab.put("plan/a", bad).await;
 }
 
-async fn an_update_takes_no_dry_run_back(lab: &Lab) {
+async fn an_update_takes_no_dry_run_back(lab: &CaseContext) {
     let made = lab.given("plan", plan("a", json!({"size": 5}))).await;
     lab.call(&made.version(), "first");
     lab.merge("plan/a?dryRun=All", json!({"spec": {"note": "x"}}))
@@ -524,7 +524,7 @@ async fn an_update_takes_no_dry_run_back(lab: &Lab) {
         .lacks("/status");
 }
 
-async fn metadata_of_a_status_is_hardly_written(lab: &Lab) {
+async fn metadata_of_a_status_is_hardly_written(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let patch = json!({"metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}, "finalizers": ["example.com/x"]},
         "status": {"count": 1}});

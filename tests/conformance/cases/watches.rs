@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::super::backend::Backend;
 use super::super::bodies::{config, named, plan, pod};
-use super::super::ground::Ground;
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_watch_goes_on_from_its_version,
@@ -28,13 +28,13 @@ super::cases!(
     a_pod_that_goes_is_told_with_its_last_state,
 );
 
-async fn version_of_list(lab: &Lab, target: &str) -> String {
+async fn version_of_list(lab: &CaseContext, target: &str) -> String {
     let version = lab.quietly().get(target).await.version();
     lab.call(&version, "then");
     version
 }
 
-async fn a_watch_goes_on_from_its_version(lab: &Lab) {
+async fn a_watch_goes_on_from_its_version(lab: &CaseContext) {
     let then = version_of_list(lab, "secret").await;
     lab.post("secret", named("a")).await.is(201);
     let mut watch = lab.watch(&format!("secret?resourceVersion={then}")).await;
@@ -46,7 +46,7 @@ async fn a_watch_goes_on_from_its_version(lab: &Lab) {
     assert_eq!(watch.next(2).await, ["MODIFIED a", "DELETED a"]);
 }
 
-async fn a_watch_without_a_version_begins_with_what_is_there(lab: &Lab) {
+async fn a_watch_without_a_version_begins_with_what_is_there(lab: &CaseContext) {
     lab.post("secret", named("b")).await.is(201);
     lab.post("secret", named("a")).await.is(201);
     let mut watch = lab.watch("secret").await;
@@ -57,7 +57,7 @@ async fn a_watch_without_a_version_begins_with_what_is_there(lab: &Lab) {
     assert_eq!(watch.next(1).await, ["ADDED c"]);
 }
 
-async fn a_watch_from_zero_begins_with_what_is_there(lab: &Lab) {
+async fn a_watch_from_zero_begins_with_what_is_there(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.until("plan?resourceVersion=0", |list| !list.names().is_empty())
         .await;
@@ -67,7 +67,7 @@ async fn a_watch_from_zero_begins_with_what_is_there(lab: &Lab) {
     assert_eq!(watch.next(1).await, ["DELETED a"]);
 }
 
-async fn an_object_that_comes_or_leaves_a_selector_is_added_or_deleted(lab: &Lab) {
+async fn an_object_that_comes_or_leaves_a_selector_is_added_or_deleted(lab: &CaseContext) {
     let then = version_of_list(lab, "cm").await;
     let mut watch = lab
         .watch(&format!("cm?labelSelector=on%3Dyes&resourceVersion={then}"))
@@ -85,7 +85,7 @@ async fn an_object_that_comes_or_leaves_a_selector_is_added_or_deleted(lab: &Lab
     );
 }
 
-async fn an_object_that_leaves_a_field_selector_is_deleted(lab: &Lab) {
+async fn an_object_that_leaves_a_field_selector_is_deleted(lab: &CaseContext) {
     let then = version_of_list(lab, "plan").await;
     let target = format!("plan?fieldSelector=status.phase%3Dearly&resourceVersion={then}");
     let mut watch = lab.watch(&target).await;
@@ -99,7 +99,7 @@ async fn an_object_that_leaves_a_field_selector_is_deleted(lab: &Lab) {
     assert_eq!(watch.next(2).await, ["ADDED a", "DELETED a"]);
 }
 
-async fn a_watch_of_one_object_hears_of_it_alone(lab: &Lab) {
+async fn a_watch_of_one_object_hears_of_it_alone(lab: &CaseContext) {
     let then = version_of_list(lab, "secret").await;
     let mut watch = lab
         .watch(&format!(
@@ -116,7 +116,7 @@ async fn a_watch_of_one_object_hears_of_it_alone(lab: &Lab) {
         .has("/kind", "Secret");
 }
 
-async fn a_watch_of_a_namespace_hears_of_it_alone(lab: &Lab) {
+async fn a_watch_of_a_namespace_hears_of_it_alone(lab: &CaseContext) {
     lab.given("ns", named("{ns}-b")).await;
     let then = version_of_list(lab, "secret").await;
     let mut watch = lab.watch(&format!("secret?resourceVersion={then}")).await;
@@ -139,7 +139,7 @@ async fn a_watch_of_a_namespace_hears_of_it_alone(lab: &Lab) {
 
 const STREAMING: &str = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
 
-async fn a_streaming_list_ends_with_its_bookmark(lab: &Lab) {
+async fn a_streaming_list_ends_with_its_bookmark(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.given("plan", plan("b", json!({"size": 1}))).await;
     let mut watch = lab.watch(&format!("plan?{STREAMING}")).await;
@@ -157,7 +157,7 @@ async fn a_streaming_list_ends_with_its_bookmark(lab: &Lab) {
     assert_eq!(from.next(1).await, ["BOOKMARK"]);
 }
 
-async fn a_streaming_list_without_bookmarks_is_refused(lab: &Lab) {
+async fn a_streaming_list_without_bookmarks_is_refused(lab: &CaseContext) {
     let mut watch = lab
         .watch("plan?sendInitialEvents=true&allowWatchBookmarks=true")
         .await;
@@ -172,7 +172,7 @@ async fn a_streaming_list_without_bookmarks_is_refused(lab: &Lab) {
     assert_eq!(watch.next(1).await, ["Status 422"]);
 }
 
-async fn a_watch_without_initial_events_begins_now(lab: &Lab) {
+async fn a_watch_without_initial_events_begins_now(lab: &CaseContext) {
     lab.given("secret", named("a")).await;
     let target = "secret?sendInitialEvents=false&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut watch = lab.watch(target).await;
@@ -180,7 +180,7 @@ async fn a_watch_without_initial_events_begins_now(lab: &Lab) {
     assert_eq!(watch.next(1).await, ["ADDED b"]);
 }
 
-async fn a_watch_ends_at_its_time_out(lab: &Lab) {
+async fn a_watch_ends_at_its_time_out(lab: &CaseContext) {
     let then = version_of_list(lab, "plan").await;
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let mut watch = lab
@@ -191,9 +191,9 @@ async fn a_watch_ends_at_its_time_out(lab: &Lab) {
     assert_eq!(watch.rest().await, Vec::<String>::new());
 }
 
-async fn a_watch_from_a_forgotten_version_is_told_so(lab: &Lab) {
+async fn a_watch_from_a_forgotten_version_is_told_so(lab: &CaseContext) {
     // The first version of all is older than what a server remembers after its start.
-    if let Ground::Memory(memory) = lab.ground() {
+    if let Backend::Memory(memory) = lab.ground() {
         memory.compact();
     }
     let mut watch = lab.watch("ke?resourceVersion=1").await;
@@ -212,7 +212,7 @@ async fn a_watch_from_a_forgotten_version_is_told_so(lab: &Lab) {
     assert_eq!(watch.rest().await, Vec::<String>::new());
 }
 
-async fn a_watch_with_a_bad_version_is_refused(lab: &Lab) {
+async fn a_watch_with_a_bad_version_is_refused(lab: &CaseContext) {
     for version in ["new", "-1"] {
         let mut watch = lab.watch(&format!("secret?resourceVersion={version}")).await;
         watch.next(1).await;
@@ -221,7 +221,7 @@ async fn a_watch_with_a_bad_version_is_refused(lab: &Lab) {
     }
 }
 
-async fn a_watch_of_a_custom_resource_hears_of_its_status(lab: &Lab) {
+async fn a_watch_of_a_custom_resource_hears_of_its_status(lab: &CaseContext) {
     let made = lab.post("plan", plan("a", json!({"size": 1}))).await;
     lab.call(&made.version(), "then");
     let mut watch = lab
@@ -236,7 +236,7 @@ async fn a_watch_of_a_custom_resource_hears_of_its_status(lab: &Lab) {
     assert_eq!(watch.next(2).await, ["MODIFIED a", "MODIFIED a"]);
 }
 
-async fn a_deletion_with_a_finalizer_is_a_change_first(lab: &Lab) {
+async fn a_deletion_with_a_finalizer_is_a_change_first(lab: &CaseContext) {
     let mut body = plan("a", json!({"size": 1}));
     body["metadata"]["finalizers"] = json!(["example.com/x"]);
     let made = lab.post("plan", body).await;
@@ -251,7 +251,7 @@ async fn a_deletion_with_a_finalizer_is_a_change_first(lab: &Lab) {
     assert_eq!(watch.next(2).await, ["MODIFIED a", "DELETED a"]);
 }
 
-async fn a_watch_hears_of_no_write_that_changed_nothing(lab: &Lab) {
+async fn a_watch_hears_of_no_write_that_changed_nothing(lab: &CaseContext) {
     let made = lab.post("plan", plan("a", json!({"size": 1}))).await;
     lab.call(&made.version(), "then");
     let mut watch = lab
@@ -268,7 +268,7 @@ async fn a_watch_hears_of_no_write_that_changed_nothing(lab: &Lab) {
     assert_eq!(watch.next(1).await, ["DELETED a"]);
 }
 
-async fn both_event_apis_tell_of_an_event(lab: &Lab) {
+async fn both_event_apis_tell_of_an_event(lab: &CaseContext) {
     let then = version_of_list(lab, "event").await;
     let event = json!({"metadata": {"name": "e"}, "reason": "Test", "message": "m", "type": "Normal",
         "involvedObject": {"kind": "Pod", "name": "p", "namespace": "{ns}"}});
@@ -279,7 +279,7 @@ async fn both_event_apis_tell_of_an_event(lab: &Lab) {
     assert_eq!(new.next(1).await, ["ADDED e"]);
 }
 
-async fn a_watch_by_path_prefix_is_no_watch(lab: &Lab) {
+async fn a_watch_by_path_prefix_is_no_watch(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.get("cm/a?watch=false")
         .await
@@ -291,7 +291,7 @@ async fn a_watch_by_path_prefix_is_no_watch(lab: &Lab) {
         .has("/kind", "ConfigMapList");
 }
 
-async fn a_pod_that_goes_is_told_with_its_last_state(lab: &Lab) {
+async fn a_pod_that_goes_is_told_with_its_last_state(lab: &CaseContext) {
     lab.given("pod", pod("a")).await;
     lab.quietly()
         .merge("pod/a/status", json!({"status": {"phase": "Running"}}))

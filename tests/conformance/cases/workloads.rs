@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::Answer;
 use super::super::bodies::{job, with, workload};
-use super::super::lab::Lab;
+use super::super::case_context::CaseContext;
 
 super::cases!(
     a_deployment_has_what_the_server_sets,
@@ -23,7 +23,7 @@ super::cases!(
     a_name_too_long_for_a_job_is_refused,
 );
 
-async fn a_deployment_has_what_the_server_sets(lab: &Lab) {
+async fn a_deployment_has_what_the_server_sets(lab: &CaseContext) {
     let made = lab.post("deploy", workload("a", 0)).await;
     made.is(201)
         .has("/spec/progressDeadlineSeconds", 600)
@@ -39,7 +39,7 @@ async fn a_deployment_has_what_the_server_sets(lab: &Lab) {
     lab.post("deploy", body).await.is(201);
 }
 
-async fn a_deployment_is_checked(lab: &Lab) {
+async fn a_deployment_is_checked(lab: &CaseContext) {
     for (pointer, value, words) in [
         (
             "/spec/replicas",
@@ -111,7 +111,7 @@ async fn a_deployment_is_checked(lab: &Lab) {
     }
 }
 
-async fn a_replica_set_has_what_the_server_sets(lab: &Lab) {
+async fn a_replica_set_has_what_the_server_sets(lab: &CaseContext) {
     lab.post("rs", workload("a", 0))
         .await
         .is(201)
@@ -131,7 +131,7 @@ async fn a_replica_set_has_what_the_server_sets(lab: &Lab) {
     .is(422);
 }
 
-async fn a_stateful_set_and_a_daemon_set_have_what_the_server_sets(lab: &Lab) {
+async fn a_stateful_set_and_a_daemon_set_have_what_the_server_sets(lab: &CaseContext) {
     lab.post("sts", with(workload("a", 0), "/spec/serviceName", json!("a")))
         .await
         .is(201);
@@ -140,7 +140,7 @@ async fn a_stateful_set_and_a_daemon_set_have_what_the_server_sets(lab: &Lab) {
         .is(201);
 }
 
-async fn a_job_has_what_the_server_sets(lab: &Lab) {
+async fn a_job_has_what_the_server_sets(lab: &CaseContext) {
     lab.post("job", job("a"))
         .await
         .is(201)
@@ -162,7 +162,7 @@ async fn a_job_has_what_the_server_sets(lab: &Lab) {
     lab.post("job", body).await.is(201);
 }
 
-async fn a_job_is_checked(lab: &Lab) {
+async fn a_job_is_checked(lab: &CaseContext) {
     for (pointer, value, words) in [
         (
             "/spec/template/spec/restartPolicy",
@@ -215,7 +215,7 @@ async fn a_job_is_checked(lab: &Lab) {
     }
 }
 
-async fn a_job_with_a_failure_policy_is_checked(lab: &Lab) {
+async fn a_job_with_a_failure_policy_is_checked(lab: &CaseContext) {
     let policy = |rules: Value| with(job("a"), "/spec/podFailurePolicy", json!({"rules": rules}));
     let condition = json!([{"type": "DisruptionTarget", "status": "True"}]);
     lab.post(
@@ -247,7 +247,7 @@ fn one(list: &Answer) -> bool {
     list.names().len() == 1
 }
 
-async fn a_deployment_makes_a_replica_set_of_its_template(lab: &Lab) {
+async fn a_deployment_makes_a_replica_set_of_its_template(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let sets = lab.quietly().until("rs", one).await;
     let set = sets.at("/items/0");
@@ -285,7 +285,7 @@ async fn a_deployment_makes_a_replica_set_of_its_template(lab: &Lab) {
     lab.quietly().until("deploy/a", second).await;
 }
 
-async fn a_deployment_goes_with_its_replica_sets(lab: &Lab) {
+async fn a_deployment_goes_with_its_replica_sets(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     lab.quietly().until("rs", one).await;
     lab.delete_with("deploy/a", json!({"propagationPolicy": "Foreground"}))
@@ -295,7 +295,7 @@ async fn a_deployment_goes_with_its_replica_sets(lab: &Lab) {
     lab.until("rs", |list| list.names().is_empty()).await;
 }
 
-async fn a_job_makes_one_pod_with_its_labels(lab: &Lab) {
+async fn a_job_makes_one_pod_with_its_labels(lab: &CaseContext) {
     let mut body = with(job("a"), "/spec/suspend", json!(false));
     body["spec"]["template"]["metadata"] = json!({"labels": {"x": "y"}, "annotations": {"payload": "p"}});
     let made = lab.given("job", body).await;
@@ -322,7 +322,7 @@ async fn a_job_makes_one_pod_with_its_labels(lab: &Lab) {
     lab.say("status of the job", job.at("/status/startTime"));
 }
 
-async fn a_suspended_job_makes_none(lab: &Lab) {
+async fn a_suspended_job_makes_none(lab: &CaseContext) {
     lab.given("job", job("a")).await;
     // The controller has seen it when it has seen another that came later.
     lab.given("job", with(job("b"), "/spec/suspend", json!(false)))
@@ -334,7 +334,7 @@ async fn a_suspended_job_makes_none(lab: &Lab) {
     );
 }
 
-async fn a_deleted_job_leaves_its_pod_unless_told_otherwise(lab: &Lab) {
+async fn a_deleted_job_leaves_its_pod_unless_told_otherwise(lab: &CaseContext) {
     let body = with(job("a"), "/spec/suspend", json!(false));
     lab.given("job", body).await;
     lab.quietly().until("pod", one).await;
@@ -355,7 +355,7 @@ async fn a_deleted_job_leaves_its_pod_unless_told_otherwise(lab: &Lab) {
     lab.until_gone("job/b").await;
 }
 
-async fn a_job_without_its_account_says_so_in_an_event(lab: &Lab) {
+async fn a_job_without_its_account_says_so_in_an_event(lab: &CaseContext) {
     let body = with(job("a"), "/spec/suspend", json!(false));
     lab.given(
         "job",
@@ -376,7 +376,7 @@ async fn a_job_without_its_account_says_so_in_an_event(lab: &Lab) {
     );
 }
 
-async fn a_name_too_long_for_a_job_is_refused(lab: &Lab) {
+async fn a_name_too_long_for_a_job_is_refused(lab: &CaseContext) {
     lab.post(
         "job?dryRun=All",
         with(job("a"), "/metadata/name", json!("a".repeat(63))),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ground::{TEAM, administrator, alice, developer, flow, owner, single};
+use super::backend::{TEAM, administrator, alice, developer, flow, owner, single};
 use super::way::{
     Act, all_are_refused, all_pass, apply, create, edit, get, patch, patch_part, put, send, way,
 };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::ground::{OTHER, TEAM, at, developer, flow, ground, pod, pod_spec, single};
+use super::backend::{OTHER, TEAM, at, developer, flow, ground, pod, pod_spec, single};
 use super::way::{Act, all_are_refused, create, delete, get, patch, patch_part, token_of, way};
 use crate::scene::{EXECUTION, EXECUTOR, POD, WORKFLOW};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ground::{TEAM, administrator, alice, at, developer, flow, ground, single};
+use super::backend::{TEAM, administrator, alice, at, developer, flow, ground, single};
 use super::way::{all_are_refused, create, delete, get, patch, send, way};
 use crate::bed::bed;
 use crate::scene::{EXECUTION, Scene, WORKFLOW, merge, pretty};

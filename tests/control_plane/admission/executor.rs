@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ground::{TEAM, administrator, controller, ground, pod, pod_spec};
+use super::backend::{TEAM, administrator, controller, ground, pod, pod_spec};
 use super::way::{Act, all_are_refused, create, delete, get, patch, patch_part, token_of, way};
 use crate::bed::CONTROLLER;
 use crate::scene::{EXECUTOR, JOB, POD};

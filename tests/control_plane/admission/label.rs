@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ground::{TEAM, developer, ground, pod, pod_spec};
+use super::backend::{TEAM, developer, ground, pod, pod_spec};
 use super::way::{all_are_refused, create, patch, patch_part, way};
 use crate::scene::{POD, merge};
 
@@ -96,5 +96,5 @@ async fn nobody_keeps_a_pod_from_being_drained_by_the_executors_label() {
             json!({"status": {"message": "looked at"}}),
         ),
     )];
-    all_are_refused(&super::ground::administrator().await, through_status).await;
+    all_are_refused(&super::backend::administrator().await, through_status).await;
 }

@@ -4,7 +4,7 @@
 //! Those who try have the built-in role edit in one namespace. Where RBAC lets them through nowhere, it is an
 //! administrator who tries: the policies exempt nobody for that.
 
-mod ground;
+mod backend;
 mod way;
 
 mod approvals;

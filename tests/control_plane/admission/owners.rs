@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ground::{TEAM, administrator, developer, ground, single};
+use super::backend::{TEAM, administrator, developer, ground, single};
 use super::way::{Act, all_are_refused, all_pass, apply, create, edit, patch, send, way};
 use crate::bed::bed;
 use crate::scene::{EXECUTION, Scene, WORKFLOW, api, merge};

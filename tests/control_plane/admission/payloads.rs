@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ground::{TEAM, administrator, developer, ground, pod, pod_spec};
+use super::backend::{TEAM, administrator, developer, ground, pod, pod_spec};
 use super::way::{Act, Way, all_are_refused, all_pass, create, delete, patch, patch_part, send, way};
 use crate::bed::bed;
 use crate::scene::{EXECUTOR, JOB, POD, merge};
@@ -126,7 +126,7 @@ async fn waiting_pod() -> String {
     spec["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
     let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "waiting", "namespace": EXECUTOR},
                      "spec": {"template": {"spec": spec}}});
-    send(&super::ground::controller().await, &create(job), false)
+    send(&super::backend::controller().await, &create(job), false)
         .await
         .expect("a Job");
     let client = administrator().await;
@@ -247,7 +247,7 @@ async fn credentials_of_a_registry_are_no_payload_and_a_payload_that_is_deleted_
         .expect("accepted");
     let payload = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"patch.json": "{}"},
                          "metadata": {"name": "held", "namespace": EXECUTOR}});
-    send(&super::ground::controller().await, &create(payload), false)
+    send(&super::backend::controller().await, &create(payload), false)
         .await
         .expect("payloads are the controller's to make");
     let keys = "with that key alone";

@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 use kubernaut_machines::actions::ActionKind;
 use serde_json::{Value, json};
 
-use super::ground::{TEAM, administrator, ground, pod, pod_spec};
+use super::backend::{TEAM, administrator, ground, pod, pod_spec};
 use super::way::{Act, Way, all_are_refused, create, delete, patch, patch_part, way};
 use crate::bed::{CONTROLLER, bed};
 use crate::scene::{CONFIG_MAP, DEPLOYMENT, EXECUTOR, JOB, NODE, POD, api, merge, secret_account};

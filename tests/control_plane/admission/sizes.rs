@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ground::{TEAM, at, developer, single};
+use super::backend::{TEAM, at, developer, single};
 use super::way::{Way, all_are_refused, create, way};
 use crate::scene::{execution, step, workflow};
 

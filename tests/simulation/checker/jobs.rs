@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use embedded_cluster::Committed;
-use kubernaut::simulation::{CONTROLLER, Deed, Planned};
+use kubernaut::rehearsal::simulation::{CONTROLLER, Disturbance, PlannedFault};
 use serde_json::Value;
 
 use super::{Checker, EXECUTION, HEARSAY};
@@ -15,11 +15,11 @@ const CLEANUP: &str = "kubernetesexecution.kubernaut.io/kubernetesexecution-clea
 
 impl Checker<'_> {
     pub(super) fn strips_finalizers(&self) -> bool {
-        let strips = |planned: &Planned| {
+        let strips = |planned: &PlannedFault| {
             matches!(
                 planned,
-                Planned::Stranger {
-                    deed: Deed::StripFinalizer,
+                PlannedFault::Stranger {
+                    disturbance: Disturbance::StripFinalizer,
                     ..
                 }
             )
@@ -88,7 +88,7 @@ impl Checker<'_> {
         let unanswered = self
             .plan
             .iter()
-            .any(|planned| matches!(planned, Planned::Call { .. }));
+            .any(|planned| matches!(planned, PlannedFault::Call { .. }));
         let unknown = unanswered || first.session != again.session;
         by_somebody && unknown && again.at <= first.at + Duration::from_secs(60) + self.blind_time()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use embedded_cluster::RequestRecord;
 use jiff::{SignedDuration, Timestamp};
-use kubernaut::simulation::{CONTROLLER, CallFault, Planned, STRANGER};
+use kubernaut::rehearsal::simulation::{CONTROLLER, CallFault, PlannedFault, STRANGER};
 use serde_json::Value;
 
 use super::{Checker, EXECUTION};
@@ -84,16 +84,16 @@ impl Checker<'_> {
 
     /// Whether something is refused that never will be answered.
     pub(super) fn is_refused_for_ever(&self) -> bool {
-        let endless = |planned: &Planned| matches!(planned, Planned::Outage { lasts: None, .. });
+        let endless = |planned: &PlannedFault| matches!(planned, PlannedFault::Outage { lasts: None, .. });
         self.plan.iter().any(endless)
     }
 
     /// Whether something is answered "try again" for ever: whoever asks has to go on, and can't say more than that.
     pub(super) fn is_refused_for_now(&self) -> bool {
-        let endless = |planned: &Planned| {
+        let endless = |planned: &PlannedFault| {
             matches!(
                 planned,
-                Planned::Outage {
+                PlannedFault::Outage {
                     lasts: None,
                     code: 409 | 429 | 500 | 503,
                     ..
@@ -106,12 +106,13 @@ impl Checker<'_> {
     /// Whether what was given up may take effect later than a controller thinks: one that measures a minute by a clock that is
     /// set forward measures less.
     pub(super) fn outruns_what_is_under_way(&self) -> bool {
-        let forward = |planned: &Planned| matches!(planned, Planned::ClockJump { by, .. } if *by > 0);
-        let late = |planned: &Planned| {
+        let forward =
+            |planned: &PlannedFault| matches!(planned, PlannedFault::ClockJump { by, .. } if *by > 0);
+        let late = |planned: &PlannedFault| {
             matches!(
                 planned,
-                Planned::LateCalls { .. }
-                    | Planned::Call {
+                PlannedFault::LateCalls { .. }
+                    | PlannedFault::Call {
                         fault: CallFault::Underway(_),
                         ..
                     }
@@ -157,27 +158,27 @@ impl Checker<'_> {
 
     /// How long all that goes wrong can keep a controller from seeing or doing something.
     pub(super) fn blind_time(&self) -> Duration {
-        let blind = |planned: &Planned| match planned {
-            Planned::Crash { down, .. } => *down,
-            Planned::LaggingWatch { lag, .. } => *lag,
-            Planned::Call {
+        let blind = |planned: &PlannedFault| match planned {
+            PlannedFault::Crash { down, .. } => *down,
+            PlannedFault::LaggingWatch { lag, .. } => *lag,
+            PlannedFault::Call {
                 fault: CallFault::Late(delay) | CallFault::Underway(delay),
                 ..
             } => *delay,
-            Planned::Partition { lasts, .. }
-            | Planned::Quota { lasts, .. }
-            | Planned::Slowness { lasts, .. }
-            | Planned::LateCalls { lasts, .. }
-            | Planned::Outage {
+            PlannedFault::Partition { lasts, .. }
+            | PlannedFault::Quota { lasts, .. }
+            | PlannedFault::Slowness { lasts, .. }
+            | PlannedFault::LateCalls { lasts, .. }
+            | PlannedFault::Outage {
                 lasts: Some(lasts), ..
             } => *lasts,
-            Planned::Outage { lasts: None, .. } => FOR_EVER,
-            Planned::Call { .. }
-            | Planned::CutWatches { .. }
-            | Planned::Pod { .. }
-            | Planned::ClockJump { .. }
-            | Planned::Upgrade
-            | Planned::Stranger { .. } => Duration::ZERO,
+            PlannedFault::Outage { lasts: None, .. } => FOR_EVER,
+            PlannedFault::Call { .. }
+            | PlannedFault::CutWatches { .. }
+            | PlannedFault::Pod { .. }
+            | PlannedFault::ClockJump { .. }
+            | PlannedFault::Upgrade
+            | PlannedFault::Stranger { .. } => Duration::ZERO,
         };
         self.plan.iter().map(blind).sum()
     }
@@ -185,8 +186,12 @@ impl Checker<'_> {
     /// I17: the attempt of a Job that somebody deleted has ended a minute after nothing is left of it; each controller that
     /// begins meanwhile waits a minute of its own for what the one before it may have sent.
     pub(super) fn what_is_gone_is_noticed(&mut self) {
-        let begins_anew =
-            |planned: &&Planned| matches!(planned, Planned::Crash { .. } | Planned::Partition { .. });
+        let begins_anew = |planned: &&PlannedFault| {
+            matches!(
+                planned,
+                PlannedFault::Crash { .. } | PlannedFault::Partition { .. }
+            )
+        };
         let begun = self.plan.iter().filter(begins_anew).count();
         let minutes = 1 + u32::try_from(begun).unwrap_or(u32::MAX);
         let patience = Duration::from_secs(60) * minutes + self.blind_time();
@@ -232,11 +237,11 @@ impl Checker<'_> {
     /// I15.
     pub(super) fn only_who_leads_writes(&mut self) {
         // What was sent in time and is still on its way, no lease can hold up.
-        let underway = |planned: &Planned| {
+        let underway = |planned: &PlannedFault| {
             matches!(
                 planned,
-                Planned::LateCalls { .. }
-                    | Planned::Call {
+                PlannedFault::LateCalls { .. }
+                    | PlannedFault::Call {
                         fault: CallFault::Underway(_),
                         ..
                     }

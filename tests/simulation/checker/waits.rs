@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use embedded_cluster::Committed;
 use jiff::Timestamp;
-use kubernaut::simulation::{CONTROLLER, CallFault, Planned};
+use kubernaut::rehearsal::simulation::{CONTROLLER, CallFault, PlannedFault};
 use serde_json::Value;
 
 use super::{Checker, EXECUTION, HEARSAY};
@@ -82,20 +82,21 @@ impl Checker<'_> {
     /// the first call that fails.
     pub(super) fn validation_is_given_up_for_silence_alone(&mut self) {
         // What has no answer stands in no record, and a clock that is set is no measure.
-        let unknown = |planned: &Planned| {
+        let unknown = |planned: &PlannedFault| {
             matches!(
                 planned,
-                Planned::Partition { .. }
-                    | Planned::ClockJump { .. }
-                    | Planned::Crash { .. }
-                    | Planned::LateCalls { .. }
-            ) || matches!(planned, Planned::Call { fault, .. } if !matches!(fault, CallFault::Refused(_)))
-                || matches!(planned, Planned::Slowness { delay, .. } if *delay > Duration::from_secs(9))
+                PlannedFault::Partition { .. }
+                    | PlannedFault::ClockJump { .. }
+                    | PlannedFault::Crash { .. }
+                    | PlannedFault::LateCalls { .. }
+            ) || matches!(planned, PlannedFault::Call { fault, .. } if !matches!(fault, CallFault::Refused(_)))
+                || matches!(planned, PlannedFault::Slowness { delay, .. } if *delay > Duration::from_secs(9))
         };
         if self.plan.iter().any(unknown) {
             return;
         }
-        let began = Timestamp::from_second(kubernaut::simulation::EPOCH).unwrap_or(Timestamp::UNIX_EPOCH);
+        let began =
+            Timestamp::from_second(kubernaut::rehearsal::simulation::EPOCH).unwrap_or(Timestamp::UNIX_EPOCH);
         let transient = [409, 429, 500, 503, 504];
         let mut failures = self
             .outcome

@@ -13,15 +13,15 @@ use super::{
     Variant, namespaced,
 };
 use crate::Settings;
-use crate::after::{AfterWhat, Postcondition, holds, not_there};
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::{
     ParsedManifest, allowed_kind, allowed_kinds, check_kind, known_kind, known_kinds,
 };
 use crate::mapping::MappingError;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, FIELD_MANAGER, RenderError};
+use crate::verify::{JobResult, Postcondition, holds, not_there};
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -175,14 +175,14 @@ impl super::Operation for Operation<'_> {
         Vec::new()
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         if at.object.is_null() {
-            before.before = "does not exist".to_owned();
+            preflight.state_summary = "does not exist".to_owned();
             let custom = Some(RecordedCustom {
                 description: "delete the object that was created".to_owned(),
                 parameters: None,
             });
-            before.rollback = reversible(
+            preflight.rollback = reversible(
                 "delete",
                 RecordedRollback {
                     custom,
@@ -198,7 +198,7 @@ impl super::Operation for Operation<'_> {
         if let Some(metadata) = old["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
-        before.rollback = previous(&at.checked.target, &old);
+        preflight.rollback = previous(&at.checked.target, &old);
         Ok(())
     }
 
@@ -222,13 +222,13 @@ impl super::Operation for Operation<'_> {
         Ok(call.with_file("manifest.yaml", manifest.object.to_string()))
     }
 
-    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
         Vec::new()
     }
 
     fn outcome(&self, look: Look<'_>) -> Postcondition {
         match &look.checked.manifest {
-            Some(manifest) if has_applied(look.object, &manifest.object, look.what == AfterWhat::Success) => {
+            Some(manifest) if has_applied(look.object, &manifest.object, look.what == JobResult::Success) => {
                 holds("applied")
             }
             Some(_) | None => not_there("the object does not have all that was applied"),

@@ -10,12 +10,12 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, node,
 };
-use crate::after::Postcondition;
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::ParsedManifest;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, RenderError};
+use crate::verify::Postcondition;
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -91,8 +91,8 @@ impl super::Operation for Operation<'_> {
         node::reads_of_all(scope)
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
-        node::examine_cordon(&self.0.node, at, before)
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+        node::examine_cordon(&self.0.node, at, preflight)
     }
 
     fn keeps_first_generation(&self) -> bool {
@@ -107,7 +107,7 @@ impl super::Operation for Operation<'_> {
         Ok(Call::of(["cordon".to_owned(), self.0.node.clone()]))
     }
 
-    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
         Vec::new()
     }
 

@@ -14,14 +14,14 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, namespaced, replaced_pods, target_name,
 };
-use crate::after::Postcondition;
-use crate::before::{Before, Refusal, Scope, refuse, refuse_gitops};
 use crate::label_selector;
 use crate::manifest_kinds::ParsedManifest;
 use crate::mapping::{MappingError, grace_seconds};
+use crate::preflight::{Preflight, Refusal, Scope, refuse, refuse_gitops};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, RenderError};
+use crate::verify::Postcondition;
 
 /// Most pods that a selector may resolve to.
 const PODS_MAX: u32 = 20;
@@ -119,7 +119,7 @@ fn is_running(pod: &Value) -> bool {
 }
 
 /// Those of them that nobody has deleted yet. None may be left.
-fn still_there(pods: &[PodRef], facts: &Facts) -> Vec<PodRef> {
+fn still_there(pods: &[PodRef], facts: &ReadResults) -> Vec<PodRef> {
     let there = |pod: &&PodRef| {
         facts
             .values()
@@ -294,14 +294,14 @@ impl super::Operation for Operation<'_> {
         self.selected_pods().into_iter().collect()
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
-        before.pods = match at.earlier {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+        preflight.pods = match at.earlier {
             Some(earlier) => still_there(earlier, at.facts),
             None => self.pods_to_delete(at)?,
         };
-        let names: Vec<&str> = before.pods.iter().map(|pod| pod.name.as_str()).collect();
-        before.before = format!("pods: {}", names.join(", "));
-        before.rollback = not_reversible("a deleted pod can't be brought back");
+        let names: Vec<&str> = preflight.pods.iter().map(|pod| pod.name.as_str()).collect();
+        preflight.state_summary = format!("pods: {}", names.join(", "));
+        preflight.rollback = not_reversible("a deleted pod can't be brought back");
         Ok(())
     }
 
@@ -357,7 +357,7 @@ impl super::Operation for Operation<'_> {
         Ok(evictions.reduce(Call::then).unwrap_or_default())
     }
 
-    fn reads_after(&self, attempt: &Attempt, _: Option<&Value>, facts: &Facts) -> Vec<Read> {
+    fn reads_after(&self, attempt: &Attempt, _: Option<&Value>, facts: &ReadResults) -> Vec<Read> {
         replaced_pods::reads(&self.0.namespace, attempt, facts)
     }
 

@@ -12,13 +12,13 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, node,
 };
-use crate::after::{Postcondition, holds, not_there};
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::ParsedManifest;
 use crate::mapping::{MappingError, grace_seconds};
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, RenderError};
+use crate::verify::{Postcondition, holds, not_there};
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -149,8 +149,8 @@ impl super::Operation for Operation<'_> {
         node::reads_of_all(scope)
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
-        node::examine_cordon(&self.0.node, at, before)
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+        node::examine_cordon(&self.0.node, at, preflight)
     }
 
     fn keeps_first_generation(&self) -> bool {
@@ -176,7 +176,7 @@ impl super::Operation for Operation<'_> {
         ]))
     }
 
-    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
         vec![Read::pods_on(&self.0.node)]
     }
 

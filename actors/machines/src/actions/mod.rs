@@ -35,13 +35,13 @@ use kubernaut_crds::{
 use serde_json::Value;
 
 use crate::Settings;
-use crate::after::{AfterWhat, Postcondition};
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::{ParsedManifest, parse_manifest};
-use crate::parameters::Checked;
+use crate::parameters::ValidatedExecution;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, RenderError};
+use crate::verify::{JobResult, Postcondition};
 
 pub use access::AccessRequest;
 pub(crate) use checks::{LEAST_TIMEOUT, bad_number};
@@ -272,13 +272,13 @@ pub(crate) struct CheckContext<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Examination<'a> {
     /// Of what.
-    pub(crate) checked: &'a Checked,
+    pub(crate) checked: &'a ValidatedExecution,
     /// The target; null where it is not there, or is not read.
     pub(crate) object: &'a Value,
     /// The pods of the first attempt, once it has ended.
     pub(crate) earlier: Option<&'a [kubernaut_crds::PodRef]>,
     /// All that was read.
-    pub(crate) facts: &'a Facts,
+    pub(crate) facts: &'a ReadResults,
     /// The controller's flags.
     pub(crate) settings: &'a Settings,
 }
@@ -289,7 +289,7 @@ pub(crate) struct JobContext<'a> {
     /// The execution.
     pub(crate) execution: &'a KubernetesExecution,
     /// The execution, checked.
-    pub(crate) checked: &'a Checked,
+    pub(crate) checked: &'a ValidatedExecution,
     /// The attempt that was recorded.
     pub(crate) attempt: &'a Attempt,
     /// Seconds after which kubectl gives up by itself.
@@ -302,15 +302,15 @@ pub(crate) struct Look<'a> {
     /// The execution.
     pub(crate) execution: &'a KubernetesExecution,
     /// The execution, checked.
-    pub(crate) checked: &'a Checked,
+    pub(crate) checked: &'a ValidatedExecution,
     /// The attempt that is looked at.
     pub(crate) attempt: &'a Attempt,
     /// The target; null where it is not there, or is not read.
     pub(crate) object: &'a Value,
     /// All that was read.
-    pub(crate) facts: &'a Facts,
+    pub(crate) facts: &'a ReadResults,
     /// How the Job ended.
-    pub(crate) what: AfterWhat,
+    pub(crate) what: JobResult,
 }
 
 /// What an action does, by its parameters. No method has a default: an action that has nothing to say says so.
@@ -344,7 +344,7 @@ pub(crate) trait Operation {
     /// What is read before the first Job beside the target.
     fn reads_before(&self, scope: Scope) -> Vec<Read>;
     /// Whether the target may be changed, how it is now, and how the change is taken back.
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal>;
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal>;
     /// What a later attempt keeps of the first one's generation: a JSON patch, say, tests that.
     fn keeps_first_generation(&self) -> bool;
     /// The node that its pod had better not run on.
@@ -352,7 +352,7 @@ pub(crate) trait Operation {
     /// What kubectl is called with.
     fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError>;
     /// What is read afterwards beside the target, given what was read.
-    fn reads_after(&self, attempt: &Attempt, target: Option<&Value>, facts: &Facts) -> Vec<Read>;
+    fn reads_after(&self, attempt: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read>;
     /// Whether the outcome is what was wanted (docs/actions.md).
     fn outcome(&self, look: Look<'_>) -> Postcondition;
     /// A line for a person's shell that takes the change back; `None` where kubectl has none.

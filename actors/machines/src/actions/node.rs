@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::access::rule;
 use super::rollback::{not_reversible, reversible};
 use super::{Examination, target_name};
-use crate::after::{Postcondition, holds, not_there};
-use crate::before::{Before, Refusal, Scope, refuse};
+use crate::preflight::{Preflight, Refusal, Scope, refuse};
 use crate::reads::Read;
+use crate::verify::{Postcondition, holds, not_there};
 
 /// apiVersion of nodes.
 pub(super) const VERSION: &str = "v1";
@@ -49,8 +49,12 @@ fn takes_pods(node: &Value) -> bool {
         && !list(&node["status"]["conditions"]).iter().any(is_not_ready)
 }
 
-/// Before a node is cordoned: there is another one that takes pods, and an uncordon takes it back.
-pub(super) fn examine_cordon(name: &str, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+/// Preflight a node is cordoned: there is another one that takes pods, and an uncordon takes it back.
+pub(super) fn examine_cordon(
+    name: &str,
+    at: Examination<'_>,
+    preflight: &mut Preflight,
+) -> Result<(), Refusal> {
     let cordoned = at.object["spec"]["unschedulable"] == true;
     // Without the lock they are not read, and nothing is decided.
     let nodes = at.facts.get(&Read::list("v1", "Node", None, None));
@@ -73,8 +77,8 @@ pub(super) fn examine_cordon(name: &str, at: Examination<'_>, before: &mut Befor
         );
         return refuse(ErrorType::ValidationError, message);
     }
-    before.before = words(cordoned).to_owned();
-    before.rollback = if cordoned {
+    preflight.state_summary = words(cordoned).to_owned();
+    preflight.rollback = if cordoned {
         not_reversible("the node was cordoned before: there is nothing to take back")
     } else {
         let uncordon_node = Some(NodeAction {

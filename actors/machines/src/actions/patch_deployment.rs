@@ -15,12 +15,12 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, namespaced, rollout, target_name, workload,
 };
-use crate::after::{AfterWhat, Postcondition, not_there};
-use crate::before::{Before, Refusal, Scope, refuse};
 use crate::manifest_kinds::ParsedManifest;
+use crate::preflight::{Preflight, Refusal, Scope, refuse};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError};
+use crate::verify::{JobResult, Postcondition, not_there};
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[
@@ -89,7 +89,11 @@ fn bad_patch(patch: &PatchDeployment) -> Option<Problem> {
 }
 
 /// Each container has to be there: a patch would add one.
-fn examine_images(patch: &PatchDeployment, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+fn examine_images(
+    patch: &PatchDeployment,
+    at: Examination<'_>,
+    preflight: &mut Preflight,
+) -> Result<(), Refusal> {
     let images = match patched_images(patch) {
         Ok(images) => images,
         Err(problem) => return refuse(ErrorType::ValidationError, format!("patch: {problem}")),
@@ -106,17 +110,17 @@ fn examine_images(patch: &PatchDeployment, at: Examination<'_>, before: &mut Bef
         old.push(format!("image of {container}: {there}"));
         change.push(format!("Image of {container}: {there} -> {image}"));
         if is_init {
-            before.init_containers.push(container);
+            preflight.init_containers.push(container);
         }
     }
-    before.before = old.join(", ");
-    before.impact = change.join(", ");
+    preflight.state_summary = old.join(", ");
+    preflight.impact = change.join(", ");
     Ok(())
 }
 
 /// What a patch did, and what it was hardly meant to leave out.
 fn patched(deployment: &Value, patch: &PatchDeployment) -> String {
-    // Checked before the first attempt.
+    // ValidatedExecution before the first attempt.
     let content: Value = serde_json::from_str(&patch.patch).unwrap_or_default();
     match first_dropped(deployment, &content) {
         Some(field) => format!("patched, but the Deployment has no {field} now: look for a mistyped field"),
@@ -212,12 +216,12 @@ impl super::Operation for Operation<'_> {
         Vec::new()
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         workload::refuse_paused(at)?;
         if at.checked.variant == Variant::UpdateImage {
-            examine_images(self.0, at, before)?;
+            examine_images(self.0, at, preflight)?;
         }
-        before.rollback = previous(&at.checked.target, &workload::template(at.object));
+        preflight.rollback = previous(&at.checked.target, &workload::template(at.object));
         Ok(())
     }
 
@@ -257,13 +261,13 @@ impl super::Operation for Operation<'_> {
         Ok(call.with_file(PATCH_FILE, content))
     }
 
-    fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read> {
         rollout::reads(target, facts)
     }
 
     fn outcome(&self, look: Look<'_>) -> Postcondition {
         if look.checked.variant == Variant::UpdateImage {
-            // Checked before the first attempt.
+            // ValidatedExecution before the first attempt.
             let images = patched_images(self.0).unwrap_or_default();
             for (container, image) in &images {
                 let now = image_of(look.object, container).map_or("(no such container)", |(image, _)| image);
@@ -277,7 +281,7 @@ impl super::Operation for Operation<'_> {
                 .collect();
             return rollout::outcome(look, &images.join(", "));
         }
-        if look.what != AfterWhat::Success {
+        if look.what != JobResult::Success {
             return Postcondition::Unprovable {
                 why: "nothing shows that a patch took effect".to_owned(),
             };

@@ -3,12 +3,12 @@
 use kubernaut_crds::{Attempt, ObjectRef, PodRef};
 use serde_json::Value;
 
-use crate::after::{Postcondition, holds, in_progress, not_there};
-use crate::reads::{Facts, Read, selector_text};
+use crate::reads::{Read, ReadResults, selector_text};
+use crate::verify::{Postcondition, holds, in_progress, not_there};
 
 /// The pods and their controllers; then the pods of each controller that says it is at its count: its status may be older
 /// than the deletion.
-pub(super) fn reads(namespace: &str, attempt: &Attempt, facts: &Facts) -> Vec<Read> {
+pub(super) fn reads(namespace: &str, attempt: &Attempt, facts: &ReadResults) -> Vec<Read> {
     let pods = attempt.pods.iter().map(|pod| pod_read(namespace, pod));
     let controllers = attempt.pods.iter().filter_map(controller_read);
     let counted = controllers_of(attempt, facts).filter_map(|(_, controller)| {
@@ -18,7 +18,7 @@ pub(super) fn reads(namespace: &str, attempt: &Attempt, facts: &Facts) -> Vec<Re
     pods.chain(controllers).chain(counted).collect()
 }
 
-pub(super) fn outcome(namespace: &str, attempt: &Attempt, facts: &Facts) -> Postcondition {
+pub(super) fn outcome(namespace: &str, attempt: &Attempt, facts: &ReadResults) -> Postcondition {
     let there = |pod: &PodRef| {
         let found = facts.get(&pod_read(namespace, pod))?.first()?;
         (found["metadata"]["uid"] == pod.uid.as_str()).then_some(found)
@@ -79,7 +79,7 @@ fn controller_read(pod: &PodRef) -> Option<Read> {
 /// The controllers that are still there. One that is gone, or is another by now, brings nothing back.
 fn controllers_of<'a>(
     attempt: &'a Attempt,
-    facts: &'a Facts,
+    facts: &'a ReadResults,
 ) -> impl Iterator<Item = (&'a ObjectRef, &'a Value)> {
     attempt.pods.iter().filter_map(|pod| {
         let controller = facts.get(&controller_read(pod)?)?.first()?;

@@ -5,8 +5,8 @@ use kubernaut_crds::Attempt;
 use serde_json::Value;
 
 use super::Look;
-use crate::after::{Postcondition, holds, in_progress};
-use crate::reads::{Facts, Read, selector_text};
+use crate::reads::{Read, ReadResults, selector_text};
+use crate::verify::{Postcondition, holds, in_progress};
 use crate::waiting::{WaitingPod, waiting};
 
 /// So many new pods are looked at: what keeps one from running mostly keeps all of them.
@@ -47,7 +47,7 @@ impl Waits {
 
 /// What tells more of a rollout under way: the ReplicaSets of the Deployment, then pods of the newest one. Who may change a
 /// Deployment may know why its pods do not start.
-pub(super) fn reads(deployment: Option<&Value>, facts: &Facts) -> Vec<Read> {
+pub(super) fn reads(deployment: Option<&Value>, facts: &ReadResults) -> Vec<Read> {
     let Some(deployment) =
         deployment.filter(|deployment| is_observed(deployment) && !is_complete(deployment))
     else {
@@ -58,7 +58,7 @@ pub(super) fn reads(deployment: Option<&Value>, facts: &Facts) -> Vec<Read> {
     sets.into_iter().chain(pods).collect()
 }
 
-pub(crate) fn waits(deployment: &Value, facts: &Facts) -> Waits {
+pub(crate) fn waits(deployment: &Value, facts: &ReadResults) -> Waits {
     let pods = newest_set(deployment, facts).and_then(pods_read);
     let found = pods.and_then(|read| facts.get(&read)).into_iter().flatten();
     let failure = condition(deployment, "ReplicaFailure").filter(|failure| failure["status"] == "True");
@@ -162,7 +162,7 @@ fn sets_read(deployment: &Value) -> Option<Read> {
     Some(Read::list("apps/v1", "ReplicaSet", namespace, Some(&selector)))
 }
 
-fn newest_set<'a>(deployment: &Value, facts: &'a Facts) -> Option<&'a Value> {
+fn newest_set<'a>(deployment: &Value, facts: &'a ReadResults) -> Option<&'a Value> {
     let uid = &deployment["metadata"]["uid"];
     let is_ours = |set: &&Value| {
         let owners = set["metadata"]["ownerReferences"].as_array();

@@ -11,13 +11,13 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, namespaced, rollout, workload,
 };
-use crate::after::{Postcondition, not_there};
-use crate::before::{Before, Refusal, Scope};
 use crate::duration::{DurationError, parse_go};
 use crate::manifest_kinds::ParsedManifest;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, FIELD_MANAGER, RenderError};
+use crate::verify::{Postcondition, not_there};
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -119,9 +119,9 @@ impl super::Operation for Operation<'_> {
         Vec::new()
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         workload::refuse_paused(at)?;
-        before.rollback = not_reversible("a restart can't be taken back");
+        preflight.rollback = not_reversible("a restart can't be taken back");
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl super::Operation for Operation<'_> {
         ]))
     }
 
-    fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read> {
         rollout::reads(target, facts)
     }
 

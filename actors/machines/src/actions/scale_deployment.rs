@@ -11,12 +11,12 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, namespaced, rollout, workload,
 };
-use crate::after::{Postcondition, not_there};
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::ParsedManifest;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, RenderError};
+use crate::verify::{Postcondition, not_there};
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -117,10 +117,10 @@ impl super::Operation for Operation<'_> {
         scope.optional.then_some(autoscalers).into_iter().collect()
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         let replicas = at.object["spec"]["replicas"].as_i64().unwrap_or(1);
-        before.before = format!("replicas: {replicas}");
-        before.impact = format!("Replicas: {replicas} -> {}", self.0.replicas);
+        preflight.state_summary = format!("replicas: {replicas}");
+        preflight.impact = format!("Replicas: {replicas} -> {}", self.0.replicas);
         let autoscalers = at
             .facts
             .iter()
@@ -129,12 +129,12 @@ impl super::Operation for Operation<'_> {
             let scaled = &autoscaler["spec"]["scaleTargetRef"];
             if scaled["kind"] == "Deployment" && scaled["name"] == self.0.deployment.as_str() {
                 let name = autoscaler["metadata"]["name"].as_str().unwrap_or_default();
-                before.warnings.push(format!(
+                preflight.warnings.push(format!(
                     "HorizontalPodAutoscaler {name} scales this Deployment too and may change it back"
                 ));
             }
         }
-        before.rollback = reversible(
+        preflight.rollback = reversible(
             "scale-deployment",
             RecordedRollback {
                 scale_to_previous: Some(ScaleToPrevious {
@@ -165,7 +165,7 @@ impl super::Operation for Operation<'_> {
         ]))
     }
 
-    fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read> {
         rollout::reads(target, facts)
     }
 

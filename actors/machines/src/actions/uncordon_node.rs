@@ -11,12 +11,12 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, node,
 };
-use crate::after::Postcondition;
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::ParsedManifest;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, RenderError};
+use crate::verify::Postcondition;
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -92,10 +92,10 @@ impl super::Operation for Operation<'_> {
         Vec::new()
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         let cordoned = at.object["spec"]["unschedulable"] == true;
-        before.before = node::words(cordoned).to_owned();
-        before.rollback = if cordoned {
+        preflight.state_summary = node::words(cordoned).to_owned();
+        preflight.rollback = if cordoned {
             let cordon_node = Some(self.0.clone());
             reversible(
                 "cordon-node",
@@ -122,7 +122,7 @@ impl super::Operation for Operation<'_> {
         Ok(Call::of(["uncordon".to_owned(), self.0.node.clone()]))
     }
 
-    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
         Vec::new()
     }
 

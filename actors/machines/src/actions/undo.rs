@@ -8,12 +8,12 @@ use super::access::{AccessRequest, Reach, requests};
 use super::checks::{bad_name, bad_namespace};
 use super::rollback::not_reversible;
 use super::{CheckContext, Examination, JobContext, Look, Subject, Variant};
-use crate::after::{AfterWhat, Postcondition, holds};
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::ParsedManifest;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError};
+use crate::verify::{JobResult, Postcondition, holds};
 
 pub(super) struct Operation<'a>(pub(super) &'a Undo);
 
@@ -76,8 +76,8 @@ impl super::Operation for Operation<'_> {
         Vec::new()
     }
 
-    fn examine(&self, _: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
-        before.rollback = not_reversible("an undo is never itself undone");
+    fn examine(&self, _: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+        preflight.rollback = not_reversible("an undo is never itself undone");
         Ok(())
     }
 
@@ -127,12 +127,12 @@ impl super::Operation for Operation<'_> {
         Ok(call.with_file("options.json", options.to_string()))
     }
 
-    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
         Vec::new()
     }
 
     fn outcome(&self, look: Look<'_>) -> Postcondition {
-        if look.what == AfterWhat::Success {
+        if look.what == JobResult::Success {
             return holds("kubectl's success is the proof");
         }
         Postcondition::Unprovable {

@@ -11,12 +11,12 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, namespaced,
 };
-use crate::after::{Postcondition, holds, not_there};
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::ParsedManifest;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError};
+use crate::verify::{Postcondition, holds, not_there};
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -124,15 +124,15 @@ impl super::Operation for Operation<'_> {
         Vec::new()
     }
 
-    fn examine(&self, at: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         let old: Map<String, Value> = self
             .0
             .data
             .keys()
             .map(|key| (key.clone(), at.object["data"][key].clone()))
             .collect();
-        before.before = format!("keys: {}", self.keys());
-        before.rollback = previous(&at.checked.target, &json!({"data": old}));
+        preflight.state_summary = format!("keys: {}", self.keys());
+        preflight.rollback = previous(&at.checked.target, &json!({"data": old}));
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl super::Operation for Operation<'_> {
         Ok(call.with_file(PATCH_FILE, self.patch()))
     }
 
-    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
         Vec::new()
     }
 

@@ -14,13 +14,13 @@ use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, namespaced,
 };
-use crate::after::{AfterWhat, Postcondition, holds};
-use crate::before::{Before, Refusal, Scope};
 use crate::manifest_kinds::ParsedManifest;
 use crate::mapping::MappingError;
+use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError};
+use crate::verify::{JobResult, Postcondition, holds};
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -135,8 +135,8 @@ impl super::Operation for Operation<'_> {
         Vec::new()
     }
 
-    fn examine(&self, _: Examination<'_>, before: &mut Before) -> Result<(), Refusal> {
-        before.rollback =
+    fn examine(&self, _: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+        preflight.rollback =
             not_reversible("the controller may not read Secrets, so the state before is not known");
         Ok(())
     }
@@ -161,13 +161,13 @@ impl super::Operation for Operation<'_> {
         Ok(call.with_file(PATCH_FILE, self.patch()))
     }
 
-    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &Facts) -> Vec<Read> {
+    fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
         Vec::new()
     }
 
     /// kubectl's success is the proof.
     fn outcome(&self, look: Look<'_>) -> Postcondition {
-        if look.what == AfterWhat::Success {
+        if look.what == JobResult::Success {
             return holds("set (not read back: nothing here may read Secrets)");
         }
         Postcondition::Unprovable {

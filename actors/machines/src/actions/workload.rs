@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Examination, target_name};
-use crate::before::{Refusal, refuse};
+use crate::preflight::{Refusal, refuse};
 use kubernaut_crds::ErrorType;
 
 /// apiVersion of Deployments.

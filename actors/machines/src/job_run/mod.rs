@@ -18,7 +18,7 @@ use crate::calls::Alarm;
 use crate::classify::{self, Failure};
 use crate::defect::{Defect, planted};
 use crate::job_view::{JobEnd, JobView};
-use crate::parameters::Checked;
+use crate::parameters::ValidatedExecution;
 
 pub(crate) use making::{MIN_LEFT, Refused};
 pub(crate) use payload::without_secrets;
@@ -129,7 +129,7 @@ struct Knowledge {
 pub(crate) struct Assignment<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) execution: &'a KubernetesExecution,
-    pub(crate) checked: &'a Checked,
+    pub(crate) checked: &'a ValidatedExecution,
     /// The attempt, as it is recorded.
     pub(crate) attempt: &'a Attempt,
     /// Why no Job may be made any more.
@@ -313,7 +313,9 @@ impl JobRun {
         if let Some(next) = self.without_payload(task, alarm) {
             return Run::Running(next);
         }
-        if let (Ended::Failure(_), Some(view)) = (ended, live) {
+        if let (Ended::Failure(_), Some(view)) = (ended, live)
+            && !planted(Defect::NotWaitForThePod)
+        {
             return self.stop(&view, task, alarm);
         }
         Run::Ended(ended.clone())

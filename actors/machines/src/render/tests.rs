@@ -47,14 +47,14 @@ fn rendered_by(
     render(&execution, &checked, &record, settings).expect("a Job")
 }
 
-fn checked(action: Action, spelling: &str) -> Checked {
+fn checked(action: Action, spelling: &str) -> ValidatedExecution {
     let manifest = if let Action::ApplyManifest(apply) = &action {
         Some(parse_manifest(&apply.manifest).expect("a manifest"))
     } else {
         None
     };
     let kind = kind_of(&action).expect("a kind");
-    Checked {
+    ValidatedExecution {
         target: target_of(&action, manifest.as_ref()),
         rights: Vec::new(),
         optional_right: None,

@@ -12,11 +12,11 @@ use super::machine::{Flow, Purpose, StepMachine};
 use super::validate::{RIGHTS_AGE, Snapshot};
 use crate::actions::operation;
 use crate::api_command::ApiCommand;
-use crate::before::{self, Before};
 use crate::classify::{self, Failure};
 use crate::defect::{Defect, planted};
 use crate::job_run::MIN_LEFT;
-use crate::parameters::{self, Checked};
+use crate::parameters::{self, ValidatedExecution};
+use crate::preflight::{self, Preflight};
 use crate::problem::Problem;
 use crate::render;
 use crate::time::{attempt_backoff, later};
@@ -31,7 +31,12 @@ pub(super) const MESSAGE_MAX: usize = 4096;
 
 impl StepMachine {
     /// Records the next attempt; its Job is made when the record is in the cluster.
-    pub(super) fn start_attempt(&mut self, checked: &Checked, before: &Before, now: Timestamp) -> Flow {
+    pub(super) fn start_attempt(
+        &mut self,
+        checked: &ValidatedExecution,
+        preflight: &Preflight,
+        now: Timestamp,
+    ) -> Flow {
         let begun = self
             .status
             .draft
@@ -55,11 +60,11 @@ impl StepMachine {
             attempt: number,
             job_name: render::job_name(&name, &self.uid(), number),
             job_hash: String::new(),
-            target_generation: self.tested_generation(checked, before),
+            target_generation: self.tested_generation(checked, preflight),
             start_time: MicroTime(now),
             deadline: MicroTime(deadline),
-            pods: before.pods.clone(),
-            init_containers: before.init_containers.clone(),
+            pods: preflight.pods.clone(),
+            init_containers: preflight.init_containers.clone(),
             restarted_at: (checked.kind.definition().records_its_time)
                 .then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
             end_time: None,
@@ -74,10 +79,10 @@ impl StepMachine {
             Err(error) => return self.fail(ErrorType::ValidationError, &error.to_string(), now),
         }
         if self.status.draft.rollback_information.is_none() {
-            self.status.draft.rollback_information = Some(before.rollback.clone());
-            let available = before.rollback.available;
+            self.status.draft.rollback_information = Some(preflight.rollback.clone());
+            let available = preflight.rollback.available;
             let reason = if available { "Recorded" } else { "NotReversible" };
-            let message = before.rollback.reason.clone().unwrap_or_default();
+            let message = preflight.rollback.reason.clone().unwrap_or_default();
             self.condition("RollbackAvailable", available, reason, &message, now);
         }
         let results = self
@@ -94,7 +99,7 @@ impl StepMachine {
                 namespace: checked.target.namespace.clone(),
                 name: checked.target.name.clone(),
                 action: checked.kind.canonical().to_owned(),
-                before: Some(before.before.clone()).filter(|words| !words.is_empty()),
+                before: Some(preflight.state_summary.clone()).filter(|words| !words.is_empty()),
                 after: None,
             });
         }
@@ -102,9 +107,9 @@ impl StepMachine {
         self.status.draft.job_name = Some(attempt.job_name.clone());
         if !waits_for_quota {
             self.status.draft.message = Some(if number == 1 {
-                before.impact.clone()
+                preflight.impact.clone()
             } else {
-                format!("attempt {number}: {}", before.impact)
+                format!("attempt {number}: {}", preflight.impact)
             });
         }
         if planted(Defect::ShowSecrets) {
@@ -121,10 +126,10 @@ impl StepMachine {
 
     /// What a JSON patch tests before it changes anything. Later attempts keep to the first one's: should its answer alone
     /// have been lost, the API server refuses to patch twice.
-    fn tested_generation(&self, checked: &Checked, before: &Before) -> Option<i64> {
+    fn tested_generation(&self, checked: &ValidatedExecution, preflight: &Preflight) -> Option<i64> {
         match self.status.draft.attempts().first_ended() {
             Some(first) if operation(&checked.action).keeps_first_generation() => first.target_generation,
-            _ => before.generation,
+            _ => preflight.generation,
         }
     }
 
@@ -278,15 +283,19 @@ impl StepMachine {
             return flow;
         }
         match self.validation.snapshot.any().cloned() {
-            Some(Ok(before)) if checked.kind.definition().acts_on_pods && before.pods.is_empty() => {
+            Some(Ok(preflight)) if checked.kind.definition().acts_on_pods && preflight.pods.is_empty() => {
                 self.release_slot(out);
                 self.verify_earlier(now)
             }
-            Some(Ok(before)) => self.start_attempt(&checked, &before, now),
+            Some(Ok(preflight)) => self.start_attempt(&checked, &preflight, now),
             Some(Err(refusal)) => self.fail(refusal.error_type, &refusal.message, now),
             None => self.call(
                 Purpose::Before { locked: true },
-                ApiCommand::Read(before::reads_again(&self.execution, &checked, self.scope(true))),
+                ApiCommand::Read(preflight::reads_again(
+                    &self.execution,
+                    &checked,
+                    self.scope(true),
+                )),
                 out,
             ),
         }

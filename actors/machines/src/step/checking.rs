@@ -5,11 +5,11 @@ use std::sync::Arc;
 use kubernaut_crds::KubernetesExecution;
 
 use crate::Settings;
-use crate::parameters::{self, Checked};
+use crate::parameters::{self, ValidatedExecution};
 use crate::problem::Problem;
 
 /// What came of checking an execution: all that is wrong with it.
-pub type CheckResult = Result<Arc<Checked>, Vec<Problem>>;
+pub type CheckResult = Result<Arc<ValidatedExecution>, Vec<Problem>>;
 
 /// Checking reads the manifest of an execution, and others would wait meanwhile: whoever runs a machine may do it
 /// elsewhere, and give the machine what came of it.

@@ -13,11 +13,11 @@ use super::{StepCommand, StepEvent};
 use crate::Settings;
 use crate::announcement::Announcement;
 use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, Terms};
-use crate::before::Refusal;
 use crate::calls::Calls;
 use crate::defect::{Defect, planted};
 use crate::job_run::{JobCall, JobRun, Next, Refused, Wait, without_secrets};
-use crate::parameters::Checked;
+use crate::parameters::ValidatedExecution;
+use crate::preflight::Refusal;
 use crate::status_draft::{StatusDraft, is_newer};
 use crate::time::micros;
 
@@ -37,7 +37,7 @@ pub struct StepMachine {
     life: Life,
     pub(super) workflow: Workflow,
     /// The parameters as the executor reads them.
-    pub(super) checked: Option<Arc<Checked>>,
+    pub(super) checked: Option<Arc<ValidatedExecution>>,
     pub(super) validation: Validation,
     pub(super) waits: Waits,
     pub(super) run: JobRun,
@@ -259,7 +259,7 @@ impl StepMachine {
         }
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(now, answer),
-            (Purpose::Before { locked }, ApiOutcome::Facts(facts)) => self.before_read(locked, &facts),
+            (Purpose::Before { locked }, ApiOutcome::ReadResults(facts)) => self.before_read(locked, &facts),
             // Seen through the watch before? Then it was taken in there.
             (Purpose::Write, ApiOutcome::Execution(execution)) if self.status.is_sent() => {
                 self.written(execution, out);
@@ -278,7 +278,7 @@ impl StepMachine {
             }
             (Purpose::Reread, ApiOutcome::FoundExecution(None)) => self.gone(),
             (Purpose::Job(call), outcome) => self.job_answered(now, call, outcome, out),
-            (Purpose::After, ApiOutcome::Facts(facts)) => self.after_read(facts),
+            (Purpose::After, ApiOutcome::ReadResults(facts)) => self.after_read(facts),
             (Purpose::CleanFind(attempt), ApiOutcome::FoundJob(found)) => {
                 self.clean_found(now, attempt, found.map(|view| *view), out);
             }

@@ -2,7 +2,7 @@
 
 mod attempts;
 mod checking;
-mod clean;
+mod deletion;
 mod execute;
 mod machine;
 mod status;
@@ -18,7 +18,7 @@ use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
 use crate::job_view::JobView;
 
 pub use checking::{CheckResult, Checking};
-pub use clean::{is_lock_released, is_stray};
+pub use deletion::{is_lock_released, is_stray};
 pub use machine::StepMachine;
 pub(crate) use status::told_elsewhere;
 pub(crate) use validate::refusal_of;

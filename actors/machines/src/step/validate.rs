@@ -12,13 +12,13 @@ use super::StepCommand;
 use super::machine::{Flow, Hold, Purpose, StepMachine};
 use crate::actions::target_name;
 use crate::api_command::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
-use crate::before::{self, Before, Refusal, Scope};
 use crate::defect::{Defect, planted};
 use crate::job_run::Wait;
-use crate::parameters::Checked;
+use crate::parameters::ValidatedExecution;
 use crate::plan::unsupported_execution;
+use crate::preflight::{self, Preflight, Refusal, Scope};
 use crate::problem::Problem;
-use crate::reads::Facts;
+use crate::reads::ReadResults;
 use crate::time::later;
 
 /// Validation that the API server does not answer is given up after this long (docs/executions.md). It begins with
@@ -52,13 +52,13 @@ pub(super) struct Rights {
 pub(super) enum Snapshot {
     #[default]
     Unread,
-    Unlocked(Result<Before, Refusal>),
-    Locked(Result<Before, Refusal>),
+    Unlocked(Result<Preflight, Refusal>),
+    Locked(Result<Preflight, Refusal>),
 }
 
 impl Snapshot {
     /// What was read, whether under the lock or not.
-    pub(super) fn any(&self) -> Option<&Result<Before, Refusal>> {
+    pub(super) fn any(&self) -> Option<&Result<Preflight, Refusal>> {
         match self {
             Snapshot::Unread => None,
             Snapshot::Unlocked(before) | Snapshot::Locked(before) => Some(before),
@@ -66,7 +66,7 @@ impl Snapshot {
     }
 
     /// What counts, for who holds the lock and for who does not.
-    fn of(&self, locked: bool) -> Option<&Result<Before, Refusal>> {
+    fn of(&self, locked: bool) -> Option<&Result<Preflight, Refusal>> {
         self.any().filter(|_| self.is_locked() || !locked)
     }
 
@@ -78,8 +78,8 @@ impl Snapshot {
 impl Validation {
     /// What the action will do, in words, where the state before was read.
     pub(super) fn impact(&self) -> Option<String> {
-        let before = self.snapshot.any()?.as_ref().ok()?;
-        Some(before.impact.clone())
+        let preflight = self.snapshot.any()?.as_ref().ok()?;
+        Some(preflight.impact.clone())
     }
 }
 
@@ -115,8 +115,8 @@ impl StepMachine {
             Hold::Asked => return Flow::Wait,
             Hold::Busy(_) | Hold::Held => {}
         }
-        let before = match self.state_before(&checked, out) {
-            Ok(Some(before)) => before,
+        let preflight = match self.state_before(&checked, out) {
+            Ok(Some(preflight)) => preflight,
             Ok(None) => return Flow::Wait,
             Err((_, message)) if !self.validation.snapshot.is_locked() => {
                 // Whoever holds the lock may change just this.
@@ -129,7 +129,7 @@ impl StepMachine {
             }
             Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
         };
-        self.note_validation(&checked, &before, now);
+        self.note_validation(&checked, &preflight, now);
         self.enter(ExecutionPhase::Validated, now);
         Flow::Again
     }
@@ -161,19 +161,19 @@ impl StepMachine {
         if let Some(flow) = self.without_rights(&checked, Some(RIGHTS_AGE), now, out) {
             return flow;
         }
-        let before = match self.state_before(&checked, out) {
-            Ok(Some(before)) => before,
+        let preflight = match self.state_before(&checked, out) {
+            Ok(Some(preflight)) => preflight,
             Ok(None) => return Flow::Wait,
             Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
         };
-        self.note_validation(&checked, &before, now);
-        self.start_attempt(&checked, &before, now)
+        self.note_validation(&checked, &preflight, now);
+        self.start_attempt(&checked, &preflight, now)
     }
 
     /// Asks for the rights, also when the answer is older than `most`; fails where they don't suffice. `None` when they do.
     pub(super) fn without_rights(
         &mut self,
-        checked: &Checked,
+        checked: &ValidatedExecution,
         most: Option<Duration>,
         now: Timestamp,
         out: &mut Vec<StepCommand>,
@@ -192,7 +192,7 @@ impl StepMachine {
         Some(self.fail(error_type, &message, now))
     }
 
-    fn ask_rights(&mut self, checked: &Checked, out: &mut Vec<StepCommand>) -> Flow {
+    fn ask_rights(&mut self, checked: &ValidatedExecution, out: &mut Vec<StepCommand>) -> Flow {
         let question = RightsQuestion {
             namespace: self.key().0,
             service_account: self.execution.spec.service_account_name.clone(),
@@ -247,15 +247,15 @@ impl StepMachine {
     /// The state before: read once without the lock while waiting for it, and once under it; the last one counts.
     fn state_before(
         &mut self,
-        checked: &Checked,
+        checked: &ValidatedExecution,
         out: &mut Vec<StepCommand>,
-    ) -> Result<Option<Before>, (ErrorType, String)> {
+    ) -> Result<Option<Preflight>, (ErrorType, String)> {
         let held = self.waits.lock == Hold::Held;
         match self.validation.snapshot.of(held) {
-            Some(Ok(before)) => Ok(Some(before.clone())),
+            Some(Ok(preflight)) => Ok(Some(preflight.clone())),
             Some(Err(refusal)) => Err((refusal.error_type, refusal.message.clone())),
             None => {
-                let reads = before::reads_before(checked, self.scope(held));
+                let reads = preflight::reads(checked, self.scope(held));
                 self.call(Purpose::Before { locked: held }, ApiCommand::Read(reads), out);
                 Ok(None)
             }
@@ -273,13 +273,13 @@ impl StepMachine {
         }
     }
 
-    pub(super) fn before_read(&mut self, locked: bool, facts: &Facts) {
+    pub(super) fn before_read(&mut self, locked: bool, facts: &ReadResults) {
         let Ok(checked) = self.check() else { return };
-        let before = before::examine(&self.execution, &checked, facts, &self.settings);
+        let preflight = preflight::check(&self.execution, &checked, facts, &self.settings);
         self.validation.snapshot = if locked {
-            Snapshot::Locked(before)
+            Snapshot::Locked(preflight)
         } else {
-            Snapshot::Unlocked(before)
+            Snapshot::Unlocked(preflight)
         };
     }
 
@@ -306,8 +306,13 @@ impl StepMachine {
         ))
     }
 
-    fn note_validation(&mut self, checked: &Checked, before: &Before, now: Timestamp) {
-        let warnings: Vec<String> = checked.warnings.iter().chain(&before.warnings).cloned().collect();
+    fn note_validation(&mut self, checked: &ValidatedExecution, preflight: &Preflight, now: Timestamp) {
+        let warnings: Vec<String> = checked
+            .warnings
+            .iter()
+            .chain(&preflight.warnings)
+            .cloned()
+            .collect();
         let dry_run = ExecutionDryRunResults {
             warnings,
             ..Default::default()

@@ -10,16 +10,16 @@ use super::StepCommand;
 use super::attempts::MESSAGE_MAX;
 use super::machine::{Flow, Hold, Purpose, StepMachine};
 use crate::actions::Rollout;
-use crate::after::{self, AfterWhat, Postcondition, Waits};
 use crate::api_command::{ApiCommand, ApiFailure};
 use crate::classify::{Failure, cut};
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
 use crate::job_run::Ended;
-use crate::parameters::Checked;
+use crate::parameters::ValidatedExecution;
 use crate::problem::Problem;
-use crate::reads::{Facts, Read};
+use crate::reads::{Read, ReadResults};
 use crate::time::{later, seconds_between};
+use crate::verify::{self, JobResult, Postcondition, Waits};
 use crate::waiting::{Obstacle, WaitingPod};
 
 /// After the Job's end the outcome gets at least this long, however much of the timeout the Job took
@@ -33,7 +33,7 @@ const TELL_AFTER: Duration = Duration::from_secs(10);
 /// One look at the target, which may take several reads after each other.
 #[derive(Clone, Debug, Default)]
 struct Look {
-    facts: Facts,
+    facts: ReadResults,
     /// What is being read.
     asked: Vec<Read>,
     /// The controller may not read what it would have to, or got no answer while there was time.
@@ -84,7 +84,7 @@ impl StepMachine {
     /// Compares the outcome with what was wanted; decides what the end of the attempt means.
     pub(super) fn look_after(
         &mut self,
-        checked: &Checked,
+        checked: &ValidatedExecution,
         attempt: &Attempt,
         ended: &Ended,
         now: Timestamp,
@@ -94,9 +94,9 @@ impl StepMachine {
             Ended::Success { .. } if !self.settings.verification => {
                 return self.complete("", None, ended, now);
             }
-            Ended::Success { .. } => AfterWhat::Success,
-            Ended::Failure(_) => AfterWhat::Failure,
-            Ended::Lost => AfterWhat::Lost,
+            Ended::Success { .. } => JobResult::Success,
+            Ended::Failure(_) => JobResult::Failure,
+            Ended::Lost => JobResult::Lost,
         };
         let Some((outcome, waits)) = self.look(checked, attempt, what, out) else {
             return Flow::Wait;
@@ -174,7 +174,7 @@ impl StepMachine {
         if let Some(at) = self.outcome.next_look.filter(|at| now < *at) {
             return self.wait_until(at, "the outcome");
         }
-        let Some((outcome, waits)) = self.look(&checked, &attempt, AfterWhat::Success, out) else {
+        let Some((outcome, waits)) = self.look(&checked, &attempt, JobResult::Success, out) else {
             return Flow::Wait;
         };
         match outcome {
@@ -249,7 +249,7 @@ impl StepMachine {
     }
 
     /// Until when an outcome is waited for: the timeout bounds the step, and the outcome gets its least time after the Job.
-    fn outcome_limit(&self, checked: &Checked, now: Timestamp) -> Timestamp {
+    fn outcome_limit(&self, checked: &ValidatedExecution, now: Timestamp) -> Timestamp {
         let results = self.status.draft.execution_results.as_ref();
         let begun = results.and_then(|results| results.start_time.as_ref());
         let bound = later(begun.map_or(now, |time| time.0), checked.timeout);
@@ -257,7 +257,7 @@ impl StepMachine {
         bound.max(later(ended.map_or(bound, |time| time.0), OUTCOME_MIN))
     }
 
-    fn time_is_over(&self, checked: &Checked, why: &str, waits: &Waits) -> String {
+    fn time_is_over(&self, checked: &ValidatedExecution, why: &str, waits: &Waits) -> String {
         let timeout = &self.execution.spec.timeout;
         if checked.kind.definition().rollout == Rollout::None {
             return format!("{why}, and the timeout of {timeout} is over");
@@ -295,9 +295,9 @@ impl StepMachine {
     /// One look: what it means, and what the pods of a rollout wait for. `None` while it reads.
     fn look(
         &mut self,
-        checked: &Checked,
+        checked: &ValidatedExecution,
         attempt: &Attempt,
-        what: AfterWhat,
+        what: JobResult,
         out: &mut Vec<StepCommand>,
     ) -> Option<(Postcondition, Waits)> {
         let mut attempt = attempt.clone();
@@ -310,7 +310,7 @@ impl StepMachine {
             self.outcome.look = None;
             return Some((Postcondition::Unprovable { why }, Waits::default()));
         }
-        let reads = after::reads_after(checked, &attempt, &look.facts);
+        let reads = verify::reads(checked, &attempt, &look.facts);
         if !reads.is_empty() {
             look.asked.clone_from(&reads);
             self.call(Purpose::After, ApiCommand::Read(reads), out);
@@ -318,11 +318,11 @@ impl StepMachine {
         }
         let facts = std::mem::take(&mut look.facts);
         self.outcome.look = None;
-        let outcome = after::postcondition(&self.execution, checked, &attempt, &facts, what);
-        Some((outcome, after::waits(checked, &facts)))
+        let outcome = verify::postcondition(&self.execution, checked, &attempt, &facts, what);
+        Some((outcome, verify::waits(checked, &facts)))
     }
 
-    pub(super) fn after_read(&mut self, facts: Facts) {
+    pub(super) fn after_read(&mut self, facts: ReadResults) {
         self.outcome
             .look
             .get_or_insert_with(Look::default)
@@ -340,7 +340,7 @@ impl StepMachine {
         };
         let is_over = now >= self.outcome_limit(&checked, now);
         let look = self.outcome.look.get_or_insert_with(Look::default);
-        if look.asked.iter().all(|read| after::is_detail(&checked, read)) {
+        if look.asked.iter().all(|read| verify::is_detail(&checked, read)) {
             let nothing = look.asked.drain(..).map(|read| (read, Vec::new()));
             look.facts.extend(nothing);
             return true;

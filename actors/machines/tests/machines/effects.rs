@@ -3,7 +3,7 @@
 use kubernaut_crds::{AttemptOutcome, ErrorType, ExecutionPhase};
 use serde_json::{Value, json};
 
-use crate::step_bed::{StepBed, deployment, patch, restart, scale};
+use crate::step_harness::{StepHarness, deployment, patch, restart, scale};
 
 const TIMED_OUT: &str = "Unable to connect to the server: net/http: request canceled (Client.Timeout exceeded while awaiting headers)";
 
@@ -15,8 +15,8 @@ fn restarted() -> Value {
     json!({"template": {"metadata": {"annotations": {"kubernaut.io/restarted-by": "uid-1"}}}})
 }
 
-fn started(spec: Value) -> StepBed {
-    let mut bed = StepBed::new(spec).with([deployment(1, json!({}), json!({}))]);
+fn started(spec: Value) -> StepHarness {
+    let mut bed = StepHarness::new(spec).with([deployment(1, json!({}), json!({}))]);
     bed.start();
     bed.see_jobs();
     bed
@@ -112,7 +112,7 @@ fn a_restored_machine_waits_for_the_outcome_as_the_one_before() {
 #[test]
 fn a_json_patch_tests_the_generation_that_its_first_attempt_found() {
     let operation = json!([{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "x"}]);
-    let payload = |bed: &StepBed, index: usize| {
+    let payload = |bed: &StepHarness, index: usize| {
         let template = bed.made[index].job.spec.clone().expect("a spec").template;
         let annotations = template
             .metadata

@@ -7,15 +7,15 @@ use kubernaut_machines::job_view::view;
 use kubernaut_machines::step::is_stray;
 use serde_json::{Value, json};
 
-use crate::step_bed::{StepBed, deployment, failure, scale};
+use crate::step_harness::{StepHarness, deployment, failure, scale};
 
-fn bed(timeout: &str) -> StepBed {
+fn bed(timeout: &str) -> StepHarness {
     let mut spec = scale(3);
     spec["timeout"] = json!(timeout);
-    StepBed::new(spec).with([deployment(1, json!({}), json!({}))])
+    StepHarness::new(spec).with([deployment(1, json!({}), json!({}))])
 }
 
-fn refuse_jobs(bed: &mut StepBed, class: FailureClass, words: &'static str) {
+fn refuse_jobs(bed: &mut StepHarness, class: FailureClass, words: &'static str) {
     bed.fail(move |command| matches!(command, ApiCommand::CreateJob { .. }).then(|| failure(class, words)));
 }
 
@@ -338,14 +338,14 @@ fn a_quota_does_not_hide_a_create_that_had_no_answer() {
 fn a_payload_goes_also_when_its_attempt_is_given_up_at_once() {
     let spec = json!({"action": "update-secret", "parameters": {"updateSecret": {
         "namespace": "shop", "secret": "keys", "data": {"k": "aHVudGVyMg=="}}}});
-    let mut bed = StepBed::new(spec);
+    let mut bed = StepHarness::new(spec);
     refuse_jobs(&mut bed, FailureClass::Throttled, "slow down");
     bed.start();
     // A stranger's Job has the name.
     let name = bed.attempts()[0].job_name.clone();
     let stranger: Value =
         json!({"metadata": {"name": name, "uid": "x"}, "spec": {"template": {"spec": null}}});
-    let ran = crate::step_bed::Ran {
+    let ran = crate::step_harness::Ran {
         job: serde_json::from_value(stranger).expect("a Job"),
         pod: None,
     };
@@ -375,7 +375,7 @@ fn a_webhook_that_quotes_a_secret_value_is_quoted_without_it() {
     ] {
         let spec = json!({"action": "update-secret", "timeout": "30s", "parameters": {"updateSecret": {
             "namespace": "shop", "secret": "keys", "data": {"k": "aHVudGVyMg=="}}}});
-        let mut bed = StepBed::new(spec);
+        let mut bed = StepHarness::new(spec);
         bed.fail(move |command| {
             let meant = match word {
                 "create job" => matches!(command, ApiCommand::CreateJob { .. }),
@@ -395,7 +395,7 @@ fn a_webhook_that_quotes_a_secret_value_is_quoted_without_it() {
 }
 
 /// Its pod ends so, and the watches don't show it.
-fn ends_unseen(bed: &mut StepBed, phase: &str, exit: i32) {
+fn ends_unseen(bed: &mut StepHarness, phase: &str, exit: i32) {
     let ran = bed.jobs.values_mut().next_back().expect("a Job");
     let pod = ran.pod.as_mut().expect("a pod");
     pod.status = serde_json::from_value(json!({"phase": phase, "containerStatuses": [{

@@ -3,8 +3,8 @@
 // What is not expected here is a failed test.
 #![allow(clippy::unwrap_in_result, clippy::wildcard_enum_match_arm)]
 
-mod step_bed;
-mod workflow_bed;
+mod step_harness;
+mod workflow_harness;
 
 mod effects;
 mod jobs;

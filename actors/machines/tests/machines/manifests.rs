@@ -3,10 +3,10 @@
 use kubernaut_crds::ErrorType;
 use serde_json::{Value, json};
 
-use crate::step_bed::StepBed;
+use crate::step_harness::StepHarness;
 
-fn apply(manifest: &str) -> StepBed {
-    let mut bed = StepBed::new(
+fn apply(manifest: &str) -> StepHarness {
+    let mut bed = StepHarness::new(
         json!({"action": "apply-manifest", "parameters": {"applyManifest": {"manifest": manifest}}}),
     );
     bed.settings.apply_manifest_kinds = vec!["ConfigMap".into()];

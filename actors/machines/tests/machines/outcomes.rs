@@ -5,7 +5,7 @@ use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::reads::Read;
 use serde_json::{Value, json};
 
-use crate::step_bed::{StepBed, deployment, failure, merge, restart, scale};
+use crate::step_harness::{StepHarness, deployment, failure, merge, restart, scale};
 
 /// Deployment `web` of three, restarted by our step; so many of its new pods are there.
 fn rolling(updated: i64) -> Value {
@@ -50,10 +50,11 @@ fn unschedulable() -> Value {
 }
 
 /// A restart whose Job succeeds after so many seconds; then a new pod is there.
-fn restarted(timeout: &str, job: i64, pod: Value) -> StepBed {
+fn restarted(timeout: &str, job: i64, pod: Value) -> StepHarness {
     let mut spec = restart();
     spec["timeout"] = json!(timeout);
-    let mut bed = StepBed::new(spec).with([deployment(1, json!({"replicas": 3}), json!({"replicas": 3}))]);
+    let mut bed =
+        StepHarness::new(spec).with([deployment(1, json!({"replicas": 3}), json!({"replicas": 3}))]);
     bed.start();
     bed.pod_runs();
     bed.wait(job);
@@ -71,7 +72,7 @@ fn restarted(timeout: &str, job: i64, pod: Value) -> StepBed {
 }
 
 /// Seconds from now to the end.
-fn seconds_to_the_end(bed: &mut StepBed) -> i64 {
+fn seconds_to_the_end(bed: &mut StepHarness) -> i64 {
     let start = bed.now;
     bed.run_to_the_end();
     bed.now.duration_since(start).as_secs()
@@ -205,7 +206,7 @@ fn an_obstacle_that_passes_ends_nothing() {
 fn more_replicas_are_waited_for_while_a_cluster_may_still_grow() {
     let scaled = |pod: Value| {
         let mut bed =
-            StepBed::new(scale(5)).with([deployment(1, json!({"replicas": 3}), json!({"replicas": 3}))]);
+            StepHarness::new(scale(5)).with([deployment(1, json!({"replicas": 3}), json!({"replicas": 3}))]);
         bed.start();
         let mut web = rolling(5);
         merge(&mut web["spec"], &json!({"replicas": 5}));

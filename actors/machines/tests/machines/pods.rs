@@ -3,7 +3,7 @@
 use kubernaut_crds::{ErrorType, ExecutionPhase, Retry};
 use serde_json::{Value, json};
 
-use crate::step_bed::StepBed;
+use crate::step_harness::StepHarness;
 
 const NOT_FOUND: &str = "Error from server (NotFound): pods \"web-a\" not found";
 const ANOTHER: &str = "Error from server (Conflict): Operation cannot be fulfilled on Pod \"web-a\": the UID in the \
@@ -25,8 +25,8 @@ fn replica_set(wanted: i64, ready: i64) -> Value {
            "status": {"readyReplicas": ready}})
 }
 
-fn evict() -> StepBed {
-    let mut bed = StepBed::new(json!({"action": "restart-pods",
+fn evict() -> StepHarness {
+    let mut bed = StepHarness::new(json!({"action": "restart-pods",
         "parameters": {"deletePod": {"namespace": "shop", "labelSelector": "app=web"}}}))
     .with([
         pod("web-a", "a"),
@@ -38,12 +38,12 @@ fn evict() -> StepBed {
     bed
 }
 
-fn delete(grace: Option<i64>) -> StepBed {
+fn delete(grace: Option<i64>) -> StepHarness {
     delete_within("5m", grace)
 }
 
-fn delete_within(timeout: &str, grace: Option<i64>) -> StepBed {
-    let mut bed = StepBed::new(json!({"action": "restart-pod", "timeout": timeout,
+fn delete_within(timeout: &str, grace: Option<i64>) -> StepHarness {
+    let mut bed = StepHarness::new(json!({"action": "restart-pod", "timeout": timeout,
         "parameters": {"deletePod": {"namespace": "shop", "pod": "web-a", "gracePeriodSeconds": grace}}}))
     .with([
         pod("web-a", "a"),
@@ -55,7 +55,7 @@ fn delete_within(timeout: &str, grace: Option<i64>) -> StepBed {
     bed
 }
 
-fn replace(bed: &mut StepBed, old: &str, new: Value) {
+fn replace(bed: &mut StepHarness, old: &str, new: Value) {
     bed.remove("Pod", old);
     bed.set(new);
 }
@@ -180,11 +180,11 @@ fn a_pod_has_the_timeout_of_its_step_to_go() {
 const REFUSED: &str =
     "Error from server (TooManyRequests): Cannot evict pod as it would violate the pod's disruption budget.";
 
-fn evict_once(more: &Value) -> StepBed {
+fn evict_once(more: &Value) -> StepHarness {
     let mut spec = json!({"action": "restart-pods", "maxRetries": 0,
         "parameters": {"deletePod": {"namespace": "shop", "labelSelector": "app=web"}}});
-    crate::step_bed::merge(&mut spec, more);
-    let mut bed = StepBed::new(spec).with([pod("web-a", "a"), replica_set(1, 1)]);
+    crate::step_harness::merge(&mut spec, more);
+    let mut bed = StepHarness::new(spec).with([pod("web-a", "a"), replica_set(1, 1)]);
     bed.start();
     bed
 }
@@ -240,7 +240,7 @@ fn a_drain_that_ended_while_a_budget_refused_counts_and_is_tried_again_after_the
         json!({"kind": "Node", "metadata": {"name": name, "uid": name}, "spec": {},
                                    "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     };
-    let mut bed = StepBed::new(json!({"action": "drain-node", "maxRetries": 1,
+    let mut bed = StepHarness::new(json!({"action": "drain-node", "maxRetries": 1,
         "parameters": {"drainNode": {"node": "n1", "gracePeriodSeconds": 1, "ignoreDaemonSets": true,
                                      "deleteLocalData": true, "force": false}}}))
     .with([node("n1"), node("n2"), pod("web-a", "a"), replica_set(1, 1)]);

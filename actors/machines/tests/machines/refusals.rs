@@ -8,13 +8,13 @@ use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::json;
 
-use crate::step_bed::{Grant, StepBed, deployment, failure, scale};
+use crate::step_harness::{Grant, StepHarness, deployment, failure, scale};
 
-fn scaling() -> StepBed {
-    StepBed::new(scale(3)).with([deployment(1, json!({}), json!({}))])
+fn scaling() -> StepHarness {
+    StepHarness::new(scale(3)).with([deployment(1, json!({}), json!({}))])
 }
 
-fn refuse_reads(bed: &mut StepBed, class: FailureClass) {
+fn refuse_reads(bed: &mut StepHarness, class: FailureClass) {
     bed.fail(move |command| matches!(command, ApiCommand::Read(_)).then(|| failure(class, "no")));
 }
 
@@ -99,7 +99,7 @@ fn validation_that_gets_no_answer_is_given_up() {
 
 #[test]
 fn a_right_that_was_taken_away_during_a_wait_counts_no_more() {
-    let refused = |bed: &StepBed| {
+    let refused = |bed: &StepHarness| {
         assert_eq!(bed.phase(), Some(ExecutionPhase::Failed), "{}", bed.message());
         assert_eq!(bed.status().error_type, Some(ErrorType::InsufficientPermissions));
         assert!(

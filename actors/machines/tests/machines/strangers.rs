@@ -5,12 +5,12 @@ use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::workflow::WorkflowEvent;
 use serde_json::json;
 
-use crate::step_bed::failure;
-use crate::workflow_bed::{WorkflowBed, cordon};
+use crate::step_harness::failure;
+use crate::workflow_harness::{WorkflowHarness, cordon};
 
 #[test]
 fn an_execution_that_the_plan_does_not_name_stands_in_for_no_step() {
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
     let mut stranger = bed.planned(1);
     stranger.metadata.name = Some("nothing-to-do-with-it".into());
     stranger.status = serde_json::from_value(json!({"phase": "completed"})).expect("a status");
@@ -24,13 +24,13 @@ fn an_execution_that_the_plan_does_not_name_stands_in_for_no_step() {
 
 #[test]
 fn an_execution_of_the_right_name_and_another_spec_is_a_conflict_however_it_is_seen() {
-    let stranger = |bed: &WorkflowBed| {
+    let stranger = |bed: &WorkflowHarness| {
         let mut stranger = bed.planned(1);
         stranger.spec.timeout = "1h".into();
         stranger.status = serde_json::from_value(json!({"phase": "completed"})).expect("a status");
         stranger
     };
-    let check = |bed: &WorkflowBed| {
+    let check = |bed: &WorkflowHarness| {
         assert_eq!(bed.state_of(1), Some(StepState::Failed));
         assert!(
             bed.reason_of(1).contains("another spec; it was left alone"),
@@ -40,13 +40,13 @@ fn an_execution_of_the_right_name_and_another_spec_is_a_conflict_however_it_is_s
         assert_eq!(bed.status().error_type, Some(ErrorType::ResourceConflict));
     };
     // Through the watch, before the workflow itself.
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
     let made = stranger(&bed);
     bed.put(made);
     bed.start();
     check(&bed);
     // As the answer to a create.
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
     bed.fail(|command| {
         matches!(command, ApiCommand::CreateExecution(_))
             .then(|| failure(FailureClass::Throttled, "slow down"))
@@ -61,7 +61,7 @@ fn an_execution_of_the_right_name_and_another_spec_is_a_conflict_however_it_is_s
 
 #[test]
 fn an_execution_that_the_status_has_recorded_is_adopted_whatever_is_planned_today() {
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
     bed.start();
     bed.run_for(2);
     assert_eq!(bed.state_of(1), Some(StepState::Executing));
@@ -75,7 +75,7 @@ fn an_execution_that_the_status_has_recorded_is_adopted_whatever_is_planned_toda
 
 #[test]
 fn an_execution_that_took_the_place_of_a_deleted_one_does_not_speak_for_it() {
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
     bed.start();
     bed.run_for(2);
     let uid = bed.executions["w-step-1"].metadata.uid.clone().expect("a uid");
@@ -91,7 +91,7 @@ fn an_execution_that_took_the_place_of_a_deleted_one_does_not_speak_for_it() {
 #[test]
 fn an_execution_is_a_step_when_its_whole_owner_reference_says_so() {
     let forged = |change: fn(&mut k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference)| {
-        let mut bed = WorkflowBed::new(&[cordon(1, json!({})), cordon(2, json!({"dependsOn": [1]}))]);
+        let mut bed = WorkflowHarness::new(&[cordon(1, json!({})), cordon(2, json!({"dependsOn": [1]}))]);
         let mut stranger = bed.planned(2);
         let owners = stranger.metadata.owner_references.as_mut().expect("an owner");
         change(&mut owners[0]);

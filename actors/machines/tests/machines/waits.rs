@@ -7,20 +7,20 @@ use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::step::StepEvent;
 use serde_json::{Value, json};
 
-use crate::step_bed::{Grant, StepBed, deployment, failure, restart, scale};
+use crate::step_harness::{Grant, StepHarness, deployment, failure, restart, scale};
 
 fn node(name: &str, cordoned: bool) -> Value {
     json!({"kind": "Node", "metadata": {"name": name}, "spec": {"unschedulable": cordoned}})
 }
 
-fn scaling() -> StepBed {
-    StepBed::new(scale(3)).with([deployment(1, json!({}), json!({}))])
+fn scaling() -> StepHarness {
+    StepHarness::new(scale(3)).with([deployment(1, json!({}), json!({}))])
 }
 
 #[test]
 fn a_refusal_that_was_read_without_the_lock_is_no_refusal_yet() {
     let restarting = || {
-        let mut bed = StepBed::new(restart()).with([deployment(1, json!({"paused": true}), json!({}))]);
+        let mut bed = StepHarness::new(restart()).with([deployment(1, json!({"paused": true}), json!({}))]);
         bed.lock = Grant::Busy;
         bed.start();
         assert_eq!(bed.phase(), Some(ExecutionPhase::Validating), "{}", bed.message());
@@ -50,7 +50,7 @@ fn a_refusal_that_was_read_without_the_lock_is_no_refusal_yet() {
 #[test]
 fn whether_a_node_is_the_last_one_is_asked_once_and_under_the_lock() {
     let cordon = json!({"action": "cordon-node", "parameters": {"cordonNode": {"node": "n2"}}});
-    let mut bed = StepBed::new(cordon).with([node("n1", true), node("n2", false)]);
+    let mut bed = StepHarness::new(cordon).with([node("n1", true), node("n2", false)]);
     bed.lock = Grant::Busy;
     bed.start();
     assert_eq!(bed.phase(), Some(ExecutionPhase::Validated), "{}", bed.message());
@@ -68,7 +68,7 @@ fn who_may_not_list_autoscalers_is_not_told_of_them_and_may_scale_all_the_same()
     let hpa = json!({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "web-hpa"},
                      "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
     for may in [true, false] {
-        let mut bed = StepBed::new(scale(3)).with([deployment(1, json!({}), json!({})), hpa.clone()]);
+        let mut bed = StepHarness::new(scale(3)).with([deployment(1, json!({}), json!({})), hpa.clone()]);
         if !may {
             bed.withheld = Some("horizontalpodautoscalers");
         }
@@ -82,7 +82,7 @@ fn who_may_not_list_autoscalers_is_not_told_of_them_and_may_scale_all_the_same()
 
 #[test]
 fn the_time_for_validation_begins_when_the_lock_is_held() {
-    let mut bed = StepBed::new(scale(3));
+    let mut bed = StepHarness::new(scale(3));
     bed.lock = Grant::Busy;
     bed.start();
     bed.wait(600);
@@ -168,7 +168,7 @@ fn each_wait_names_what_it_is_for() {
 
 #[test]
 fn stricter_flags_end_nothing_that_runs_or_has_run() {
-    let strict = |bed: &mut StepBed| {
+    let strict = |bed: &mut StepHarness| {
         bed.settings.max_step_timeout = Duration::from_secs(60);
         bed.settings.protected_namespaces.insert("shop".into());
         bed.settings.cluster_name = Some("other".into());
@@ -228,8 +228,8 @@ fn a_status_holds_no_text_that_is_longer_than_the_api_takes() {
         .keys()
         .map(|key| (key.clone(), json!("o".repeat(100))))
         .collect();
-    let mut bed =
-        StepBed::new(spec).with([json!({"kind": "ConfigMap", "metadata": {"name": "flags"}, "data": old})]);
+    let mut bed = StepHarness::new(spec)
+        .with([json!({"kind": "ConfigMap", "metadata": {"name": "flags"}, "data": old})]);
     bed.start();
     let status = bed.status();
     let before = status.execution_results.expect("results").resources_affected[0]
@@ -290,7 +290,7 @@ fn a_status_that_the_api_refuses_becomes_a_short_one_that_says_so() {
 
 #[test]
 fn a_job_that_ended_while_no_controller_ran_is_concluded_without_a_place() {
-    let mut bed = StepBed::new(scale(2)).with([deployment(1, json!({}), json!({}))]);
+    let mut bed = StepHarness::new(scale(2)).with([deployment(1, json!({}), json!({}))]);
     bed.start();
     assert_eq!(bed.phase(), Some(ExecutionPhase::Executing));
     bed.set(deployment(
@@ -307,7 +307,7 @@ fn a_job_that_ended_while_no_controller_ran_is_concluded_without_a_place() {
 }
 
 /// The status as it was when the Job ran.
-fn executing(bed: &StepBed) -> KubernetesExecutionStatus {
+fn executing(bed: &StepHarness) -> KubernetesExecutionStatus {
     let mut status = bed.status();
     status.phase = Some(ExecutionPhase::Executing);
     status.completion_time = None;

@@ -10,15 +10,15 @@ use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::json;
 
-use crate::step_bed::failure;
-use crate::workflow_bed::{WorkflowBed, cordon};
+use crate::step_harness::failure;
+use crate::workflow_harness::{WorkflowHarness, cordon};
 
 fn critical() -> serde_json::Value {
     json!({"criticalStep": true})
 }
 
 /// The create of this step gets this answer.
-fn refuse(bed: &mut WorkflowBed, step: i32, class: FailureClass, words: &'static str) {
+fn refuse(bed: &mut WorkflowHarness, step: i32, class: FailureClass, words: &'static str) {
     bed.fail(move |command| match command {
         ApiCommand::CreateExecution(execution) if execution.spec.step_number == step => {
             Some(failure(class, words))
@@ -29,7 +29,7 @@ fn refuse(bed: &mut WorkflowBed, step: i32, class: FailureClass, words: &'static
 
 #[test]
 fn a_workflow_does_not_end_before_its_last_create_can_not_take_effect_any_more() {
-    let mut bed = WorkflowBed::new(&[cordon(1, critical()), cordon(2, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, critical()), cordon(2, json!({}))]);
     refuse(&mut bed, 2, FailureClass::Unknown, "connection reset");
     bed.start();
     bed.run_for(50);
@@ -52,7 +52,7 @@ fn a_workflow_does_not_end_before_its_last_create_can_not_take_effect_any_more()
 
 #[test]
 fn an_execution_that_was_seen_before_its_create_failed_is_no_doubt() {
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
     bed.settings.authorization = false;
     let workflow = std::sync::Arc::new(bed.workflow.clone());
     let settings = std::sync::Arc::new(bed.settings.clone());
@@ -95,7 +95,7 @@ fn an_execution_that_was_seen_before_its_create_failed_is_no_doubt() {
 
 #[test]
 fn a_workflow_that_was_taken_over_waits_for_the_creates_of_the_controller_before() {
-    let mut bed = WorkflowBed::new(&[cordon(1, critical()), cordon(2, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, critical()), cordon(2, json!({}))]);
     refuse(&mut bed, 2, FailureClass::Unknown, "connection reset");
     bed.start();
     bed.run_for(3);
@@ -117,7 +117,7 @@ fn a_workflow_that_was_taken_over_waits_for_the_creates_of_the_controller_before
 
 #[test]
 fn a_workflow_that_was_taken_over_long_ago_waits_for_nobody() {
-    let mut bed = WorkflowBed::new(&[cordon(1, critical()), cordon(2, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, critical()), cordon(2, json!({}))]);
     refuse(&mut bed, 2, FailureClass::Throttled, "slow down");
     bed.start();
     bed.start();
@@ -129,7 +129,7 @@ fn a_workflow_that_was_taken_over_long_ago_waits_for_nobody() {
 
 #[test]
 fn a_step_that_waits_for_a_quota_says_so_and_the_others_go_on() {
-    let mut bed = WorkflowBed::new(&[
+    let mut bed = WorkflowHarness::new(&[
         cordon(1, json!({})),
         cordon(2, json!({})),
         cordon(3, json!({"dependsOn": [1]})),
@@ -172,7 +172,7 @@ fn a_step_that_waits_for_a_quota_says_so_and_the_others_go_on() {
 
 #[test]
 fn an_execution_that_was_seen_completed_and_then_deleted_has_completed() {
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({})), cordon(2, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({})), cordon(2, json!({}))]);
     bed.start();
     bed.run_for(2);
     // The write of the workflow's status does not get through while the execution ends and goes.
@@ -205,7 +205,7 @@ fn an_execution_that_was_seen_completed_and_then_deleted_has_completed() {
 
 #[test]
 fn a_step_whose_creation_is_in_conflict_for_a_while_is_created_later() {
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
     refuse(
         &mut bed,
         1,
@@ -234,7 +234,7 @@ fn the_class_of_a_lost_steps_failure_is_known_after_a_restart_too() {
         .map(|(class, error_type)| (format!("{class:?}"), (class, error_type))),
     );
     for (class, error_type) in cases.into_values() {
-        let mut bed = WorkflowBed::new(&[cordon(1, critical()), cordon(2, json!({}))]);
+        let mut bed = WorkflowHarness::new(&[cordon(1, critical()), cordon(2, json!({}))]);
         refuse(&mut bed, 1, class, "no");
         bed.start();
         bed.run_for(2);
@@ -245,7 +245,7 @@ fn the_class_of_a_lost_steps_failure_is_known_after_a_restart_too() {
         bed.run_for(100);
         assert_eq!(bed.status().error_type, Some(error_type), "{class:?}");
     }
-    let mut bed = WorkflowBed::new(&[cordon(1, critical()), cordon(2, json!({}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, critical()), cordon(2, json!({}))]);
     bed.start();
     bed.run_for(2);
     let gone = bed.executions.remove("w-step-1").expect("made");
@@ -266,7 +266,7 @@ fn the_class_of_a_lost_steps_failure_is_read_from_an_older_status() {
         (FailureClass::Forbidden, ErrorType::InsufficientPermissions),
         (FailureClass::Rejected, ErrorType::ValidationError),
     ] {
-        let mut bed = WorkflowBed::new(&[cordon(1, critical()), cordon(2, json!({}))]);
+        let mut bed = WorkflowHarness::new(&[cordon(1, critical()), cordon(2, json!({}))]);
         refuse(&mut bed, 1, class, "no");
         bed.start();
         bed.run_for(2);
@@ -282,7 +282,7 @@ fn the_class_of_a_lost_steps_failure_is_read_from_an_older_status() {
 
 #[test]
 fn a_workflow_that_has_begun_goes_on_under_stricter_flags() {
-    let mut bed = WorkflowBed::new(&[
+    let mut bed = WorkflowHarness::new(&[
         cordon(1, json!({"timeout": "10m"})),
         cordon(2, json!({"dependsOn": [1]})),
     ]);
@@ -300,7 +300,7 @@ fn a_workflow_that_has_begun_goes_on_under_stricter_flags() {
         "its own machine decides whether it may run"
     );
     // One that has not begun is refused.
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({"timeout": "10m"}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({"timeout": "10m"}))]);
     bed.settings.max_step_timeout = std::time::Duration::from_secs(60);
     bed.start();
     assert_eq!(bed.status().phase, Some(WorkflowPhase::Failed));
@@ -313,7 +313,7 @@ fn an_execution_that_vanished_is_asked_for_until_there_is_an_answer() {
         FailureClass::Throttled,
         FailureClass::Forbidden,
     ] {
-        let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+        let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
         bed.start();
         bed.run_for(2);
         let gone = bed.executions.remove("w-step-1").expect("made");
@@ -333,7 +333,7 @@ fn an_execution_that_vanished_is_asked_for_until_there_is_an_answer() {
 
 #[test]
 fn a_workflow_whose_first_step_was_made_before_its_status_was_written_has_begun() {
-    let mut bed = WorkflowBed::new(&[cordon(1, json!({})), cordon(2, json!({"dependsOn": [1]}))]);
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({})), cordon(2, json!({"dependsOn": [1]}))]);
     let made = bed.planned(1);
     bed.put(made);
     // The controller was killed in between; then somebody asked the workflow to stop, and its account lost its rights.
@@ -359,7 +359,7 @@ fn a_workflow_whose_first_step_was_made_before_its_status_was_written_has_begun(
 #[test]
 fn a_status_that_is_refused_is_tried_less_and_less_often_and_told_of_once() {
     for class in [FailureClass::Forbidden, FailureClass::Rejected] {
-        let mut bed = WorkflowBed::new(&[cordon(1, json!({}))]);
+        let mut bed = WorkflowHarness::new(&[cordon(1, json!({}))]);
         let tried = Rc::new(Cell::new(0));
         let counted = Rc::clone(&tried);
         bed.fail(move |command| {

@@ -8,18 +8,20 @@ use kubernaut_machines::job_view::view;
 use kubernaut_machines::step::{StepCommand, StepEvent};
 use proptest::prelude::*;
 
-use crate::step_world::{Fate, Late, Luck, World, live, start};
+use crate::step_world::{CallFault, Late, PodOutcome, World, live, start};
 
 /// The reference model: attempts one after the other until one counts as a success or none is left.
-fn model(max_retries: i32, fates: &[Fate]) -> (ExecutionPhase, usize) {
+fn model(max_retries: i32, fates: &[PodOutcome]) -> (ExecutionPhase, usize) {
     let (mut counted, mut evictions) = (0, 0);
     for attempt in 0.. {
-        match fates.get(attempt).copied().unwrap_or(Fate::Succeeds) {
-            Fate::Succeeds | Fate::LiesAboutFailure => return (ExecutionPhase::Completed, attempt + 1),
-            Fate::Forbidden => return (ExecutionPhase::Failed, attempt + 1),
-            Fate::Fails => counted += 1,
-            Fate::Evicted if evictions < 3 => evictions += 1,
-            Fate::Evicted => counted += 1,
+        match fates.get(attempt).copied().unwrap_or(PodOutcome::Succeeds) {
+            PodOutcome::Succeeds | PodOutcome::LiesAboutFailure => {
+                return (ExecutionPhase::Completed, attempt + 1);
+            }
+            PodOutcome::Forbidden => return (ExecutionPhase::Failed, attempt + 1),
+            PodOutcome::Fails => counted += 1,
+            PodOutcome::Evicted if evictions < 3 => evictions += 1,
+            PodOutcome::Evicted => counted += 1,
         }
         if counted > max_retries {
             return (ExecutionPhase::Failed, attempt + 1);
@@ -28,39 +30,39 @@ fn model(max_retries: i32, fates: &[Fate]) -> (ExecutionPhase, usize) {
     unreachable!("attempts are bounded")
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
+fn fate() -> impl Strategy<Value = PodOutcome> {
     prop_oneof![
-        Just(Fate::Succeeds),
-        Just(Fate::Fails),
-        Just(Fate::Fails),
-        Just(Fate::Forbidden),
-        Just(Fate::LiesAboutFailure),
-        Just(Fate::Evicted),
+        Just(PodOutcome::Succeeds),
+        Just(PodOutcome::Fails),
+        Just(PodOutcome::Fails),
+        Just(PodOutcome::Forbidden),
+        Just(PodOutcome::LiesAboutFailure),
+        Just(PodOutcome::Evicted),
     ]
 }
 
-fn luck() -> impl Strategy<Value = Luck> {
+fn luck() -> impl Strategy<Value = CallFault> {
     prop_oneof![
-        4 => Just(Luck::Good),
-        1 => Just(Luck::Throttled),
-        1 => Just(Luck::LostBefore),
-        1 => Just(Luck::LostAfter),
-        1 => Just(Luck::Twice),
-        1 => Just(Luck::CrashBefore),
-        1 => Just(Luck::CrashAfter),
-        1 => Just(Luck::Touched),
-        1 => (0..60_u8).prop_map(Luck::Late),
+        4 => Just(CallFault::Good),
+        1 => Just(CallFault::Throttled),
+        1 => Just(CallFault::LostBefore),
+        1 => Just(CallFault::LostAfter),
+        1 => Just(CallFault::Twice),
+        1 => Just(CallFault::CrashBefore),
+        1 => Just(CallFault::CrashAfter),
+        1 => Just(CallFault::Touched),
+        1 => (0..60_u8).prop_map(CallFault::Late),
     ]
 }
 
 /// Bad luck for creates above all, and controllers that stay away.
-fn bad_luck() -> impl Strategy<Value = Luck> {
+fn bad_luck() -> impl Strategy<Value = CallFault> {
     prop_oneof![
-        2 => Just(Luck::Good),
-        2 => Just(Luck::Throttled),
-        2 => (0..60_u8).prop_map(Luck::Late),
-        1 => Just(Luck::LostAfter),
-        1 => (0..200_u8).prop_map(Luck::Down),
+        2 => Just(CallFault::Good),
+        2 => Just(CallFault::Throttled),
+        2 => (0..60_u8).prop_map(CallFault::Late),
+        1 => Just(CallFault::LostAfter),
+        1 => (0..200_u8).prop_map(CallFault::Down),
     ]
 }
 
@@ -297,7 +299,7 @@ fn a_good_life_takes_two_status_writes_and_one_job() {
 
 #[test]
 fn the_timeout_is_one_budget_for_all_attempts() {
-    let mut world = World::new(5, vec![Fate::Fails; 6]);
+    let mut world = World::new(5, vec![PodOutcome::Fails; 6]);
     world.execution.spec.timeout = "3s".into();
     let luck = [];
     // Attempts at 0 s, 1 s and, after 2 s more, at 3 s: too late for a third one.
@@ -308,7 +310,7 @@ fn the_timeout_is_one_budget_for_all_attempts() {
         for command in std::mem::take(&mut commands) {
             match command {
                 StepCommand::Api { id, command, .. } => {
-                    let _: Option<Luck> = luck.next();
+                    let _: Option<CallFault> = luck.next();
                     let result = world.call(command);
                     next.extend(machine.on_event(world.now, StepEvent::Finished { id, result }));
                 }

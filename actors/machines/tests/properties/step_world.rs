@@ -13,13 +13,13 @@ use kubernaut_machines::api_command::{
     ApiCommand, ApiFailure, ApiOutcome, CommandId, FailureClass, RightsAnswer,
 };
 use kubernaut_machines::job_view::view;
-use kubernaut_machines::reads::{Facts, Read};
+use kubernaut_machines::reads::{Read, ReadResults};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::{Value, json};
 
 /// What becomes of the pod of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum PodOutcome {
     Succeeds,
     /// kubectl fails in a way that another attempt may mend.
     Fails,
@@ -32,7 +32,7 @@ pub(crate) enum Fate {
 
 /// What becomes of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Luck {
+pub(crate) enum CallFault {
     Good,
     /// Refused before anything was done.
     Throttled,
@@ -70,7 +70,7 @@ pub(crate) struct World {
     /// Job, attempt and whether its pod has ended.
     pub(crate) jobs: BTreeMap<String, (Job, Option<Pod>)>,
     pub(crate) made: Vec<String>,
-    pub(crate) fates: Vec<Fate>,
+    pub(crate) fates: Vec<PodOutcome>,
     pub(crate) replicas: i64,
     pub(crate) effects: usize,
     pub(crate) phases: Vec<String>,
@@ -106,7 +106,7 @@ fn execution(max_retries: i32) -> KubernetesExecution {
 }
 
 impl World {
-    pub(crate) fn new(max_retries: i32, fates: Vec<Fate>) -> Self {
+    pub(crate) fn new(max_retries: i32, fates: Vec<PodOutcome>) -> Self {
         Self {
             now: Timestamp::from_second(1_800_000_000).expect("a time"),
             version: 1,
@@ -139,7 +139,7 @@ impl World {
     }
 
     /// With a step that needs a payload. Whether it took effect nobody can read.
-    pub(crate) fn of_a_secret(max_retries: i32, fates: Vec<Fate>) -> Self {
+    pub(crate) fn of_a_secret(max_retries: i32, fates: Vec<PodOutcome>) -> Self {
         let mut world = Self::new(max_retries, fates);
         let mut spec = serde_json::to_value(&world.execution.spec).expect("JSON");
         spec["action"] = json!("update-secret");
@@ -187,19 +187,23 @@ impl World {
                 .next()
                 .and_then(|n| n.parse().ok())
                 .expect("an attempt");
-            let fate = self.fates.get(attempt - 1).copied().unwrap_or(Fate::Succeeds);
+            let fate = self
+                .fates
+                .get(attempt - 1)
+                .copied()
+                .unwrap_or(PodOutcome::Succeeds);
             let message = match fate {
-                Fate::Succeeds | Fate::LiesAboutFailure => {
+                PodOutcome::Succeeds | PodOutcome::LiesAboutFailure => {
                     self.replicas = WANTED;
                     self.effects += 1;
                     "deployment.apps/web scaled"
                 }
-                Fate::Fails => "Error from server (ServiceUnavailable): try again",
-                Fate::Forbidden => "Error from server (Forbidden): no",
-                Fate::Evicted => "evicted",
+                PodOutcome::Fails => "Error from server (ServiceUnavailable): try again",
+                PodOutcome::Forbidden => "Error from server (Forbidden): no",
+                PodOutcome::Evicted => "evicted",
             };
-            let failed = fate != Fate::Succeeds;
-            let conditions = if fate == Fate::Evicted {
+            let failed = fate != PodOutcome::Succeeds;
+            let conditions = if fate == PodOutcome::Evicted {
                 json!([{"type": "DisruptionTarget", "status": "True"}])
             } else {
                 json!([])
@@ -276,11 +280,11 @@ impl World {
                     Read::Get { kind, .. } if kind == "Deployment" => vec![self.deployment()],
                     Read::Get { .. } | Read::List { .. } => Vec::new(),
                 };
-                Ok(ApiOutcome::Facts(
+                Ok(ApiOutcome::ReadResults(
                     reads
                         .iter()
                         .map(|read| (read.clone(), found(read)))
-                        .collect::<Facts>(),
+                        .collect::<ReadResults>(),
                 ))
             }
             ApiCommand::WriteExecutionStatus { patch, .. } => {
@@ -393,7 +397,7 @@ fn feed(world: &mut World, machine: &mut StepMachine, event: StepEvent) -> Vec<S
 }
 
 /// Lives one life; returns the world at its end.
-pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
+pub(crate) fn live(timeout: &str, mut world: World, luck: &[CallFault]) -> World {
     timeout.clone_into(&mut world.execution.spec.timeout);
     let mut luck = luck.iter().copied();
     let (mut machine, mut commands) = start(&world);
@@ -413,21 +417,21 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
                     world.leaves(&command);
                     let refused = world.refused.filter(|(name, _)| *name == command.name());
                     let luck = match refused {
-                        Some((_, class)) => Luck::Refused(class),
-                        None => luck.next().unwrap_or(Luck::Good),
+                        Some((_, class)) => CallFault::Refused(class),
+                        None => luck.next().unwrap_or(CallFault::Good),
                     };
                     let lost = |words: &str| ApiFailure {
                         class: FailureClass::Unknown,
                         message: words.into(),
                     };
                     let result = match luck {
-                        Luck::Good | Luck::Twice => world.call(command),
-                        Luck::Throttled => Err(ApiFailure {
+                        CallFault::Good | CallFault::Twice => world.call(command),
+                        CallFault::Throttled => Err(ApiFailure {
                             class: FailureClass::Throttled,
                             message: "slow down".into(),
                         }),
-                        Luck::LostBefore => Err(lost("connection reset")),
-                        Luck::Late(seconds) => {
+                        CallFault::LostBefore => Err(lost("connection reset")),
+                        CallFault::Late(seconds) => {
                             if let ApiCommand::CreateJob { job, secret, .. } = command {
                                 world.sent(&job);
                                 let at = world.now + Duration::from_secs(seconds.into());
@@ -442,33 +446,33 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[Luck]) -> World {
                             }
                             Err(lost("connection reset"))
                         }
-                        Luck::Down(seconds) => {
+                        CallFault::Down(seconds) => {
                             let _ = world.call(command);
                             world.go_to(world.now + Duration::from_secs(seconds.into()));
                             crashed = true;
                             break;
                         }
-                        Luck::LostAfter => world.call(command).and(Err(lost("connection reset"))),
-                        Luck::CrashBefore => {
+                        CallFault::LostAfter => world.call(command).and(Err(lost("connection reset"))),
+                        CallFault::CrashBefore => {
                             crashed = true;
                             break;
                         }
-                        Luck::CrashAfter => {
+                        CallFault::CrashAfter => {
                             let _ = world.call(command);
                             crashed = true;
                             break;
                         }
-                        Luck::Touched => {
+                        CallFault::Touched => {
                             world.touch();
                             world.sent_at_once.clear();
                             world.call(command)
                         }
-                        Luck::Refused(class) => Err(ApiFailure {
+                        CallFault::Refused(class) => Err(ApiFailure {
                             class,
                             message: "no".into(),
                         }),
                     };
-                    if luck == Luck::Twice {
+                    if luck == CallFault::Twice {
                         next.extend(feed(
                             &mut world,
                             &mut machine,

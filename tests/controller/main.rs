@@ -1,0 +1,17 @@
+//! The actors and adapters on the embedded cluster, on a paused clock: what happens when nothing goes wrong, when
+//! people intervene, and when an actor crashes.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+mod scene;
+
+mod calls;
+mod cost;
+mod crashes;
+mod deletions;
+mod faults;
+mod holds;
+mod lease;
+mod strangers;
+mod waiting;
+mod workflows;
