@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embedded_cluster::Fault;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
 use serde_json::json;
@@ -59,6 +59,31 @@ async fn an_execution_that_is_gone_leaves_no_payload() {
         }
         eventually("nothing is left", async || scene.remains().await.is_empty()).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_that_is_gone_leaves_no_payload_when_its_workflow_ends_before_that_can_go() {
+    let scene = Scene::new().await;
+    scene.cluster.fault(Arc::new(|request| {
+        let creates =
+            request.user.name == CONTROLLER && request.verb == "create" && request.resource == "jobs";
+        creates.then(|| Fault::dropped(false))
+    }));
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), "shop");
+    let target = json!({"metadata": {"name": "db"}, "data": {"password": "b2xk"}});
+    let target = serde_json::from_value(target).unwrap();
+    secrets.create(&PostParams::default(), &target).await.unwrap();
+    let parameters =
+        json!({"updateSecret": {"namespace": "shop", "name": "db", "dataUpdates": {"password": "bmV3"}}});
+    let mut update = step(1, &[]);
+    update["action"] = json!("update-secret");
+    update["parameters"] = parameters;
+    scene.submit(workflow("fix", &[update])).await;
+    eventually("the payload is made", async || scene.has_payload().await).await;
+    force_away(&scene, "fix-step-1").await;
+    let phase = scene.finished("fix").await.status.unwrap().phase;
+    assert_eq!(phase, Some(WorkflowPhase::Failed));
+    eventually("nothing is left", async || scene.remains().await.is_empty()).await;
 }
 
 /// Never two pods, and the second execution gets its turn.

@@ -70,6 +70,8 @@ pub(crate) struct WorkflowState {
     seen: bool,
     /// Versions of the executions that the store has shown.
     versions: BTreeMap<String, u64>,
+    /// Executions that the store has shown once: only of these its silence says that they are gone.
+    shown: BTreeSet<String>,
     /// Executions that have an actor, or shall have one.
     steps: BTreeMap<String, Step>,
     by_actor: HashMap<ActorId, String>,
@@ -164,6 +166,7 @@ impl Actor for WorkflowActor {
             dirty,
             seen: false,
             versions: BTreeMap::new(),
+            shown: BTreeSet::new(),
             steps: BTreeMap::new(),
             by_actor: HashMap::new(),
             ended: BTreeMap::new(),
@@ -281,6 +284,9 @@ impl WorkflowState {
                 let execution_uid = uid_of(&execution.metadata).to_owned();
                 let version = version_of(&execution.metadata);
                 absent.remove(&execution_uid);
+                if !self.shown.contains(&execution_uid) {
+                    self.shown.insert(execution_uid.clone());
+                }
                 if self.versions.insert(execution_uid, version) != Some(version) {
                     events.push_back(WorkflowEvent::StepObserved(execution));
                 }
@@ -329,8 +335,12 @@ impl WorkflowState {
             }
             WorkflowCommand::Stop => {
                 self.finished_at = Some(version_of(&self.machine.workflow().metadata));
-                for step in self.steps.values() {
-                    if let Run::Running(handle) = &step.run {
+                for (uid, step) in &self.steps {
+                    // An execution that is gone has nobody else who clears away what its Job was made of.
+                    let is_gone = self.shown.contains(uid) && self.context.store.execution(uid).is_none();
+                    if let Run::Running(handle) = &step.run
+                        && !is_gone
+                    {
                         handle.actor.stop(None);
                     }
                 }
