@@ -240,13 +240,14 @@ impl Reader {
         let namespace = action.target.namespace.as_deref();
         let name = &action.target.name;
         match &action.subject {
-            Subject::Deployment { .. } => {
-                let Some(deployment) = self.get("apps/v1", "Deployment", namespace, name).await? else {
+            Subject::Workload { .. } => {
+                let kind = &action.target.kind;
+                let Some(workload) = self.get("apps/v1", kind, namespace, name).await? else {
                     return Ok(());
                 };
                 self.list("autoscaling/v2", "HorizontalPodAutoscaler", namespace, None, None)
                     .await?;
-                let labels = selector_text(&deployment["spec"]["selector"]);
+                let labels = selector_text(&workload["spec"]["selector"]);
                 if let Some(pods) = self.list("v1", "Pod", namespace, labels.as_deref(), None).await? {
                     self.owners_of(&pods).await?;
                 }

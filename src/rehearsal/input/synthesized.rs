@@ -47,14 +47,15 @@ pub(super) fn is_of_the_world(manifest: &Manifest) -> bool {
 type Place = (String, String);
 
 #[derive(Default)]
-struct Deployment {
+struct Workload {
     containers: BTreeSet<String>,
     labels: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
 struct Plan {
-    deployments: BTreeMap<Place, Deployment>,
+    /// By kind, namespace and name.
+    workloads: BTreeMap<(String, Place), Workload>,
     config_maps: BTreeMap<Place, BTreeSet<String>>,
     secrets: BTreeMap<Place, BTreeSet<String>>,
     /// Those that are given back before they were taken: they begin cordoned.
@@ -85,12 +86,13 @@ impl Plan {
             action.target.name.clone(),
         );
         match &action.subject {
-            Subject::Deployment { containers } => {
-                let deployment = self.deployments.entry(place).or_default();
+            Subject::Workload { containers } => {
+                let key = (action.target.kind.clone(), place);
+                let workload = self.workloads.entry(key).or_default();
                 let named = containers
                     .iter()
                     .filter(|name| super::manifest::is_label(name) && !name.is_empty());
-                deployment.containers.extend(named.cloned());
+                workload.containers.extend(named.cloned());
             }
             Subject::Pod { controlled } => *self.pods.entry(place).or_default() |= controlled,
             Subject::Pods { selector, node: None } => {
@@ -134,7 +136,8 @@ impl Plan {
                 continue;
             };
             let name = name_of(&labels);
-            let deployment = self.deployments.entry((namespace, name)).or_default();
+            let key = ("Deployment".to_owned(), (namespace, name));
+            let deployment = self.workloads.entry(key).or_default();
             deployment.labels.extend(labels);
         }
     }
@@ -158,8 +161,8 @@ impl Plan {
             ));
             made.objects.push(node(&name, cordoned));
         }
-        for (place, deployment) in self.deployments {
-            made.deployment(&place, deployment);
+        for ((kind, place), workload) in self.workloads {
+            made.workload(&kind, &place, workload);
         }
         for (place, keys) in self.config_maps {
             let data: Map<String, Value> = keys.iter().map(|key| (key.clone(), json!(BEFORE))).collect();
@@ -188,27 +191,31 @@ impl Plan {
 }
 
 impl Invented {
-    fn deployment(&mut self, (namespace, name): &Place, deployment: Deployment) {
-        let mut containers: Vec<String> = deployment.containers.into_iter().collect();
+    fn workload(&mut self, kind: &str, (namespace, name): &Place, workload: Workload) {
+        let mut containers: Vec<String> = workload.containers.into_iter().collect();
         if containers.is_empty() {
             containers.push(label(name));
         }
-        let mut labels = deployment.labels;
+        let mut labels = workload.labels;
         if labels.is_empty() {
             labels.insert("app".to_owned(), label(name));
         }
         let listed: Vec<Value> = containers.iter().map(|name| container(name)).collect();
         self.words.push(format!(
-            "Deployment {namespace}/{name} ({REPLICAS} replicas, container {})",
+            "{kind} {namespace}/{name} ({REPLICAS} replicas, container {})",
             containers.join(", ")
         ));
-        self.objects.push(json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
+        let mut object = json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": namespace},
             "spec": {
                 "replicas": REPLICAS, "selector": {"matchLabels": labels},
                 "template": {"metadata": {"labels": labels}, "spec": {"containers": listed}},
             },
-        }));
+        });
+        if kind == "StatefulSet" {
+            object["spec"]["serviceName"] = json!(name);
+        }
+        self.objects.push(object);
     }
 
     fn daemon_set(&mut self, namespace: &str, name: &str, labels: &BTreeMap<String, String>) {

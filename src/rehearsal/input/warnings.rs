@@ -57,7 +57,7 @@ fn are_opposed(one: &PlannedStep, other: &PlannedStep) -> bool {
     // Whether it lets pods go to its node; none where it does neither.
     let opens = |step: &PlannedStep| match subject_of(&step.execution.spec)?.1 {
         Subject::Node { cordoned, .. } => Some(cordoned),
-        Subject::Deployment { .. }
+        Subject::Workload { .. }
         | Subject::Pod { .. }
         | Subject::Pods { .. }
         | Subject::ConfigMap { .. }

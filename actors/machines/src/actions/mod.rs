@@ -214,8 +214,8 @@ pub(crate) enum Payload {
 /// What a rehearsal needs of the world around an action's target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A Deployment with containers of these names, where they are known, and its pods.
-    Deployment {
+    /// A Deployment or a StatefulSet with containers of these names, where they are known, and its pods.
+    Workload {
         /// Names of containers that are spoken of.
         containers: Vec<String>,
     },

@@ -311,7 +311,7 @@ impl super::Operation for Operation<'_> {
     }
 
     fn subject(&self, _: Variant, _: Option<&ParsedManifest>) -> Subject {
-        Subject::Deployment {
+        Subject::Workload {
             containers: containers_in(&self.0.patch),
         }
     }

@@ -1,4 +1,4 @@
-//! The rollout of a Deployment: is it complete, and if not, what do its new pods wait for?
+//! The rollout of a Deployment, or of a StatefulSet: is it complete, and if not, what do its new pods wait for?
 
 use jiff::Timestamp;
 use kubernaut_crds::Attempt;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Look;
 use crate::reads::{Read, ReadResults, selector_text};
-use crate::verify::{Postcondition, holds, in_progress};
+use crate::verify::{Postcondition, holds, in_progress, not_there};
 use crate::waiting::{WaitingPod, waiting};
 
 /// So many new pods are looked at: what keeps one from running mostly keeps all of them.
@@ -45,23 +45,21 @@ impl Waits {
     }
 }
 
-/// What tells more of a rollout under way: the ReplicaSets of the Deployment, then pods of the newest one. Who may change a
-/// Deployment may know why its pods do not start.
-pub(super) fn reads(deployment: Option<&Value>, facts: &ReadResults) -> Vec<Read> {
-    let Some(deployment) =
-        deployment.filter(|deployment| is_observed(deployment) && !is_complete(deployment))
-    else {
+/// What tells more of a rollout under way: the ReplicaSets of a Deployment, then pods of the newest one; or the pods of a
+/// StatefulSet. Who may change a workload may know why its pods do not start.
+pub(super) fn reads(workload: Option<&Value>, facts: &ReadResults) -> Vec<Read> {
+    let Some(workload) = workload.filter(|workload| is_observed(workload) && !is_complete(workload)) else {
         return Vec::new();
     };
-    let sets = sets_read(deployment);
-    let pods = newest_set(deployment, facts).and_then(pods_read);
+    let sets = sets_read(workload);
+    let pods = maker_of_pods(workload, facts).and_then(pods_read);
     sets.into_iter().chain(pods).collect()
 }
 
-pub(crate) fn waits(deployment: &Value, facts: &ReadResults) -> Waits {
-    let pods = newest_set(deployment, facts).and_then(pods_read);
+pub(crate) fn waits(workload: &Value, facts: &ReadResults) -> Waits {
+    let pods = maker_of_pods(workload, facts).and_then(pods_read);
     let found = pods.and_then(|read| facts.get(&read)).into_iter().flatten();
-    let failure = condition(deployment, "ReplicaFailure").filter(|failure| failure["status"] == "True");
+    let failure = condition(workload, "ReplicaFailure").filter(|failure| failure["status"] == "True");
     Waits {
         pods: found.filter_map(waiting).collect(),
         refused: failure.and_then(|failure| failure["message"].as_str().map(str::to_owned)),
@@ -141,22 +139,43 @@ pub(super) fn outcome(look: Look<'_>, after: &str) -> Postcondition {
     in_progress(format!("{new_ready} of {wanted} new pods are ready{rest}"))
 }
 
-pub(super) fn scaled(deployment: &Value, attempt: &Attempt) -> Postcondition {
-    if let Some(failed) = stuck(deployment, attempt) {
+/// Whether there are as many replicas as are wanted, all of them ready.
+pub(super) fn scaled(look: Look<'_>, replicas: i32) -> Postcondition {
+    let (workload, desired) = (look.object, i64::from(replicas));
+    let found = wanted(workload);
+    if found != desired {
+        return not_there(format!("spec.replicas is {found}, not {desired}"));
+    }
+    if let Some(failed) = stuck(workload, look.attempt) {
         return failed;
     }
-    let (ready, total) = (count(deployment, "readyReplicas"), count(deployment, "replicas"));
-    let wanted = wanted(deployment);
-    if !is_observed(deployment) {
-        return in_progress("the controller of the Deployment has not seen the change");
+    if !is_observed(workload) {
+        let kind = &look.checked.target.kind;
+        return in_progress(format!("the controller of the {kind} has not seen the change"));
     }
-    if ready != wanted || total != wanted {
-        return in_progress(format!("{ready} of {wanted} pods are ready; {total} exist"));
+    let (ready, total) = (count(workload, "readyReplicas"), count(workload, "replicas"));
+    if ready != desired || total != desired {
+        return in_progress(format!("{ready} of {desired} pods are ready; {total} exist"));
     }
-    holds(format!("replicas: {wanted}"))
+    holds(format!("replicas: {desired}"))
+}
+
+/// What makes the pods: the newest ReplicaSet of a Deployment; a StatefulSet makes its own.
+fn maker_of_pods<'a>(workload: &'a Value, facts: &'a ReadResults) -> Option<&'a Value> {
+    if is_stateful_set(workload) {
+        return Some(workload);
+    }
+    newest_set(workload, facts)
+}
+
+fn is_stateful_set(workload: &Value) -> bool {
+    workload["kind"] == "StatefulSet"
 }
 
 fn sets_read(deployment: &Value) -> Option<Read> {
+    if is_stateful_set(deployment) {
+        return None;
+    }
     let selector = selector_text(&deployment["spec"]["selector"])?;
     let namespace = deployment["metadata"]["namespace"].as_str();
     Some(Read::list("apps/v1", "ReplicaSet", namespace, Some(&selector)))

@@ -169,7 +169,7 @@ impl super::Operation for Operation<'_> {
     }
 
     fn subject(&self, _: Variant, _: Option<&ParsedManifest>) -> Subject {
-        Subject::Deployment {
+        Subject::Workload {
             containers: Vec::new(),
         }
     }

@@ -16,7 +16,7 @@ use crate::preflight::{Preflight, Refusal, Scope};
 use crate::problem::Problem;
 use crate::reads::{Read, ReadResults};
 use crate::render::{Call, RenderError};
-use crate::verify::{Postcondition, not_there};
+use crate::verify::Postcondition;
 
 pub(super) const DEFINITION: Definition = Definition {
     spellings: &[Spelling {
@@ -91,16 +91,8 @@ impl super::Operation for Operation<'_> {
         requests(rules, target, |_, _, _| Some(Reach::Target))
     }
 
-    /// With it, a person is warned of an autoscaler that would take the scale back.
     fn optional_right(&self) -> Option<AccessRequest> {
-        Some(AccessRequest {
-            group: "autoscaling".to_owned(),
-            resource: "horizontalpodautoscalers".to_owned(),
-            subresource: None,
-            verb: "list".to_owned(),
-            namespace: Some(self.0.namespace.clone()),
-            name: None,
-        })
+        Some(workload::right_to_list_autoscalers(&self.0.namespace))
     }
 
     fn target_version(&self, _: Option<&ParsedManifest>) -> Option<String> {
@@ -112,35 +104,18 @@ impl super::Operation for Operation<'_> {
     }
 
     fn reads_before(&self, scope: Scope) -> Vec<Read> {
-        let namespace = Some(self.0.namespace.as_str());
-        let autoscalers = Read::list("autoscaling/v2", "HorizontalPodAutoscaler", namespace, None);
-        scope.optional.then_some(autoscalers).into_iter().collect()
+        workload::reads_before_scaling(&self.0.namespace, scope)
     }
 
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
-        let replicas = at.object["spec"]["replicas"].as_i64().unwrap_or(1);
-        preflight.state_summary = format!("replicas: {replicas}");
-        preflight.impact = format!("Replicas: {replicas} -> {}", self.0.replicas);
-        let autoscalers = at
-            .facts
-            .iter()
-            .find(|(read, _)| matches!(read, Read::List { kind, .. } if kind == "HorizontalPodAutoscaler"));
-        for autoscaler in autoscalers.map(|(_, found)| found.as_slice()).unwrap_or_default() {
-            let scaled = &autoscaler["spec"]["scaleTargetRef"];
-            if scaled["kind"] == "Deployment" && scaled["name"] == self.0.deployment.as_str() {
-                let name = autoscaler["metadata"]["name"].as_str().unwrap_or_default();
-                preflight.warnings.push(format!(
-                    "HorizontalPodAutoscaler {name} scales this Deployment too and may change it back"
-                ));
-            }
-        }
+        let replicas = workload::examine_scale(at, self.0.replicas, preflight);
         preflight.rollback = reversible(
             "scale-deployment",
             RecordedRollback {
                 scale_to_previous: Some(ScaleToPrevious {
                     namespace: self.0.namespace.clone(),
                     deployment: self.0.deployment.clone(),
-                    previous_replicas: i32::try_from(replicas).unwrap_or(0),
+                    previous_replicas: replicas,
                 }),
                 ..RecordedRollback::default()
             },
@@ -170,12 +145,7 @@ impl super::Operation for Operation<'_> {
     }
 
     fn outcome(&self, look: Look<'_>) -> Postcondition {
-        let wanted = i64::from(self.0.replicas);
-        let replicas = look.object["spec"]["replicas"].as_i64().unwrap_or(1);
-        if replicas != wanted {
-            return not_there(format!("spec.replicas is {replicas}, not {wanted}"));
-        }
-        rollout::scaled(look.object, look.attempt)
+        rollout::scaled(look, self.0.replicas)
     }
 
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {
@@ -187,7 +157,7 @@ impl super::Operation for Operation<'_> {
     }
 
     fn subject(&self, _: Variant, _: Option<&ParsedManifest>) -> Subject {
-        Subject::Deployment {
+        Subject::Workload {
             containers: Vec::new(),
         }
     }

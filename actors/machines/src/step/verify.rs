@@ -265,8 +265,9 @@ impl StepMachine {
         let pod = waits.why().map_or_else(String::new, |why| format!(" ({why})"));
         if waits.are_healthy() {
             return format!(
-                "{why}{pod}. The timeout of {timeout} is over, and nothing is known to be wrong: the Deployment goes on by \
-                 itself, and a step that waits for it needs a longer timeout"
+                "{why}{pod}. The timeout of {timeout} is over, and nothing is known to be wrong: the {} goes on by \
+                 itself, and a step that waits for it needs a longer timeout",
+                checked.target.kind
             );
         }
         format!("{why}{pod}, and the timeout of {timeout} is over")
