@@ -6,7 +6,7 @@ use std::fmt;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::parameters::{PatchDeployment, ScaleDeployment};
+use crate::parameters::{PatchDeployment, ScaleDeployment, ScaleStatefulSet};
 
 /// The number of populated members of a parameter union was not one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +80,15 @@ pub(crate) use union;
 /// What an action needs to know, in the executor's terms: exactly one member.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.rolloutRestart), has(self.deletePod), has(self.patchDeployment), has(self.cordonNode), has(self.uncordonNode), has(self.drainNode), has(self.updateConfigMap), has(self.updateSecret), has(self.applyManifest), has(self.undo)].filter(x, x).size() == 1")
-    .message("parameters must have exactly one member, such as scaleDeployment, rolloutRestart, deletePod, patchDeployment, cordonNode, uncordonNode, drainNode, updateConfigMap, updateSecret or applyManifest"))]
+#[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.scaleStatefulSet), has(self.rolloutRestart), has(self.deletePod), has(self.patchDeployment), has(self.cordonNode), has(self.uncordonNode), has(self.drainNode), has(self.updateConfigMap), has(self.updateSecret), has(self.applyManifest), has(self.undo)].filter(x, x).size() == 1")
+    .message("parameters must have exactly one member, such as scaleDeployment, scaleStatefulSet, rolloutRestart, deletePod, patchDeployment, cordonNode, uncordonNode, drainNode, updateConfigMap, updateSecret or applyManifest"))]
 pub struct ActionParameters {
     /// Set the number of replicas of a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_deployment: Option<ScaleDeployment>,
+    /// Addition. Set the number of replicas of a StatefulSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_stateful_set: Option<ScaleStatefulSet>,
     /// Start new pods of a Deployment by its own rollout strategy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_restart: Option<RolloutRestart>,
@@ -122,6 +125,7 @@ union!(
     /// The one member of [`ActionParameters`].
     ActionParameters => Action {
         scale_deployment "scaleDeployment" => ScaleDeployment(ScaleDeployment),
+        scale_stateful_set "scaleStatefulSet" => ScaleStatefulSet(ScaleStatefulSet),
         rollout_restart "rolloutRestart" => RolloutRestart(RolloutRestart),
         delete_pod "deletePod" => DeletePod(DeletePod),
         patch_deployment "patchDeployment" => PatchDeployment(PatchDeployment),

@@ -10,8 +10,8 @@ use crate::action::{NotOneMember, PatchType, union};
 /// What a step's action needs to know, in the workflow's terms: exactly one member.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.restartDeployment), has(self.deletePod), has(self.updateConfigMap), has(self.updateSecret), has(self.cordonNode), has(self.drainNode), has(self.updateImage), has(self.custom), has(self.restartPod), has(self.patchDeployment), has(self.uncordonNode)].filter(x, x).size() == 1")
-    .message("parameters must have exactly one member, such as scaleDeployment, restartDeployment, deletePod, restartPod, updateConfigMap, updateSecret, cordonNode, uncordonNode, drainNode, updateImage, patchDeployment or custom"))]
+#[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.restartDeployment), has(self.deletePod), has(self.updateConfigMap), has(self.updateSecret), has(self.cordonNode), has(self.drainNode), has(self.updateImage), has(self.custom), has(self.restartPod), has(self.patchDeployment), has(self.uncordonNode), has(self.scaleStatefulSet)].filter(x, x).size() == 1")
+    .message("parameters must have exactly one member, such as scaleDeployment, scaleStatefulSet, restartDeployment, deletePod, restartPod, updateConfigMap, updateSecret, cordonNode, uncordonNode, drainNode, updateImage, patchDeployment or custom"))]
 pub struct StepParameters {
     /// Set the number of replicas of a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +43,9 @@ pub struct StepParameters {
     /// Delete one pod, or evict those of a selector; their controller brings others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_pod: Option<RestartPodStep>,
+    /// Addition. Set the number of replicas of a StatefulSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_stateful_set: Option<ScaleStatefulSet>,
     /// Addition. Patch a Deployment with a patch of your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch_deployment: Option<PatchDeployment>,
@@ -66,6 +69,7 @@ union!(
         restart_pod "restartPod" => RestartPod(RestartPodStep),
         patch_deployment "patchDeployment" => PatchDeployment(PatchDeployment),
         uncordon_node "uncordonNode" => UncordonNode(NodeStep),
+        scale_stateful_set "scaleStatefulSet" => ScaleStatefulSet(ScaleStatefulSet),
     }
 );
 
@@ -85,6 +89,27 @@ pub struct ScaleDeployment {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub deployment: String,
+    /// The number of replicas that is wanted, 0 to 1000.
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+}
+
+/// Set the number of replicas of a StatefulSet.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleStatefulSet {
+    /// The namespace of the StatefulSet.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub namespace: String,
+    /// The name of the StatefulSet.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub name: String,
     /// The number of replicas that is wanted, 0 to 1000.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,

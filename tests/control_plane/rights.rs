@@ -5,7 +5,10 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::bed::bed;
-use crate::scene::{CONFIG_MAP, DEPLOYMENT, NODE, POD, Scene, api, pretty, secret_account, step};
+use crate::scene::{
+    CONFIG_MAP, DEPLOYMENT, NODE, POD, STATEFUL_SET, Scene, api, no_action_lacks, pretty, secret_account,
+    step,
+};
 
 /// Each action on something in namespace `rights-b`, or on a node.
 fn actions(pod: &str, node: &str) -> Vec<(&'static str, Value, &'static str)> {
@@ -17,6 +20,11 @@ fn actions(pod: &str, node: &str) -> Vec<(&'static str, Value, &'static str)> {
             "scale-deployment",
             json!({"scaleDeployment": {"namespace": b, "deployment": "web", "replicas": 2}}),
             "deployments/scale",
+        ),
+        (
+            "scale-stateful-set",
+            json!({"scaleStatefulSet": {"namespace": b, "name": "db", "replicas": 2}}),
+            "statefulsets/scale",
         ),
         (
             "restart-deployment",
@@ -80,6 +88,7 @@ fn actions(pod: &str, node: &str) -> Vec<(&'static str, Value, &'static str)> {
 async fn a_workflow_without_rights_in_another_namespace_gets_nothing_done_there_by_any_action() {
     let other = Scene::new(bed().await, "rights-b").await;
     other.deployment("web", 1).await;
+    other.stateful_set("db", 1).await;
     other.config_map("settings", json!({"a": "b"})).await;
     let secret =
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "data": {"a": "YQ=="}});
@@ -107,6 +116,7 @@ async fn a_workflow_without_rights_in_another_namespace_gets_nothing_done_there_
         let labels = deployment["metadata"]["labels"].clone();
         json!([
             deployment["spec"],
+            other.get(STATEFUL_SET, "db").await["spec"],
             labels,
             settings["data"],
             secret["data"],
@@ -116,7 +126,10 @@ async fn a_workflow_without_rights_in_another_namespace_gets_nothing_done_there_
     };
     let before = state().await;
 
-    for (action, parameters, right) in actions(&pod, &node) {
+    let actions = actions(&pod, &node);
+    let spellings: Vec<&str> = actions.iter().map(|(action, ..)| *action).collect();
+    no_action_lacks("rights in another namespace", &spellings);
+    for (action, parameters, right) in actions {
         scene
             .start(action, json!([step(1, action, parameters, json!({}))]), json!({}))
             .await;

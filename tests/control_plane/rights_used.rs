@@ -165,6 +165,10 @@ async fn every_action(scene: &Scene<'_>) {
             "scale-deployment",
             json!({"scaleDeployment": web(json!({"replicas": 3}))}),
         ),
+        (
+            "scale-stateful-set",
+            json!({"scaleStatefulSet": {"namespace": NAMESPACE, "name": "set", "replicas": 2}}),
+        ),
         ("restart-deployment", json!({"restartDeployment": web(json!({}))})),
         (
             "update-image",
@@ -202,6 +206,8 @@ async fn every_action(scene: &Scene<'_>) {
             json!({"drainNode": {"nodeName": "node-3", "gracePeriod": "1s", "ignoreDaemonSets": true}}),
         ),
     ]);
+    let spellings: Vec<&str> = actions.iter().map(|(action, _)| *action).collect();
+    crate::scene::no_action_lacks("the controller's rights", &spellings);
     let steps: Vec<Value> = (1..)
         .zip(actions)
         .map(|(number, (action, parameters))| {

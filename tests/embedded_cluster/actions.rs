@@ -44,6 +44,37 @@ fn failed(words: &str) -> (String, String) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stateful_set_is_scaled_by_the_same_two_verbs() {
+    let rules = json!([
+        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"]},
+        {"apiGroups": ["apps"], "resources": ["statefulsets/scale"], "verbs": ["get", "patch"]},
+    ]);
+    let (cluster, client) = ready(&rules);
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "default"},
+        "spec": {
+            "replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+            "template": {
+                "metadata": {"labels": {"app": "db"}},
+                "spec": {"containers": [{"name": "db", "image": "db:1"}]},
+            },
+        },
+    });
+    cluster.load(vec![set]).unwrap();
+    let arguments = ["scale", "statefulset/db", "--namespace=default", "--replicas=3"];
+    assert_eq!(run_job(&client, job("j", &arguments, "")).await, done());
+    let sets: kube::Api<k8s_openapi::api::apps::v1::StatefulSet> =
+        kube::Api::namespaced(client.clone(), "default");
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let status = sets.get("db").await.unwrap().status.unwrap();
+    assert_eq!((status.replicas, status.ready_replicas), (3, Some(3)));
+    assert_eq!(
+        output(&cluster),
+        ["get statefulsets 200", "patch statefulsets/scale 200"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn scale_needs_exactly_its_two_verbs() {
     let rules = json!([
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]},

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::bed::{OTHER_WEB, WEB, bed};
-use crate::scene::{CONFIG_MAP, DEPLOYMENT, POD, Scene, WORKFLOW, pretty, step};
+use crate::scene::{CONFIG_MAP, DEPLOYMENT, POD, STATEFUL_SET, Scene, WORKFLOW, pretty, step};
 use crate::traces::{effects, only_ended_jobs_remain};
 
 /// One step with this action, run to success; its execution, when its Job has left nothing.
@@ -64,6 +64,25 @@ async fn scale_deployment_sets_the_replicas_and_waits_for_them() {
     run_one(&scene, "none", "scale-deployment", scale(0)).await;
     assert_eq!(scene.get(DEPLOYMENT, "web").await["spec"]["replicas"], 0);
     assert_eq!(effects(&scene), ["patch deployments/scale web"; 2]);
+}
+
+#[tokio::test]
+async fn scale_stateful_set_brings_pods_that_really_run_one_after_the_other() {
+    let scene = Scene::new(bed().await, "scale-set").await;
+    scene.stateful_set("db", 1).await;
+    let scale = |replicas: i64| json!({"scaleStatefulSet": {"namespace": "scale-set", "name": "db", "replicas": replicas}});
+    run_one(&scene, "more", "scale-stateful-set", scale(2)).await;
+    let set = scene.get(STATEFUL_SET, "db").await;
+    assert_eq!(set["spec"]["replicas"], 2);
+    assert_eq!(set["status"]["readyReplicas"], 2);
+    run_one(&scene, "none", "scale-stateful-set", scale(0)).await;
+    assert_eq!(
+        scene.get(STATEFUL_SET, "db").await["status"]["replicas"]
+            .as_i64()
+            .unwrap_or(0),
+        0
+    );
+    assert_eq!(effects(&scene), ["patch statefulsets/scale db"; 2]);
 }
 
 #[tokio::test]

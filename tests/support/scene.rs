@@ -172,6 +172,26 @@ impl<'a> Scene<'a> {
         .await;
     }
 
+    /// A StatefulSet with ready pods.
+    pub(crate) async fn stateful_set(&self, name: &str, replicas: i32) {
+        let pod = json!({"containers": [server()], "terminationGracePeriodSeconds": 1});
+        self.create(json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "serviceName": name,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+            },
+        }))
+        .await;
+        self.eventually("ready pods", async || {
+            let set = self.get(STATEFUL_SET, name).await;
+            (set["status"]["readyReplicas"].as_i64() == Some(replicas.into())).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn config_map(&self, name: &str, data: Value) {
         self.create(
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}),
@@ -247,6 +267,19 @@ impl<'a> Scene<'a> {
 
 pub(crate) const EXECUTOR: &str = "kubernaut-executor";
 pub(crate) const DEPLOYMENT: &str = "apps/v1/Deployment";
+/// A table has a case for each action; the spellings of those that it has.
+pub(crate) fn no_action_lacks(table: &str, spellings: &[&str]) {
+    for kind in kubernaut_machines::actions::ActionKind::ALL {
+        let has_case = kind.spellings().any(|spelling| spellings.contains(&spelling));
+        assert!(
+            has_case,
+            "{} has no case in the table of {table}",
+            kind.canonical()
+        );
+    }
+}
+
+pub(crate) const STATEFUL_SET: &str = "apps/v1/StatefulSet";
 pub(crate) const CONFIG_MAP: &str = "v1/ConfigMap";
 pub(crate) const POD: &str = "v1/Pod";
 pub(crate) const NODE: &str = "v1/Node";

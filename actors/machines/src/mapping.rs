@@ -80,6 +80,7 @@ pub fn convert(parameters: &StepParameters) -> Result<Converted, MappingError> {
     let mut warning = None;
     let action = match StepAction::try_from(parameters.clone())? {
         StepAction::ScaleDeployment(step) => Action::ScaleDeployment(step),
+        StepAction::ScaleStatefulSet(step) => Action::ScaleStatefulSet(step),
         StepAction::RestartDeployment(step) => {
             let (restart, without_effect) = rollout_restart::from_step(step)?;
             warning = without_effect;
@@ -236,9 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn scale_deployment_is_copied() {
-        let scale = json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 3}});
-        same(scale.clone(), scale);
+    fn scale_deployment_and_scale_stateful_set_are_copied() {
+        for scale in [
+            json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 3}}),
+            json!({"scaleStatefulSet": {"namespace": "a", "name": "b", "replicas": 3}}),
+        ] {
+            same(scale.clone(), scale);
+        }
     }
 
     #[test]

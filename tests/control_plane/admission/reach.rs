@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::backend::{TEAM, administrator, ground, pod, pod_spec};
 use super::way::{Act, Way, all_are_refused, create, delete, patch, patch_part, way};
 use crate::bed::{CONTROLLER, bed};
-use crate::scene::{CONFIG_MAP, DEPLOYMENT, EXECUTOR, JOB, NODE, POD, api, merge, secret_account};
+use crate::scene::{
+    CONFIG_MAP, DEPLOYMENT, EXECUTOR, JOB, NODE, POD, STATEFUL_SET, api, merge, secret_account,
+};
 
 const SYSTEM: &str = "kube-system";
 const SECRET: &str = "v1/Secret";
@@ -91,6 +93,13 @@ fn deployment(namespace: &str) -> Value {
                     "template": {"metadata": {"labels": {"app": TARGET}}, "spec": spec}}})
 }
 
+fn stateful_set(namespace: &str) -> Value {
+    let mut set = deployment(namespace);
+    set["kind"] = json!("StatefulSet");
+    set["spec"]["serviceName"] = json!(TARGET);
+    set
+}
+
 /// Objects in a namespace of a team and in one of the cluster.
 async fn targets() {
     ground().await;
@@ -107,6 +116,7 @@ async fn targets() {
         );
         for object in [
             deployment(namespace),
+            stateful_set(namespace),
             object("ConfigMap", namespace),
             object("Secret", namespace),
             target,
@@ -240,6 +250,19 @@ fn of(kind: ActionKind) -> Vec<Way> {
             "a Deployment of a team is scaled",
             scale(TEAM),
         )],
+        ActionKind::ScaleStatefulSet => {
+            let scale = |namespace: &'static str| {
+                let change = json!({"spec": {"replicas": 0}});
+                patch_part(STATEFUL_SET, namespace, TARGET, "scale", change)
+            };
+            vec![way(
+                "a StatefulSet of the cluster itself is scaled",
+                scale(SYSTEM),
+                PROTECTED,
+                "a StatefulSet of a team is scaled",
+                scale(TEAM),
+            )]
+        }
         ActionKind::RolloutRestart => [
             (SYSTEM, restart(), PROTECTED),
             (TEAM, with(restart(), image()), restarts_only),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::bed::bed;
-use crate::scene::{CONFIG_MAP, DEPLOYMENT, POD, Scene, pretty, secret_account, step};
+use crate::scene::{CONFIG_MAP, DEPLOYMENT, POD, STATEFUL_SET, Scene, pretty, secret_account, step};
 
 /// One step with this action, run to success.
 async fn run_one(scene: &Scene<'_>, action: &str, parameters: Value) -> Value {
@@ -39,6 +39,20 @@ async fn scale_deployment_sets_the_replicas_and_waits_for_them() {
         undo["rollbackParameters"]["scaleToPrevious"]["previousReplicas"],
         1
     );
+}
+
+#[tokio::test]
+async fn scale_stateful_set_sets_the_replicas_and_waits_for_them() {
+    let scene = Scene::new(bed().await, "act-set").await;
+    scene.stateful_set("db", 1).await;
+    let scale = json!({"scaleStatefulSet": {"namespace": "act-set", "name": "db", "replicas": 3}});
+    let execution = run_one(&scene, "scale-stateful-set", scale).await;
+    let set = scene.get(STATEFUL_SET, "db").await;
+    assert_eq!(set["spec"]["replicas"], 3);
+    assert_eq!(set["status"]["readyReplicas"], 3);
+    let undo = &execution["status"]["rollbackInformation"]["rollbackParameters"]["restorePreviousConfig"];
+    assert_eq!(undo["resourceKind"], "StatefulSet");
+    assert_eq!(undo["previousSpec"], r#"{"replicas":1}"#);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ pub(crate) mod drain_node;
 pub(crate) mod patch_deployment;
 pub(crate) mod rollout_restart;
 mod scale_deployment;
+mod scale_stateful_set;
 mod uncordon_node;
 mod undo;
 pub(crate) mod update_config_map;
@@ -95,6 +96,8 @@ macro_rules! actions {
 actions! {
     /// Set the number of replicas.
     ScaleDeployment => scale_deployment,
+    /// Set the number of replicas of a StatefulSet.
+    ScaleStatefulSet => scale_stateful_set,
     /// Start new pods of a Deployment.
     RolloutRestart => rollout_restart,
     /// Delete or evict pods.
@@ -524,4 +527,4 @@ fn namespaced(kind: &str, namespace: &str, name: &str) -> TargetRef {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

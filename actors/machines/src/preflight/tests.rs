@@ -6,6 +6,7 @@ use kubernaut_crds::ObjectRef;
 use serde_json::json;
 
 use super::*;
+use crate::actions::tests::no_action_lacks;
 
 const MANIFEST: &str =
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: flags, namespace: shop}\ndata: {a: x}";
@@ -114,6 +115,15 @@ fn scale() -> Value {
     json!({"scaleDeployment": {"namespace": "shop", "deployment": "web", "replicas": 5}})
 }
 
+fn scale_set() -> Value {
+    json!({"scaleStatefulSet": {"namespace": "shop", "name": "db", "replicas": 5}})
+}
+
+fn stateful_set() -> Value {
+    json!({"kind": "StatefulSet", "metadata": {"name": "db", "namespace": "shop", "generation": 2},
+           "spec": {"replicas": 3}})
+}
+
 fn restart() -> Value {
     json!({"rolloutRestart": {"namespace": "shop", "deployment": "web"}})
 }
@@ -187,6 +197,12 @@ fn with(mut object: Value, pointer: &str, value: Value) -> Value {
 fn with_a_target() -> Vec<(&'static str, Value, Value, &'static str)> {
     vec![
         ("scale-deployment", scale(), deployment(), "deployment/shop/web"),
+        (
+            "scale-stateful-set",
+            scale_set(),
+            stateful_set(),
+            "statefulset/shop/db",
+        ),
         ("rollout-restart", restart(), deployment(), "deployment/shop/web"),
         (
             "patch-deployment",
@@ -233,7 +249,16 @@ fn the_target_is_read_and_only_what_the_checks_need_beside_it() {
     let pods = Read::pods_of("shop", "app=web", None, 21);
     let pods_there = Read::pods_of("shop", "app=web", Some("n1"), 21);
     let cases = [
-        ("scale-deployment", scale(), vec![deployment.clone(), hpas]),
+        (
+            "scale-deployment",
+            scale(),
+            vec![deployment.clone(), hpas.clone()],
+        ),
+        (
+            "scale-stateful-set",
+            scale_set(),
+            vec![Read::get("apps/v1", "StatefulSet", Some("shop"), "db"), hpas],
+        ),
         ("rollout-restart", restart(), vec![deployment.clone()]),
         ("patch-deployment", patch(&json!({})), vec![deployment]),
         (
@@ -255,9 +280,10 @@ fn the_target_is_read_and_only_what_the_checks_need_beside_it() {
         ("update-secret", secret(), vec![]),
         ("apply-manifest", apply(), vec![flags]),
     ];
-    for (spelling, parameters, wanted) in cases {
-        assert_eq!(reads(&checked(spelling, &parameters), ALL), wanted, "{spelling}");
+    for (spelling, parameters, wanted) in &cases {
+        assert_eq!(reads(&checked(spelling, parameters), ALL), *wanted, "{spelling}");
     }
+    no_action_lacks("what is read before", &cases.map(|(spelling, ..)| spelling));
 }
 
 #[test]

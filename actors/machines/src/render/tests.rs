@@ -1,9 +1,10 @@
 //! The Job of each action, and what of it is hashed.
 
-use kubernaut_crds::{Action, KubernetesExecution, MicroTime};
+use kubernaut_crds::{Action, ActionParameters, KubernetesExecution, MicroTime};
 
 use super::*;
-use crate::actions::{kind_of, target_of};
+use crate::actions::tests::no_action_lacks;
+use crate::actions::{ActionKind, kind_of, target_of};
 use crate::manifest_kinds::parse_manifest;
 
 fn rendered(parameters: &Value, attempt: impl FnOnce(&mut Attempt)) -> Rendered {
@@ -108,6 +109,11 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
             "scale deployment/b --namespace=a --replicas=3",
         ),
         (
+            json!({"scaleStatefulSet": {"namespace": "a", "name": "b", "replicas": 3}}),
+            "scale-stateful-set-sa",
+            "scale statefulset/b --namespace=a --replicas=3",
+        ),
+        (
             json!({"deletePod": {"namespace": "a", "pod": "web-1", "gracePeriodSeconds": 5}}),
             "delete-pod-sa",
             "delete --raw=/api/v1/namespaces/a/pods/web-1 --filename=/payload/options.json",
@@ -150,6 +156,16 @@ fn each_action_has_the_accounts_and_arguments_of_the_table() {
             "apply --server-side --field-manager=kubernaut --filename=/payload/manifest.yaml",
         ),
     ];
+    let kinds = cases.iter().filter_map(|(parameters, ..)| {
+        let parameters = serde_json::from_value::<ActionParameters>(parameters.clone()).expect("parameters");
+        kind_of(&Action::try_from(parameters).ok()?)
+    });
+    let restarted = "rollout-restart, which writes when it began, has a test of its own";
+    let spellings: Vec<&str> = kinds
+        .map(ActionKind::canonical)
+        .chain(["rollout-restart"])
+        .collect();
+    no_action_lacks(&format!("accounts and arguments ({restarted})"), &spellings);
     for (parameters, account, arguments) in cases {
         let (found, argv, _) = essence(&parameters);
         // 59.5 s are left: a drain gives up 15 s before the Job controller would delete its pod and its message.

@@ -12,5 +12,5 @@ kubernaut-executor
 kube-system kube-public kube-node-lease
 {{- end }}
 {{- define "kubernaut.default.actions" -}}
-scale-deployment rollout-restart delete-pod patch-deployment cordon-node uncordon-node drain-node update-configmap update-secret apply-manifest
+scale-deployment scale-stateful-set rollout-restart delete-pod patch-deployment cordon-node uncordon-node drain-node update-configmap update-secret apply-manifest
 {{- end }}

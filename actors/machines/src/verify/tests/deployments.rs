@@ -41,6 +41,41 @@ fn a_scale_that_has_its_ready_replicas_says_what_else_it_waits_for() {
 }
 
 #[test]
+fn a_stateful_set_is_scaled_when_its_pods_are_ready_and_its_pods_tell_what_they_wait_for() {
+    let look = Look {
+        spelling: "scale-stateful-set",
+        parameters: json!({"scaleStatefulSet": {"namespace": "shop", "name": "web", "replicas": 3}}),
+        ..scale(3)
+    };
+    let set = |replicas: i64, status: Value| {
+        let mut set = deployment(
+            json!({"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}}),
+            status,
+        );
+        set["kind"] = json!("StatefulSet");
+        set
+    };
+    look.expects([
+        (set(3, counts(3, 3, 3)), holds("replicas: 3")),
+        (
+            set(3, counts(2, 2, 1)),
+            in_progress("1 of 3 pods are ready; 2 exist"),
+        ),
+        (set(2, counts(2, 2, 2)), not_there("spec.replicas is 2, not 3")),
+        (
+            set(3, Value::Null),
+            in_progress("the controller of the StatefulSet has not seen the change"),
+        ),
+    ]);
+    let (_, checked) = look.checked();
+    let target = target_read(&checked).expect("a target");
+    let facts = ReadResults::from([(target, vec![set(3, counts(2, 2, 1))])]);
+    let pods = Read::pods_of("shop", "app=web", None, 20);
+    let reads = crate::verify::reads(&checked, &attempt(Vec::new()), &facts);
+    assert_eq!(reads, [pods], "no ReplicaSet stands between");
+}
+
+#[test]
 fn absent_counts_are_zero() {
     let none = json!({"observedGeneration": 7});
     scale(0).expects([(
