@@ -1,8 +1,8 @@
 //! Answers to questions about rights, kept for a while.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use dashmap::DashMap;
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_machines::actions::AccessRequest;
 
@@ -16,29 +16,24 @@ const YES_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// many answers that count don't make each new one a walk through all.
 const SWEEP_AT: usize = 4096;
 
-/// Answers that were yes. A no is asked again each time, so that a right that is given helps at once.
+/// Answers that were yes. A no is asked again each time, so that a right that is given helps at once. Every step looks here before
+/// it asks, many at once, and writes rarely.
 pub(crate) struct RightsCache {
-    answers: Mutex<Answers>,
-}
-
-struct Answers {
-    until: BTreeMap<Question, Timestamp>,
-    sweep_at: usize,
+    until: DashMap<Question, Timestamp>,
+    sweep_at: AtomicUsize,
 }
 
 impl Default for RightsCache {
     fn default() -> Self {
         Self {
-            answers: Mutex::new(Answers {
-                until: BTreeMap::new(),
-                sweep_at: SWEEP_AT,
-            }),
+            until: DashMap::new(),
+            sweep_at: AtomicUsize::new(SWEEP_AT),
         }
     }
 }
 
 /// What was asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Question {
     Exists(Account),
     May(Account, AccessRequest),
@@ -46,23 +41,18 @@ pub(crate) enum Question {
 
 impl RightsCache {
     pub(crate) fn is_yes(&self, question: &Question, now: Timestamp) -> bool {
-        self.lock().until.get(question).is_some_and(|until| now < *until)
+        self.until.get(question).is_some_and(|until| now < *until)
     }
 
     pub(crate) fn note_yes(&self, question: Question, now: Timestamp) {
-        let mut answers = self.lock();
-        if answers.until.len() >= answers.sweep_at {
-            answers.until.retain(|_, until| now < *until);
-            answers.sweep_at = SWEEP_AT.max(2 * answers.until.len());
+        if self.until.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            self.until.retain(|_, until| now < *until);
+            let next = SWEEP_AT.max(2 * self.until.len());
+            self.sweep_at.store(next, Ordering::Relaxed);
         }
         if let Ok(end) = now.checked_add(YES_COUNTS_FOR) {
-            answers.until.insert(question, end);
+            self.until.insert(question, end);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Answers> {
-        // Nothing in here panics between two changes that belong together.
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,9 +88,9 @@ mod tests {
         for number in 0..2 * SWEEP_AT {
             cache.note_yes(exists(number), now);
         }
-        assert_eq!(cache.lock().sweep_at, 2 * SWEEP_AT);
+        assert_eq!(cache.sweep_at.load(Ordering::Relaxed), 2 * SWEEP_AT);
         cache.note_yes(exists(0), now + YES_COUNTS_FOR);
-        assert_eq!(cache.lock().until.len(), 1);
-        assert_eq!(cache.lock().sweep_at, SWEEP_AT);
+        assert_eq!(cache.until.len(), 1);
+        assert_eq!(cache.sweep_at.load(Ordering::Relaxed), SWEEP_AT);
     }
 }

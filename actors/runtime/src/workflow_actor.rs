@@ -470,7 +470,7 @@ impl WorkflowState {
         self.context.observer.restarted(ActorKind::Step);
         let execution = step.execution.metadata.name.clone().unwrap_or_default();
         if let Some(pause) = step.restarts.crashed(now) {
-            tracing::error!(namespace = self.subject.key.namespace, execution, %error, pause = ?pause, "a step actor crashed and is started again");
+            tracing::error!(namespace = self.subject.key.namespace, execution, %error, pause = %humantime::format_duration(pause), "a step actor crashed and is started again");
             step.run = Run::Resting;
             let actor = myself.clone();
             let sleep = self.context.clock.sleep_until(later(now, pause));

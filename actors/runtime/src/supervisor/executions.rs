@@ -240,7 +240,7 @@ impl SupervisorState {
             .map(|execution| Subject::of_execution(execution).key.to_string());
         let trouble = self.troubles.entry(uid.clone()).or_default();
         if let Some(pause) = trouble.restarts.crashed(self.context.clock.now()) {
-            tracing::error!(uid, execution = name, %error, pause = ?pause, "a step actor crashed and is started again");
+            tracing::error!(uid, execution = name, %error, pause = %humantime::format_duration(pause), "a step actor crashed and is started again");
             trouble.resting = true;
             self.again_after(pause, Change::Execution(uid));
             return;

@@ -122,7 +122,7 @@ impl SupervisorState {
         }
         let pause = run.restarts.crashed(now);
         if let Some(pause) = pause {
-            tracing::error!(uid, %error, pause = ?pause, "a workflow actor crashed and is started again");
+            tracing::error!(uid, %error, pause = %humantime::format_duration(pause), "a workflow actor crashed and is started again");
             run.resting = true;
             self.again_after(pause, Change::Workflow(uid));
         } else {
