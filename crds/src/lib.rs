@@ -18,11 +18,13 @@ mod action;
 mod execution;
 mod execution_status;
 
+mod conditions;
 mod duration_pattern;
 mod manifest;
 mod state;
 
 pub use action::*;
+pub use conditions::{ConditionReason, ConditionType};
 pub use duration_pattern::{DURATION_MAX_LENGTH, DURATION_PATTERN};
 pub use execution::*;
 pub use execution_status::*;

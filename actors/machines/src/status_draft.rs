@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    Condition, ExecutionPhase, KubernetesExecutionStatus, MicroTime, PhaseTransition,
-    WorkflowExecutionStatus, WorkflowPhase, names,
+    Condition, ConditionReason, ConditionType, ExecutionPhase, KubernetesExecutionStatus, MicroTime,
+    PhaseTransition, WorkflowExecutionStatus, WorkflowPhase, names,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -180,9 +180,9 @@ impl<S: Status> StatusDraft<S> {
     /// Sets a condition of the draft; its time moves only when its status does.
     pub(crate) fn condition(
         &mut self,
-        kind: &str,
+        kind: ConditionType,
         holds: bool,
-        reason: &str,
+        reason: ConditionReason,
         message: &str,
         generation: Option<i64>,
         now: Timestamp,
@@ -300,15 +300,17 @@ fn push_transition(transitions: &mut Vec<PhaseTransition>, phase: &str, now: Tim
 
 fn set_condition(
     conditions: &mut Vec<Condition>,
-    kind: &str,
+    kind: ConditionType,
     holds: bool,
-    reason: &str,
+    reason: ConditionReason,
     message: &str,
     generation: Option<i64>,
     now: Timestamp,
 ) {
     let status = if holds { "True" } else { "False" };
-    let earlier = conditions.iter().find(|condition| condition.r#type == kind);
+    let earlier = conditions
+        .iter()
+        .find(|condition| condition.r#type == kind.as_str());
     let since = match earlier {
         Some(condition) if condition.status == status => condition.last_transition_time.clone(),
         Some(condition) if planted(Defect::TurnBackTime) => {
@@ -318,14 +320,17 @@ fn set_condition(
         None => MicroTime(now),
     };
     let condition = Condition {
-        r#type: kind.to_owned(),
+        r#type: kind.as_str().to_owned(),
         status: status.to_owned(),
-        reason: reason.to_owned(),
+        reason: reason.as_str().to_owned(),
         message: cut(message, MESSAGE_MAX),
         last_transition_time: since,
         observed_generation: generation,
     };
-    match conditions.iter_mut().find(|condition| condition.r#type == kind) {
+    match conditions
+        .iter_mut()
+        .find(|condition| condition.r#type == kind.as_str())
+    {
         Some(place) => *place = condition,
         None => conditions.push(condition),
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    AffectedResource, Attempt, AttemptOutcome, ErrorType, ExecutionPhase, ExecutionResults, MicroTime, Retry,
+    AffectedResource, Attempt, AttemptOutcome, ConditionReason, ConditionType, ErrorType, ExecutionPhase,
+    ExecutionResults, MicroTime, Retry,
 };
 
 use super::StepCommand;
@@ -81,9 +82,13 @@ impl StepMachine {
         if self.status.draft.rollback_information.is_none() {
             self.status.draft.rollback_information = Some(preflight.rollback.clone());
             let available = preflight.rollback.available;
-            let reason = if available { "Recorded" } else { "NotReversible" };
+            let reason = if available {
+                ConditionReason::Recorded
+            } else {
+                ConditionReason::NotReversible
+            };
             let message = preflight.rollback.reason.clone().unwrap_or_default();
-            self.condition("RollbackAvailable", available, reason, &message, now);
+            self.condition(ConditionType::RollbackAvailable, available, reason, &message, now);
         }
         let results = self
             .status
@@ -191,7 +196,13 @@ impl StepMachine {
             results.end_time = Some(MicroTime(now));
             results.pod_logs = Some(classify::cut(&failure.message, MESSAGE_MAX));
         }
-        self.condition("JobComplete", false, "Failed", &failure.message, now);
+        self.condition(
+            ConditionType::JobComplete,
+            false,
+            ConditionReason::Failed,
+            &failure.message,
+            now,
+        );
         self.status.is_due = true;
         let Some(wait) = self.retry_after(failure) else {
             return self.fail(failure.error_type, &failure.message, now);

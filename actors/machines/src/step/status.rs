@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    Attempt, AttemptOutcome, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus,
-    MicroTime, names,
+    Attempt, AttemptOutcome, ConditionReason, ConditionType, ErrorType, ExecutionPhase, KubernetesExecution,
+    KubernetesExecutionStatus, MicroTime, names,
 };
 use serde_json::json;
 
@@ -26,7 +26,14 @@ impl StepMachine {
         self.status.enter(phase, self.execution.metadata.generation, now);
     }
 
-    pub(super) fn condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
+    pub(super) fn condition(
+        &mut self,
+        kind: ConditionType,
+        holds: bool,
+        reason: ConditionReason,
+        message: &str,
+        now: Timestamp,
+    ) {
         let generation = self.execution.metadata.generation;
         self.status
             .condition(kind, holds, reason, message, generation, now);
@@ -49,7 +56,13 @@ impl StepMachine {
             results.error_message = Some(message.clone());
             results.end_time.get_or_insert(MicroTime(now));
         }
-        self.condition("Succeeded", false, "Failed", &message, now);
+        self.condition(
+            ConditionType::Succeeded,
+            false,
+            ConditionReason::Failed,
+            &message,
+            now,
+        );
         self.status.is_due = true;
         Flow::Again
     }

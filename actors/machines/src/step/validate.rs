@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    Approval, ApprovalSource, AttemptOutcome, ErrorType, ExecutionDryRunResults, ExecutionPhase, MicroTime,
-    ValidationResults, names,
+    Approval, ApprovalSource, AttemptOutcome, ConditionReason, ConditionType, ErrorType,
+    ExecutionDryRunResults, ExecutionPhase, MicroTime, ValidationResults, names,
 };
 
 use super::StepCommand;
@@ -329,9 +329,9 @@ impl StepMachine {
             dry_run_results: (!dry_run.warnings.is_empty()).then_some(dry_run),
         });
         self.condition(
-            "Validated",
+            ConditionType::Validated,
             true,
-            "Passed",
+            ConditionReason::Passed,
             "parameters, rights and target were checked",
             now,
         );
@@ -341,7 +341,13 @@ impl StepMachine {
                 approved_by: None,
                 time: Some(MicroTime(now)),
             });
-            self.condition("Approved", true, "Automatic", "no approval was asked for", now);
+            self.condition(
+                ConditionType::Approved,
+                true,
+                ConditionReason::Automatic,
+                "no approval was asked for",
+                now,
+            );
         }
     }
 

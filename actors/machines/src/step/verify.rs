@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType, ExecutionPhase, MicroTime, Retry};
+use kubernaut_crds::{
+    Attempt, AttemptOutcome, ConditionReason, ConditionType, ErrorType, ExecutionPhase, MicroTime, Retry,
+};
 
 use super::StepCommand;
 use super::attempts::MESSAGE_MAX;
@@ -366,7 +368,13 @@ impl StepMachine {
             // Silence, too, is this attempt's: what an earlier one said is no longer the last word.
             results.pod_logs = said.map(|said| cut(said, MESSAGE_MAX));
         }
-        self.condition("JobComplete", true, "Succeeded", "", now);
+        self.condition(
+            ConditionType::JobComplete,
+            true,
+            ConditionReason::Succeeded,
+            "",
+            now,
+        );
         self.enter(ExecutionPhase::RollbackReady, now);
     }
 
@@ -395,15 +403,31 @@ impl StepMachine {
         }
         self.warn(warning);
         let verified = self.settings.verification;
-        let reason = if verified { "AsWanted" } else { "NotVerified" };
-        self.condition("OutcomeVerified", verified, reason, after, now);
-        self.condition("Succeeded", true, "Completed", &message, now);
+        let reason = if verified {
+            ConditionReason::AsWanted
+        } else {
+            ConditionReason::NotVerified
+        };
+        self.condition(ConditionType::OutcomeVerified, verified, reason, after, now);
+        self.condition(
+            ConditionType::Succeeded,
+            true,
+            ConditionReason::Completed,
+            &message,
+            now,
+        );
         self.status.is_due = true;
         Flow::Again
     }
 
     fn verification_failed(&mut self, why: &str, now: Timestamp) -> Flow {
-        self.condition("OutcomeVerified", false, "NotAsWanted", why, now);
+        self.condition(
+            ConditionType::OutcomeVerified,
+            false,
+            ConditionReason::NotAsWanted,
+            why,
+            now,
+        );
         let message = format!("the Job is over, but the outcome is not there: {why}");
         self.fail(ErrorType::VerificationFailed, &message, now)
     }

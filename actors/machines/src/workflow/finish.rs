@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, ExecutionMetrics, MicroTime, Outcome, ResourceHealth, RollbackStrategy, StepState,
-    WorkflowPhase, WorkflowResult,
+    ConditionReason, ConditionType, ErrorType, ExecutionMetrics, MicroTime, Outcome, ResourceHealth,
+    RollbackStrategy, StepState, WorkflowPhase, WorkflowResult,
 };
 
 use super::WorkflowCommand;
@@ -103,8 +103,12 @@ impl WorkflowMachine {
             format!("{counted}; failed: {}", names.join(", "))
         };
         self.status.draft.message = Some(message.clone());
-        let reason = if success { "Completed" } else { "PartialSuccess" };
-        self.condition("Succeeded", success, reason, &message, now);
+        let reason = if success {
+            ConditionReason::Completed
+        } else {
+            ConditionReason::PartialSuccess
+        };
+        self.condition(ConditionType::Succeeded, success, reason, &message, now);
         self.measure(now);
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution, MicroTime, ObjectRef, Outcome,
-    RollbackStrategy, StepState, StepStatus, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase,
-    WorkflowValidationResults, names,
+    ConditionReason, ConditionType, ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution,
+    MicroTime, ObjectRef, Outcome, RollbackStrategy, StepState, StepStatus, WorkflowExecution,
+    WorkflowExecutionStatus, WorkflowPhase, WorkflowValidationResults, names,
 };
 
 use super::WorkflowCommand;
@@ -40,7 +40,14 @@ impl WorkflowMachine {
         self.status.enter(phase, self.workflow.metadata.generation, now);
     }
 
-    pub(super) fn condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
+    pub(super) fn condition(
+        &mut self,
+        kind: ConditionType,
+        holds: bool,
+        reason: ConditionReason,
+        message: &str,
+        now: Timestamp,
+    ) {
         let generation = self.workflow.metadata.generation;
         self.status
             .condition(kind, holds, reason, message, generation, now);
@@ -69,7 +76,13 @@ impl WorkflowMachine {
         results.validation_errors = texts.into_iter().take(200).collect();
         self.status.draft.total_steps =
             i32::try_from(self.workflow.spec.workflow_definition.steps.len()).ok();
-        self.condition("Planned", false, "Invalid", &first, now);
+        self.condition(
+            ConditionType::Planned,
+            false,
+            ConditionReason::Invalid,
+            &first,
+            now,
+        );
         self.fail_workflow(
             ErrorType::ValidationError,
             None,
@@ -98,7 +111,7 @@ impl WorkflowMachine {
             .map(|warning| cut(warning, 1000))
             .take(200)
             .collect();
-        self.condition("Planned", true, "Planned", "", now);
+        self.condition(ConditionType::Planned, true, ConditionReason::Planned, "", now);
         self.enter(WorkflowPhase::Validating, now);
         self.status.draft.validation_start_time = Some(MicroTime(now));
     }
@@ -110,7 +123,13 @@ impl WorkflowMachine {
             .validation_results
             .get_or_insert_with(WorkflowValidationResults::default);
         results.validation_errors = vec![cut(message, 4000)];
-        self.condition("Validated", false, "InsufficientPermissions", message, now);
+        self.condition(
+            ConditionType::Validated,
+            false,
+            ConditionReason::InsufficientPermissions,
+            message,
+            now,
+        );
         self.fail_workflow(ErrorType::InsufficientPermissions, None, message, now);
     }
 
@@ -122,8 +141,14 @@ impl WorkflowMachine {
             .get_or_insert_with(WorkflowValidationResults::default);
         results.safety_checks_passed = true;
         results.approval_received = true;
-        self.condition("Validated", true, "Passed", "", now);
-        self.condition("Approved", true, "Automatic", "no approval was asked for", now);
+        self.condition(ConditionType::Validated, true, ConditionReason::Passed, "", now);
+        self.condition(
+            ConditionType::Approved,
+            true,
+            ConditionReason::Automatic,
+            "no approval was asked for",
+            now,
+        );
         self.enter(WorkflowPhase::Executing, now);
         self.status
             .draft
@@ -338,7 +363,13 @@ impl WorkflowMachine {
             current_step: self.status.draft.current_step,
             ..ExecutionSnapshot::default()
         });
-        self.condition("Succeeded", false, "Failed", &reason, now);
+        self.condition(
+            ConditionType::Succeeded,
+            false,
+            ConditionReason::Failed,
+            &reason,
+            now,
+        );
         self.measure(now);
     }
 
