@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// The house (CONTRIBUTING, "The map"): crds <- machines <- actors <- root. The embedded cluster knows nothing of kubernaut, and
+/// The house (docs/architecture.md): crds <- machines <- actors <- root. The embedded cluster knows nothing of kubernaut, and
 /// the testbed stands alone.
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     BTreeMap::from([
