@@ -208,8 +208,8 @@ impl Candidacy {
         self.task.join_next().await;
     }
 
-    async fn until(&mut self, is: impl Fn(&Standing) -> bool) -> Standing {
-        match self.standing.wait_for(is).await {
+    async fn until(&mut self, is_reached: impl Fn(&Standing) -> bool) -> Standing {
+        match self.standing.wait_for(is_reached).await {
             Ok(standing) => standing.clone(),
             Err(_) => Standing::Lost {
                 reason: "its task ended: this is a defect of kubernaut".to_owned(),

@@ -38,7 +38,7 @@ use crate::watch::Watches;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long the actors may take to end after the calls under way have ended.
+/// How long the actors may take to end, with the calls under way, which the supervisor gives 10 s.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked whether the watches have got their first lists.
 const SYNC_INTERVAL: Duration = Duration::from_millis(20);

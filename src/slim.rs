@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_workflow_that_is_too_long_is_kept_without_its_steps_and_none_with_free_form_fields() {
-        let of = |value: &str| {
+        let with_value = |value: &str| {
             let step = json!({"stepNumber": 1, "name": "a", "action": "update-configmap", "parameters": {
                 "updateConfigMap": {"namespace": "shop", "name": "flags", "dataUpdates": {"key": value}}}});
             let recommendations = json!({"riskFactors": [{"a": [[], [], []]}, "b"]});
@@ -273,7 +273,7 @@ mod tests {
                 json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"workflowDefinition": definition}});
             WorkflowExecution::decode(&object.to_string()).unwrap()
         };
-        let (short, long) = (of("x"), of(&"x".repeat(400_000)));
+        let (short, long) = (with_value("x"), with_value(&"x".repeat(400_000)));
         assert!(short.spec.workflow_definition.ai_recommendations.is_none());
         assert_eq!(
             (

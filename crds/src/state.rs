@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    Attempt, AttemptOutcome, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus,
+    Attempt, AttemptOutcome, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, TargetRef,
     WorkflowExecution, WorkflowPhase, names,
 };
 
@@ -66,6 +66,22 @@ impl KubernetesExecutionStatus {
     /// Its attempts.
     pub fn attempts(&self) -> Attempts<'_> {
         Attempts(&self.attempts)
+    }
+}
+
+impl TargetRef {
+    /// Objects that a selector names, in words: they have no name of their own.
+    pub fn selected(kind: &str, namespace: &str, selector: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name: format!("({selector})"),
+        }
+    }
+
+    /// Whether what stands in place of a name is a selector. No object's name holds a parenthesis.
+    pub fn is_selector(name: &str) -> bool {
+        name.starts_with('(')
     }
 }
 

@@ -7,7 +7,7 @@ use crate::config::HTTP_PORT;
 
 /// The user of the image, which has no names for numbers.
 const USER: u32 = 65_532;
-/// Longer than the controller takes to end: its actors have 20 s, its calls and its lease a few more.
+/// Longer than the controller takes to end: its actors, with the calls under way, have 20 s, and its lease 3 s to be given up.
 const GRACE_SECONDS: u32 = 45;
 /// Name of the class of the controller's pods. Not a system class: those are for what a cluster can't do without.
 pub(super) const PRIORITY_CLASS: &str = "kubernaut-controller";

@@ -18,8 +18,8 @@ pub(crate) struct Answer {
 
 impl Answer {
     #[track_caller]
-    fn check(&self, so: bool, what: &str) {
-        if !so {
+    fn check(&self, holds: bool, what: &str) {
+        if !holds {
             let place = Location::caller();
             let failure = format!(
                 "{}:{}: {}: expected {what}, got {} {}",
@@ -34,7 +34,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(super) fn is(&self, code: u16) -> &Self {
+    pub(super) fn has_code(&self, code: u16) -> &Self {
         self.check(self.code == code, &code.to_string());
         self
     }
@@ -42,10 +42,10 @@ impl Answer {
     /// A refusal with this code, reason and part of its message.
     #[track_caller]
     pub(super) fn refused(&self, code: u16, reason: &str, words: &str) -> &Self {
-        let so = self.code == code
+        let fits = self.code == code
             && self.body["reason"].as_str().unwrap_or_default() == reason
             && self.message().contains(words);
-        self.check(so, &format!("{code} {reason} {words:?}"));
+        self.check(fits, &format!("{code} {reason} {words:?}"));
         self
     }
 

@@ -53,7 +53,7 @@ impl CaseContext {
             quiet: false,
         };
         let name = json!({"metadata": {"name": "{ns}"}});
-        lab.quietly().post("ns", name).await.is(201);
+        lab.quietly().post("ns", name).await.has_code(201);
         // Without it no pod is taken.
         lab.quietly()
             .until("sa/default", |answer| answer.code == 200)
@@ -133,7 +133,7 @@ impl CaseContext {
     /// Creates without notes, and expects it to work.
     pub(super) async fn given(&self, target: &str, body: Value) -> Answer {
         let answer = self.quietly().post(target, body).await;
-        answer.is(201);
+        answer.has_code(201);
         answer
     }
 
@@ -211,11 +211,11 @@ impl CaseContext {
     }
 
     /// Asks until it is so, and writes down the last answer alone.
-    pub(super) async fn until(&self, target: &str, so: impl Fn(&Answer) -> bool) -> Answer {
+    pub(super) async fn until(&self, target: &str, is_reached: impl Fn(&Answer) -> bool) -> Answer {
         let quiet = self.quietly();
         for _ in 0..LOOKS {
             let answer = quiet.get(target).await;
-            if so(&answer) {
+            if is_reached(&answer) {
                 let body = json!({"code": answer.code, "body": answer.body});
                 self.note(|notes| notes.add(&format!("until {target}"), body));
                 return answer;

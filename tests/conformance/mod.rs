@@ -66,13 +66,13 @@ pub(crate) async fn run(ground: &Backend, cases: &[Case]) -> Vec<Outcome> {
 
 /// The failed cases, each with its name.
 pub(crate) fn failures(ground: &str, outcomes: &[Outcome]) -> Vec<String> {
-    let of = |outcome: &Outcome| -> Vec<String> {
+    let failures_of = |outcome: &Outcome| -> Vec<String> {
         let failures = outcome.failures.iter();
         failures
             .map(|failure| format!("{} ({ground}): {failure}", outcome.case))
             .collect()
     };
-    outcomes.iter().flat_map(of).collect()
+    outcomes.iter().flat_map(failures_of).collect()
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {

@@ -139,7 +139,7 @@ async fn many_workflows_at_once_complete_beside_one_that_can_not_be_read() {
             .iter()
             .filter(|entry| entry["user"]["username"] == CONTROLLER)
     };
-    let of = |verbs: &[&str], events: bool| {
+    let requests_with = |verbs: &[&str], events: bool| {
         own()
             .filter(|entry| (entry["objectRef"]["resource"] == "events") == events)
             // Those of the lease are a matter of time, not of steps.
@@ -148,7 +148,7 @@ async fn many_workflows_at_once_complete_beside_one_that_can_not_be_read() {
             .count() as f64
     };
     let steps = (count * STEPS) as f64;
-    let writes = of(&["create", "update", "patch", "delete"], false);
+    let writes = requests_with(&["create", "update", "patch", "delete"], false);
     let reviews = own()
         .filter(|entry| entry["objectRef"]["resource"] == "subjectaccessreviews")
         .count() as f64;
@@ -156,7 +156,7 @@ async fn many_workflows_at_once_complete_beside_one_that_can_not_be_read() {
         .filter(|entry| entry["objectRef"]["resource"] == "workflowexecutions" && entry["verb"] == "patch")
         .count() as f64;
     let step_writes = (writes - reviews - workflow_writes) / steps;
-    let reads = (of(&["get"], false) + reviews) / steps;
+    let reads = (requests_with(&["get"], false) + reviews) / steps;
     println!(
         "{count} workflows of {STEPS} steps in {:.1} s; round trip {:.1} ms; controller: {:.2} s CPU ({:.2} s per 1,000 steps), \
          peak {memory:.1} MiB (idle {idle_memory:.1}); per step: {step_writes:.2} writes, {:.2} of its workflow, {reads:.2} reads, \
@@ -166,8 +166,8 @@ async fn many_workflows_at_once_complete_beside_one_that_can_not_be_read() {
         cpu - idle_cpu,
         (cpu - idle_cpu) / steps * 1000.0,
         workflow_writes / steps,
-        of(&["create"], true) / steps,
-        of(&["list"], false),
+        requests_with(&["create"], true) / steps,
+        requests_with(&["list"], false),
     );
     let made = jobs_made(&audit);
     let odd: Vec<&Value> = own()

@@ -48,7 +48,7 @@ fn granted() -> Rights {
         ..kubernaut_machines::Settings::default()
     };
     let objects = kubernaut::manifests::objects(&Installation::without_pods(settings)).expect("manifests");
-    let of = |kind: &str, namespace: Option<&str>| {
+    let rights_of = |kind: &str, namespace: Option<&str>| {
         let role = objects
             .iter()
             .filter(|object| object["kind"] == kind && object["metadata"]["name"] == "kubernaut-controller")
@@ -73,9 +73,9 @@ fn granted() -> Rights {
         rights
     };
     Rights {
-        everywhere: of("ClusterRole", None),
-        in_executor: of("Role", Some(EXECUTOR)),
-        at_home: of("Role", Some(CONTROLLER_NAMESPACE)),
+        everywhere: rights_of("ClusterRole", None),
+        in_executor: rights_of("Role", Some(EXECUTOR)),
+        at_home: rights_of("Role", Some(CONTROLLER_NAMESPACE)),
     }
 }
 

@@ -239,18 +239,18 @@ async fn a_count_that_changes_within_a_rollout_is_shared_by_its_replica_sets() {
     let (cluster, client) = cluster();
     standing(&cluster, 10, rolling(3, 2));
     cluster.script_pods(Arc::new(|_| Some(PodScript::Hang)));
-    let of = |old: u64, new: u64| {
+    let images = |old: u64, new: u64| {
         vec![
             ("example/app:1".to_owned(), old),
             ("example/app:2".to_owned(), new),
         ]
     };
     merge(&client, WEB, image("app", "example/app:2")).await;
-    assert_eq!(sizes(&client).await, of(8, 5));
+    assert_eq!(sizes(&client).await, images(8, 5));
     merge(&client, WEB, json!({"spec": {"replicas": 15}})).await;
-    assert_eq!(sizes(&client).await, of(11, 7));
+    assert_eq!(sizes(&client).await, images(11, 7));
     merge(&client, WEB, json!({"spec": {"replicas": 10}})).await;
-    assert_eq!(sizes(&client).await, of(8, 5));
+    assert_eq!(sizes(&client).await, images(8, 5));
 }
 
 #[tokio::test(start_paused = true)]

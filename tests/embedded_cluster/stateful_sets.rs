@@ -160,11 +160,11 @@ async fn each_pod_has_its_claims_which_outlive_it() {
     set["spec"]["volumeClaimTemplates"] = json!([template]);
     cluster.load(vec![set]).unwrap();
     let volume = |pod: &Value| pod["spec"]["volumes"][0].clone();
-    let of = |claim: &str| json!({"name": "data", "persistentVolumeClaim": {"claimName": claim}});
+    let claimed = |claim: &str| json!({"name": "data", "persistentVolumeClaim": {"claimName": claim}});
     let pods = items(&client, PODS).await;
     assert_eq!(
         pods.iter().map(volume).collect::<Vec<_>>(),
-        [of("data-db-0"), of("data-db-1")]
+        [claimed("data-db-0"), claimed("data-db-1")]
     );
     assert_eq!(pods[1]["spec"]["hostname"], "db-1");
     assert_eq!(pods[1]["metadata"]["labels"]["apps.kubernetes.io/pod-index"], "1");

@@ -91,6 +91,36 @@ fn each_file_says_what_it_is_and_no_comment_needs_the_line_above() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// A name of something that is only a function word makes its reader look for what it means.
+#[test]
+fn nothing_is_called_by_a_function_word() {
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        if path.ends_with("tests/house/words.rs") {
+            continue;
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            let code = line.split("//").next().unwrap_or_default();
+            let is_named = ["of", "is", "so"].iter().any(|word| {
+                let names = [
+                    format!("let {word} "),
+                    format!("let mut {word} "),
+                    format!("let {word}:"),
+                    format!("({word}: "),
+                    format!(", {word}: "),
+                    format!("|{word}: "),
+                    format!("|{word}|"),
+                ];
+                names.iter().any(|name| code.contains(name.as_str()))
+            });
+            if is_named && !code.contains('"') {
+                found.push(format!("{}:{number}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 fn docs() -> Vec<(PathBuf, String)> {
     files(&["README.md", "CONTRIBUTING.md", "docs"], ".md")
 }

@@ -51,14 +51,14 @@ pub struct PlannedStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
     /// The field, such as `spec.workflowDefinition.steps[1].timeout`.
-    pub place: String,
+    pub field: String,
     /// What is wrong with it, and what to do.
     pub message: String,
 }
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        write!(f, "{}: {}", self.field, self.message)
     }
 }
 
@@ -96,7 +96,7 @@ fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Re
         Ok(graph) => Some(graph),
         Err(problems) => {
             errors.extend(problems.iter().map(|problem| PlanError {
-                place: format!("spec.workflowDefinition.{}", problem.place()),
+                field: format!("spec.workflowDefinition.{}", problem.place()),
                 message: problem.to_string(),
             }));
             None
@@ -143,9 +143,9 @@ fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Re
     })
 }
 
-fn error(place: impl Into<String>, message: impl Into<String>) -> PlanError {
+fn error(field: impl Into<String>, message: impl Into<String>) -> PlanError {
     PlanError {
-        place: place.into(),
+        field: field.into(),
         message: message.into(),
     }
 }

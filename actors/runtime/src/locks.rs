@@ -47,19 +47,19 @@ enum LockKey {
 #[derive(Default)]
 struct Lock {
     holders: BTreeSet<String>,
-    queue: BTreeSet<Place>,
+    queue: BTreeSet<QueueKey>,
 }
 
 /// Order of service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct QueueKey {
     created: Option<Timestamp>,
     uid: String,
 }
 
 struct Request {
     keys: Vec<LockKey>,
-    place: Place,
+    key: QueueKey,
     name: Key,
     /// `None`: it holds its locks.
     wake: Option<Wake>,
@@ -98,7 +98,7 @@ impl LockTable {
             let woken = table.remove(uid);
             let request = Request {
                 keys,
-                place: place(execution),
+                key: queue_key(execution),
                 name: Key::of(&execution.metadata),
                 wake: None,
             };
@@ -123,7 +123,7 @@ impl LockTable {
         }
         let request = Request {
             keys,
-            place: place(execution),
+            key: queue_key(execution),
             name: Key::of(&execution.metadata),
             wake: None,
         };
@@ -166,13 +166,13 @@ impl LockTable {
 
 impl Table {
     fn enter(&mut self, mut request: Request, wake: Wake) -> Acquired {
-        let uid = request.place.uid.clone();
+        let uid = request.key.uid.clone();
         for key in &request.keys {
             self.locks
                 .entry(key.clone())
                 .or_default()
                 .queue
-                .insert(request.place.clone());
+                .insert(request.key.clone());
         }
         if self.is_first_and_free(&request) {
             self.hold(&request);
@@ -197,7 +197,7 @@ impl Table {
         for key in &request.keys {
             if let Some(lock) = self.locks.get_mut(key) {
                 lock.holders.remove(uid);
-                lock.queue.remove(&request.place);
+                lock.queue.remove(&request.key);
                 if lock.holders.is_empty() && lock.queue.is_empty() {
                     self.locks.remove(key);
                 }
@@ -231,15 +231,15 @@ impl Table {
         request.keys.iter().all(|key| {
             self.locks
                 .get(key)
-                .is_some_and(|lock| lock.holders.is_empty() && lock.queue.first() == Some(&request.place))
+                .is_some_and(|lock| lock.holders.is_empty() && lock.queue.first() == Some(&request.key))
         })
     }
 
     fn hold(&mut self, request: &Request) {
         for key in &request.keys {
             let lock = self.locks.entry(key.clone()).or_default();
-            lock.queue.remove(&request.place);
-            lock.holders.insert(request.place.uid.clone());
+            lock.queue.remove(&request.key);
+            lock.holders.insert(request.key.uid.clone());
         }
     }
 
@@ -249,7 +249,7 @@ impl Table {
             let before = lock
                 .queue
                 .first()
-                .filter(|first| **first != request.place)
+                .filter(|first| **first != request.key)
                 .map(|first| &first.uid);
             let holder = lock.holders.first();
             let other = self.requests.get(holder.or(before)?)?;
@@ -287,8 +287,8 @@ fn keys(target: &TargetRef, nodes: bool) -> Vec<LockKey> {
     keys
 }
 
-fn place(execution: &KubernetesExecution) -> Place {
-    Place {
+fn queue_key(execution: &KubernetesExecution) -> QueueKey {
+    QueueKey {
         created: execution.metadata.creation_timestamp.as_ref().map(|time| time.0),
         uid: uid_of(&execution.metadata).to_owned(),
     }

@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::locks::{Acquired, Wake};
 
-/// Places for live Jobs: a Job's deadline counts the time that its pod waits for a node, so more Jobs than the
+/// Slots for live Jobs: a Job's deadline counts the time that its pod waits for a node, so more Jobs than the
 /// cluster can run would fail by waiting.
 ///
 /// # Guarantees
-/// Namespaces take turns, and within one the first to ask is the first to get; a place belongs to the execution's
+/// Namespaces take turns, and within one the first to ask is the first to get; a slot belongs to the execution's
 /// uid, not to its actor.
 pub(crate) struct SlotTable {
     max: usize,
@@ -28,7 +28,7 @@ struct Table {
 }
 
 impl SlotTable {
-    /// `max` places, at least one.
+    /// `max` slots, at least one.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
@@ -36,7 +36,7 @@ impl SlotTable {
         }
     }
 
-    /// Asks for a place. Who has one is granted it again.
+    /// Asks for a slot. Who has one is granted it again.
     pub(crate) fn acquire(&self, uid: &str, namespace: &str, wake: Wake) -> Acquired {
         let mut table = self.lock();
         if table.used.contains(uid) {
@@ -55,16 +55,16 @@ impl SlotTable {
             .or_default()
             .push_back((uid.to_owned(), wake));
         Acquired::Busy {
-            reason: format!("all {} places for running Jobs are taken", self.max),
+            reason: format!("all {} slots for running Jobs are taken", self.max),
         }
     }
 
-    /// Notes at the start that an execution has its place. There may be more of them than places.
+    /// Notes at the start that an execution has its slot. There may be more of them than slots.
     pub(crate) fn prefill(&self, uid: &str) {
         self.lock().used.insert(uid.to_owned());
     }
 
-    /// Gives up a place, or the wait for one.
+    /// Gives up a slot, or the wait for one.
     pub(crate) fn release(&self, uid: &str) {
         let woken = {
             let mut table = self.lock();
@@ -77,12 +77,12 @@ impl SlotTable {
         }
     }
 
-    /// Gives up the wait for a place, and keeps a place that is held: the actor has died.
+    /// Gives up the wait for a slot, and keeps a slot that is held: the actor has died.
     pub(crate) fn withdraw(&self, uid: &str) {
         self.lock().withdraw(uid);
     }
 
-    /// How many have a place and how many wait for one.
+    /// How many have a slot and how many wait for one.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let table = self.lock();
         (table.used.len(), table.waiters.len())
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn live_jobs_found_at_the_start_count_even_beyond_the_places() {
+    fn live_jobs_found_at_the_start_count_even_beyond_the_slots() {
         let slots = SlotTable::new(2);
         for uid in ["1", "2", "3"] {
             slots.prefill(uid);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_waiter_is_passed_over_and_a_dead_holder_keeps_its_place() {
+    fn a_dead_waiter_is_passed_over_and_a_dead_holder_keeps_its_slot() {
         let slots = SlotTable::new(1);
         let woken = Arc::new(StdMutex::new(Vec::new()));
         let _ = slots.acquire("1", "a", noting(&woken, "1"));

@@ -64,7 +64,7 @@ pub(crate) fn prepare_create(kind: &Kind, object: &mut Value) {
         "jobs.batch" => prepare_job(object, &uid, &name),
         _ => {}
     }
-    let has_status = ["apps", "batch", "policy"].contains(&kind.group.as_str()) || kind.is("nodes");
+    let has_status = ["apps", "batch", "policy"].contains(&kind.group.as_str()) || kind.is_resource("nodes");
     if has_status && kind.status {
         default(object, "status", json!({}));
     }
@@ -73,7 +73,7 @@ pub(crate) fn prepare_create(kind: &Kind, object: &mut Value) {
 
 /// Sets what an update leaves out.
 pub(crate) fn prepare_update(kind: &Kind, object: &mut Value, old: &Value) {
-    if kind.is("namespaces") && object["spec"]["finalizers"].is_null() {
+    if kind.is_resource("namespaces") && object["spec"]["finalizers"].is_null() {
         object["spec"]["finalizers"] = old["spec"]["finalizers"].clone();
     }
     apply_defaults(kind, object);
@@ -372,10 +372,10 @@ pub(crate) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
         "deployments.apps" | "replicasets.apps" | "statefulsets.apps" => {
             selector_rules(kind, object, old, &mut errors);
             rules::workload_rules(spec, &mut errors);
-            if kind.is("deployments.apps") {
+            if kind.is_resource("deployments.apps") {
                 rules::deployment_rules(spec, &mut errors);
             }
-            if kind.is("statefulsets.apps") {
+            if kind.is_resource("statefulsets.apps") {
                 errors.extend(old.and_then(|old| rules::kept_stateful_set(old, object)));
             }
         }

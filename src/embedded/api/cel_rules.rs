@@ -35,9 +35,9 @@ impl Rules {
         });
         let mut parts = schema.clone();
         parts.as_object_mut().map(|schema| schema.remove(RULES));
-        let having = |so: fn(&Value) -> bool| -> BTreeSet<String> {
+        let having = |fits: fn(&Value) -> bool| -> BTreeSet<String> {
             let properties = schema["properties"].as_object().into_iter().flatten();
-            let having = properties.filter(|(_, schema)| so(schema));
+            let having = properties.filter(|(_, schema)| fits(schema));
             having.map(|(name, _)| name.clone()).collect()
         };
         Self {

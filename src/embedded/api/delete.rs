@@ -95,7 +95,7 @@ impl State {
         let held = new["metadata"]["finalizers"]
             .as_array()
             .is_some_and(|f| !f.is_empty())
-            || (kind.is("namespaces") && !may_go(&with_deletion(&old)));
+            || (kind.is_resource("namespaces") && !may_go(&with_deletion(&old)));
         if !held && grace == 0 {
             if options.dry_run {
                 return Ok(Deleted::Gone(old));
@@ -103,7 +103,7 @@ impl State {
             self.forget_pod(&old);
             let mut gone = self.store.remove(key).unwrap_or(old);
             // A pod is marked before it goes at once.
-            if kind.is("pods") {
+            if kind.is_resource("pods") {
                 let mut marked = Value::clone(&gone);
                 marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
                 if !deleting {
@@ -113,7 +113,7 @@ impl State {
                 }
                 gone = Arc::new(marked);
             }
-            if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
+            if kind.is_resource("customresourcedefinitions.apiextensions.k8s.io") {
                 self.unregister_crd(&gone);
             }
             return Ok(Deleted::Gone(gone));
@@ -121,14 +121,14 @@ impl State {
         let present = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
         if !deleting || present.is_some_and(|p| grace < p) {
             new["metadata"]["deletionTimestamp"] = json!(self.seconds_from_now(grace));
-            if !kind.is("namespaces") {
+            if !kind.is_resource("namespaces") {
                 new["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
             }
             if !deleting && let Some(generation) = old["metadata"]["generation"].as_i64() {
                 new["metadata"]["generation"] = json!(generation + 1);
             }
         }
-        if kind.is("namespaces") {
+        if kind.is_resource("namespaces") {
             new["status"]["phase"] = json!("Terminating");
         }
         if options.dry_run || new == *old {
@@ -195,7 +195,7 @@ fn check_preconditions(
 
 /// Only pods die slowly, and only those that run. In a cluster without nodes they run without one.
 fn grace_period(kind: &Kind, object: &Value, options: &DeleteOptions, kubelets: bool) -> i64 {
-    if !kind.is("pods") {
+    if !kind.is_resource("pods") {
         return 0;
     }
     let phase = object["status"]["phase"].as_str().unwrap_or("");
@@ -215,14 +215,14 @@ fn grace_period(kind: &Kind, object: &Value, options: &DeleteOptions, kubelets: 
 
 fn add_propagation_finalizer(kind: &Kind, object: &mut Value, options: &DeleteOptions) {
     // For compatibility batch/v1 leaves the pods of a Job alone when nobody says otherwise.
-    let default = if kind.is("jobs.batch") {
+    let default = if kind.is_resource("jobs.batch") {
         "Orphan"
     } else {
         "Background"
     };
     let finalizer = match options.propagation.as_deref().unwrap_or(default) {
         "Foreground" => Some(FOREGROUND),
-        "Orphan" if options.propagation.is_some() || kind.is("jobs.batch") => Some(ORPHAN),
+        "Orphan" if options.propagation.is_some() || kind.is_resource("jobs.batch") => Some(ORPHAN),
         _ => None,
     };
     let mut finalizers: Vec<Value> = object["metadata"]["finalizers"]

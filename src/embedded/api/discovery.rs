@@ -90,7 +90,7 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
                 "group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"],
             }));
         }
-        if kind.is("pods") {
+        if kind.is_resource("pods") {
             list.push(json!({
                 "name": "pods/eviction", "singularName": "", "namespaced": true, "group": "policy",
                 "version": "v1", "kind": "Eviction", "verbs": ["create"],

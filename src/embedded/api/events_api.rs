@@ -27,7 +27,7 @@ pub(crate) fn present(kind: &Kind, object: &Arc<Value>) -> Arc<Value> {
     if object["apiVersion"] == json!(api_version) {
         return Arc::clone(object);
     }
-    let mut out = if kind.is("events.events.k8s.io") {
+    let mut out = if kind.is_resource("events.events.k8s.io") {
         let mut out = rename(Value::clone(object), |core, new| (core, new));
         if let Some(map) = out.as_object_mut() {
             let optional = |field: &str| matches!(field, "reportingController" | "reportingInstance");
@@ -49,7 +49,7 @@ pub(crate) fn to_stored(kind: &Kind, object: Value) -> Value {
     if kind.group == "autoscaling" && object["apiVersion"] == "autoscaling/v1" {
         return autoscaling::to_v2(object);
     }
-    if !kind.is("events.events.k8s.io") {
+    if !kind.is_resource("events.events.k8s.io") {
         return object;
     }
     let mut out = rename(object, |core, new| (new, core));

@@ -40,7 +40,7 @@ impl Kind {
         self.group == "events.k8s.io" || self.group == "autoscaling" && self.version == "v1"
     }
 
-    pub(crate) fn is(&self, resource: &str) -> bool {
+    pub(crate) fn is_resource(&self, resource: &str) -> bool {
         self.resource == resource
     }
 }

@@ -474,11 +474,16 @@ impl EmbeddedCluster {
     }
 
     /// Whether all objects of these kinds, each with its apiVersion, are so.
-    pub fn all_of(&self, kinds: &[(&str, &str)], so: impl Fn(&Value) -> bool) -> bool {
+    pub fn all_of(&self, kinds: &[(&str, &str)], fits: impl Fn(&Value) -> bool) -> bool {
         let state = self.0.lock();
         kinds.iter().all(|(api_version, kind)| {
             let kind = state.kinds.by_kind(api_version, kind);
-            kind.is_none_or(|kind| state.store.list(&kind.storage, "").all(|(_, object)| so(object)))
+            kind.is_none_or(|kind| {
+                state
+                    .store
+                    .list(&kind.storage, "")
+                    .all(|(_, object)| fits(object))
+            })
         })
     }
 

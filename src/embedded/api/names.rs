@@ -41,7 +41,7 @@ pub(crate) fn validate_metadata(kind: &Kind, object: &Value) -> Vec<FieldError> 
     }
     // Those that a Job has from its template are told of there.
     let own = object["spec"]["template"]["metadata"]["labels"] != metadata["labels"];
-    if own || !kind.is("jobs.batch") {
+    if own || !kind.is_resource("jobs.batch") {
         errors.extend(label_errors("metadata.labels", &metadata["labels"]));
     }
     errors.extend(annotation_errors(

@@ -81,11 +81,11 @@ fn data_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Vec
         }
     }
     if size > 1024 * 1024 {
-        let field = if kind.is("secrets") { "data" } else { "[]" };
+        let field = if kind.is_resource("secrets") { "data" } else { "[]" };
         errors.push(FieldError::too_long(field, 1024 * 1024));
     }
     let Some(old) = old else { return };
-    if kind.is("secrets") && old["type"] != object["type"] {
+    if kind.is_resource("secrets") && old["type"] != object["type"] {
         errors.push(FieldError::immutable("type", &object["type"]));
     }
     if old["immutable"] == true {
@@ -233,7 +233,7 @@ fn event_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Ve
             "does not match event.namespace",
         ));
     }
-    if !kind.is("events.events.k8s.io") {
+    if !kind.is_resource("events.events.k8s.io") {
         return;
     }
     if let Some(old) = old {

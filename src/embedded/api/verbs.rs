@@ -106,18 +106,18 @@ impl State {
             ("", "patch") => self.patch(&kind, request, Part::Main),
             ("status", "patch") if kind.status => self.patch(&kind, request, Part::Status),
             ("scale", "get" | "update" | "patch") if kind.scale => self.scale(&kind, request),
-            ("eviction", "create") if kind.is("pods") => {
+            ("eviction", "create") if kind.is_resource("pods") => {
                 check_eviction(request)?;
                 self.evict(&kind, request)
             }
-            ("binding", "create") if kind.is("pods") => self.bind(&kind, request),
+            ("binding", "create") if kind.is_resource("pods") => self.bind(&kind, request),
             ("", _) => Err(ApiError::method_not_allowed()),
             ("status", verb) if kind.status && kind.custom.is_some() => {
                 Err(ApiError::not_supported(&kind, verb))
             }
             ("status", _) if kind.status => Err(ApiError::method_not_allowed()),
             ("scale", _) if kind.scale => Err(ApiError::method_not_allowed()),
-            ("eviction" | "binding", _) if kind.is("pods") => Err(ApiError::method_not_allowed()),
+            ("eviction" | "binding", _) if kind.is_resource("pods") => Err(ApiError::method_not_allowed()),
             _ if kind.custom.is_some() => Err(ApiError::not_found(&kind, &info.name)),
             _ => Err(ApiError::no_such_resource(json!({}))),
         }

@@ -76,7 +76,7 @@ impl State {
         self.check_service_account(kind, namespace, &mut object)?;
         if kind.status
             && !options.keep_status
-            && !kind.is("nodes")
+            && !kind.is_resource("nodes")
             && let Some(map) = object.as_object_mut()
         {
             map.remove("status");
@@ -91,7 +91,7 @@ impl State {
             return Err(ApiError::invalid(kind, &name, &errors));
         }
         self.check_quotas(kind, namespace, &name)?;
-        if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
+        if kind.is_resource("customresourcedefinitions.apiextensions.k8s.io") {
             Self::check_crd(&object, options.dry_run)
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
@@ -102,7 +102,7 @@ impl State {
         if options.dry_run {
             return Ok(Arc::new(object));
         }
-        if kind.is("customresourcedefinitions.apiextensions.k8s.io") {
+        if kind.is_resource("customresourcedefinitions.apiextensions.k8s.io") {
             self.register_crd(&mut object)
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
@@ -112,7 +112,7 @@ impl State {
             let owners = self.store.owners.entry(key.clone()).or_default();
             Arc::make_mut(owners).written(kind, manager, None, &object);
         }
-        if kind.is("events") || kind.is("events.events.k8s.io") {
+        if kind.is_resource("events") || kind.is_resource("events.events.k8s.io") {
             self.events.push_back(key);
             if self.events.len() > self.options.events
                 && let Some(oldest) = self.events.pop_front()
@@ -174,8 +174,8 @@ impl State {
             custom.default(&mut new, decoded);
         }
         // A Deployment's annotations count too, unless its controller writes them.
-        let annotated =
-            kind.is("deployments.apps") && old["metadata"]["annotations"] != new["metadata"]["annotations"];
+        let annotated = kind.is_resource("deployments.apps")
+            && old["metadata"]["annotations"] != new["metadata"]["annotations"];
         if part == Part::Main && (annotated || has_new_content(kind, &old, &new)) {
             count_generation(&old, &mut new);
         }
@@ -194,7 +194,7 @@ impl State {
         if new == *old {
             return Ok(old);
         }
-        if kind.is("customresourcedefinitions.apiextensions.k8s.io") && part == Part::Main {
+        if kind.is_resource("customresourcedefinitions.apiextensions.k8s.io") && part == Part::Main {
             self.register_crd(&mut new)
                 .map_err(|errors| ApiError::invalid(kind, &name, &errors))?;
         }
@@ -346,7 +346,7 @@ impl State {
         namespace: &str,
         object: &mut Value,
     ) -> Result<(), ApiError> {
-        if !kind.is("pods") || !object["spec"].is_object() {
+        if !kind.is_resource("pods") || !object["spec"].is_object() {
             return Ok(());
         }
         let account = object["spec"]["serviceAccountName"]

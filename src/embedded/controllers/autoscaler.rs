@@ -69,13 +69,13 @@ impl State {
 }
 
 fn target_of(autoscaler: &Value) -> Option<Key> {
-    let of = &autoscaler["spec"]["scaleTargetRef"];
-    let resource = match of["kind"].as_str()? {
+    let scaled = &autoscaler["spec"]["scaleTargetRef"];
+    let resource = match scaled["kind"].as_str()? {
         "Deployment" => "deployments.apps",
         "ReplicaSet" => "replicasets.apps",
         "StatefulSet" => "statefulsets.apps",
         _ => return None,
     };
     let namespace = autoscaler["metadata"]["namespace"].as_str()?;
-    Some(Key::new(resource, namespace, of["name"].as_str()?))
+    Some(Key::new(resource, namespace, scaled["name"].as_str()?))
 }

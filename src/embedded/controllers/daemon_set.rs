@@ -53,8 +53,8 @@ impl State {
             .filter(|(_, node)| matches_selector(&template, node))
             .map(|(_, node)| Arc::clone(node))
             .collect();
-        let names = |so: fn(&Value, &Value) -> bool| {
-            let nodes = fitting.iter().filter(|node| !so(&template, node));
+        let names = |is_kept: fn(&Value, &Value) -> bool| {
+            let nodes = fitting.iter().filter(|node| !is_kept(&template, node));
             nodes
                 .filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned))
                 .collect()

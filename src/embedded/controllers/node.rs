@@ -55,13 +55,13 @@ fn wanted(node: &Value) -> Vec<Value> {
     let conditions = node["status"]["conditions"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);
-    let is = |kind: &str, status: &str| {
+    let has = |kind: &str, status: &str| {
         let mut conditions = conditions.iter();
         conditions.any(|condition| condition["type"] == kind && condition["status"] == status)
     };
     let by_condition = BY_CONDITION
         .iter()
-        .filter(|(kind, status, _)| is(kind, status))
+        .filter(|(kind, status, _)| has(kind, status))
         .map(|(_, _, key)| json!({"key": key, "effect": "NoSchedule"}));
     let cordoned = node["spec"]["unschedulable"] == true;
     by_condition.chain(cordoned.then(unschedulable_taint)).collect()

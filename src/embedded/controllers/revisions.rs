@@ -59,15 +59,17 @@ impl State {
             };
             known
         } else {
-            let of = |same: bool| {
+            let labelled = |same: bool| {
                 let mut pods = pods.iter().filter(|(_, pod)| is_made_of(pod, template) == same);
                 pods.find_map(|(_, pod)| pod["metadata"]["labels"][LABEL].as_str().map(str::to_owned))
             };
             let told = |field: &str| owner["status"][field].as_str().map(str::to_owned);
-            let update = told("updateRevision").or_else(|| of(true)).unwrap_or_else(hashed);
+            let update = told("updateRevision")
+                .or_else(|| labelled(true))
+                .unwrap_or_else(hashed);
             // The template of what was loaded is not known: the present one stands for it.
             let current = told("currentRevision")
-                .or_else(|| of(false))
+                .or_else(|| labelled(false))
                 .unwrap_or_else(|| update.clone());
             Revisions {
                 current: revision(current),

@@ -249,8 +249,8 @@ impl State {
         let ready: Owned = pods.iter().filter(|(_, pod)| is_healthy(pod)).cloned().collect();
         let available = self.count_available(scene.key, scene.set, &ready);
         let made_of = |revision: &Revision| {
-            let of = |pod: &Value| !is_deleting(pod) && revision.made(pod);
-            pods.iter().filter(|(_, pod)| of(pod)).count()
+            let counts = |pod: &Value| !is_deleting(pod) && revision.made(pod);
+            pods.iter().filter(|(_, pod)| counts(pod)).count()
         };
         let Revisions { current, update } = &scene.revisions;
         let updated = made_of(update);

@@ -145,17 +145,17 @@ impl Process {
 /// Whether a token of the pod's account is where kubectl looks for it: mounted by itself, unless the pod says no, or by
 /// a volume of the pod.
 fn has_account(process: &Process) -> bool {
-    let of = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let spec = &process.pod["spec"];
-    let mut mounts = of(&process.container["volumeMounts"]).into_iter();
+    let mut mounts = items(&process.container["volumeMounts"]).into_iter();
     let mount = mounts.find(|mount| mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount");
     let Some(mount) = mount else {
         return spec["automountServiceAccountToken"] != false;
     };
-    let volumes = of(&spec["volumes"]).into_iter();
+    let volumes = items(&spec["volumes"]).into_iter();
     volumes
         .filter(|volume| volume["name"] == mount["name"])
-        .flat_map(|volume| of(&volume["projected"]["sources"]))
+        .flat_map(|volume| items(&volume["projected"]["sources"]))
         .any(|source| source["serviceAccountToken"]["path"] == "token")
 }
 

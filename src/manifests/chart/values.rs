@@ -282,17 +282,17 @@ pub(super) fn schema() -> Result<String, serde_json::Error> {
     // Helm adds it when another chart depends on this one.
     schema["properties"]["global"] = json!({"type": "object"});
     for entry in entries() {
-        let mut of = entry.schema;
-        of["description"] = json!(entry.comment);
+        let mut described = entry.schema;
+        described["description"] = json!(entry.comment);
         match entry.path.split_once('.') {
             Some((name, inner)) => {
                 let properties = &mut schema["properties"];
                 if properties[name].is_null() {
                     properties[name] = group();
                 }
-                properties[name]["properties"][inner] = of;
+                properties[name]["properties"][inner] = described;
             }
-            None => schema["properties"][entry.path] = of,
+            None => schema["properties"][entry.path] = described,
         }
     }
     serde_json::to_string_pretty(&schema).map(|text| text + "\n")

@@ -23,7 +23,7 @@ fn within(executor: &str, rules: &[Value]) -> Value {
     json!({"resourceRules": rules, "namespaceSelector": namespaces("In", &[executor])})
 }
 
-fn is(resource: &str) -> String {
+fn resource_is(resource: &str) -> String {
     format!("request.resource.resource == '{resource}'")
 }
 
@@ -46,7 +46,7 @@ fn makers(executor: &str, controller: &str) -> Policy {
         within(executor, &rules),
     )
     .must(
-        format!("!({}) || request.userInfo.username == {controller}", is("jobs")),
+        format!("!({}) || request.userInfo.username == {controller}", resource_is("jobs")),
         format!(
             "Jobs in namespace {executor} are made by the controller alone: create a WorkflowExecution in your own \
              namespace"
@@ -57,7 +57,7 @@ fn makers(executor: &str, controller: &str) -> Policy {
         format!(
             "!({}) || ({} && object.metadata.?ownerReferences.orValue([]).exists(owner, \
              owner.?controller.orValue(false) && owner.apiVersion == 'batch/v1' && owner.kind == 'Job'))",
-            is("pods"),
+            resource_is("pods"),
             asked_by(&["job-controller"])
         ),
         format!(
@@ -77,7 +77,7 @@ fn makers(executor: &str, controller: &str) -> Policy {
              (object.?type.orValue('') in ['kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg'] && \
              object.?data.orValue({{}}).all(key, key in ['.dockerconfigjson', '.dockercfg']) && \
              !object.{label}.hasValue() && (oldObject == null || !oldObject.{label}.hasValue()))",
-            is("secrets")
+            resource_is("secrets")
         ),
         format!(
             "Secrets in namespace {executor} are payloads of Jobs, made by the controller alone; others can bring only \
@@ -190,7 +190,7 @@ fn access(executor: &str) -> Policy {
         within(executor, &rules),
     )
     .must(
-        format!("!({})", is("pods")),
+        format!("!({})", resource_is("pods")),
         format!(
             "pods in namespace {executor} run with rights on the whole cluster and nobody gets into them: their last words \
              stand in status.executionResults of the KubernetesExecution"
@@ -200,7 +200,7 @@ fn access(executor: &str) -> Policy {
     .must(
         format!(
             "!({}) || (has(request.userInfo.groups) && 'system:nodes' in request.userInfo.groups)",
-            is("serviceaccounts")
+            resource_is("serviceaccounts")
         ),
         format!(
             "tokens of the ServiceAccounts of namespace {executor} are for the nodes that run its pods: use an account of \

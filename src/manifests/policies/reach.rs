@@ -159,21 +159,21 @@ fn matches() -> Value {
             known.push(resource);
         }
     }
-    let of = |all: BTreeMap<String, Vec<String>>, operations: &[&str]| {
+    let as_rules = |all: BTreeMap<String, Vec<String>>, operations: &[&str]| {
         let rule = |(group, resources): (String, Vec<String>)| {
             let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
             requests(&group, &resources, operations)
         };
         all.into_iter().map(rule).collect::<Vec<_>>()
     };
-    let mut rules = of(resources, &["CREATE", "UPDATE", "DELETE"]);
-    rules.extend(of(parts, &["CREATE", "UPDATE"]));
+    let mut rules = as_rules(resources, &["CREATE", "UPDATE", "DELETE"]);
+    rules.extend(as_rules(parts, &["CREATE", "UPDATE"]));
     json!({"resourceRules": rules})
 }
 
 /// What each account does, as a map in CEL: from the table that its role is made of.
 fn deeds() -> String {
-    let of = |kind: ActionKind| {
+    let writes_of = |kind: ActionKind| {
         let rules = rules(kind);
         let writes = rules.iter().flat_map(writes);
         let deeds = writes.flat_map(|(_, resource, operations)| {
@@ -184,7 +184,7 @@ fn deeds() -> String {
         });
         format!("{}: {}", quoted(kind.service_account()), list(deeds))
     };
-    format!("{{{}}}", ActionKind::ALL.map(of).join(", "))
+    format!("{{{}}}", ActionKind::ALL.map(writes_of).join(", "))
 }
 
 fn kept_metadata() -> String {
@@ -196,8 +196,9 @@ fn kept_metadata() -> String {
 /// Of a map every field but these is the same in both.
 fn same_but(now: &str, before: &str, fields: &[&str]) -> String {
     let fields = list(fields);
-    let of = |these: &str| format!("{these}.all(key, key in {fields} || {now}[?key] == {before}[?key])");
-    format!("{} && {}", of(now), of(before))
+    let unchanged =
+        |these: &str| format!("{these}.all(key, key in {fields} || {now}[?key] == {before}[?key])");
+    format!("{} && {}", unchanged(now), unchanged(before))
 }
 
 /// Of a Deployment only the two annotations of a restart are others.

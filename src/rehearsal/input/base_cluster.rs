@@ -66,7 +66,7 @@ pub(super) fn missing_accounts(runs: &[Manifest], world: &[Manifest], rbac: Rbac
     let account = |manifest: &Manifest| (manifest.namespace(), manifest.metadata("name").to_owned());
     let brought: BTreeSet<(String, String)> = world
         .iter()
-        .filter(|manifest| manifest.is("", "ServiceAccount"))
+        .filter(|manifest| manifest.is_kind("", "ServiceAccount"))
         .map(account)
         .collect();
     let of_pods = world
@@ -114,7 +114,7 @@ pub(super) fn missing_namespaces(runs: &[Manifest], world: &[Manifest], installe
         .filter_map(|object| object["metadata"]["name"].as_str());
     let in_world = world
         .iter()
-        .filter(|manifest| manifest.is("", "Namespace"))
+        .filter(|manifest| manifest.is_kind("", "Namespace"))
         .map(|manifest| manifest.metadata("name"));
     let there: BTreeSet<&str> = in_installation.chain(in_world).collect();
     let needed: BTreeSet<String> = runs.iter().map(Manifest::namespace).collect();

@@ -115,8 +115,8 @@ fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
         return errors
             .into_iter()
             .map(|error| {
-                let message = with_the_kind(manifest, &error.place, error.message);
-                manifest.problem(&error.place, message)
+                let message = with_the_kind(manifest, &error.field, error.message);
+                manifest.problem(&error.field, message)
             })
             .collect();
     }

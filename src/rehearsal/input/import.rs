@@ -87,7 +87,7 @@ pub(super) fn take(installed: &EmbeddedCluster, shown: Vec<Manifest>, settings: 
     let mut last = BTreeMap::new();
     for mut manifest in shown {
         let of_kubernaut = own.contains(&manifest.metadata("namespace"))
-            || manifest.is("", "Namespace") && own.contains(&manifest.metadata("name"))
+            || manifest.is_kind("", "Namespace") && own.contains(&manifest.metadata("name"))
             || installed_here.contains(&key(&manifest.object));
         if of_kubernaut {
             left_out.of_kubernaut += 1;
@@ -135,14 +135,14 @@ fn key(object: &Value) -> [String; 4] {
 
 /// A Job that is at work, and whose pods are not shown, would do it here a second time.
 fn without_jobs_to_run(manifests: Vec<Manifest>, left_out: &mut LeftOut) -> Vec<Manifest> {
-    let pods = manifests.iter().filter(|manifest| manifest.is("", "Pod"));
+    let pods = manifests.iter().filter(|manifest| manifest.is_kind("", "Pod"));
     let owners: BTreeSet<String> = pods
         .filter_map(|pod| Some(text(&controller_of(&pod.object)?["uid"]).to_owned()))
         .collect();
     let (taken, to_run): (Vec<Manifest>, Vec<Manifest>) = manifests.into_iter().partition(|manifest| {
         let object = &manifest.object;
         let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-        !manifest.is("batch", "Job")
+        !manifest.is_kind("batch", "Job")
             || object["spec"]["suspend"] == true
             || owners.contains(text(&object["metadata"]["uid"]))
             || conditions
@@ -287,7 +287,7 @@ impl Taken {
             .partition(|(owner, _)| stand_in::is_made(owner));
         let added: Vec<Value> = made
             .iter()
-            .map(|(owner, pods)| stand_in::of(owner, pods, &deployments))
+            .map(|(owner, pods)| stand_in::stand_in_for(owner, pods, &deployments))
             .collect();
         let added_uids: BTreeSet<&str> = added
             .iter()

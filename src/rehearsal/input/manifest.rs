@@ -101,22 +101,22 @@ impl Manifest {
         self.object["metadata"][field].as_str().unwrap_or_default()
     }
 
-    pub(crate) fn is(&self, group: &str, kind: &str) -> bool {
+    pub(crate) fn is_kind(&self, group: &str, kind: &str) -> bool {
         let api_version = self.text("apiVersion");
         self.text("kind") == kind && api_version.split_once('/').map_or("", |(group, _)| group) == group
     }
 
     /// Definitions come first: objects of their kinds are checked against them.
     pub(crate) fn is_definition(&self) -> bool {
-        self.is("apiextensions.k8s.io", "CustomResourceDefinition")
+        self.is_kind("apiextensions.k8s.io", "CustomResourceDefinition")
     }
 
     pub(crate) fn is_workflow(&self) -> bool {
-        self.is(names::WORKFLOW_GROUP, names::WORKFLOW_KIND)
+        self.is_kind(names::WORKFLOW_GROUP, names::WORKFLOW_KIND)
     }
 
     pub(crate) fn is_execution(&self) -> bool {
-        self.is(names::EXECUTION_GROUP, names::EXECUTION_KIND)
+        self.is_kind(names::EXECUTION_GROUP, names::EXECUTION_KIND)
     }
 
     /// The kind and name that a person knows it by; `None` when it has neither.
@@ -227,7 +227,7 @@ impl Manifest {
             let reason = "is not the name of a namespace: write at most 63 lower case letters, digits and '-', and none at an end";
             problems.push(self.problem("metadata.namespace", reason));
         }
-        if self.is("", "Secret") {
+        if self.is_kind("", "Secret") {
             let engine = base64::engine::general_purpose::STANDARD;
             for (key, value) in self.object["data"].as_object().into_iter().flatten() {
                 // Line breaks in it are no fault, as for the API server.

@@ -24,7 +24,7 @@ pub(super) fn is_made(owner: &Value) -> bool {
 }
 
 /// The owner of these pods, of which there is at least one. A ReplicaSet may belong to one of the Deployments.
-pub(super) fn of(owner: &Value, pods: &[&Value], deployments: &[&Value]) -> Value {
+pub(super) fn stand_in_for(owner: &Value, pods: &[&Value], deployments: &[&Value]) -> Value {
     let Some(pod) = pods.first() else {
         return Value::Null;
     };
@@ -56,14 +56,14 @@ fn replica_set(made: &mut Value, pods: &[&Value], deployments: &[&Value]) {
     });
     made["spec"]["replicas"] = json!(alive.count());
     let labels = made["metadata"]["labels"].clone();
-    let of = deployments.iter().find(|deployment| {
+    let maker = deployments.iter().find(|deployment| {
         let selector = &deployment["spec"]["selector"]["matchLabels"];
         let mut wanted = selector.as_object().into_iter().flatten();
         deployment["metadata"]["namespace"] == made["metadata"]["namespace"]
             && wanted.all(|(key, value)| labels.get(key) == Some(value))
     });
     // The Deployment shall find its own template in it, and make no other.
-    if let (Some(deployment), Some(hash)) = (of, labels.get(HASH)) {
+    if let (Some(deployment), Some(hash)) = (maker, labels.get(HASH)) {
         made["metadata"]["ownerReferences"] = json!([{
             "apiVersion": deployment["apiVersion"], "kind": deployment["kind"],
             "name": deployment["metadata"]["name"], "uid": deployment["metadata"]["uid"],

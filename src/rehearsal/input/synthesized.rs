@@ -40,8 +40,8 @@ pub(super) fn is_of_the_world(manifest: &Manifest) -> bool {
     !(rights
         || manifest.is_definition()
         || manifest.runs()
-        || manifest.is("", "ServiceAccount")
-        || manifest.is("", "Namespace"))
+        || manifest.is_kind("", "ServiceAccount")
+        || manifest.is_kind("", "Namespace"))
 }
 
 type Place = (String, String);
@@ -311,8 +311,8 @@ impl Invented {
             let reference = self.replica_set((namespace.as_str(), set.as_str()), &labels, &spec, 1);
             pod["metadata"]["ownerReferences"] = json!([reference]);
         }
-        let of = if owned { " (of a ReplicaSet)" } else { "" };
-        self.words.push(format!("Pod {namespace}/{name}{of}"));
+        let owner = if owned { " (of a ReplicaSet)" } else { "" };
+        self.words.push(format!("Pod {namespace}/{name}{owner}"));
         self.objects.push(pod);
     }
 }

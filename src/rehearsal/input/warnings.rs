@@ -21,13 +21,13 @@ pub(super) fn opposed_steps(runs: &[Manifest], settings: &Settings) -> Vec<Strin
         .filter(|manifest| manifest.is_workflow())
         .filter_map(|manifest| Some((manifest, planned(&manifest)?)))
         .flat_map(|(manifest, plan)| {
-            let of = format!("{}/{}", manifest.namespace(), manifest.metadata("name"));
+            let workflow = format!("{}/{}", manifest.namespace(), manifest.metadata("name"));
             pairs(&plan)
                 .into_iter()
                 .map(|(first, second)| {
                     let words = |number: i32| format!("{number} ({})", plan.steps[&number].name);
                     format!(
-                        "Steps {} and {} of workflow {of} both change {}, and neither depends on the other: nothing says which \
+                        "Steps {} and {} of workflow {workflow} both change {}, and neither depends on the other: nothing says which \
                          of them comes last.",
                         words(first),
                         words(second),

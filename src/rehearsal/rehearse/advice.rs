@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kubernaut_crds::ErrorType;
+use kubernaut_crds::{ErrorType, TargetRef};
 
 use super::roles;
 use serde_json::Value;
@@ -26,8 +26,8 @@ impl<'a> Objects<'a> {
             .iter()
             .filter(|object| object["kind"] == "KubernetesExecution")
             .map(|object| {
-                let of = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-                ((of("namespace"), of("name")), &**object)
+                let field = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                ((field("namespace"), field("name")), &**object)
             })
             .collect();
         Self {
@@ -126,7 +126,7 @@ impl Failure<'_> {
         } else {
             format!(" (there is {})", there.join(", "))
         };
-        let what = if self.place().1.starts_with('(') {
+        let what = if TargetRef::is_selector(self.namespaced_name().1) {
             "selector"
         } else {
             "name"
@@ -138,12 +138,14 @@ impl Failure<'_> {
 
     /// Whether the target was there before anything ran.
     fn was_there(&self) -> bool {
-        let (namespace, name) = self.place();
+        let (namespace, name) = self.namespaced_name();
         !name.is_empty()
             && self.objects.before.iter().any(|object| {
-                let of = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                let field = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
                 let kind = object["kind"].as_str().unwrap_or_default();
-                kind.eq_ignore_ascii_case(self.kind()) && of("namespace") == namespace && of("name") == name
+                kind.eq_ignore_ascii_case(self.kind())
+                    && field("namespace") == namespace
+                    && field("name") == name
             })
     }
 
@@ -251,7 +253,7 @@ impl Failure<'_> {
             .unwrap_or("object")
     }
 
-    fn place(&self) -> (&str, &str) {
+    fn namespaced_name(&self) -> (&str, &str) {
         let mut parts = self.target.split('/').skip(1);
         match (parts.next(), parts.next()) {
             (Some(namespace), Some(name)) => (namespace, name),
@@ -262,7 +264,7 @@ impl Failure<'_> {
 
     /// Objects of that kind in that namespace.
     fn others(&self, kind: &str) -> Vec<String> {
-        let (namespace, _) = self.place();
+        let (namespace, _) = self.namespaced_name();
         let all = self.objects.after.iter().filter(|object| {
             let own_namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
             let own_kind = object["kind"].as_str().unwrap_or_default();
@@ -281,7 +283,7 @@ impl Failure<'_> {
     }
 
     fn containers(&self) -> Vec<&str> {
-        let (namespace, name) = self.place();
+        let (namespace, name) = self.namespaced_name();
         let deployment = self.objects.after.iter().find(|object| {
             object["kind"] == "Deployment"
                 && object["metadata"]["namespace"] == namespace

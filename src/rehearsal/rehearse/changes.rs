@@ -246,7 +246,7 @@ fn pods(before: &[Arc<Value>], after: &[Arc<Value>], own: &[&str]) -> String {
         .filter(|object| object["kind"] == "ReplicaSet")
         .filter_map(|set| Some((word(&set["metadata"]["uid"]), controller(set)?)))
         .collect();
-    let of = |objects: &[Arc<Value>]| -> BTreeMap<String, Key> {
+    let pods_of = |objects: &[Arc<Value>]| -> BTreeMap<String, Key> {
         objects
             .iter()
             .filter(|object| object["kind"] == "Pod")
@@ -263,7 +263,7 @@ fn pods(before: &[Arc<Value>], after: &[Arc<Value>], own: &[&str]) -> String {
             })
             .collect()
     };
-    let (old, new) = (of(before), of(after));
+    let (old, new) = (pods_of(before), pods_of(after));
     let mut counts: BTreeMap<&Key, (usize, usize)> = BTreeMap::new();
     for (uid, owner) in &old {
         counts.entry(owner).or_default().0 += usize::from(!new.contains_key(uid));

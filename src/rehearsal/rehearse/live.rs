@@ -12,7 +12,7 @@ use kubernaut_crds::{
     ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase, WorkflowStep,
 };
 
-use super::report::place;
+use super::report::namespaced_name;
 
 /// A longer target does not move the columns.
 const TARGET_MAX: usize = 40;
@@ -76,7 +76,7 @@ impl Live {
 
     /// Draws a workflow and its steps as they are now.
     pub(crate) fn workflow(&mut self, workflow: &WorkflowExecution) {
-        let name = place(&workflow.metadata);
+        let name = namespaced_name(&workflow.metadata);
         let status = workflow.status.clone().unwrap_or_default();
         let phase = status.phase.unwrap_or(WorkflowPhase::Planning);
         let state = match phase {
@@ -120,7 +120,7 @@ impl Live {
 
     /// Draws the step of an execution, or the execution itself where it has no workflow.
     pub(crate) fn execution(&mut self, execution: &KubernetesExecution) {
-        let name = place(&execution.metadata);
+        let name = namespaced_name(&execution.metadata);
         let status = execution.status.clone().unwrap_or_default();
         let phase = status.phase.unwrap_or(ExecutionPhase::Validating);
         let state = match phase {
@@ -172,8 +172,8 @@ impl Live {
     /// What there is room for: all, or what is around the first row that runs, below the first row of all, and above a line
     /// that says how much more there is.
     fn shown(&self) -> Vec<(String, String)> {
-        let column = |of: fn(&Row) -> &str| {
-            let lengths = self.rows.iter().map(|row| of(row).chars().count());
+        let column = |cell: fn(&Row) -> &str| {
+            let lengths = self.rows.iter().map(|row| cell(row).chars().count());
             lengths.max().unwrap_or(0)
         };
         let heads = column(|row| row.head.as_deref().unwrap_or_default());

@@ -372,7 +372,11 @@ impl Seen {
             Seen::Workflow(workflow) => {
                 let status = workflow.status.clone().unwrap_or_default();
                 Told {
-                    what: key("WorkflowExecution", "", &report::place(&workflow.metadata)),
+                    what: key(
+                        "WorkflowExecution",
+                        "",
+                        &report::namespaced_name(&workflow.metadata),
+                    ),
                     transitions: status.phase_transitions,
                     attempts: Vec::new(),
                     message: status.message.unwrap_or_default(),
@@ -382,7 +386,11 @@ impl Seen {
             Seen::Execution(execution) => {
                 let status = execution.status.clone().unwrap_or_default();
                 Told {
-                    what: key("KubernetesExecution", "", &report::place(&execution.metadata)),
+                    what: key(
+                        "KubernetesExecution",
+                        "",
+                        &report::namespaced_name(&execution.metadata),
+                    ),
                     transitions: status.phase_transitions,
                     attempts: attempts(&status.attempts),
                     message: status.message.unwrap_or_default(),

@@ -88,7 +88,7 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: &Objects<'_>) -
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
     let outcome = status.workflow_result.as_ref().map(|result| result.outcome);
     let success = phase == WorkflowPhase::Completed && outcome == Some(Outcome::Success);
-    let name = place(&workflow.metadata);
+    let name = namespaced_name(&workflow.metadata);
     let outcome_word = outcome.map(|outcome| word(&json!(outcome)));
     let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
     // A failed workflow is not told twice that it failed, but why.
@@ -187,7 +187,7 @@ fn of_step(step: &StepStatus, width: usize, error_type: Option<ErrorType>, objec
     let execution = step
         .k8s_execution_ref
         .as_ref()
-        .and_then(|of| objects.execution(of.namespace.as_deref().unwrap_or_default(), &of.name));
+        .and_then(|owner| objects.execution(owner.namespace.as_deref().unwrap_or_default(), &owner.name));
     let of_execution = execution.map(|execution| &execution["status"]);
     let target = of_execution
         .and_then(|status| status["targetName"].as_str())
@@ -253,7 +253,7 @@ fn warnings(status: &Value) -> Vec<&str> {
 pub(crate) fn of_execution(execution: &KubernetesExecution, objects: &Objects<'_>) -> Option<Verdict> {
     let status = execution.status.as_ref()?;
     let phase = status.phase.filter(|phase| phase.is_terminal())?;
-    let name = place(&execution.metadata);
+    let name = namespaced_name(&execution.metadata);
     let error_type = status.error_type.as_ref().map(|error| word(&json!(error)));
     let mut text = format!(
         "execution {name}: {}{} {} {}\n",
@@ -297,7 +297,7 @@ fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-pub(crate) fn place(metadata: &kube::api::ObjectMeta) -> String {
+pub(crate) fn namespaced_name(metadata: &kube::api::ObjectMeta) -> String {
     format!(
         "{}/{}",
         metadata.namespace.as_deref().unwrap_or("default"),

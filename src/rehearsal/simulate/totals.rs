@@ -277,12 +277,12 @@ impl<'a> Totals<'a> {
             };
         };
         let words = self.steps[last].words();
-        let of = |state: &str| -> Vec<&(u64, &Verdict)> {
+        let in_state = |state: &str| -> Vec<&(u64, &Verdict)> {
             runs.iter()
                 .filter(|(_, verdict)| state_of(verdict, last) == state)
                 .collect()
         };
-        let (skipped, failed, gone) = (of("skipped"), of("failed"), of(""));
+        let (skipped, failed, gone) = (in_state("skipped"), in_state("failed"), in_state(""));
         let share = |part: &[&(u64, &Verdict)]| {
             if part.len() == runs.len() {
                 String::new()

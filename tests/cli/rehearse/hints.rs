@@ -167,22 +167,22 @@ fn kinds_of_the_network_and_autoscalers_are_checked_as_others() {
         refused_input(&named("networking.k8s.io/v1", "Ingress", spec), &[words]);
     }
     for version in ["autoscaling/v1", "autoscaling/v2"] {
-        let of = "scaleTargetRef: {kind: Deployment, name: web}";
+        let target = "scaleTargetRef: {kind: Deployment, name: web}";
         for (spec, words) in [
             (
-                format!("{{{of}, maxReplicas: two}}"),
+                format!("{{{target}, maxReplicas: two}}"),
                 "spec.maxReplicas: must be of type integer, not string",
             ),
             (
-                format!("{{{of}, maxReplicas: 0}}"),
+                format!("{{{target}, maxReplicas: 0}}"),
                 "spec.maxReplicas: Invalid value: 0: must be greater than 0",
             ),
             (
-                format!("{{{of}, maxReplicas: 2, minReplicas: 3}}"),
+                format!("{{{target}, maxReplicas: 2, minReplicas: 3}}"),
                 "must be greater than or equal to `minReplicas`",
             ),
             (
-                format!("{{{of}, maxReplica: 2}}"),
+                format!("{{{target}, maxReplica: 2}}"),
                 "spec.maxReplica: unknown field; did you mean maxReplicas?",
             ),
         ] {

@@ -170,29 +170,29 @@ fn what_kubectl_shows_of_a_cluster_is_a_world() {
     assert!(!all.contains("b2xkLXNlY3JldA=="), "a secret is shown");
     let list: Value = serde_json::from_str(&all).expect("JSON");
     let items = list["items"].as_array().expect("items");
-    let of = |kind: &'static str| {
+    let of_kind = |kind: &'static str| {
         items
             .iter()
             .filter(move |item| item["kind"] == kind && item["metadata"]["namespace"] == "shop")
     };
-    let web = of("Deployment").next().expect("web");
+    let web = of_kind("Deployment").next().expect("web");
     assert_eq!(web["spec"]["fieldOfALaterVersion"], Value::Null);
     assert_eq!(web["status"]["readyReplicas"], 4);
     // The pods were those of the Deployment, and not there beside others.
     assert_eq!(
-        of("Pod")
+        of_kind("Pod")
             .filter(|pod| pod["metadata"]["labels"]["app"] == "web")
             .count(),
         4
     );
     assert_eq!(
-        of("Pod")
+        of_kind("Pod")
             .filter(|pod| pod["metadata"]["labels"]["db"] == "main")
             .count(),
         1
     );
     // Beside them are one of a DaemonSet, one that has ended, and one that is on its way out and held there.
-    assert_eq!(of("Pod").count(), 8);
+    assert_eq!(of_kind("Pod").count(), 8);
 }
 
 #[test]

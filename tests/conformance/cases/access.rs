@@ -161,9 +161,9 @@ async fn a_refusal_names_the_scope(lab: &CaseContext) {
     bot.get("/metrics")
         .await
         .refused(403, "Forbidden", "cannot get path \"/metrics\"");
-    bot.get("/apis/nobody.io/v1/things").await.is(403);
-    bot.quietly().get("/version").await.is(200);
-    bot.quietly().get("/api").await.is(200);
+    bot.get("/apis/nobody.io/v1/things").await.has_code(403);
+    bot.quietly().get("/version").await.has_code(200);
+    bot.quietly().get("/api").await.has_code(200);
 }
 
 async fn a_role_gives_its_verbs_on_its_names_in_its_namespace(lab: &CaseContext) {
@@ -178,16 +178,18 @@ async fn a_role_gives_its_verbs_on_its_names_in_its_namespace(lab: &CaseContext)
     lab.given("cm", named("mine")).await;
     lab.given("cm", named("other")).await;
     let bot = bot(lab);
-    bot.get("cm/mine").await.is(200);
-    bot.merge("cm/mine", json!({"data": {"k": "v"}})).await.is(200);
-    bot.get("cm/other").await.is(403);
-    bot.get("cm").await.is(403);
-    bot.delete("cm/mine").await.is(403);
+    bot.get("cm/mine").await.has_code(200);
+    bot.merge("cm/mine", json!({"data": {"k": "v"}}))
+        .await
+        .has_code(200);
+    bot.get("cm/other").await.has_code(403);
+    bot.get("cm").await.has_code(403);
+    bot.delete("cm/mine").await.has_code(403);
     bot.get("/api/v1/namespaces/default/configmaps/mine")
         .await
-        .is(403);
-    bot.get("/api/v1/configmaps").await.is(403);
-    bot.get("secret/mine").await.is(403);
+        .has_code(403);
+    bot.get("/api/v1/configmaps").await.has_code(403);
+    bot.get("secret/mine").await.has_code(403);
 }
 
 async fn a_cluster_role_may_be_bound_in_a_namespace(lab: &CaseContext) {
@@ -205,11 +207,13 @@ async fn a_cluster_role_may_be_bound_in_a_namespace(lab: &CaseContext) {
     )
     .await;
     let bot = bot(lab);
-    bot.get("cm?labelSelector=none").await.is(200);
-    bot.get("deploy").await.is(200);
-    bot.get("/api/v1/configmaps").await.is(403);
-    bot.get("/api/v1/namespaces/default/configmaps").await.is(403);
-    lab.quietly().delete("clusterrole/{ns}").await.is(200);
+    bot.get("cm?labelSelector=none").await.has_code(200);
+    bot.get("deploy").await.has_code(200);
+    bot.get("/api/v1/configmaps").await.has_code(403);
+    bot.get("/api/v1/namespaces/default/configmaps")
+        .await
+        .has_code(403);
+    lab.quietly().delete("clusterrole/{ns}").await.has_code(200);
 }
 
 async fn a_cluster_binding_holds_everywhere(lab: &CaseContext) {
@@ -223,12 +227,14 @@ async fn a_cluster_binding_holds_everywhere(lab: &CaseContext) {
         .await;
     until_allowed(lab, json!({"verb": "list", "resource": "nodes"})).await;
     let bot = bot(lab);
-    bot.get("node?labelSelector=none").await.is(200);
-    bot.get("/api/v1/configmaps?labelSelector=none").await.is(200);
-    bot.get("cm?labelSelector=none").await.is(200);
-    bot.get("node/x").await.is(403);
-    lab.quietly().delete("clusterbinding/{ns}").await.is(200);
-    lab.quietly().delete("clusterrole/{ns}").await.is(200);
+    bot.get("node?labelSelector=none").await.has_code(200);
+    bot.get("/api/v1/configmaps?labelSelector=none")
+        .await
+        .has_code(200);
+    bot.get("cm?labelSelector=none").await.has_code(200);
+    bot.get("node/x").await.has_code(403);
+    lab.quietly().delete("clusterbinding/{ns}").await.has_code(200);
+    lab.quietly().delete("clusterrole/{ns}").await.has_code(200);
 }
 
 async fn a_role_that_is_missing_gives_nothing(lab: &CaseContext) {
@@ -245,12 +251,12 @@ async fn a_role_that_is_missing_gives_nothing(lab: &CaseContext) {
         json!({"verb": "get", "resource": "configmaps", "namespace": "{ns}", "name": "a"}),
     )
     .await;
-    review.is(201).has("/status/allowed", false);
+    review.has_code(201).has("/status/allowed", false);
     lab.given("clusterbinding", binding("{ns}", "ClusterRole", "{ns}"))
         .await;
     let told = |answer: &Answer| answer.message().contains("clusterrole.rbac.authorization.k8s.io");
     bot.until("cm/a", told).await;
-    lab.quietly().delete("clusterbinding/{ns}").await.is(200);
+    lab.quietly().delete("clusterbinding/{ns}").await.has_code(200);
 }
 
 async fn a_star_stands_for_all(lab: &CaseContext) {
@@ -270,16 +276,16 @@ async fn a_star_stands_for_all(lab: &CaseContext) {
     .await;
     lab.given("deploy", workload("web", 0)).await;
     let bot = bot(lab);
-    bot.get("deploy/web").await.is(200);
-    bot.get("deploy/web/scale").await.is(200);
-    bot.get("deploy/web/status").await.is(200);
+    bot.get("deploy/web").await.has_code(200);
+    bot.get("deploy/web/scale").await.has_code(200);
+    bot.get("deploy/web/status").await.has_code(200);
     bot.merge("deploy/web/scale", json!({"spec": {"replicas": 0}}))
         .await
-        .is(200);
-    bot.merge("deploy/web", json!({})).await.is(403);
-    bot.get("plan").await.is(200);
-    bot.merge("plan/a/status", json!({})).await.is(403);
-    bot.get("cm").await.is(403);
+        .has_code(200);
+    bot.merge("deploy/web", json!({})).await.has_code(403);
+    bot.get("plan").await.has_code(200);
+    bot.merge("plan/a/status", json!({})).await.has_code(403);
+    bot.get("cm").await.has_code(403);
 }
 
 async fn a_right_on_a_subresource_is_one_of_its_own(lab: &CaseContext) {
@@ -297,12 +303,12 @@ async fn a_right_on_a_subresource_is_one_of_its_own(lab: &CaseContext) {
     let bot = bot(lab);
     bot.merge("deploy/web/scale", json!({"spec": {"replicas": 0}}))
         .await
-        .is(200);
-    bot.merge("deploy/web", json!({})).await.is(403);
-    bot.get("deploy/web/scale").await.is(403);
-    bot.delete("pod/p").await.is(403);
+        .has_code(200);
+    bot.merge("deploy/web", json!({})).await.has_code(403);
+    bot.get("deploy/web/scale").await.has_code(403);
+    bot.delete("pod/p").await.has_code(403);
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
-    bot.post("pod/p/eviction", eviction).await.is(201);
+    bot.post("pod/p/eviction", eviction).await.has_code(201);
 }
 
 async fn a_right_on_a_collection_is_none_on_names(lab: &CaseContext) {
@@ -318,13 +324,17 @@ async fn a_right_on_a_collection_is_none_on_names(lab: &CaseContext) {
     )
     .await;
     let bot = bot(lab);
-    bot.get("cm?labelSelector=none").await.is(200);
-    bot.post("cm", named("a")).await.is(201);
-    bot.get("cm/a").await.is(403);
-    bot.delete("cm").await.is(403);
-    bot.get("secret").await.is(403);
-    bot.get("secret?fieldSelector=metadata.name%3Done").await.is(200);
-    bot.get("secret?fieldSelector=metadata.name%3Dtwo").await.is(403);
+    bot.get("cm?labelSelector=none").await.has_code(200);
+    bot.post("cm", named("a")).await.has_code(201);
+    bot.get("cm/a").await.has_code(403);
+    bot.delete("cm").await.has_code(403);
+    bot.get("secret").await.has_code(403);
+    bot.get("secret?fieldSelector=metadata.name%3Done")
+        .await
+        .has_code(200);
+    bot.get("secret?fieldSelector=metadata.name%3Dtwo")
+        .await
+        .has_code(403);
 }
 
 async fn a_patch_that_creates_needs_the_right_to(lab: &CaseContext) {
@@ -343,7 +353,7 @@ async fn a_patch_that_creates_needs_the_right_to(lab: &CaseContext) {
         .await
         .refused(403, "Forbidden", "cannot create resource");
     lab.given("cm", named("a")).await;
-    bot.apply("cm/a?fieldManager=one", named("a")).await.is(200);
+    bot.apply("cm/a?fieldManager=one", named("a")).await.has_code(200);
 }
 
 async fn a_review_says_what_a_request_would_get(lab: &CaseContext) {
@@ -355,7 +365,10 @@ async fn a_review_says_what_a_request_would_get(lab: &CaseContext) {
     let scale = json!({"verb": "patch", "group": "apps", "resource": "deployments", "subresource": "scale",
         "namespace": "{ns}", "name": "web"});
     until_allowed(lab, scale.clone()).await;
-    ask(lab, scale.clone()).await.is(201).has("/status/allowed", true);
+    ask(lab, scale.clone())
+        .await
+        .has_code(201)
+        .has("/status/allowed", true);
     for (field, value) in [
         ("verb", "get"),
         ("group", ""),
@@ -365,7 +378,7 @@ async fn a_review_says_what_a_request_would_get(lab: &CaseContext) {
     ] {
         let mut other = scale.clone();
         other[field] = json!(value);
-        ask(lab, other).await.is(201).has("/status/allowed", false);
+        ask(lab, other).await.has_code(201).has("/status/allowed", false);
     }
     let everywhere =
         json!({"verb": "patch", "group": "apps", "resource": "deployments", "subresource": "scale"});
@@ -424,27 +437,29 @@ async fn a_review_of_a_path_is_one_of_its_own(lab: &CaseContext) {
     ask("/metrics", "post").await.has("/status/allowed", false);
     ask("/logs/a/b", "get").await.has("/status/allowed", true);
     ask("/other", "get").await.has("/status/allowed", false);
-    lab.quietly().delete("clusterbinding/{ns}").await.is(200);
-    lab.quietly().delete("clusterrole/{ns}").await.is(200);
+    lab.quietly().delete("clusterbinding/{ns}").await.has_code(200);
+    lab.quietly().delete("clusterrole/{ns}").await.has_code(200);
 }
 
 async fn a_review_is_checked(lab: &CaseContext) {
-    lab.post("review", json!({"spec": {"user": "x"}})).await.is(422);
+    lab.post("review", json!({"spec": {"user": "x"}}))
+        .await
+        .has_code(422);
     let both = json!({"user": "x", "resourceAttributes": {"verb": "get", "resource": "pods"},
         "nonResourceAttributes": {"verb": "get", "path": "/x"}});
-    lab.post("review", json!({"spec": both})).await.is(422);
+    lab.post("review", json!({"spec": both})).await.has_code(422);
     let nobody = json!({"resourceAttributes": {"verb": "get", "resource": "pods"}});
-    lab.post("review", json!({"spec": nobody})).await.is(422);
+    lab.post("review", json!({"spec": nobody})).await.has_code(422);
     lab.post("review", json!({"spec": {"user": "x", "resourceAttributes": {}}}))
         .await;
-    lab.post("selfreview", json!({"spec": {}})).await.is(422);
+    lab.post("selfreview", json!({"spec": {}})).await.has_code(422);
     lab.post(
         "review?fieldValidation=Strict",
         json!({"spec": {"user": "x", "odd": 1,
         "resourceAttributes": {"verb": "get", "resource": "pods"}}}),
     )
     .await
-    .is(400);
+    .has_code(400);
 }
 
 async fn a_review_of_a_group_is_enough(lab: &CaseContext) {
@@ -462,12 +477,12 @@ async fn a_review_of_a_group_is_enough(lab: &CaseContext) {
     let spec = json!({"groups": ["system:serviceaccounts:{ns}"], "resourceAttributes": attributes});
     lab.post("review", json!({"spec": spec}))
         .await
-        .is(201)
+        .has_code(201)
         .has("/status/allowed", true);
     let spec = json!({"groups": ["other"], "resourceAttributes": attributes});
     lab.post("review", json!({"spec": spec}))
         .await
-        .is(201)
+        .has_code(201)
         .has("/status/allowed", false);
     let user = json!({"verb": "get", "resource": "pods", "namespace": "{ns}", "version": "v1"});
     ask(lab, user).await.has("/status/allowed", true);
@@ -488,11 +503,11 @@ async fn a_review_of_oneself_tells_the_same(lab: &CaseContext) {
     let ask = |verb: &str| json!({"spec": {"resourceAttributes": {"verb": verb, "resource": "configmaps", "namespace": "{ns}"}}});
     bot.post("selfreview", ask("get"))
         .await
-        .is(201)
+        .has_code(201)
         .has("/status/allowed", true);
     bot.post("selfreview", ask("list"))
         .await
-        .is(201)
+        .has_code(201)
         .has("/status/allowed", false);
 }
 
@@ -575,14 +590,14 @@ async fn the_view_role_sees_no_secrets(lab: &CaseContext) {
 
 async fn a_missing_object_is_no_way_around(lab: &CaseContext) {
     let bot = bot(lab);
-    bot.get("cm/missing").await.is(403);
+    bot.get("cm/missing").await.has_code(403);
     bot.get("/api/v1/namespaces/{ns}-none/configmaps/missing")
         .await
-        .is(403);
+        .has_code(403);
     bot.post("/api/v1/namespaces/{ns}-none/configmaps", named("a"))
         .await
-        .is(403);
-    bot.merge("ke/missing", json!({})).await.is(403);
+        .has_code(403);
+    bot.merge("ke/missing", json!({})).await.has_code(403);
     let anybody = lab.user("somebody", &[]);
     anybody
         .get("cm/a")

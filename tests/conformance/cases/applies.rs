@@ -35,27 +35,27 @@ fn applied(data: Value) -> Value {
 async fn what_is_applied_is_made(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
-        .is(201)
+        .has_code(201)
         .has("/data/k", "1");
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "2"})))
         .await
-        .is(200)
+        .has_code(200)
         .has("/data/k", "2");
     lab.apply("plan/a?fieldManager=one", plan("a", json!({"size": 1})))
         .await
-        .is(201)
+        .has_code(201)
         .has("/spec/mode", "fast");
     lab.apply("deploy/a?fieldManager=one", workload("a", 0))
         .await
-        .is(201);
+        .has_code(201);
     let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: b\ndata:\n  k: v\n".to_vec();
     lab.send(Method::PATCH, "cm/b?fieldManager=one", APPLY, yaml)
         .await
-        .is(201);
+        .has_code(201);
     let other = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n".to_vec();
     lab.send(Method::PATCH, "cm/b?fieldManager=one", APPLY, other)
         .await
-        .is(400);
+        .has_code(400);
 }
 
 async fn an_apply_needs_a_manager(lab: &CaseContext) {
@@ -64,15 +64,15 @@ async fn an_apply_needs_a_manager(lab: &CaseContext) {
         .await
         .refused(422, "Invalid", words);
     let long = format!("cm/a?fieldManager={}", "x".repeat(129));
-    lab.apply(&long, applied(json!({}))).await.is(422);
+    lab.apply(&long, applied(json!({}))).await.has_code(422);
     lab.given("cm", named("b")).await;
-    lab.merge("cm/b?force=true", json!({})).await.is(422);
+    lab.merge("cm/b?force=true", json!({})).await.has_code(422);
 }
 
 async fn an_applied_field_of_another_manager_is_a_conflict(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     let words = "Apply failed with 1 conflict: conflict with \"one\": .data.k";
     lab.apply("cm/a?fieldManager=two", applied(json!({"k": "2"})))
         .await
@@ -82,7 +82,7 @@ async fn an_applied_field_of_another_manager_is_a_conflict(lab: &CaseContext) {
         plan("a", json!({"size": 1, "note": "x"})),
     )
     .await
-    .is(201);
+    .has_code(201);
     let other = plan("a", json!({"size": 1, "note": "y"}));
     lab.apply("plan/a?fieldManager=two", other)
         .await
@@ -92,7 +92,7 @@ async fn an_applied_field_of_another_manager_is_a_conflict(lab: &CaseContext) {
 async fn several_conflicts_are_all_told(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1", "l": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     let refused = lab
         .apply("cm/a?fieldManager=two", applied(json!({"k": "2", "l": "2"})))
         .await;
@@ -103,7 +103,7 @@ async fn several_conflicts_are_all_told(lab: &CaseContext) {
     );
     lab.apply("cm/a?fieldManager=two", applied(json!({"m": "1"})))
         .await
-        .is(200);
+        .has_code(200);
     let refused = lab
         .apply("cm/a?fieldManager=three", applied(json!({"l": "2", "m": "2"})))
         .await;
@@ -113,10 +113,10 @@ async fn several_conflicts_are_all_told(lab: &CaseContext) {
 async fn a_forced_apply_takes_the_field_over(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     lab.apply("cm/a?fieldManager=two&force=true", applied(json!({"k": "2"})))
         .await
-        .is(200)
+        .has_code(200)
         .has("/data/k", "2");
     let words = "conflict with \"two\": .data.k";
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
@@ -126,60 +126,60 @@ async fn a_forced_apply_takes_the_field_over(lab: &CaseContext) {
     lab.quietly()
         .apply("cm/a?fieldManager=one", applied(json!({})))
         .await
-        .is(200)
+        .has_code(200)
         .has("/data/k", "2");
 }
 
 async fn what_is_applied_no_more_goes(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1", "l": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     let left = lab
         .apply("cm/a?fieldManager=one", applied(json!({"l": "1"})))
         .await;
-    left.is(200).has("/data", json!({"l": "1"}));
+    left.has_code(200).has("/data", json!({"l": "1"}));
     let labelled = json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "data": {"l": "1"}});
     lab.apply("cm/a?fieldManager=one", labelled)
         .await
         .has("/metadata/labels/x", "y");
     lab.apply("cm/a?fieldManager=one", applied(json!({"l": "1"})))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/metadata/labels/x");
     lab.apply("cm/a?fieldManager=one", named("a"))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/data/l");
 }
 
 async fn two_managers_may_own_the_same_value(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     lab.apply("cm/a?fieldManager=two", applied(json!({"k": "1"})))
         .await
-        .is(200);
+        .has_code(200);
     lab.apply("cm/a?fieldManager=one", applied(json!({})))
         .await
-        .is(200)
+        .has_code(200)
         .has("/data/k", "1");
     lab.apply("cm/a?fieldManager=two", applied(json!({"k": "2"})))
         .await
-        .is(200)
+        .has_code(200)
         .has("/data/k", "2");
     lab.apply("cm/a?fieldManager=two", applied(json!({})))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/data/k");
 }
 
 async fn what_was_written_by_hand_is_a_conflict(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     lab.merge("cm/a?fieldManager=hand", json!({"data": {"k": "2"}}))
         .await
-        .is(200);
+        .has_code(200);
     let words = "conflict with \"hand\" using v1: .data.k";
     let refused = lab
         .apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
@@ -201,24 +201,24 @@ async fn what_was_written_by_hand_is_a_conflict(lab: &CaseContext) {
     // Without a name the manager is the beginning of the user agent.
     lab.apply("cm/c?fieldManager=one", config("c", json!({"k": "2"})))
         .await
-        .is(409);
+        .has_code(409);
 }
 
 async fn what_another_wrote_stays(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     lab.merge("cm/a?fieldManager=hand", json!({"data": {"l": "2"}}))
         .await
-        .is(200);
+        .has_code(200);
     let left = lab.apply("cm/a?fieldManager=one", applied(json!({}))).await;
-    left.is(200).has("/data", json!({"l": "2"}));
+    left.has_code(200).has("/data", json!({"l": "2"}));
     lab.merge("cm/a?fieldManager=hand", json!({"data": null}))
         .await
-        .is(200);
+        .has_code(200);
     lab.apply("cm/a?fieldManager=one", applied(json!({"l": "3"})))
         .await
-        .is(200);
+        .has_code(200);
 }
 
 async fn a_list_is_applied_by_its_keys(lab: &CaseContext) {
@@ -226,7 +226,7 @@ async fn a_list_is_applied_by_its_keys(lab: &CaseContext) {
     let spec = |containers: Value| json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": containers}}}});
     let side = json!([{"name": "side", "image": "s:1"}]);
     let merged = lab.apply("deploy/a?fieldManager=one", spec(side)).await;
-    merged.is(200);
+    merged.has_code(200);
     assert_eq!(
         merged
             .at("/spec/template/spec/containers")
@@ -241,7 +241,7 @@ async fn a_list_is_applied_by_its_keys(lab: &CaseContext) {
         .refused(409, "Conflict", words);
     let none = json!({"metadata": {"name": "a"}});
     let left = lab.apply("deploy/a?fieldManager=one", none).await;
-    left.is(200);
+    left.has_code(200);
     assert_eq!(
         left.at("/spec/template/spec/containers").as_array().map(Vec::len),
         Some(1)
@@ -255,11 +255,11 @@ async fn a_list_of_a_custom_resource_is_applied_by_its_keys(lab: &CaseContext) {
         steps(json!([{"number": 1, "name": "x"}])),
     )
     .await
-    .is(201);
+    .has_code(201);
     let two = lab
         .apply("plan/a?fieldManager=two", steps(json!([{"number": 2}])))
         .await;
-    two.is(200).has("/spec/steps/1/number", 2);
+    two.has_code(200).has("/spec/steps/1/number", 2);
     let words = ".spec.steps[number=1].name";
     let clash = steps(json!([{"number": 1, "name": "y"}]));
     lab.apply("plan/a?fieldManager=two", clash)
@@ -268,18 +268,18 @@ async fn a_list_of_a_custom_resource_is_applied_by_its_keys(lab: &CaseContext) {
     let left = lab
         .apply("plan/a?fieldManager=one", plan("a", json!({"size": 9})))
         .await;
-    left.is(200).has("/spec/steps/0/number", 2);
+    left.has_code(200).has("/spec/steps/0/number", 2);
     let tags = |tags: Value| plan("a", json!({"size": 9, "tags": tags}));
     lab.apply("plan/a?fieldManager=three", tags(json!(["a"])))
         .await
-        .is(200);
+        .has_code(200);
     lab.apply("plan/a?fieldManager=four", tags(json!(["b"])))
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/tags", json!(["a", "b"]));
     lab.apply("plan/a?fieldManager=three", tags(json!(["c"])))
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/tags", json!(["b", "c"]));
 }
 
@@ -288,7 +288,7 @@ async fn an_applied_status_is_apart(lab: &CaseContext) {
     let status = json!({"metadata": {"name": "a"}, "status": {"phase": "early"}});
     lab.apply("plan/a/status?fieldManager=one", status.clone())
         .await
-        .is(200)
+        .has_code(200)
         .has("/status/phase", "early");
     let other = json!({"metadata": {"name": "a"}, "status": {"phase": "late"}});
     lab.apply("plan/a/status?fieldManager=two", other)
@@ -301,7 +301,7 @@ async fn an_applied_status_is_apart(lab: &CaseContext) {
         json!({"metadata": {"name": "b"}, "status": {}}),
     )
     .await
-    .is(404);
+    .has_code(404);
 }
 
 async fn an_apply_that_changes_nothing_keeps_the_version(lab: &CaseContext) {
@@ -311,14 +311,18 @@ async fn an_apply_that_changes_nothing_keeps_the_version(lab: &CaseContext) {
     let again = lab
         .apply("plan/a?fieldManager=one", plan("a", json!({"size": 1})))
         .await;
-    again.is(200).has("/metadata/resourceVersion", made.version());
+    again
+        .has_code(200)
+        .has("/metadata/resourceVersion", made.version());
     let made = lab
         .apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await;
     let again = lab
         .apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await;
-    again.is(200).has("/metadata/resourceVersion", made.version());
+    again
+        .has_code(200)
+        .has("/metadata/resourceVersion", made.version());
 }
 
 async fn an_apply_is_checked(lab: &CaseContext) {
@@ -329,7 +333,7 @@ async fn an_apply_is_checked(lab: &CaseContext) {
         .await;
     lab.apply("plan/a?fieldManager=one", plan("a", json!({"size": 1})))
         .await
-        .is(201);
+        .has_code(201);
     lab.apply("plan/a?fieldManager=one", plan("a", json!({"size": 2})))
         .await
         .invalid("size is immutable");
@@ -338,8 +342,10 @@ async fn an_apply_is_checked(lab: &CaseContext) {
         json!({"metadata": {"name": "a"}, "spec": {"replicas": -1}}),
     )
     .await
-    .is(422);
-    lab.apply("cm/B_?fieldManager=one", named("B_")).await.is(422);
+    .has_code(422);
+    lab.apply("cm/B_?fieldManager=one", named("B_"))
+        .await
+        .has_code(422);
 }
 
 async fn an_apply_on_an_old_version_conflicts(lab: &CaseContext) {
@@ -348,7 +354,7 @@ async fn an_apply_on_an_old_version_conflicts(lab: &CaseContext) {
         .await;
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "2"})))
         .await
-        .is(200);
+        .has_code(200);
     let mut old = applied(json!({"k": "3"}));
     old["metadata"]["resourceVersion"] = json!(made.version());
     lab.apply("cm/a?fieldManager=one", old)
@@ -356,7 +362,7 @@ async fn an_apply_on_an_old_version_conflicts(lab: &CaseContext) {
         .refused(409, "Conflict", "the object has been modified");
     let mut managed = applied(json!({}));
     managed["metadata"]["managedFields"] = json!([{"manager": "x"}]);
-    lab.apply("cm/a?fieldManager=one", managed).await.is(400);
+    lab.apply("cm/a?fieldManager=one", managed).await.has_code(400);
     let mut new = config("b", json!({}));
     new["metadata"]["uid"] = json!("4a2c0b62-2f0e-4d4b-9a3e-111111111111");
     lab.apply("cm/b?fieldManager=one", new)
@@ -368,11 +374,11 @@ async fn an_apply_without_a_kind_is_refused(lab: &CaseContext) {
     let body = b"{metadata: {name: a}}".to_vec();
     lab.send(Method::PATCH, "cm/a?fieldManager=one", APPLY, body)
         .await
-        .is(400);
+        .has_code(400);
     let body = b"{apiVersion: v1, kind: Secret, metadata: {name: a}}".to_vec();
     lab.send(Method::PATCH, "cm/a?fieldManager=one", APPLY, body)
         .await
-        .is(400);
+        .has_code(400);
     for body in ["", "[]", "7", "{", "a: [", "\t"] {
         let answer = lab
             .quietly()
@@ -396,11 +402,11 @@ async fn an_apply_without_a_kind_is_refused(lab: &CaseContext) {
 async fn a_dry_run_of_an_apply_stores_nothing(lab: &CaseContext) {
     lab.apply("cm/a?fieldManager=one&dryRun=All", applied(json!({"k": "1"})))
         .await
-        .is(201);
-    lab.get("cm/a").await.is(404);
+        .has_code(201);
+    lab.get("cm/a").await.has_code(404);
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "1"})))
         .await
-        .is(201);
+        .has_code(201);
     lab.apply(
         "cm/a?fieldManager=two&dryRun=All&force=true",
         applied(json!({"k": "2"})),
@@ -409,7 +415,7 @@ async fn a_dry_run_of_an_apply_stores_nothing(lab: &CaseContext) {
     .has("/data/k", "2");
     lab.apply("cm/a?fieldManager=one", applied(json!({"k": "3"})))
         .await
-        .is(200);
+        .has_code(200);
 }
 
 async fn unknown_fields_of_an_apply_are_refused(lab: &CaseContext) {
@@ -425,15 +431,16 @@ async fn unknown_fields_of_an_apply_are_refused(lab: &CaseContext) {
 
 async fn finalizers_and_owners_are_applied(lab: &CaseContext) {
     let body = json!({"metadata": {"name": "a", "finalizers": ["example.com/a"]}});
-    lab.apply("cm/a?fieldManager=one", body).await.is(201);
+    lab.apply("cm/a?fieldManager=one", body).await.has_code(201);
     let body = json!({"metadata": {"name": "a", "finalizers": ["example.com/b"]}});
     let both = lab.apply("cm/a?fieldManager=two", body).await;
-    both.is(200)
+    both.has_code(200)
         .has("/metadata/finalizers", json!(["example.com/a", "example.com/b"]));
     let left = lab.apply("cm/a?fieldManager=one", named("a")).await;
-    left.is(200).has("/metadata/finalizers", json!(["example.com/b"]));
+    left.has_code(200)
+        .has("/metadata/finalizers", json!(["example.com/b"]));
     lab.apply("cm/a?fieldManager=two", named("a"))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/metadata/finalizers");
 }

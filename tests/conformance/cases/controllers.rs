@@ -56,7 +56,10 @@ pub(super) async fn serve(lab: &CaseContext, number: usize) {
         let name = pod["metadata"]["name"].as_str().expect("a name");
         let status = json!({"status": {"phase": "Running", "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": now(pod)}]}});
-        quiet.merge(&format!("pod/{name}/status"), status).await.is(200);
+        quiet
+            .merge(&format!("pod/{name}/status"), status)
+            .await
+            .has_code(200);
     }
 }
 
@@ -120,7 +123,7 @@ async fn pods_of_a_stateful_set_come_and_go_in_order(lab: &CaseContext) {
     lab.quietly()
         .merge("sts/a", json!({"spec": {"replicas": 1}}))
         .await
-        .is(200);
+        .has_code(200);
     until_names(lab, &["a-0"]).await;
 }
 
@@ -132,7 +135,7 @@ async fn a_stateful_set_in_parallel_makes_all_at_once(lab: &CaseContext) {
     lab.quietly()
         .merge("sts/a", json!({"spec": {"replicas": 1}}))
         .await
-        .is(200);
+        .has_code(200);
     until_names(lab, &["a-2"]).await;
 }
 
@@ -147,7 +150,7 @@ async fn standing(lab: &CaseContext, body: Value) {
 async fn a_stateful_set_rolls_out_from_the_last_down_to_its_partition(lab: &CaseContext) {
     let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
     standing(lab, with(stateful(3), "/spec/updateStrategy", partition)).await;
-    lab.quietly().strategic("sts/a", image(2)).await.is(200);
+    lab.quietly().strategic("sts/a", image(2)).await.has_code(200);
     until_images(lab, &[1, 1, 2]).await;
     serve(lab, 3).await;
     until_images(lab, &[1, 2, 2]).await;
@@ -162,11 +165,14 @@ async fn a_stateful_set_rolls_out_from_the_last_down_to_its_partition(lab: &Case
         set.at("/status/updateRevision")
     );
     // One below the partition comes back as it was.
-    lab.quietly().delete("pod/a-0?gracePeriodSeconds=0").await.is(200);
+    lab.quietly()
+        .delete("pod/a-0?gracePeriodSeconds=0")
+        .await
+        .has_code(200);
     until_images(lab, &[1, 2, 2]).await;
     serve(lab, 3).await;
     let whole = json!({"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0}}}});
-    lab.quietly().merge("sts/a", whole).await.is(200);
+    lab.quietly().merge("sts/a", whole).await.has_code(200);
     until_images(lab, &[2, 2, 2]).await;
     serve(lab, 3).await;
     let done = |set: &Answer| set.at("/status/currentRevision") == set.at("/status/updateRevision");
@@ -179,11 +185,14 @@ async fn a_stateful_set_on_delete_replaces_nothing(lab: &CaseContext) {
         with(stateful(3), "/spec/updateStrategy", json!({"type": "OnDelete"})),
     )
     .await;
-    lab.quietly().strategic("sts/a", image(2)).await.is(200);
+    lab.quietly().strategic("sts/a", image(2)).await.has_code(200);
     let seen = |set: &Answer| set.at("/status/observedGeneration") == json!(2);
     lab.quietly().until("sts/a", seen).await;
     until_images(lab, &[1, 1, 1]).await;
-    lab.quietly().delete("pod/a-1?gracePeriodSeconds=0").await.is(200);
+    lab.quietly()
+        .delete("pod/a-1?gracePeriodSeconds=0")
+        .await
+        .has_code(200);
     until_images(lab, &[1, 2, 1]).await;
 }
 
@@ -215,9 +224,9 @@ async fn a_pod_of_a_stateful_set_has_its_name_and_claims(lab: &CaseContext) {
         "claim",
         json!([claim.at("/metadata/labels"), claim.at("/spec/accessModes")]),
     );
-    lab.quietly().delete("sts/a").await.is(200);
+    lab.quietly().delete("sts/a").await.has_code(200);
     lab.quietly().until("pod", |pods| live(pods).is_empty()).await;
-    lab.quietly().get("pvc/data-a-0").await.is(200);
+    lab.quietly().get("pvc/data-a-0").await.has_code(200);
 }
 
 /// Nodes with a label of the case, and a DaemonSet for them that tolerates what a node without a kubelet has.
@@ -240,7 +249,7 @@ async fn end_nodes(lab: &CaseContext, nodes: usize) {
         lab.quietly()
             .delete(&format!("node/{{ns}}-{number}"))
             .await
-            .is(200);
+            .has_code(200);
     }
 }
 
@@ -277,7 +286,7 @@ async fn a_daemon_set_rolls_out_a_few_at_a_time(lab: &CaseContext) {
     let all = |set: &Answer| set.at("/status/numberAvailable") == json!(4);
     let set = lab.quietly().until("ds/a", all).await;
     lab.say("status", set.at("/status"));
-    lab.quietly().strategic("ds/a", image(2)).await.is(200);
+    lab.quietly().strategic("ds/a", image(2)).await.has_code(200);
     for new in [2, 4] {
         let gone = |pods: &Answer| live(pods).iter().filter(|pod| is_ready(pod)).count() == 2;
         lab.quietly().until("pod", gone).await;
@@ -295,7 +304,7 @@ async fn a_daemon_set_rolls_out_a_few_at_a_time(lab: &CaseContext) {
 async fn a_daemon_set_on_delete_replaces_nothing(lab: &CaseContext) {
     daemons(lab, 2, json!({"type": "OnDelete"})).await;
     serve(lab, 2).await;
-    lab.quietly().strategic("ds/a", image(2)).await.is(200);
+    lab.quietly().strategic("ds/a", image(2)).await.has_code(200);
     let seen = |set: &Answer| set.at("/status/observedGeneration") == json!(2);
     lab.quietly().until("ds/a", seen).await;
     until_new(lab, 0, 2).await;
@@ -303,7 +312,7 @@ async fn a_daemon_set_on_delete_replaces_nothing(lab: &CaseContext) {
     lab.quietly()
         .delete(&format!("pod/{first}?gracePeriodSeconds=0"))
         .await
-        .is(200);
+        .has_code(200);
     until_new(lab, 1, 2).await;
     end_nodes(lab, 2).await;
 }
@@ -312,9 +321,9 @@ async fn a_daemon_set_keeps_away_from_taints(lab: &CaseContext) {
     daemons(lab, 2, json!({"type": "OnDelete"})).await;
     serve(lab, 2).await;
     let cordoned = json!({"spec": {"unschedulable": true}});
-    lab.quietly().merge("node/{ns}-1", cordoned).await.is(200);
+    lab.quietly().merge("node/{ns}-1", cordoned).await.has_code(200);
     let taint = json!({"spec": {"taints": [{"key": "dedicated", "effect": "NoSchedule"}]}});
-    lab.quietly().strategic("node/{ns}-2", taint).await.is(200);
+    lab.quietly().strategic("node/{ns}-2", taint).await.has_code(200);
     let astray = |set: &Answer| set.at("/status/numberMisscheduled") == json!(1);
     let set = lab.quietly().until("ds/a", astray).await;
     lab.say("wanted", set.at("/status/desiredNumberScheduled"));
@@ -355,7 +364,7 @@ async fn a_budget_expects_what_the_controllers_want(lab: &CaseContext) {
         };
         let budget = lab.quietly().until("pdb/budget", counted).await;
         lab.say("said", json!(condition(&budget, "DisruptionAllowed")));
-        lab.quietly().delete("pdb/budget").await.is(200);
+        lab.quietly().delete("pdb/budget").await.has_code(200);
     }
     let pods = live(&lab.quietly().get("pod").await);
     let unready = json!({"status": {"conditions": [
@@ -365,7 +374,7 @@ async fn a_budget_expects_what_the_controllers_want(lab: &CaseContext) {
         lab.quietly()
             .merge(&format!("pod/{name}/status"), unready.clone())
             .await
-            .is(200);
+            .has_code(200);
     }
     lab.given("pdb", budget(json!({"maxUnavailable": 1}))).await;
     let none = |budget: &Answer| {
@@ -395,32 +404,36 @@ async fn a_cordon_taints_its_node(lab: &CaseContext) {
     )
     .await;
     let cordon = |cordoned: bool| json!({"spec": {"unschedulable": cordoned}});
-    lab.quietly().merge("node/{ns}", cordon(true)).await.is(200);
+    lab.quietly().merge("node/{ns}", cordon(true)).await.has_code(200);
     let two = |node: &Answer| cordon_taints(node).len() == 2;
     let node = lab.quietly().until("node/{ns}", two).await;
     lab.say("cordoned", json!(cordon_taints(&node)));
-    lab.quietly().merge("node/{ns}", cordon(false)).await.is(200);
+    lab.quietly()
+        .merge("node/{ns}", cordon(false))
+        .await
+        .has_code(200);
     let one = |node: &Answer| cordon_taints(node).len() == 1;
     let node = lab.quietly().until("node/{ns}", one).await;
     lab.say("given back", json!(cordon_taints(&node)));
-    lab.quietly().delete("node/{ns}").await.is(200);
+    lab.quietly().delete("node/{ns}").await.has_code(200);
 }
 
 async fn an_autoscaler_keeps_its_bounds(lab: &CaseContext) {
     lab.given("deploy", workload("a", 9)).await;
-    let of = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"});
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"});
     let metric = json!([{"type": "Resource", "resource": {"name": "cpu",
         "target": {"type": "Utilization", "averageUtilization": 80}}}]);
-    let spec = json!({"scaleTargetRef": of, "minReplicas": 2, "maxReplicas": 6, "metrics": metric});
+    let spec = json!({"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 6, "metrics": metric});
     lab.given("hpa", json!({"metadata": {"name": "a"}, "spec": spec}))
         .await;
-    let is = |count: u64| move |deployment: &Answer| deployment.at("/spec/replicas") == json!(count);
-    lab.quietly().until("deploy/a", is(6)).await;
+    let has_replicas =
+        |count: u64| move |deployment: &Answer| deployment.at("/spec/replicas") == json!(count);
+    lab.quietly().until("deploy/a", has_replicas(6)).await;
     lab.quietly()
         .merge("deploy/a", json!({"spec": {"replicas": 1}}))
         .await
-        .is(200);
-    lab.quietly().until("deploy/a", is(2)).await;
+        .has_code(200);
+    lab.quietly().until("deploy/a", has_replicas(2)).await;
     let target = "event?fieldSelector=involvedObject.name%3Da,reason%3DSuccessfulRescale";
     let two = |events: &Answer| events.names().len() == 2;
     let events = lab.quietly().until(target, two).await;

@@ -32,7 +32,7 @@ super::cases!(
 
 async fn defaults_are_filled_in(lab: &CaseContext) {
     let made = lab.post("plan", plan("a", json!({"size": 3}))).await;
-    made.is(201)
+    made.has_code(201)
         .has("/spec", json!({"size": 3, "mode": "fast"}))
         .has("/metadata/generation", 1);
     let steps =
@@ -40,7 +40,7 @@ async fn defaults_are_filled_in(lab: &CaseContext) {
     let made = lab
         .post("plan", plan("b", json!({"size": 3, "steps": steps})))
         .await;
-    made.is(201)
+    made.has_code(201)
         .has("/spec/steps/0/retry", json!({"times": 3, "pause": "1s"}))
         .has("/spec/steps/1/retry", json!({"times": 1, "pause": "1s"}))
         .has("/spec/steps/2/retry/pause", "1s");
@@ -60,14 +60,14 @@ async fn unknown_fields_are_dropped(lab: &CaseContext) {
     body["more"] = json!({"a": 1});
     body["status"] = json!({"phase": "early"});
     let made = lab.post("plan", body).await;
-    made.is(201)
+    made.has_code(201)
         .lacks("/spec/extra")
         .lacks("/more")
         .lacks("/spec/one/c")
         .lacks("/spec/steps/0/odd");
     lab.merge("plan/a", json!({"spec": {"extra": {"a": 1}}, "other": 1}))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/spec/extra");
     lab.merge("plan/a/status", json!({"status": {"count": 1, "extra": 1}}))
         .await
@@ -79,7 +79,7 @@ async fn unknown_fields_are_kept_where_the_schema_says_so(lab: &CaseContext) {
     let made = lab
         .post("plan", plan("a", json!({"size": 1, "anything": anything})))
         .await;
-    made.is(201).has("/spec/anything/a/b/1", "x");
+    made.has_code(201).has("/spec/anything/a/b/1", "x");
     lab.merge("plan/a", json!({"spec": {"anything": {"a": null, "e": 1.5}}}))
         .await
         .has("/spec/anything/e", 1.5);
@@ -89,7 +89,9 @@ async fn nulls_are_dropped_where_they_are_not_allowed(lab: &CaseContext) {
     let spec =
         json!({"size": 1, "mode": null, "note": null, "owner": null, "labels": {"a": "b"}, "steps": null});
     lab.post("plan", plan("a", spec)).await;
-    lab.post("plan", plan("b", json!({"size": null}))).await.is(422);
+    lab.post("plan", plan("b", json!({"size": null})))
+        .await
+        .has_code(422);
     lab.post("plan", plan("c", json!({"size": 1, "labels": {"a": null}})))
         .await;
     lab.post("plan", plan("d", json!({"size": 1, "tags": [null]})))
@@ -121,22 +123,22 @@ async fn each_rule_of_a_number_is_told(lab: &CaseContext) {
     }
     lab.post("plan?dryRun=All", plan("a", json!({"size": 2.0, "ratio": 1})))
         .await
-        .is(201);
+        .has_code(201);
     lab.post(
         "plan?dryRun=All",
         plan("a", json!({"size": 1, "ratio": 0.001, "port": 80})),
     )
     .await
-    .is(201);
+    .has_code(201);
     lab.post("plan?dryRun=All", plan("a", json!({"size": 1, "port": "web"})))
         .await
-        .is(201);
+        .has_code(201);
     lab.post("plan", plan("a", json!({"size": 1, "port": true})))
         .await
-        .is(422);
+        .has_code(422);
     lab.post("plan", plan("a", json!({"size": 1, "port": 1.5})))
         .await
-        .is(422);
+        .has_code(422);
 }
 
 async fn each_rule_of_a_text_is_told(lab: &CaseContext) {
@@ -232,7 +234,7 @@ async fn each_rule_of_a_map_is_told(lab: &CaseContext) {
         plan("a", json!({"size": 1, "labels": {"a/b.c": "1234567"}})),
     )
     .await
-    .is(422);
+    .has_code(422);
 }
 
 async fn each_wrong_type_is_told(lab: &CaseContext) {
@@ -256,8 +258,8 @@ async fn each_wrong_type_is_told(lab: &CaseContext) {
             .await
             .invalid(&format!("spec.{field}"));
     }
-    lab.post("plan", plan("a", json!("x"))).await.is(422);
-    lab.post("plan", plan("a", json!([1]))).await.is(422);
+    lab.post("plan", plan("a", json!("x"))).await.has_code(422);
+    lab.post("plan", plan("a", json!([1]))).await.has_code(422);
 }
 
 async fn several_errors_are_all_told(lab: &CaseContext) {
@@ -304,7 +306,7 @@ async fn one_of_and_any_of_are_told(lab: &CaseContext) {
         ),
     )
     .await
-    .is(201);
+    .has_code(201);
 }
 
 async fn rules_in_cel_are_told_with_their_field_and_reason(lab: &CaseContext) {
@@ -323,7 +325,7 @@ async fn rules_in_cel_are_told_with_their_field_and_reason(lab: &CaseContext) {
         .invalid("small must be below the size");
     lab.post("plan", plan("a", json!({"size": 3, "small": 2, "owner": "me"})))
         .await
-        .is(201);
+        .has_code(201);
 }
 
 async fn rules_between_versions_are_told(lab: &CaseContext) {
@@ -332,7 +334,9 @@ async fn rules_between_versions_are_told(lab: &CaseContext) {
         .await
         .invalid("spec: Invalid value")
         .invalid("size is immutable");
-    lab.merge("plan/a", json!({"spec": {"note": "x"}})).await.is(200);
+    lab.merge("plan/a", json!({"spec": {"note": "x"}}))
+        .await
+        .has_code(200);
     lab.merge("plan/a", json!({"spec": {"size": null}}))
         .await
         .invalid("spec.size: Required value");
@@ -341,7 +345,7 @@ async fn rules_between_versions_are_told(lab: &CaseContext) {
         json!({"spec": {"size": 3}, "status": {"count": 1}}),
     )
     .await
-    .is(200);
+    .has_code(200);
 }
 
 async fn rules_are_not_asked_of_a_wrong_shape(lab: &CaseContext) {
@@ -362,7 +366,7 @@ async fn rules_are_not_asked_of_a_wrong_shape(lab: &CaseContext) {
         .await
         .invalid("nobody owns nothing");
     let asked = json!({"size": 1, "tags": ["a", "a"], "owner": "nobody"});
-    lab.post("plan", plan("a", asked)).await.is(422);
+    lab.post("plan", plan("a", asked)).await.has_code(422);
 }
 
 async fn an_old_error_is_told_again(lab: &CaseContext) {
@@ -373,7 +377,7 @@ async fn an_old_error_is_told_again(lab: &CaseContext) {
     lab.merge("plan/a", bad).await.invalid("spec.timeout");
     lab.merge("plan/a", json!({"spec": {"timeout": null}}))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/spec/timeout");
 }
 
@@ -390,23 +394,23 @@ async fn a_status_is_checked_by_its_schema(lab: &CaseContext) {
         .invalid("status");
     lab.merge("plan/a/status", json!({"status": {"count": 1.5}}))
         .await
-        .is(422);
+        .has_code(422);
     lab.merge("plan/a/status", json!({"status": {"phase": null, "count": 3}}))
         .await
-        .is(200);
+        .has_code(200);
 }
 
 async fn our_kinds_have_their_defaults(lab: &CaseContext) {
     lab.post("wfe", workflow("a"))
         .await
-        .is(201)
+        .has_code(201)
         .has("/metadata/generation", 1);
     lab.post("ke", execution("a"))
         .await
-        .is(201)
+        .has_code(201)
         .has("/spec/maxRetries", 2);
     let null = with(execution("b"), "/spec/timeout", json!("1m"));
-    lab.post("ke", null).await.is(201);
+    lab.post("ke", null).await.has_code(201);
 }
 
 async fn our_statuses_are_taken_as_they_are(lab: &CaseContext) {
@@ -426,14 +430,14 @@ async fn our_statuses_are_taken_as_they_are(lab: &CaseContext) {
         .await;
     lab.merge("ke/a/status", json!({"status": {"attempt": "x"}}))
         .await
-        .is(422);
+        .has_code(422);
     lab.merge("ke/a/status", json!({"status": {"startTime": "now"}}))
         .await;
 }
 
 async fn our_unknown_fields_are_dropped(lab: &CaseContext) {
     let body = with(workflow("a"), "/spec/unheard", json!({"a": 1}));
-    lab.post("wfe", body).await.is(201).lacks("/spec/unheard");
+    lab.post("wfe", body).await.has_code(201).lacks("/spec/unheard");
     let body = with(
         workflow("b"),
         "/spec/workflowDefinition/steps/0/unheard",
@@ -441,12 +445,12 @@ async fn our_unknown_fields_are_dropped(lab: &CaseContext) {
     );
     lab.post("wfe", body)
         .await
-        .is(201)
+        .has_code(201)
         .lacks("/spec/workflowDefinition/steps/0/unheard");
     let body = with(execution("a"), "/spec/parameters/cordonNode/unheard", json!(1));
     lab.post("ke", body)
         .await
-        .is(201)
+        .has_code(201)
         .lacks("/spec/parameters/cordonNode/unheard");
 }
 
@@ -467,13 +471,13 @@ async fn our_kinds_refuse_strictly(lab: &CaseContext) {
     lab.given("ke", execution("a")).await;
     lab.merge("ke/a?fieldValidation=Strict", json!({"spec": {"unheard": 1}}))
         .await
-        .is(422);
+        .has_code(422);
     lab.merge(
         "ke/a/status?fieldValidation=Strict",
         json!({"status": {"unheard": 1}}),
     )
     .await
-    .is(422);
+    .has_code(422);
 }
 
 async fn a_spec_that_is_none_is_refused(lab: &CaseContext) {
@@ -481,7 +485,7 @@ async fn a_spec_that_is_none_is_refused(lab: &CaseContext) {
         for spec in [Value::Null, json!("x"), json!([]), json!({})] {
             lab.post(kind, json!({"metadata": {"name": "a"}, "spec": spec}))
                 .await
-                .is(422);
+                .has_code(422);
         }
         lab.post(kind, json!({"metadata": {"name": "a"}}))
             .await
@@ -491,6 +495,6 @@ async fn a_spec_that_is_none_is_refused(lab: &CaseContext) {
 
 async fn numbers_keep_their_form(lab: &CaseContext) {
     let spec = json!({"size": 2.0, "ratio": 1, "anything": {"a": 1.0, "b": 9_007_199_254_740_993_i64, "c": 1e3, "d": -0.0}});
-    lab.post("plan", plan("a", spec)).await.is(201);
-    lab.get("plan/a").await.is(200);
+    lab.post("plan", plan("a", spec)).await.has_code(201);
+    lab.get("plan/a").await.has_code(200);
 }

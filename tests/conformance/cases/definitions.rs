@@ -41,19 +41,21 @@ fn one(name: &str, spec: Value) -> Value {
 }
 
 async fn established(lab: &CaseContext) {
-    let so = |answer: &Answer| {
+    let is_established = |answer: &Answer| {
         let conditions = answer.at("/status/conditions");
         let mut all = conditions.as_array().into_iter().flatten();
         all.any(|condition| condition["type"] == "Established" && condition["status"] == "True")
     };
-    lab.quietly().until("crd/things.{ns}.example.com", so).await;
+    lab.quietly()
+        .until("crd/things.{ns}.example.com", is_established)
+        .await;
     lab.quietly().until(THINGS, |answer| answer.code == 200).await;
 }
 
 async fn a_definition_is_served_and_says_so(lab: &CaseContext) {
-    lab.get(THINGS).await.is(404);
+    lab.get(THINGS).await.has_code(404);
     let made = lab.post("crd", thing(lab, plain())).await;
-    made.is(201)
+    made.has_code(201)
         .has("/spec/names/listKind", "ThingList")
         .has("/spec/conversion/strategy", "None");
     established(lab).await;
@@ -73,12 +75,15 @@ async fn a_definition_is_served_and_says_so(lab: &CaseContext) {
     lab.say("accepted names", served.at("/status/acceptedNames"));
     lab.post(THINGS, one("x", json!({"a": 1, "b": 2})))
         .await
-        .is(201)
+        .has_code(201)
         .lacks("/spec/b");
     lab.post("crd", thing(lab, plain()))
         .await
         .refused(409, "AlreadyExists", "");
-    lab.quietly().delete("crd/things.{ns}.example.com").await.is(200);
+    lab.quietly()
+        .delete("crd/things.{ns}.example.com")
+        .await
+        .has_code(200);
     lab.until_gone("crd/things.{ns}.example.com").await;
     lab.until(THINGS, |answer| answer.code == 404).await;
 }
@@ -107,7 +112,7 @@ async fn a_definition_is_checked(lab: &CaseContext) {
             .await
             .invalid(words);
     }
-    lab.quietly().post("crd", named("a")).await.is(422);
+    lab.quietly().post("crd", named("a")).await.has_code(422);
 }
 
 async fn a_schema_is_checked(lab: &CaseContext) {
@@ -154,14 +159,17 @@ async fn rules_are_compiled_when_they_come(lab: &CaseContext) {
     lab.quietly()
         .post("crd?dryRun=All", thing(lab, ruled("self.a > 1")))
         .await
-        .is(201);
+        .has_code(201);
 }
 
 async fn a_definition_takes_its_objects_along(lab: &CaseContext) {
     lab.given("crd", thing(lab, plain())).await;
     established(lab).await;
-    lab.post(THINGS, one("x", json!({}))).await.is(201);
-    lab.quietly().delete("crd/things.{ns}.example.com").await.is(200);
+    lab.post(THINGS, one("x", json!({}))).await.has_code(201);
+    lab.quietly()
+        .delete("crd/things.{ns}.example.com")
+        .await
+        .has_code(200);
     lab.until(THINGS, |answer| answer.code == 404).await;
     lab.until_gone("crd/things.{ns}.example.com").await;
 }
@@ -169,13 +177,13 @@ async fn a_definition_takes_its_objects_along(lab: &CaseContext) {
 async fn a_new_rule_holds_from_then_on(lab: &CaseContext) {
     lab.given("crd", thing(lab, plain())).await;
     established(lab).await;
-    lab.post(THINGS, one("x", json!({"a": 7}))).await.is(201);
+    lab.post(THINGS, one("x", json!({"a": 7}))).await.has_code(201);
     let maximum = json!([{"op": "add",
         "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/a/maximum", "value": 5}]);
     lab.quietly()
         .operations("crd/things.{ns}.example.com", maximum)
         .await
-        .is(200);
+        .has_code(200);
     let quiet = lab.quietly();
     for _ in 0..200 {
         if quiet
@@ -193,11 +201,14 @@ async fn a_new_rule_holds_from_then_on(lab: &CaseContext) {
         .invalid("less than or equal to 5");
     // What was wrong before and does not change is let be.
     let label = json!({"metadata": {"labels": {"l": "m"}}});
-    lab.merge(&format!("{THINGS}/x"), label).await.is(200);
+    lab.merge(&format!("{THINGS}/x"), label).await.has_code(200);
     lab.merge(&format!("{THINGS}/x"), json!({"spec": {"a": 8}}))
         .await
-        .is(422);
-    lab.quietly().delete("crd/things.{ns}.example.com").await.is(200);
+        .has_code(422);
+    lab.quietly()
+        .delete("crd/things.{ns}.example.com")
+        .await
+        .has_code(200);
 }
 
 async fn the_server_says_what_it_serves(lab: &CaseContext) {
@@ -233,7 +244,7 @@ async fn the_server_says_what_it_serves(lab: &CaseContext) {
         ("/apis/authorization.k8s.io/v1", vec!["subjectaccessreviews"]),
     ] {
         let list = lab.quietly().get(path).await;
-        let resources = list.is(200).at("/resources");
+        let resources = list.has_code(200).at("/resources");
         for name in wanted {
             let found = resources
                 .as_array()
@@ -256,7 +267,7 @@ async fn the_server_says_what_it_serves(lab: &CaseContext) {
         }
     }
     for path in ["/livez", "/readyz", "/healthz"] {
-        lab.get(path).await.is(200);
+        lab.get(path).await.has_code(200);
     }
     let groups = lab.quietly().get("/apis").await;
     groups.has("/kind", "APIGroupList");

@@ -45,18 +45,22 @@ async fn a_list_is_ordered_and_says_what_it_is(lab: &CaseContext) {
         lab.given("plan", plan(name, json!({"size": 1}))).await;
     }
     let list = lab.get("secret").await;
-    list.is(200).has("/kind", "SecretList").lacks("/items/0/kind");
+    list.has_code(200)
+        .has("/kind", "SecretList")
+        .lacks("/items/0/kind");
     assert_eq!(list.names(), ["a", "a-1", "a.b", "b"]);
     let list = lab.get("plan").await;
-    list.is(200).has("/kind", "PlanList").has("/items/0/kind", "Plan");
+    list.has_code(200)
+        .has("/kind", "PlanList")
+        .has("/items/0/kind", "Plan");
     assert_eq!(list.names(), ["a", "a-1", "a.b", "b"]);
-    lab.get("lease").await.is(200).has("/items", json!([]));
+    lab.get("lease").await.has_code(200).has("/items", json!([]));
     lab.get("ke")
         .await
-        .is(200)
+        .has_code(200)
         .has("/kind", "KubernetesExecutionList")
         .has("/items", json!([]));
-    lab.get("newevent").await.is(200).has("/kind", "EventList");
+    lab.get("newevent").await.has_code(200).has("/kind", "EventList");
 }
 
 async fn a_list_over_all_namespaces_is_a_list_too(lab: &CaseContext) {
@@ -66,13 +70,13 @@ async fn a_list_over_all_namespaces_is_a_list_too(lab: &CaseContext) {
     )
     .await;
     let list = lab.get("/api/v1/configmaps?labelSelector=case={ns}").await;
-    assert_eq!(list.is(200).names(), ["a"]);
+    assert_eq!(list.has_code(200).names(), ["a"]);
     let list = lab
         .get("/api/v1/configmaps?fieldSelector=metadata.namespace={ns},metadata.name=a")
         .await;
-    assert_eq!(list.is(200).names(), ["a"]);
+    assert_eq!(list.has_code(200).names(), ["a"]);
     let list = lab.get("ns?fieldSelector=metadata.name={ns}").await;
-    assert_eq!(list.is(200).names(), [lab.namespace()]);
+    assert_eq!(list.has_code(200).names(), [lab.namespace()]);
 }
 
 async fn labels_select_in_every_way(lab: &CaseContext) {
@@ -97,7 +101,7 @@ async fn labels_select_in_every_way(lab: &CaseContext) {
         let list = lab
             .get(&format!("cm?labelSelector=n,{}", encoded(selector)))
             .await;
-        assert_eq!(list.is(200).names(), found, "{selector}");
+        assert_eq!(list.has_code(200).names(), found, "{selector}");
     }
 }
 
@@ -130,7 +134,7 @@ async fn a_bad_label_selector_is_refused(lab: &CaseContext) {
         let answer = lab.get(&format!("cm?labelSelector={}", encoded(selector))).await;
         answer.refused(400, "BadRequest", "");
     }
-    lab.get("plan?labelSelector=a%20b").await.is(400);
+    lab.get("plan?labelSelector=a%20b").await.has_code(400);
     lab.get("cm?labelSelector=a,,b").await;
     lab.get("cm?labelSelector=,a").await;
     lab.get("cm?labelSelector=a,").await;
@@ -139,17 +143,17 @@ async fn a_bad_label_selector_is_refused(lab: &CaseContext) {
 async fn fields_select_names_and_namespaces(lab: &CaseContext) {
     five(lab).await;
     let list = lab.get("cm?fieldSelector=metadata.name=c2").await;
-    assert_eq!(list.is(200).names(), ["c2"]);
+    assert_eq!(list.has_code(200).names(), ["c2"]);
     let list = lab
         .get("cm?fieldSelector=metadata.name==c2,metadata.namespace={ns}")
         .await;
-    assert_eq!(list.is(200).names(), ["c2"]);
+    assert_eq!(list.has_code(200).names(), ["c2"]);
     let list = lab
         .get("cm?labelSelector=n&fieldSelector=metadata.name!=c2,metadata.name!=c3")
         .await;
-    assert_eq!(list.is(200).names(), ["c0", "c1", "c4"]);
+    assert_eq!(list.has_code(200).names(), ["c0", "c1", "c4"]);
     let list = lab.get("cm?fieldSelector=metadata.namespace=other").await;
-    assert_eq!(list.is(200).names(), Vec::<String>::new());
+    assert_eq!(list.has_code(200).names(), Vec::<String>::new());
 }
 
 async fn pods_are_selected_by_their_fields(lab: &CaseContext) {
@@ -163,7 +167,7 @@ async fn pods_are_selected_by_their_fields(lab: &CaseContext) {
         lab.quietly()
             .merge(&target, json!({"status": {"phase": phase}}))
             .await
-            .is(200);
+            .has_code(200);
     }
     for (selector, found) in [
         ("spec.nodeName=nowhere", vec!["a"]),
@@ -177,14 +181,14 @@ async fn pods_are_selected_by_their_fields(lab: &CaseContext) {
         ("spec.nodeName=nowhere,status.phase=Failed", vec![]),
     ] {
         let list = lab.get(&format!("pod?fieldSelector={selector}")).await;
-        assert_eq!(list.is(200).names(), found, "{selector}");
+        assert_eq!(list.has_code(200).names(), found, "{selector}");
     }
 }
 
 async fn secrets_and_events_are_selected_by_their_fields(lab: &CaseContext) {
     lab.given("secret", named("a")).await;
     let list = lab.get("secret?fieldSelector=type=Opaque").await;
-    assert_eq!(list.is(200).names(), ["a"]);
+    assert_eq!(list.has_code(200).names(), ["a"]);
     let event = |name: &str, reason: &str| {
         json!({"metadata": {"name": name}, "reason": reason, "type": "Normal",
             "involvedObject": {"kind": "Job", "name": name, "namespace": "{ns}", "uid": "u"}})
@@ -198,11 +202,11 @@ async fn secrets_and_events_are_selected_by_their_fields(lab: &CaseContext) {
         "involvedObject.name=a,involvedObject.uid=u,involvedObject.namespace={ns}",
     ] {
         let list = lab.get(&format!("event?fieldSelector={selector}")).await;
-        assert_eq!(list.is(200).names(), ["a"], "{selector}");
+        assert_eq!(list.has_code(200).names(), ["a"], "{selector}");
     }
-    lab.get("event?fieldSelector=message=x").await.is(400);
+    lab.get("event?fieldSelector=message=x").await.has_code(400);
     lab.get("newevent?fieldSelector=involvedObject.name=a").await;
-    lab.get("newevent?fieldSelector=note=a").await.is(400);
+    lab.get("newevent?fieldSelector=note=a").await.has_code(400);
 }
 
 async fn custom_resources_are_selected_by_declared_fields(lab: &CaseContext) {
@@ -211,14 +215,14 @@ async fn custom_resources_are_selected_by_declared_fields(lab: &CaseContext) {
     lab.quietly()
         .merge("plan/a/status", json!({"status": {"phase": "early"}}))
         .await
-        .is(200);
+        .has_code(200);
     let list = lab.get("plan?fieldSelector=status.phase=early").await;
-    assert_eq!(list.is(200).names(), ["a"]);
+    assert_eq!(list.has_code(200).names(), ["a"]);
     let list = lab.get("plan?fieldSelector=status.phase!=early").await;
-    assert_eq!(list.is(200).names(), ["b"]);
+    assert_eq!(list.has_code(200).names(), ["b"]);
     lab.given("ke", execution("a")).await;
     let list = lab.get("ke?fieldSelector=spec.action=cordon-node").await;
-    assert_eq!(list.is(200).names(), ["a"]);
+    assert_eq!(list.has_code(200).names(), ["a"]);
     lab.get("ke?fieldSelector=spec.timeout=1m")
         .await
         .refused(400, "BadRequest", "field label not supported");
@@ -240,15 +244,17 @@ async fn an_unknown_field_is_refused(lab: &CaseContext) {
         "BadRequest",
         "field label not supported: spec.size",
     );
-    lab.get("pod?fieldSelector=spec.x=1").await.is(400);
-    lab.get("job?fieldSelector=spec.x=1").await.is(400);
-    lab.get("node?fieldSelector=spec.x=1").await.is(400);
-    lab.get("ns?fieldSelector=spec.x=1").await.is(400);
-    lab.get("lease?fieldSelector=spec.x=1").await.is(400);
-    lab.get("role?fieldSelector=spec.x=1").await.is(400);
-    lab.get("event?fieldSelector=spec.x=1").await.is(400);
-    lab.get("cm?watch=true&fieldSelector=data.k=1").await.is(400);
-    lab.delete("cm?fieldSelector=data.k=1").await.is(400);
+    lab.get("pod?fieldSelector=spec.x=1").await.has_code(400);
+    lab.get("job?fieldSelector=spec.x=1").await.has_code(400);
+    lab.get("node?fieldSelector=spec.x=1").await.has_code(400);
+    lab.get("ns?fieldSelector=spec.x=1").await.has_code(400);
+    lab.get("lease?fieldSelector=spec.x=1").await.has_code(400);
+    lab.get("role?fieldSelector=spec.x=1").await.has_code(400);
+    lab.get("event?fieldSelector=spec.x=1").await.has_code(400);
+    lab.get("cm?watch=true&fieldSelector=data.k=1")
+        .await
+        .has_code(400);
+    lab.delete("cm?fieldSelector=data.k=1").await.has_code(400);
 }
 
 async fn a_bad_field_selector_is_refused(lab: &CaseContext) {
@@ -260,24 +266,24 @@ async fn a_bad_field_selector_is_refused(lab: &CaseContext) {
 async fn a_list_comes_in_pages(lab: &CaseContext) {
     five(lab).await;
     let page = lab.get("cm?labelSelector=n&limit=2").await;
-    assert_eq!(page.is(200).names(), ["c0", "c1"]);
+    assert_eq!(page.has_code(200).names(), ["c0", "c1"]);
     let token = page.text("/metadata/continue");
     lab.call(&token, "more");
     let page = lab
         .get(&format!("cm?labelSelector=n&limit=2&continue={token}"))
         .await;
-    assert_eq!(page.is(200).names(), ["c2", "c3"]);
+    assert_eq!(page.has_code(200).names(), ["c2", "c3"]);
     let token = page.text("/metadata/continue");
     lab.call(&token, "still more");
     let page = lab
         .get(&format!("cm?labelSelector=n&limit=2&continue={token}"))
         .await;
-    assert_eq!(page.is(200).names(), ["c4"]);
+    assert_eq!(page.has_code(200).names(), ["c4"]);
     page.lacks("/metadata/continue");
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.given("plan", plan("b", json!({"size": 1}))).await;
     let page = lab.get("plan?limit=1").await;
-    page.is(200).has("/metadata/remainingItemCount", 1);
+    page.has_code(200).has("/metadata/remainingItemCount", 1);
     lab.get("plan?limit=2").await.has("/metadata/continue", "");
     lab.get("plan?limit=0").await.has("/metadata/continue", "");
 }
@@ -287,14 +293,14 @@ async fn a_bad_token_is_refused(lab: &CaseContext) {
     lab.get("cm?limit=2&continue=nonsense")
         .await
         .refused(400, "BadRequest", "continue key is not valid");
-    lab.get("cm?limit=2&continue=e30").await.is(400);
-    lab.get("plan?limit=2&continue=%25").await.is(400);
+    lab.get("cm?limit=2&continue=e30").await.has_code(400);
+    lab.get("plan?limit=2&continue=%25").await.has_code(400);
     let page = lab.quietly().get("cm?labelSelector=n&limit=2").await;
     let token = page.text("/metadata/continue");
     lab.call(&token, "more");
     lab.get(&format!("cm?limit=2&continue={token}&resourceVersion=5"))
         .await
-        .is(400);
+        .has_code(400);
 }
 
 async fn a_token_stays_good_when_its_object_goes(lab: &CaseContext) {
@@ -302,11 +308,11 @@ async fn a_token_stays_good_when_its_object_goes(lab: &CaseContext) {
     let page = lab.quietly().get("cm?labelSelector=n&limit=2").await;
     let token = page.text("/metadata/continue");
     lab.call(&token, "more");
-    lab.delete("cm/c1").await.is(200);
+    lab.delete("cm/c1").await.has_code(200);
     let rest = lab
         .get(&format!("cm?labelSelector=n&limit=5&continue={token}"))
         .await;
-    assert_eq!(rest.is(200).names(), ["c2", "c3", "c4"]);
+    assert_eq!(rest.has_code(200).names(), ["c2", "c3", "c4"]);
 }
 
 async fn a_list_at_any_version_is_served(lab: &CaseContext) {
@@ -322,30 +328,32 @@ async fn a_list_at_any_version_is_served(lab: &CaseContext) {
     let list = lab
         .get(&format!("cm?labelSelector=n&resourceVersion={version}"))
         .await;
-    assert_eq!(list.is(200).names(), ["a"]);
+    assert_eq!(list.has_code(200).names(), ["a"]);
     for how in ["NotOlderThan", "Exact"] {
         let target = format!("cm?labelSelector=n&resourceVersion={version}&resourceVersionMatch={how}");
-        assert_eq!(lab.get(&target).await.is(200).names(), ["a"]);
+        assert_eq!(lab.get(&target).await.has_code(200).names(), ["a"]);
     }
 }
 
 async fn a_version_and_its_match_must_fit(lab: &CaseContext) {
-    lab.get("cm?resourceVersionMatch=Exact").await.is(422);
+    lab.get("cm?resourceVersionMatch=Exact").await.has_code(422);
     lab.get("cm?resourceVersion=0&resourceVersionMatch=Exact")
         .await
-        .is(422);
+        .has_code(422);
     lab.get("cm?resourceVersion=0&resourceVersionMatch=Sometimes")
         .await
-        .is(422);
-    lab.get("cm?sendInitialEvents=true").await.is(422);
-    lab.get("cm?watch=true&sendInitialEvents=true").await.is(422);
+        .has_code(422);
+    lab.get("cm?sendInitialEvents=true").await.has_code(422);
+    lab.get("cm?watch=true&sendInitialEvents=true")
+        .await
+        .has_code(422);
     lab.get("cm?watch=true&resourceVersionMatch=NotOlderThan")
         .await
-        .is(422);
-    lab.get("plan?resourceVersionMatch=Exact").await.is(422);
+        .has_code(422);
+    lab.get("plan?resourceVersionMatch=Exact").await.has_code(422);
     lab.get("cm?continue=abc&resourceVersionMatch=Exact")
         .await
-        .is(422);
+        .has_code(422);
 }
 
 async fn a_version_that_is_none_is_refused(lab: &CaseContext) {
@@ -383,5 +391,5 @@ async fn a_bad_limit_is_refused(lab: &CaseContext) {
     lab.get("cm?limit=-1&labelSelector=none").await;
     lab.get("cm?timeoutSeconds=x").await;
     lab.given("deploy", workload("a", 0)).await;
-    lab.get("deploy/a?limit=x").await.is(200);
+    lab.get("deploy/a?limit=x").await.has_code(200);
 }

@@ -113,14 +113,14 @@ async fn an_ingress_class_names_a_controller(lab: &CaseContext) {
 }
 
 async fn an_autoscaler_is_checked(lab: &CaseContext) {
-    let of = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
     for (spec, words) in [
         (
-            json!({"scaleTargetRef": of, "maxReplicas": 0}),
+            json!({"scaleTargetRef": target, "maxReplicas": 0}),
             "spec.maxReplicas: Invalid value: 0: must be greater than 0",
         ),
         (
-            json!({"scaleTargetRef": of, "maxReplicas": 2, "minReplicas": 3}),
+            json!({"scaleTargetRef": target, "maxReplicas": 2, "minReplicas": 3}),
             "must be greater than or equal to `minReplicas`",
         ),
         (

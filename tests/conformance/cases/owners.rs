@@ -36,11 +36,11 @@ async fn dependents_go_with_their_owner(lab: &CaseContext) {
     family(lab, true).await;
     lab.delete_with("cm/owner", json!({"propagationPolicy": "Background"}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("cm/child").await;
     let owner = lab.given("cm", named("owner")).await;
     lab.given("secret", child("child", owned_by(&owner, false))).await;
-    lab.delete("cm/owner").await.is(200);
+    lab.delete("cm/owner").await.has_code(200);
     lab.until_gone("secret/child").await;
 }
 
@@ -49,7 +49,7 @@ async fn an_orphan_keeps_living_without_its_reference(lab: &CaseContext) {
     lab.quietly()
         .delete_with("cm/owner", json!({"propagationPolicy": "Orphan"}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("cm/owner").await;
     lab.until("cm/child", |child| {
         child.at("/metadata/ownerReferences").is_null()
@@ -62,16 +62,20 @@ async fn an_orphan_finalizer_is_seen_first(lab: &CaseContext) {
     let answer = lab
         .delete_with("cm/a", json!({"propagationPolicy": "Orphan"}))
         .await;
-    answer.is(200).has("/metadata/finalizers", json!(["orphan"]));
+    answer
+        .has_code(200)
+        .has("/metadata/finalizers", json!(["orphan"]));
     lab.until_gone("cm/a").await;
     lab.given("cm", named("b")).await;
     let answer = lab.delete_with("cm/b", json!({"orphanDependents": true})).await;
-    answer.is(200).has("/metadata/finalizers", json!(["orphan"]));
+    answer
+        .has_code(200)
+        .has("/metadata/finalizers", json!(["orphan"]));
     lab.until_gone("cm/b").await;
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let answer = lab.delete("plan/a?propagationPolicy=Foreground").await;
     answer
-        .is(200)
+        .has_code(200)
         .has("/metadata/finalizers", json!(["foregroundDeletion"]));
 }
 
@@ -84,18 +88,18 @@ async fn a_foreground_deletion_waits_for_a_blocking_dependent(lab: &CaseContext)
         .delete_with("cm/owner", json!({"propagationPolicy": "Foreground"}))
         .await;
     answer
-        .is(200)
+        .has_code(200)
         .has("/metadata/finalizers", json!(["foregroundDeletion"]));
     lab.quietly()
         .until("cm/child", |child| {
             child.at("/metadata/deletionTimestamp").is_string()
         })
         .await;
-    lab.get("cm/owner").await.is(200);
+    lab.get("cm/owner").await.has_code(200);
     lab.quietly()
         .merge("cm/child", json!({"metadata": {"finalizers": null}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("cm/child").await;
     lab.until_gone("cm/owner").await;
 }
@@ -107,7 +111,7 @@ async fn a_foreground_deletion_waits_for_nobody_else(lab: &CaseContext) {
     lab.given("cm", body).await;
     lab.delete_with("cm/owner", json!({"propagationPolicy": "Foreground"}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("cm/owner").await;
     lab.quietly()
         .until("cm/child", |child| {
@@ -117,14 +121,14 @@ async fn a_foreground_deletion_waits_for_nobody_else(lab: &CaseContext) {
     lab.quietly()
         .merge("cm/child", json!({"metadata": {"finalizers": null}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("cm/child").await;
 }
 
 async fn a_child_of_an_owner_that_never_was_is_collected(lab: &CaseContext) {
     let owners = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner",
         "uid": "4a2c0b62-2f0e-4d4b-9a3e-222222222222"}]);
-    lab.post("cm", child("child", owners)).await.is(201);
+    lab.post("cm", child("child", owners)).await.has_code(201);
     lab.until_gone("cm/child").await;
 }
 
@@ -134,12 +138,12 @@ async fn one_owner_is_enough_to_stay(lab: &CaseContext) {
     let mut owners = owned_by(&one, false).as_array().cloned().unwrap_or_default();
     owners.extend(owned_by(&two, false).as_array().cloned().unwrap_or_default());
     lab.given("cm", child("child", json!(owners))).await;
-    lab.delete("cm/one").await.is(200);
+    lab.delete("cm/one").await.has_code(200);
     let left = |child: &Answer| child.at("/metadata/ownerReferences").as_array().map(Vec::len) == Some(1);
     lab.until("cm/child", left)
         .await
         .has("/metadata/ownerReferences/0/name", "two");
-    lab.delete("cm/two").await.is(200);
+    lab.delete("cm/two").await.has_code(200);
     lab.until_gone("cm/child").await;
 }
 
@@ -149,10 +153,10 @@ async fn grandchildren_go_too(lab: &CaseContext) {
     lab.given("cm", child("last", owned_by(&middle, true))).await;
     lab.delete_with("cm/owner", json!({"propagationPolicy": "Foreground"}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("cm/owner").await;
-    lab.get("cm/last").await.is(404);
-    lab.get("secret/middle").await.is(404);
+    lab.get("cm/last").await.has_code(404);
+    lab.get("secret/middle").await.has_code(404);
 }
 
 async fn a_child_in_another_namespace_is_collected(lab: &CaseContext) {
@@ -163,13 +167,13 @@ async fn a_child_in_another_namespace_is_collected(lab: &CaseContext) {
     body["kind"] = json!("ConfigMap");
     lab.given("/api/v1/namespaces/{ns}-b/configmaps", body).await;
     lab.until_gone("/api/v1/namespaces/{ns}-b/configmaps/child").await;
-    lab.quietly().delete("ns/{ns}-b").await.is(200);
+    lab.quietly().delete("ns/{ns}-b").await.has_code(200);
 }
 
 async fn a_dependent_may_belong_to_a_node(lab: &CaseContext) {
     let node = lab.given("node", named("{ns}")).await;
     lab.given("lease", child("child", owned_by(&node, false))).await;
-    lab.delete("node/{ns}").await.is(200);
+    lab.delete("node/{ns}").await.has_code(200);
     lab.until_gone("lease/child").await;
 }
 
@@ -180,7 +184,7 @@ async fn a_policy_can_be_changed_under_way(lab: &CaseContext) {
     let answer = lab
         .delete_with("cm/a", json!({"propagationPolicy": "Foreground"}))
         .await;
-    answer.is(200).has(
+    answer.has_code(200).has(
         "/metadata/finalizers",
         json!(["example.com/hold", "foregroundDeletion"]),
     );
@@ -191,7 +195,7 @@ async fn a_policy_can_be_changed_under_way(lab: &CaseContext) {
         .await;
     lab.merge("cm/a", json!({"metadata": {"finalizers": null}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("cm/a").await;
 }
 
@@ -205,5 +209,5 @@ async fn an_owner_of_another_uid_is_none(lab: &CaseContext) {
     stranger[0]["name"] = json!("child");
     lab.given("cm", child("stranger", stranger)).await;
     lab.until_gone("cm/stranger").await;
-    lab.get("cm/child").await.is(200);
+    lab.get("cm/child").await.has_code(200);
 }

@@ -33,12 +33,12 @@ async fn a_merge_patch_changes_the_named_keys_only(lab: &CaseContext) {
     let patched = lab
         .merge("cm/a", json!({"data": {"k": "3", "l": null, "m": null}}))
         .await;
-    patched.is(200).has("/data", json!({"k": "3"}));
+    patched.has_code(200).has("/data", json!({"k": "3"}));
     lab.merge("cm/a", json!({"data": null}))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/data");
-    lab.merge("cm/a", json!({"data": {}})).await.is(200);
+    lab.merge("cm/a", json!({"data": {}})).await.has_code(200);
     lab.given(
         "plan",
         plan("a", json!({"size": 2, "labels": {"a": "1", "b": "2"}})),
@@ -48,7 +48,7 @@ async fn a_merge_patch_changes_the_named_keys_only(lab: &CaseContext) {
         .merge("plan/a", json!({"spec": {"labels": {"a": null}, "mode": null}}))
         .await;
     patched
-        .is(200)
+        .has_code(200)
         .has("/spec/labels", json!({"b": "2"}))
         .has("/spec/mode", "fast");
 }
@@ -57,19 +57,21 @@ async fn a_merge_patch_replaces_lists(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let only = json!({"spec": {"template": {"spec": {"containers": [{"name": "b", "image": "b:1"}]}}}});
     let patched = lab.merge("deploy/a", only).await;
-    patched.is(200).has("/spec/template/spec/containers/0/name", "b");
+    patched
+        .has_code(200)
+        .has("/spec/template/spec/containers/0/name", "b");
     lab.merge(
         "deploy/a",
         json!({"spec": {"template": {"spec": {"containers": []}}}}),
     )
     .await
-    .is(422);
+    .has_code(422);
     lab.merge(
         "deploy/a",
         json!({"spec": {"template": {"spec": {"containers": null}}}}),
     )
     .await
-    .is(422);
+    .has_code(422);
 }
 
 fn template(spec: Value) -> Value {
@@ -83,7 +85,7 @@ async fn a_strategic_patch_finds_containers_by_name(lab: &CaseContext) {
         "spec": {"containers": [{"name": "app", "image": "example/app:2"}, {"name": "side", "image": "s:latest"}]},
     }}});
     let patched = lab.strategic("deploy/a", patch).await;
-    patched.is(200).has("/metadata/generation", 2);
+    patched.has_code(200).has("/metadata/generation", 2);
     assert_eq!(
         patched
             .at("/spec/template/spec/containers")
@@ -103,7 +105,7 @@ async fn a_strategic_patch_merges_lists_by_their_keys(lab: &CaseContext) {
         "imagePullSecrets": [{"name": "s"}],
         "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}],
     });
-    lab.strategic("deploy/a", template(first)).await.is(200);
+    lab.strategic("deploy/a", template(first)).await.has_code(200);
     let second = json!({
         "containers": [{"name": "app", "env": [{"name": "B", "value": "3"}, {"name": "C", "value": "4"}],
             "ports": [{"containerPort": 80, "name": "web"}, {"containerPort": 81}], "args": ["z"],
@@ -113,7 +115,7 @@ async fn a_strategic_patch_merges_lists_by_their_keys(lab: &CaseContext) {
         "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["b"]}],
     });
     let patched = lab.strategic("deploy/a", template(second)).await;
-    patched.is(200);
+    patched.has_code(200);
     let env = patched.at("/spec/template/spec/containers/0/env");
     assert_eq!(env.as_array().map(Vec::len), Some(3), "{env}");
 }
@@ -122,18 +124,18 @@ async fn a_strategic_patch_deletes_items(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let more = json!({"containers": [{"name": "side", "image": "s:1"}, {"name": "app",
         "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}]});
-    lab.strategic("deploy/a", template(more)).await.is(200);
+    lab.strategic("deploy/a", template(more)).await.has_code(200);
     let less = json!({"containers": [{"name": "side", "$patch": "delete"},
         {"name": "app", "env": [{"name": "A", "$patch": "delete"}]}]});
     let patched = lab.strategic("deploy/a", template(less)).await;
-    patched.is(200).has(
+    patched.has_code(200).has(
         "/spec/template/spec/containers/0/env",
         json!([{"name": "B", "value": "2"}]),
     );
     let none = json!({"containers": [{"name": "other", "$patch": "delete"}]});
-    lab.strategic("deploy/a", template(none)).await.is(200);
+    lab.strategic("deploy/a", template(none)).await.has_code(200);
     let finalizers = json!({"metadata": {"finalizers": ["example.com/a", "example.com/b"]}});
-    lab.strategic("deploy/a", finalizers).await.is(200);
+    lab.strategic("deploy/a", finalizers).await.has_code(200);
     let less = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/a"]}});
     lab.strategic("deploy/a", less)
         .await
@@ -148,22 +150,26 @@ async fn a_strategic_patch_replaces_where_it_is_told_to(lab: &CaseContext) {
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
     lab.strategic("deploy/a", patch)
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/strategy", json!({"type": "Recreate"}));
     let patch = template(json!({"containers": [{"name": "b", "image": "b:1"}, {"$patch": "replace"}]}));
     let patched = lab.strategic("deploy/a", patch).await;
-    patched.is(200).has("/spec/template/spec/containers/0/name", "b");
+    patched
+        .has_code(200)
+        .has("/spec/template/spec/containers/0/name", "b");
     let patch = json!({"metadata": {"labels": {"$patch": "replace", "x": "y"}}});
     lab.strategic("deploy/a", patch)
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/labels", json!({"x": "y"}));
     let order = template(
         json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}],
         "containers": [{"name": "c", "image": "c:1"}]}),
     );
     let patched = lab.strategic("deploy/a", order).await;
-    patched.is(200).has("/spec/template/spec/containers/0/name", "c");
+    patched
+        .has_code(200)
+        .has("/spec/template/spec/containers/0/name", "c");
 }
 
 async fn a_strategic_patch_needs_the_key(lab: &CaseContext) {
@@ -189,13 +195,13 @@ async fn a_strategic_patch_of_a_custom_resource_is_refused(lab: &CaseContext) {
         .refused(415, "UnsupportedMediaType", "");
     lab.strategic("plan/a/status", json!({"status": {"count": 1}}))
         .await
-        .is(415);
+        .has_code(415);
 }
 
 async fn a_strategic_patch_replaces_tolerations(lab: &CaseContext) {
     lab.given("deploy", workload("a", 0)).await;
     let tolerations = |key: &str| template(json!({"tolerations": [{"key": key, "operator": "Exists"}]}));
-    lab.strategic("deploy/a", tolerations("x")).await.is(200);
+    lab.strategic("deploy/a", tolerations("x")).await.has_code(200);
     let patched = lab.strategic("deploy/a", tolerations("y")).await;
     patched.has(
         "/spec/template/spec/tolerations",
@@ -203,9 +209,9 @@ async fn a_strategic_patch_replaces_tolerations(lab: &CaseContext) {
     );
     lab.given("node", named("{ns}")).await;
     let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
-    lab.strategic("node/{ns}", taint("x")).await.is(200);
-    lab.strategic("node/{ns}", taint("y")).await.is(200);
-    lab.quietly().delete("node/{ns}").await.is(200);
+    lab.strategic("node/{ns}", taint("x")).await.has_code(200);
+    lab.strategic("node/{ns}", taint("y")).await.has_code(200);
+    lab.quietly().delete("node/{ns}").await.has_code(200);
 }
 
 async fn a_json_patch_is_all_or_nothing(lab: &CaseContext) {
@@ -228,7 +234,10 @@ async fn a_json_patch_is_all_or_nothing(lab: &CaseContext) {
     lab.get("cm/a").await.has("/data", json!({"k": "1"}));
     // What is not there is replaced all the same, as the server's library has it.
     let replace = json!([{"op": "replace", "path": "/data/l", "value": "1"}]);
-    lab.operations("cm/a", replace).await.is(200).has("/data/l", "1");
+    lab.operations("cm/a", replace)
+        .await
+        .has_code(200)
+        .has("/data/l", "1");
     lab.given("deploy", workload("a", 1)).await;
     let test = json!([{"op": "test", "path": "/spec/replicas", "value": 5},
         {"op": "replace", "path": "/spec/replicas", "value": 2}]);
@@ -253,19 +262,19 @@ async fn a_json_patch_adds_moves_and_removes(lab: &CaseContext) {
     ]);
     lab.operations("cm/a", patch)
         .await
-        .is(200)
+        .has_code(200)
         .has("/data", json!({"m": "1", "n": "2"}));
     lab.given("deploy", workload("a", 0)).await;
     let patch = json!([
         {"op": "add", "path": "/spec/template/spec/containers/-", "value": {"name": "b", "image": "b:1"}},
         {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "a:2"},
     ]);
-    lab.operations("deploy/a", patch).await.is(200);
+    lab.operations("deploy/a", patch).await.has_code(200);
     lab.given("plan", plan("a", json!({"size": 3}))).await;
     let patch = json!([{"op": "add", "path": "/spec/steps", "value": [{"number": 1}]}]);
     lab.operations("plan/a", patch)
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/steps/0/retry/times", 3);
     let gone = json!([{"op": "remove", "path": "/spec/size"}]);
     lab.operations("plan/a", gone)
@@ -290,8 +299,8 @@ async fn a_json_patch_tests_the_version(lab: &CaseContext) {
     let patch = json!([{"op": "test", "path": "/metadata/resourceVersion", "value": made.version()},
         {"op": "add", "path": "/status", "value": {"count": 1}}]);
     lab.call(&made.version(), "first");
-    lab.operations("plan/a/status", patch.clone()).await.is(200);
-    lab.operations("plan/a/status", patch).await.is(422);
+    lab.operations("plan/a/status", patch.clone()).await.has_code(200);
+    lab.operations("plan/a/status", patch).await.has_code(422);
     let patch = json!([{"op": "replace", "path": "/metadata/resourceVersion", "value": made.version()},
         {"op": "replace", "path": "/status/count", "value": 2}]);
     lab.operations("plan/a/status", patch)
@@ -314,7 +323,7 @@ async fn a_patch_of_an_unknown_type_is_refused(lab: &CaseContext) {
         "application/merge-patch+json; charset=utf-8",
         b"{}".to_vec(),
     );
-    answer.await.is(200);
+    answer.await.has_code(200);
 }
 
 async fn a_patch_that_is_no_json_is_refused(lab: &CaseContext) {
@@ -331,9 +340,9 @@ async fn a_patch_that_is_no_json_is_refused(lab: &CaseContext) {
     for body in ["", "{", "[]", "7"] {
         lab.send(Method::PATCH, "cm/a", STRATEGIC, body.as_bytes().to_vec())
             .await
-            .is(400);
+            .has_code(400);
     }
-    lab.get("cm/a").await.is(200);
+    lab.get("cm/a").await.has_code(200);
 }
 
 async fn a_patch_of_a_wrong_type_is_refused(lab: &CaseContext) {
@@ -355,32 +364,34 @@ async fn a_patch_of_a_wrong_type_is_refused(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.merge("plan/a", json!({"metadata": {"labels": {"a": 1}}}))
         .await
-        .is(422);
-    lab.merge("plan/a", json!({"spec": {"size": "x"}})).await.is(422);
-    lab.merge("plan/a", json!({"spec": []})).await.is(422);
-    lab.merge("plan/a", json!({"metadata": 3})).await.is(422);
+        .has_code(422);
+    lab.merge("plan/a", json!({"spec": {"size": "x"}}))
+        .await
+        .has_code(422);
+    lab.merge("plan/a", json!({"spec": []})).await.has_code(422);
+    lab.merge("plan/a", json!({"metadata": 3})).await.has_code(422);
 }
 
 async fn a_scale_is_patched_apart(lab: &CaseContext) {
     let made = lab.given("deploy", workload("a", 1)).await;
     lab.get("deploy/a/scale")
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/replicas", 1)
         .has("/metadata/uid", made.uid());
     lab.merge("deploy/a/scale", json!({"spec": {"replicas": 2}}))
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/replicas", 2);
     lab.strategic("deploy/a/scale", json!({"spec": {"replicas": 3}}))
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/replicas", 3);
     let patch = json!([{"op": "test", "path": "/spec/replicas", "value": 3},
         {"op": "replace", "path": "/spec/replicas", "value": 0}]);
     lab.operations("deploy/a/scale", patch)
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec", json!({}));
     let words = "spec.replicas: Invalid value: -1: must be greater than or equal to 0";
     lab.merge("deploy/a/scale", json!({"spec": {"replicas": -1}}))
@@ -388,17 +399,17 @@ async fn a_scale_is_patched_apart(lab: &CaseContext) {
         .invalid(words);
     lab.merge("deploy/a/scale", json!({"spec": {"replicas": "x"}}))
         .await
-        .is(422);
+        .has_code(422);
     lab.merge("deploy/a/scale?dryRun=All", json!({"spec": {"replicas": 5}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.get("deploy/a").await.has("/spec/replicas", 0);
     lab.merge("deploy/a", json!({"spec": {"replicas": -1}}))
         .await
         .invalid(words);
     lab.merge("deploy/a", json!({"spec": {"replicas": null}}))
         .await
-        .is(200)
+        .has_code(200)
         .has("/spec/replicas", 1);
 }
 
@@ -412,30 +423,33 @@ async fn a_scale_is_replaced(lab: &CaseContext) {
         "metadata": {"name": "a"}, "spec": {"replicas": 2}}),
     )
     .await
-    .is(200);
+    .has_code(200);
     scale["metadata"]["resourceVersion"] = json!(made.version());
     scale["spec"]["replicas"] = json!(3);
     lab.put("deploy/a/scale", scale.clone())
         .await
         .refused(409, "Conflict", "the object has been modified");
     scale["metadata"]["name"] = json!("b");
-    lab.put("deploy/a/scale", scale).await.is(400);
+    lab.put("deploy/a/scale", scale).await.has_code(400);
     lab.given("rs", workload("r", 0)).await;
     lab.merge("rs/r/scale", json!({"spec": {"replicas": 1}}))
         .await
-        .is(200);
+        .has_code(200);
 }
 
 async fn a_patch_with_its_own_kind_is_taken(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let patch = json!({"apiVersion": "conformance.kubernaut.io/v1", "kind": "Plan", "metadata": {"name": "a"},
         "spec": {"note": "x"}});
-    lab.merge("plan/a", patch).await.is(200).has("/spec/note", "x");
+    lab.merge("plan/a", patch)
+        .await
+        .has_code(200)
+        .has("/spec/note", "x");
     lab.given("pod", json!({"metadata": {"name": "a"}, "spec": pod_spec()}))
         .await;
     let patch = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "b"}}});
     lab.strategic("pod/a", patch)
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/labels/a", "b");
 }

@@ -29,7 +29,7 @@ super::cases!(
 
 async fn a_pod_has_what_the_server_sets(lab: &CaseContext) {
     let made = lab.post("pod", pod("a")).await;
-    made.is(201)
+    made.has_code(201)
         .has("/spec/restartPolicy", "Always")
         .has("/spec/terminationGracePeriodSeconds", 30);
     let mut spec = pod_spec();
@@ -54,7 +54,7 @@ async fn a_pod_has_what_the_server_sets(lab: &CaseContext) {
     ]}}]);
     lab.post("pod", json!({"metadata": {"name": "b"}, "spec": spec}))
         .await
-        .is(201);
+        .has_code(201);
 }
 
 async fn a_pod_needs_containers(lab: &CaseContext) {
@@ -63,10 +63,10 @@ async fn a_pod_needs_containers(lab: &CaseContext) {
         .invalid("spec.containers: Required value");
     lab.post("pod", with(pod("a"), "/spec/containers/0/image", Value::Null))
         .await
-        .is(422);
+        .has_code(422);
     lab.post("pod", with(pod("a"), "/spec/containers/0/name", Value::Null))
         .await
-        .is(422);
+        .has_code(422);
     lab.post("pod", with(pod("a"), "/spec/containers/0/name", json!("A_b")))
         .await
         .invalid("spec.containers[0].name");
@@ -74,7 +74,7 @@ async fn a_pod_needs_containers(lab: &CaseContext) {
     lab.post("pod", with(pod("a"), "/spec/containers", twice))
         .await
         .invalid("Duplicate value: \"x\"");
-    lab.post("pod", named("a")).await.is(422);
+    lab.post("pod", named("a")).await.has_code(422);
 }
 
 async fn a_pod_needs_its_account(lab: &CaseContext) {
@@ -157,15 +157,15 @@ async fn a_pod_on_a_node_is_first_marked(lab: &CaseContext) {
     running(lab, "a").await;
     let marked = lab.delete("pod/a").await;
     marked
-        .is(200)
+        .has_code(200)
         .has("/kind", "Pod")
         .has("/metadata/deletionGracePeriodSeconds", 30);
     lab.get("pod/a")
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/deletionGracePeriodSeconds", 30);
-    lab.delete("pod/a?gracePeriodSeconds=0").await.is(200);
-    lab.get("pod/a").await.is(404);
+    lab.delete("pod/a?gracePeriodSeconds=0").await.has_code(200);
+    lab.get("pod/a").await.has_code(404);
 }
 
 async fn a_shorter_grace_wins(lab: &CaseContext) {
@@ -182,8 +182,8 @@ async fn a_shorter_grace_wins(lab: &CaseContext) {
     lab.delete_with("pod/a", json!({"gracePeriodSeconds": -1})).await;
     lab.delete_with("pod/a", json!({"gracePeriodSeconds": 0}))
         .await
-        .is(200);
-    lab.get("pod/a").await.is(404);
+        .has_code(200);
+    lab.get("pod/a").await.has_code(404);
 }
 
 async fn a_pod_that_ended_goes_at_once(lab: &CaseContext) {
@@ -191,25 +191,25 @@ async fn a_pod_that_ended_goes_at_once(lab: &CaseContext) {
     lab.quietly()
         .merge("pod/a/status", json!({"status": {"phase": "Succeeded"}}))
         .await
-        .is(200);
-    lab.delete("pod/a").await.is(200);
-    lab.get("pod/a").await.is(404);
+        .has_code(200);
+    lab.delete("pod/a").await.has_code(200);
+    lab.get("pod/a").await.has_code(404);
     lab.given("pod", pod("b")).await;
     lab.quietly()
         .merge("pod/b/status", json!({"status": {"phase": "Failed"}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.merge("pod/b", json!({"metadata": {"finalizers": ["example.com/x"]}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.delete("pod/b")
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/deletionGracePeriodSeconds", 0);
     lab.merge("pod/b", json!({"metadata": {"finalizers": null}}))
         .await
-        .is(200);
-    lab.get("pod/b").await.is(404);
+        .has_code(200);
+    lab.get("pod/b").await.has_code(404);
 }
 
 async fn a_pod_is_deleted_with_a_precondition(lab: &CaseContext) {
@@ -222,7 +222,7 @@ async fn a_pod_is_deleted_with_a_precondition(lab: &CaseContext) {
     let right = json!({"preconditions": {"uid": made.uid()}, "gracePeriodSeconds": 7});
     lab.delete_with("pod/a", right)
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/deletionGracePeriodSeconds", 7);
 }
 
@@ -236,9 +236,11 @@ async fn evict(lab: &CaseContext, name: &str) -> Answer {
 
 async fn an_eviction_marks_a_pod(lab: &CaseContext) {
     running(lab, "a").await;
-    evict(lab, "a").await.is(201);
+    evict(lab, "a").await.has_code(201);
     let marked = lab.get("pod/a").await;
-    marked.is(200).has("/metadata/deletionGracePeriodSeconds", 30);
+    marked
+        .has_code(200)
+        .has("/metadata/deletionGracePeriodSeconds", 30);
     let conditions = marked.at("/status/conditions");
     let found = conditions
         .as_array()
@@ -250,11 +252,11 @@ async fn an_eviction_marks_a_pod(lab: &CaseContext) {
     condition["lastProbeTime"] = Value::Null;
     lab.say("the condition", condition);
     assert!(found.is_some(), "{conditions}");
-    evict(lab, "a").await.is(201);
+    evict(lab, "a").await.has_code(201);
     let mut quick = eviction("b");
     quick["deleteOptions"] = json!({"gracePeriodSeconds": 3});
     running(lab, "b").await;
-    lab.post("pod/b/eviction", quick).await.is(201);
+    lab.post("pod/b/eviction", quick).await.has_code(201);
     lab.get("pod/b")
         .await
         .has("/metadata/deletionGracePeriodSeconds", 3);
@@ -264,30 +266,30 @@ async fn an_eviction_of_what_is_missing_is_not_found(lab: &CaseContext) {
     evict(lab, "a")
         .await
         .refused(404, "NotFound", "pods \"a\" not found");
-    lab.get("pod/a/eviction").await.is(405);
+    lab.get("pod/a/eviction").await.has_code(405);
     lab.given("pod", pod("b")).await;
-    lab.get("pod/b/eviction").await.is(405);
+    lab.get("pod/b/eviction").await.has_code(405);
 }
 
 async fn an_eviction_is_checked(lab: &CaseContext) {
     running(lab, "a").await;
-    lab.post("pod/a/eviction", eviction("b")).await.is(400);
+    lab.post("pod/a/eviction", eviction("b")).await.has_code(400);
     lab.post("pod/a/eviction", with(eviction("a"), "/kind", json!("Pod")))
         .await
-        .is(400);
+        .has_code(400);
     lab.post(
         "pod/a/eviction",
         with(eviction("a"), "/apiVersion", json!("policy/v9")),
     )
     .await
-    .is(400);
+    .has_code(400);
     lab.post(
         "pod/a/eviction",
         with(eviction("a"), "/metadata/namespace", json!("other")),
     )
     .await
-    .is(400);
-    lab.post("pod/a/eviction", json!({})).await.is(400);
+    .has_code(400);
+    lab.post("pod/a/eviction", json!({})).await.has_code(400);
     lab.get("pod/a").await.lacks("/metadata/deletionTimestamp");
 }
 
@@ -296,16 +298,18 @@ async fn an_eviction_with_a_wrong_uid_conflicts(lab: &CaseContext) {
     lab.call(&made.uid(), "its uid");
     let mut other = eviction("a");
     other["deleteOptions"] = json!({"preconditions": {"uid": "4a2c0b62-2f0e-4d4b-9a3e-111111111111"}});
-    lab.post("pod/a/eviction", other).await.is(409);
+    lab.post("pod/a/eviction", other).await.has_code(409);
     lab.get("pod/a").await.lacks("/metadata/deletionTimestamp");
 }
 
 async fn a_dry_run_of_an_eviction_does_nothing(lab: &CaseContext) {
     running(lab, "a").await;
-    lab.post("pod/a/eviction?dryRun=All", eviction("a")).await.is(201);
+    lab.post("pod/a/eviction?dryRun=All", eviction("a"))
+        .await
+        .has_code(201);
     let mut dry = eviction("a");
     dry["deleteOptions"] = json!({"dryRun": ["All"]});
-    lab.post("pod/a/eviction", dry).await.is(201);
+    lab.post("pod/a/eviction", dry).await.has_code(201);
     lab.get("pod/a").await.lacks("/metadata/deletionTimestamp");
 }
 
@@ -316,7 +320,7 @@ async fn guarded(lab: &CaseContext, count: usize, minimum: usize) {
         let name = format!("p{i}");
         lab.given("pod", with(pod(&name), "/metadata/labels/app", json!("x")))
             .await;
-        ready(lab, &name).await.is(200);
+        ready(lab, &name).await.has_code(200);
     }
     lab.given("pdb", budget).await;
     let counted = |budget: &Answer| {
@@ -340,14 +344,14 @@ async fn a_budget_refuses_an_eviction(lab: &CaseContext) {
         .has("/details/causes/0/reason", "DisruptionBudget");
     lab.post("pod/p0/eviction?dryRun=All", eviction("p0"))
         .await
-        .is(429);
+        .has_code(429);
     lab.get("pod/p0").await.lacks("/metadata/deletionTimestamp");
-    lab.delete("pod/p0").await.is(200);
+    lab.delete("pod/p0").await.has_code(200);
 }
 
 async fn a_budget_with_room_lets_one_go(lab: &CaseContext) {
     guarded(lab, 2, 1).await;
-    evict(lab, "p0").await.is(201);
+    evict(lab, "p0").await.has_code(201);
     // Both the eviction and the controller write the budget; until that one is through, it may say that it failed.
     let counted = |budget: &Answer| {
         budget.at("/status/currentHealthy") == json!(1)
@@ -363,7 +367,7 @@ async fn two_budgets_are_one_too_many(lab: &CaseContext) {
     let second = json!({"metadata": {"name": "second"},
         "spec": {"minAvailable": 0, "selector": {"matchLabels": {"app": "x"}}}});
     lab.given("pdb", second).await;
-    evict(lab, "p0").await.is(500);
+    evict(lab, "p0").await.has_code(500);
 }
 
 async fn a_pod_that_has_not_begun_is_evicted_past_its_budget(lab: &CaseContext) {
@@ -376,16 +380,16 @@ async fn a_pod_that_has_not_begun_is_evicted_past_its_budget(lab: &CaseContext) 
             json!({"status": {"phase": "Pending", "conditions": null}}),
         )
         .await
-        .is(200);
-    evict(lab, "late").await.is(201);
+        .has_code(200);
+    evict(lab, "late").await.has_code(201);
     lab.given("pod", with(pod("done"), "/metadata/labels/app", json!("x")))
         .await;
     lab.quietly()
         .merge("pod/done/status", json!({"status": {"phase": "Failed"}}))
         .await
-        .is(200);
-    evict(lab, "done").await.is(201);
-    lab.get("pod/done").await.is(404);
+        .has_code(200);
+    evict(lab, "done").await.has_code(201);
+    lab.get("pod/done").await.has_code(404);
 }
 
 async fn a_pod_is_bound_once(lab: &CaseContext) {

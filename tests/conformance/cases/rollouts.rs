@@ -84,7 +84,7 @@ async fn a_rolling_update_takes_its_steps(lab: &CaseContext) {
         (2, rolling("0%", "1%"), vec![(1, 1), (0, 2)]),
     ] {
         standing(lab, replicas, strategy).await;
-        lab.quietly().strategic("deploy/a", image(2)).await.is(200);
+        lab.quietly().strategic("deploy/a", image(2)).await.has_code(200);
         for (old, new) in steps {
             until_sizes(lab, old, new).await;
             serve(lab, usize::try_from(old + new).expect("small")).await;
@@ -103,7 +103,10 @@ async fn a_rolling_update_takes_its_steps(lab: &CaseContext) {
             ]),
         );
         let foreground = json!({"propagationPolicy": "Foreground"});
-        lab.quietly().delete_with("deploy/a", foreground).await.is(200);
+        lab.quietly()
+            .delete_with("deploy/a", foreground)
+            .await
+            .has_code(200);
         lab.quietly().until_gone("deploy/a").await;
     }
 }
@@ -117,10 +120,10 @@ async fn old_pods_that_are_not_ready_go_first(lab: &CaseContext) {
     lab.quietly()
         .merge(&format!("pod/{broken}/status"), unready)
         .await
-        .is(200);
+        .has_code(200);
     let seen = |deployment: &Answer| deployment.at("/status/readyReplicas") == json!(2);
     lab.quietly().until("deploy/a", seen).await;
-    lab.quietly().strategic("deploy/a", image(2)).await.is(200);
+    lab.quietly().strategic("deploy/a", image(2)).await.has_code(200);
     until_sizes(lab, 3, 1).await;
     serve(lab, 4).await;
     until_sizes(lab, 2, 2).await;
@@ -135,8 +138,8 @@ async fn recreate_waits_until_the_last_old_pod_is_gone(lab: &CaseContext) {
     lab.quietly()
         .merge(&format!("pod/{}", pods[0]), held)
         .await
-        .is(200);
-    lab.quietly().strategic("deploy/a", image(2)).await.is(200);
+        .has_code(200);
+    lab.quietly().strategic("deploy/a", image(2)).await.has_code(200);
     let one =
         |list: &Answer| list.names().len() == 1 && !list.at("/items/0/metadata/deletionTimestamp").is_null();
     lab.quietly().until("pod", one).await;
@@ -157,19 +160,19 @@ async fn recreate_waits_until_the_last_old_pod_is_gone(lab: &CaseContext) {
     lab.quietly()
         .merge(&format!("pod/{}", pods[0]), free)
         .await
-        .is(200);
+        .has_code(200);
     until_sizes(lab, 0, 2).await;
 }
 
 /// The example of the Kubernetes documentation ("Proportional scaling").
 async fn a_count_that_changes_within_a_rollout_is_shared(lab: &CaseContext) {
     standing(lab, 10, rolling(3, 2)).await;
-    lab.quietly().strategic("deploy/a", image(2)).await.is(200);
+    lab.quietly().strategic("deploy/a", image(2)).await.has_code(200);
     until_sizes(lab, 8, 5).await;
     lab.quietly()
         .merge("deploy/a", json!({"spec": {"replicas": 15}}))
         .await
-        .is(200);
+        .has_code(200);
     until_sizes(lab, 11, 7).await;
 }
 
@@ -178,12 +181,12 @@ async fn a_paused_deployment_scales_and_does_not_roll_out(lab: &CaseContext) {
     lab.quietly()
         .merge("deploy/a", json!({"spec": {"paused": true}}))
         .await
-        .is(200);
-    lab.quietly().strategic("deploy/a", image(2)).await.is(200);
+        .has_code(200);
+    lab.quietly().strategic("deploy/a", image(2)).await.has_code(200);
     lab.quietly()
         .merge("deploy/a", json!({"spec": {"replicas": 3}}))
         .await
-        .is(200);
+        .has_code(200);
     let three = |sets: &Answer| size(sets, 1) == Some(3);
     let sets = lab.quietly().until("rs", three).await;
     assert_eq!(sets.names().len(), 1);
@@ -197,8 +200,8 @@ async fn a_rollout_misses_its_deadline_and_can_still_end(lab: &CaseContext) {
     lab.quietly()
         .merge("deploy/a", json!({"spec": {"progressDeadlineSeconds": 1}}))
         .await
-        .is(200);
-    lab.quietly().strategic("deploy/a", image(2)).await.is(200);
+        .has_code(200);
+    lab.quietly().strategic("deploy/a", image(2)).await.has_code(200);
     let late =
         |deployment: &Answer| condition(deployment, "Progressing").contains("ProgressDeadlineExceeded");
     let deployment = lab.quietly().until("deploy/a", late).await;
@@ -232,7 +235,7 @@ async fn a_rollout_that_a_quota_forbids_says_so(lab: &CaseContext) {
     if matches!(lab.ground(), super::super::backend::Backend::Real(_)) {
         lab.quietly().until("quota/objects", counted).await;
     }
-    lab.quietly().strategic("deploy/a", image(2)).await.is(200);
+    lab.quietly().strategic("deploy/a", image(2)).await.has_code(200);
     let failed = |deployment: &Answer| !condition(deployment, "ReplicaFailure").is_empty();
     let deployment = lab.quietly().until("deploy/a", failed).await;
     call_sets(lab).await;
@@ -243,7 +246,7 @@ async fn a_rollout_that_a_quota_forbids_says_so(lab: &CaseContext) {
     lab.quietly()
         .merge("quota/objects", json!({"spec": {"hard": {"pods": "3"}}}))
         .await
-        .is(200);
+        .has_code(200);
     until_sizes(lab, 2, 1).await;
     let healed = |deployment: &Answer| condition(deployment, "ReplicaFailure").is_empty();
     lab.quietly().until("deploy/a", healed).await;
@@ -265,11 +268,14 @@ async fn a_pod_with_a_finalizer_is_replaced_while_it_stays(lab: &CaseContext) {
     standing(lab, 1, json!({})).await;
     let pod = lab.quietly().get("pod").await.names().remove(0);
     let held = json!({"metadata": {"finalizers": ["example.com/held"]}});
-    lab.quietly().merge(&format!("pod/{pod}"), held).await.is(200);
+    lab.quietly()
+        .merge(&format!("pod/{pod}"), held)
+        .await
+        .has_code(200);
     lab.quietly()
         .delete(&format!("pod/{pod}?gracePeriodSeconds=0"))
         .await
-        .is(200);
+        .has_code(200);
     let two = |pods: &Answer| pods.names().len() == 2;
     lab.quietly().until("pod", two).await;
     let counts = |deployment: &Answer| {

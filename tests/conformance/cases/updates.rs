@@ -35,7 +35,7 @@ async fn a_write_on_an_old_version_conflicts(lab: &CaseContext) {
     let first = lab.post("cm", config("a", json!({"k": "1"}))).await;
     lab.put("cm/a", with(first.body.clone(), "/data/k", json!("2")))
         .await
-        .is(200);
+        .has_code(200);
     let words = "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your \
                  changes to the latest version and try again";
     lab.put("cm/a", first.body.clone())
@@ -49,7 +49,7 @@ async fn a_write_on_an_old_version_conflicts(lab: &CaseContext) {
     let made = lab.post("plan", plan("a", json!({"size": 1}))).await;
     lab.merge("plan/a/status", json!({"status": {"phase": "early"}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.put("plan/a", made.body.clone()).await.refused(
         409,
         "Conflict",
@@ -65,7 +65,7 @@ async fn an_update_without_a_version_goes_through(lab: &CaseContext) {
     lab.given("cm", config("a", json!({"k": "1"}))).await;
     lab.put("cm/a", config("a", json!({"l": "2"})))
         .await
-        .is(200)
+        .has_code(200)
         .has("/data", json!({"l": "2"}));
     let zero = with(named("a"), "/metadata/resourceVersion", json!("0"));
     lab.put("cm/a", zero).await;
@@ -75,7 +75,7 @@ async fn an_update_without_a_version_goes_through(lab: &CaseContext) {
     lab.quietly().until("deploy/a", annotated).await;
     lab.put("deploy/a", workload("a", 0))
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/generation", 2);
 }
 
@@ -89,7 +89,7 @@ async fn a_custom_resource_is_not_overwritten_blindly(lab: &CaseContext) {
         .await
         .invalid(words);
     lab.given("lease", named("a")).await;
-    lab.put("lease/a", named("a")).await.is(422);
+    lab.put("lease/a", named("a")).await.has_code(422);
     lab.given(
         "pdb",
         json!({"metadata": {"name": "a"}, "spec": {"minAvailable": 1}}),
@@ -101,10 +101,10 @@ async fn a_custom_resource_is_not_overwritten_blindly(lab: &CaseContext) {
     )
     .await;
     lab.given("role", named("a")).await;
-    lab.put("role/a", named("a")).await.is(200);
+    lab.put("role/a", named("a")).await.has_code(200);
     lab.merge("plan/a", json!({"metadata": {"resourceVersion": null}}))
         .await
-        .is(422);
+        .has_code(422);
 }
 
 async fn an_update_of_another_uid_conflicts(lab: &CaseContext) {
@@ -120,10 +120,10 @@ async fn an_update_of_another_uid_conflicts(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.merge("plan/a", json!({"metadata": {"uid": "other"}}))
         .await
-        .is(422);
+        .has_code(422);
     lab.merge("plan/a/status", json!({"metadata": {"uid": "other"}}))
         .await
-        .is(200);
+        .has_code(200);
 }
 
 async fn a_write_that_changes_nothing_keeps_the_version(lab: &CaseContext) {
@@ -181,7 +181,7 @@ async fn a_spec_counts_generations(lab: &CaseContext) {
         .has("/metadata/generation", 2);
     lab.merge("deploy/a/scale", json!({"spec": {"replicas": 1}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.get("deploy/a").await.has("/metadata/generation", 3);
     lab.post("job", job("a")).await.has("/metadata/generation", 1);
     lab.merge("job/a", json!({"spec": {"parallelism": 0}}))
@@ -222,13 +222,13 @@ async fn a_status_is_a_world_of_its_own(lab: &CaseContext) {
     });
     let written = lab.merge("plan/a/status", patch).await;
     written
-        .is(200)
+        .has_code(200)
         .has("/status/phase", "early")
         .has("/spec/size", 2)
         .lacks("/metadata/labels");
     lab.get("plan/a/status")
         .await
-        .is(200)
+        .has_code(200)
         .has("/status/phase", "early");
     lab.merge("plan/a", json!({"status": {"phase": "late"}}))
         .await
@@ -241,25 +241,25 @@ async fn a_status_is_a_world_of_its_own(lab: &CaseContext) {
         .invalid("status.phase");
     lab.merge("plan/a/status", json!({"status": {"count": 4, "odd": 1}}))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/status/odd");
     let mut body = made.body.clone();
     body["metadata"]["resourceVersion"] = json!(lab.quietly().get("plan/a").await.version());
     body["status"] = json!({"phase": "late"});
     lab.put("plan/a/status", body)
         .await
-        .is(200)
+        .has_code(200)
         .has("/status", json!({"phase": "late"}));
     lab.merge("plan/a/status", json!({"status": null}))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/status");
     lab.operations(
         "plan/a/status",
         json!([{"op": "add", "path": "/status", "value": {"count": 1}}]),
     )
     .await
-    .is(200);
+    .has_code(200);
 }
 
 async fn a_status_of_a_built_in_kind_is_a_world_of_its_own(lab: &CaseContext) {
@@ -268,7 +268,7 @@ async fn a_status_of_a_built_in_kind_is_a_world_of_its_own(lab: &CaseContext) {
         "status": {"phase": "Running", "message": "hello"}});
     let written = lab.quietly().merge("pod/a/status", patch).await;
     written
-        .is(200)
+        .has_code(200)
         .has("/status/message", "hello")
         .has("/spec/nodeName", "nowhere");
     lab.say("labels", written.at("/metadata/labels"));
@@ -276,43 +276,45 @@ async fn a_status_of_a_built_in_kind_is_a_world_of_its_own(lab: &CaseContext) {
         .quietly()
         .merge("pod/a", json!({"status": {"message": "other"}}))
         .await;
-    written.is(200).has("/status/message", "hello");
+    written.has_code(200).has("/status/message", "hello");
     lab.given("deploy", workload("a", 0)).await;
     let patch = json!({"spec": {"minReadySeconds": 9}, "status": {"collisionCount": 3}});
     let written = lab.strategic("deploy/a/status", patch).await;
     written
-        .is(200)
+        .has_code(200)
         .has("/status/collisionCount", 3)
         .lacks("/spec/minReadySeconds");
-    lab.merge("node/{ns}/status", json!({"status": {}})).await.is(404);
+    lab.merge("node/{ns}/status", json!({"status": {}}))
+        .await
+        .has_code(404);
     let body = json!({"metadata": {"name": "{ns}"}});
     lab.given("node", body).await;
     let patch = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     let written = lab.strategic("node/{ns}/status", patch).await;
-    written.is(200).has("/status/conditions/0/status", "True");
+    written.has_code(200).has("/status/conditions/0/status", "True");
     lab.merge("node/{ns}", json!({"status": {"conditions": []}}))
         .await
         .has("/status/conditions/0/type", "Ready");
-    lab.quietly().delete("node/{ns}").await.is(200);
+    lab.quietly().delete("node/{ns}").await.has_code(200);
 }
 
 async fn an_update_can_not_rename(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     lab.merge("plan/a", json!({"metadata": {"name": "b"}}))
         .await
-        .is(400);
+        .has_code(400);
     lab.merge("plan/a", json!({"metadata": {"name": null}})).await;
     lab.given("cm", named("a")).await;
     lab.put("cm/a", json!({"metadata": {}})).await;
     lab.put("plan/a", json!({"metadata": {}, "spec": {"size": 1}}))
         .await;
-    lab.put("cm/b", named("a")).await.is(400);
-    lab.merge("cm/a", json!({"kind": "Secret"})).await.is(422);
-    lab.merge("cm/a", json!({"apiVersion": "v2"})).await.is(422);
-    lab.merge("plan/a", json!({"kind": "Other"})).await.is(422);
+    lab.put("cm/b", named("a")).await.has_code(400);
+    lab.merge("cm/a", json!({"kind": "Secret"})).await.has_code(422);
+    lab.merge("cm/a", json!({"apiVersion": "v2"})).await.has_code(422);
+    lab.merge("plan/a", json!({"kind": "Other"})).await.has_code(422);
     lab.merge("plan/a", json!({"apiVersion": "conformance.kubernaut.io/v2"}))
         .await
-        .is(422);
+        .has_code(422);
 }
 
 async fn what_the_server_sets_stays(lab: &CaseContext) {
@@ -324,14 +326,14 @@ async fn what_the_server_sets_stays(lab: &CaseContext) {
         json!({"metadata": {"creationTimestamp": "2020-01-01T00:00:00Z", "generation": 9, "selfLink": "/x"}});
     let written = lab.merge("plan/a", patch).await;
     written
-        .is(200)
+        .has_code(200)
         .has("/metadata/uid", made.uid())
         .has("/metadata/generation", 1);
 }
 
 async fn an_immutable_config_map_stays(lab: &CaseContext) {
     let body = with(config("a", json!({"k": "1"})), "/immutable", json!(true));
-    lab.post("cm", body).await.is(201);
+    lab.post("cm", body).await.has_code(201);
     lab.merge("cm/a", json!({"data": {"k": "2"}}))
         .await
         .invalid("field is immutable when `immutable` is set");
@@ -346,15 +348,15 @@ async fn an_immutable_config_map_stays(lab: &CaseContext) {
         .invalid("immutable");
     lab.merge("cm/a", json!({"metadata": {"labels": {"a": "b"}}}))
         .await
-        .is(200);
+        .has_code(200);
 }
 
 async fn the_selector_of_a_workload_stays(lab: &CaseContext) {
     let none = with(workload("a", 0), "/spec/selector", json!(null));
-    lab.post("deploy", none).await.is(422);
+    lab.post("deploy", none).await.has_code(422);
     lab.post("deploy", with(workload("a", 0), "/spec/selector", json!({})))
         .await
-        .is(422);
+        .has_code(422);
     let other = with(
         workload("a", 0),
         "/spec/selector/matchLabels",
@@ -375,13 +377,13 @@ async fn the_selector_of_a_workload_stays(lab: &CaseContext) {
     sts["spec"]["serviceName"] = json!("s");
     lab.given("sts", sts).await;
     let change = json!({"spec": {"serviceName": "t"}});
-    lab.merge("sts/s", change).await.is(422);
+    lab.merge("sts/s", change).await.has_code(422);
 }
 
 async fn the_template_of_a_job_stays(lab: &CaseContext) {
     lab.post("job", job("a"))
         .await
-        .is(201)
+        .has_code(201)
         .has("/spec/backoffLimit", 0);
     for change in [
         json!({"spec": {"completions": 2}}),
@@ -390,7 +392,7 @@ async fn the_template_of_a_job_stays(lab: &CaseContext) {
             "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}}}),
         json!({"spec": {"selector": {"matchLabels": {"x": "y"}}}}),
     ] {
-        lab.merge("job/a", change).await.is(422);
+        lab.merge("job/a", change).await.has_code(422);
     }
     let running = with(job("b"), "/spec/suspend", json!(false));
     lab.given("job", running).await;
@@ -406,14 +408,14 @@ async fn the_template_of_a_job_stays(lab: &CaseContext) {
         json!({"spec": {"ttlSecondsAfterFinished": 100}}),
         json!({"spec": {"suspend": true}}),
     ] {
-        lab.merge("job/b", change).await.is(200);
+        lab.merge("job/b", change).await.has_code(200);
     }
 }
 
 async fn most_of_a_pod_stays(lab: &CaseContext) {
     lab.given("pod", pod("a")).await;
     let image = json!({"spec": {"containers": [{"name": "app", "image": "registry.example/app:2"}]}});
-    lab.strategic("pod/a", image).await.is(200);
+    lab.strategic("pod/a", image).await.has_code(200);
     for change in [
         json!({"spec": {"nodeName": "other"}}),
         json!({"spec": {"serviceAccountName": "other"}}),
@@ -426,10 +428,10 @@ async fn most_of_a_pod_stays(lab: &CaseContext) {
     }
     lab.merge("pod/a", json!({"spec": {"activeDeadlineSeconds": 10}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.merge("pod/a", json!({"metadata": {"labels": {"x": "y"}}}))
         .await
-        .is(200);
+        .has_code(200);
     let more = json!({"spec": {"tolerations": [{"key": "x", "operator": "Exists"}]}});
     lab.merge("pod/a", more).await;
 }
@@ -439,30 +441,34 @@ async fn a_lease_is_made_by_an_update(lab: &CaseContext) {
     lab.put("lease/a", body).await;
     lab.get("lease/a").await;
     lab.put("cm/a", named("a")).await.refused(404, "NotFound", "");
-    lab.put("role/a", named("a")).await.is(201);
-    lab.put("plan/a", plan("a", json!({"size": 1}))).await.is(404);
+    lab.put("role/a", named("a")).await.has_code(201);
+    lab.put("plan/a", plan("a", json!({"size": 1})))
+        .await
+        .has_code(404);
 }
 
 async fn a_service_account_is_updated(lab: &CaseContext) {
     lab.given("sa", named("a")).await;
     let patch = json!({"secrets": [{"name": "x"}], "imagePullSecrets": [{"name": "y"}]});
-    lab.strategic("sa/a", patch).await.is(200);
+    lab.strategic("sa/a", patch).await.has_code(200);
     lab.strategic("sa/a", json!({"imagePullSecrets": [{"name": "z"}]}))
         .await
-        .is(200);
+        .has_code(200);
 }
 
 async fn a_finalizer_can_come_and_go(lab: &CaseContext) {
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let hold = |list: Value| json!({"metadata": {"finalizers": list}});
-    lab.merge("plan/a", hold(json!(["example.com/a"]))).await.is(200);
+    lab.merge("plan/a", hold(json!(["example.com/a"])))
+        .await
+        .has_code(200);
     lab.merge("plan/a", hold(json!(["example.com/a", "example.com/b"])))
         .await
-        .is(200);
-    lab.merge("plan/a", hold(json!(["none"]))).await.is(200);
+        .has_code(200);
+    lab.merge("plan/a", hold(json!(["none"]))).await.has_code(200);
     lab.merge("plan/a", hold(json!([])))
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/metadata/finalizers");
     lab.get("plan/a").await.lacks("/metadata/finalizers");
 }
@@ -478,10 +484,10 @@ async fn labels_of_an_update_are_checked(lab: &CaseContext) {
     lab.merge("cm/a", json!({"data": {"a b": "c"}}))
         .await
         .invalid("data[a b]");
-    lab.merge("cm/a", json!({"data": {"a": 1}})).await.is(422);
+    lab.merge("cm/a", json!({"data": {"a": 1}})).await.has_code(422);
     lab.merge("cm/a", json!({"data": {"a": null, "b": "c"}}))
         .await
-        .is(200)
+        .has_code(200)
         .has("/data", json!({"b": "c"}));
 }
 
@@ -494,7 +500,7 @@ async fn a_bad_version_is_refused(lab: &CaseContext) {
     .await;
     lab.merge("cm/a", json!({"metadata": {"resourceVersion": "999999999"}}))
         .await
-        .is(409);
+        .has_code(409);
     lab.given("plan", plan("a", json!({"size": 1}))).await;
     let bad = with(
         plan("a", json!({"size": 1})),
@@ -509,15 +515,15 @@ async fn an_update_takes_no_dry_run_back(lab: &CaseContext) {
     lab.call(&made.version(), "first");
     lab.merge("plan/a?dryRun=All", json!({"spec": {"note": "x"}}))
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/generation", 2);
     lab.merge("plan/a/status?dryRun=All", json!({"status": {"count": 1}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.merge("plan/a?dryRun=All", json!({"spec": {"size": 6}}))
         .await
         .invalid("size is immutable");
-    lab.delete("plan/a?dryRun=All").await.is(200);
+    lab.delete("plan/a?dryRun=All").await.has_code(200);
     lab.get("plan/a")
         .await
         .has("/metadata/generation", 1)
@@ -530,9 +536,9 @@ async fn metadata_of_a_status_is_hardly_written(lab: &CaseContext) {
         "status": {"count": 1}});
     lab.merge("plan/a/status", patch)
         .await
-        .is(200)
+        .has_code(200)
         .lacks("/metadata/labels")
         .lacks("/metadata/finalizers");
     let patch = json!({"metadata": {"labels": {"a b": "b"}}, "status": {"count": 2}});
-    lab.merge("plan/a/status", patch).await.is(200);
+    lab.merge("plan/a/status", patch).await.has_code(200);
 }

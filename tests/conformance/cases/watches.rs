@@ -36,24 +36,24 @@ async fn version_of_list(lab: &CaseContext, target: &str) -> String {
 
 async fn a_watch_goes_on_from_its_version(lab: &CaseContext) {
     let then = version_of_list(lab, "secret").await;
-    lab.post("secret", named("a")).await.is(201);
+    lab.post("secret", named("a")).await.has_code(201);
     let mut watch = lab.watch(&format!("secret?resourceVersion={then}")).await;
     assert_eq!(watch.next(1).await, ["ADDED a"]);
     lab.merge("secret/a", json!({"data": {"k": "dg=="}}))
         .await
-        .is(200);
-    lab.delete("secret/a").await.is(200);
+        .has_code(200);
+    lab.delete("secret/a").await.has_code(200);
     assert_eq!(watch.next(2).await, ["MODIFIED a", "DELETED a"]);
 }
 
 async fn a_watch_without_a_version_begins_with_what_is_there(lab: &CaseContext) {
-    lab.post("secret", named("b")).await.is(201);
-    lab.post("secret", named("a")).await.is(201);
+    lab.post("secret", named("b")).await.has_code(201);
+    lab.post("secret", named("a")).await.has_code(201);
     let mut watch = lab.watch("secret").await;
     let mut first = watch.next(2).await;
     first.sort();
     assert_eq!(first, ["ADDED a", "ADDED b"]);
-    lab.post("secret", named("c")).await.is(201);
+    lab.post("secret", named("c")).await.has_code(201);
     assert_eq!(watch.next(1).await, ["ADDED c"]);
 }
 
@@ -63,7 +63,7 @@ async fn a_watch_from_zero_begins_with_what_is_there(lab: &CaseContext) {
         .await;
     let mut watch = lab.watch("plan?resourceVersion=0").await;
     assert_eq!(watch.next(1).await, ["ADDED a"]);
-    lab.delete("plan/a").await.is(200);
+    lab.delete("plan/a").await.has_code(200);
     assert_eq!(watch.next(1).await, ["DELETED a"]);
 }
 
@@ -75,9 +75,9 @@ async fn an_object_that_comes_or_leaves_a_selector_is_added_or_deleted(lab: &Cas
     lab.given("cm", config("a", json!({"k": "0"}))).await;
     for (label, value) in [("yes", "1"), ("yes", "2"), ("no", "3"), ("yes", "4")] {
         let patch = json!({"metadata": {"labels": {"on": label}}, "data": {"k": value}});
-        lab.quietly().merge("cm/a", patch).await.is(200);
+        lab.quietly().merge("cm/a", patch).await.has_code(200);
     }
-    lab.quietly().delete("cm/a").await.is(200);
+    lab.quietly().delete("cm/a").await.has_code(200);
     let seen = watch.next(5).await;
     assert_eq!(
         seen,
@@ -94,7 +94,7 @@ async fn an_object_that_leaves_a_field_selector_is_deleted(lab: &CaseContext) {
         lab.quietly()
             .merge("plan/a/status", json!({"status": {"phase": phase}}))
             .await
-            .is(200);
+            .has_code(200);
     }
     assert_eq!(watch.next(2).await, ["ADDED a", "DELETED a"]);
 }
@@ -112,7 +112,7 @@ async fn a_watch_of_one_object_hears_of_it_alone(lab: &CaseContext) {
     // By its path an object is read, and not watched.
     lab.get("secret/b?watch=true")
         .await
-        .is(200)
+        .has_code(200)
         .has("/kind", "Secret");
 }
 
@@ -134,7 +134,7 @@ async fn a_watch_of_a_namespace_hears_of_it_alone(lab: &CaseContext) {
     lab.given("secret", body("b")).await;
     assert_eq!(watch.next(1).await, ["ADDED b"]);
     assert_eq!(all.next(2).await, ["ADDED a", "ADDED b"]);
-    lab.quietly().delete("ns/{ns}-b").await.is(200);
+    lab.quietly().delete("ns/{ns}-b").await.has_code(200);
 }
 
 const STREAMING: &str = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
@@ -229,10 +229,10 @@ async fn a_watch_of_a_custom_resource_hears_of_its_status(lab: &CaseContext) {
         .await;
     lab.merge("plan/a/status", json!({"status": {"phase": "early"}}))
         .await
-        .is(200);
+        .has_code(200);
     lab.merge("plan/a", json!({"metadata": {"labels": {"x": "y"}}}))
         .await
-        .is(200);
+        .has_code(200);
     assert_eq!(watch.next(2).await, ["MODIFIED a", "MODIFIED a"]);
 }
 
@@ -244,10 +244,10 @@ async fn a_deletion_with_a_finalizer_is_a_change_first(lab: &CaseContext) {
     let mut watch = lab
         .watch(&format!("plan?resourceVersion={}", made.version()))
         .await;
-    lab.delete("plan/a").await.is(200);
+    lab.delete("plan/a").await.has_code(200);
     lab.merge("plan/a", json!({"metadata": {"finalizers": null}}))
         .await
-        .is(200);
+        .has_code(200);
     assert_eq!(watch.next(2).await, ["MODIFIED a", "DELETED a"]);
 }
 
@@ -257,14 +257,18 @@ async fn a_watch_hears_of_no_write_that_changed_nothing(lab: &CaseContext) {
     let mut watch = lab
         .watch(&format!("plan?resourceVersion={}", made.version()))
         .await;
-    lab.merge("plan/a", json!({"spec": {"size": 1}})).await.is(200);
+    lab.merge("plan/a", json!({"spec": {"size": 1}}))
+        .await
+        .has_code(200);
     lab.merge("plan/a?dryRun=All", json!({"spec": {"note": "x"}}))
         .await
-        .is(200);
-    lab.merge("plan/a", json!({"spec": {"note": "x"}})).await.is(200);
+        .has_code(200);
+    lab.merge("plan/a", json!({"spec": {"note": "x"}}))
+        .await
+        .has_code(200);
     assert_eq!(watch.next(1).await, ["MODIFIED a"]);
-    lab.delete("plan/a?dryRun=All").await.is(200);
-    lab.delete("plan/a").await.is(200);
+    lab.delete("plan/a?dryRun=All").await.has_code(200);
+    lab.delete("plan/a").await.has_code(200);
     assert_eq!(watch.next(1).await, ["DELETED a"]);
 }
 
@@ -283,11 +287,11 @@ async fn a_watch_by_path_prefix_is_no_watch(lab: &CaseContext) {
     lab.given("cm", named("a")).await;
     lab.get("cm/a?watch=false")
         .await
-        .is(200)
+        .has_code(200)
         .has("/kind", "ConfigMap");
     lab.get("cm?watch=false&labelSelector=none")
         .await
-        .is(200)
+        .has_code(200)
         .has("/kind", "ConfigMapList");
 }
 
@@ -296,12 +300,12 @@ async fn a_pod_that_goes_is_told_with_its_last_state(lab: &CaseContext) {
     lab.quietly()
         .merge("pod/a/status", json!({"status": {"phase": "Running"}}))
         .await
-        .is(200);
+        .has_code(200);
     let then = version_of_list(lab, "pod").await;
     let mut watch = lab.watch(&format!("pod?resourceVersion={then}")).await;
-    lab.delete("pod/a").await.is(200);
+    lab.delete("pod/a").await.has_code(200);
     assert_eq!(watch.next(1).await, ["MODIFIED a"]);
-    lab.delete("pod/a?gracePeriodSeconds=0").await.is(200);
+    lab.delete("pod/a?gracePeriodSeconds=0").await.has_code(200);
     // The real server marks it once more before it goes.
     let mut seen = watch.next_plain(1).await;
     if seen[0]["type"] == "MODIFIED" {

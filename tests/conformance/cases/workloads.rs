@@ -25,7 +25,7 @@ super::cases!(
 
 async fn a_deployment_has_what_the_server_sets(lab: &CaseContext) {
     let made = lab.post("deploy", workload("a", 0)).await;
-    made.is(201)
+    made.has_code(201)
         .has("/spec/progressDeadlineSeconds", 600)
         .has("/spec/revisionHistoryLimit", 10);
     let mut body = workload("b", 0);
@@ -33,10 +33,13 @@ async fn a_deployment_has_what_the_server_sets(lab: &CaseContext) {
     body["spec"]["replicas"] = Value::Null;
     body["spec"]["paused"] = json!(true);
     body["spec"]["template"]["spec"]["serviceAccountName"] = json!("x");
-    lab.post("deploy", body).await.is(201).has("/spec/replicas", 1);
+    lab.post("deploy", body)
+        .await
+        .has_code(201)
+        .has("/spec/replicas", 1);
     let mut body = workload("c", 0);
     body["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 2}});
-    lab.post("deploy", body).await.is(201);
+    lab.post("deploy", body).await.has_code(201);
 }
 
 async fn a_deployment_is_checked(lab: &CaseContext) {
@@ -114,7 +117,7 @@ async fn a_deployment_is_checked(lab: &CaseContext) {
 async fn a_replica_set_has_what_the_server_sets(lab: &CaseContext) {
     lab.post("rs", workload("a", 0))
         .await
-        .is(201)
+        .has_code(201)
         .has("/metadata/generation", 1);
     let refused = lab
         .post(
@@ -128,22 +131,22 @@ async fn a_replica_set_has_what_the_server_sets(lab: &CaseContext) {
         with(workload("b", 0), "/spec/selector", Value::Null),
     )
     .await
-    .is(422);
+    .has_code(422);
 }
 
 async fn a_stateful_set_and_a_daemon_set_have_what_the_server_sets(lab: &CaseContext) {
     lab.post("sts", with(workload("a", 0), "/spec/serviceName", json!("a")))
         .await
-        .is(201);
+        .has_code(201);
     lab.post("ds", with(workload("a", 0), "/spec/replicas", Value::Null))
         .await
-        .is(201);
+        .has_code(201);
 }
 
 async fn a_job_has_what_the_server_sets(lab: &CaseContext) {
     lab.post("job", job("a"))
         .await
-        .is(201)
+        .has_code(201)
         .has("/spec/completions", 1)
         .has("/spec/parallelism", 1);
     let mut body = job("b");
@@ -154,12 +157,12 @@ async fn a_job_has_what_the_server_sets(lab: &CaseContext) {
             "spec": job("b")["spec"]["template"]["spec"]}});
     lab.post("job", body)
         .await
-        .is(201)
+        .has_code(201)
         .has("/spec/backoffLimit", 6)
         .has("/spec/podReplacementPolicy", "Failed");
     let mut body = job("c");
     body["metadata"]["labels"] = json!({"own": "label"});
-    lab.post("job", body).await.is(201);
+    lab.post("job", body).await.has_code(201);
 }
 
 async fn a_job_is_checked(lab: &CaseContext) {
@@ -223,24 +226,24 @@ async fn a_job_with_a_failure_policy_is_checked(lab: &CaseContext) {
         policy(json!([{"action": "Odd", "onPodConditions": condition}])),
     )
     .await
-    .is(422);
+    .has_code(422);
     lab.post("job?dryRun=All", policy(json!([{"action": "FailJob"}])))
         .await
-        .is(422);
+        .has_code(422);
     let codes = json!([{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [0]}}]);
-    lab.post("job?dryRun=All", policy(codes)).await.is(422);
+    lab.post("job?dryRun=All", policy(codes)).await.has_code(422);
     let restarting = with(
         policy(json!([{"action": "Ignore", "onPodConditions": condition}])),
         "/spec/template/spec/restartPolicy",
         json!("OnFailure"),
     );
-    lab.post("job?dryRun=All", restarting).await.is(422);
+    lab.post("job?dryRun=All", restarting).await.has_code(422);
     let replacing = with(
         policy(json!([{"action": "Ignore", "onPodConditions": condition}])),
         "/spec/podReplacementPolicy",
         json!("TerminatingOrFailed"),
     );
-    lab.post("job?dryRun=All", replacing).await.is(422);
+    lab.post("job?dryRun=All", replacing).await.has_code(422);
 }
 
 fn one(list: &Answer) -> bool {
@@ -276,7 +279,7 @@ async fn a_deployment_makes_a_replica_set_of_its_template(lab: &CaseContext) {
         json!({"spec": {"template": {"metadata": {"annotations": {"x": "y"}}}}}),
     )
     .await
-    .is(200);
+    .has_code(200);
     let two = |list: &Answer| list.names().len() == 2;
     lab.quietly().until("rs", two).await;
     let second = |deployment: &Answer| {
@@ -290,7 +293,7 @@ async fn a_deployment_goes_with_its_replica_sets(lab: &CaseContext) {
     lab.quietly().until("rs", one).await;
     lab.delete_with("deploy/a", json!({"propagationPolicy": "Foreground"}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("deploy/a").await;
     lab.until("rs", |list| list.names().is_empty()).await;
 }
@@ -340,7 +343,7 @@ async fn a_deleted_job_leaves_its_pod_unless_told_otherwise(lab: &CaseContext) {
     lab.quietly().until("pod", one).await;
     lab.delete("job/a")
         .await
-        .is(200)
+        .has_code(200)
         .has("/metadata/finalizers", json!(["orphan"]));
     lab.until_gone("job/a").await;
     let orphan = |pods: &Answer| pods.at("/items/0/metadata/ownerReferences").is_null() && one(pods);
@@ -351,7 +354,7 @@ async fn a_deleted_job_leaves_its_pod_unless_told_otherwise(lab: &CaseContext) {
     lab.quietly()
         .delete_with("job/b", json!({"propagationPolicy": "Background"}))
         .await
-        .is(200);
+        .has_code(200);
     lab.until_gone("job/b").await;
 }
 
@@ -382,17 +385,17 @@ async fn a_name_too_long_for_a_job_is_refused(lab: &CaseContext) {
         with(job("a"), "/metadata/name", json!("a".repeat(63))),
     )
     .await
-    .is(201);
+    .has_code(201);
     lab.post(
         "job?dryRun=All",
         with(job("a"), "/metadata/name", json!("a".repeat(64))),
     )
     .await
-    .is(422);
+    .has_code(422);
     lab.post(
         "deploy?dryRun=All",
         with(workload("a", 0), "/metadata/name", json!("a".repeat(253))),
     )
     .await
-    .is(201);
+    .has_code(201);
 }

@@ -181,13 +181,13 @@ async fn approve(team: &Scene<'_>) {
 async fn running(team: &Scene<'_>) -> Backend {
     let jobs = api(&team.client, JOB, EXECUTOR);
     let pods = api(&team.client, POD, EXECUTOR);
-    let of = |execution: &str| {
+    let jobs_of = |execution: &str| {
         ListParams::default().labels(&format!(
             "kubernaut.io/execution-name={execution},kubernaut.io/execution-namespace={TEAM}"
         ))
     };
     let running_pod = async |execution: &str| {
-        let list = pods.list(&of(execution)).await.expect("a list");
+        let list = pods.list(&jobs_of(execution)).await.expect("a list");
         let mut items = list.items.into_iter();
         let pod = items.find(|pod| pod.data["status"]["phase"] == "Running");
         pod.and_then(|pod| pod.metadata.name)
@@ -200,7 +200,7 @@ async fn running(team: &Scene<'_>) -> Backend {
         .eventually("the pod hangs", async || running_pod("hang-alone").await)
         .await;
     let job = jobs
-        .list(&of("hang-alone"))
+        .list(&jobs_of("hang-alone"))
         .await
         .expect("a list")
         .items

@@ -229,7 +229,7 @@ fn of_data(kind: &'static str) -> Vec<Way> {
     ways
 }
 
-fn of(kind: ActionKind) -> Vec<Way> {
+fn ways_of(kind: ActionKind) -> Vec<Way> {
     let deployment = |namespace: &'static str, change: Value| patch(DEPLOYMENT, namespace, TARGET, change);
     let scale = |namespace: &'static str| {
         patch_part(
@@ -364,7 +364,7 @@ async fn a_token_that_was_taken_from_a_pod_does_what_its_action_does_and_no_more
     for kind in ActionKind::ALL {
         let client = thief(kind.service_account()).await;
         println!("{}", kind.service_account());
-        all_are_refused(&client, of(kind)).await;
+        all_are_refused(&client, ways_of(kind)).await;
     }
     an_account_with_more_rights_has_no_longer_reach().await;
     a_token_that_is_not_of_a_pod_is_good_for_nothing().await;

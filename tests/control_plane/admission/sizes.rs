@@ -23,7 +23,7 @@ fn entries(count: usize, bytes: usize) -> Value {
     Value::Object(data)
 }
 
-fn of(action: &str, parameters: Value) -> Value {
+fn one_step(action: &str, parameters: Value) -> Value {
     at(TEAM, execution("large", action, parameters, json!({})))
 }
 
@@ -40,13 +40,13 @@ fn too_large(tried: &'static str, large: Value, small: Value) -> Way {
 #[tokio::test]
 async fn an_execution_or_a_workflow_that_holds_more_than_a_plan_takes_is_refused() {
     let config = |data: Value| {
-        of(
+        one_step(
             "update-configmap",
             json!({"updateConfigMap": {"namespace": TEAM, "configMap": "one", "data": data}}),
         )
     };
     let secret = |data: Value| {
-        of(
+        one_step(
             "update-secret",
             json!({"updateSecret": {"namespace": TEAM, "secret": "one", "data": data}}),
         )
@@ -54,11 +54,11 @@ async fn an_execution_or_a_workflow_that_holds_more_than_a_plan_takes_is_refused
     let text = |bytes: usize| "x".repeat(bytes);
     let flow = |steps: Vec<Value>| at(TEAM, workflow("large", json!(steps), json!({})));
     let steps = |count: i64, keys: usize, bytes: usize| {
-        let of = |number: i64| {
+        let update_step = |number: i64| {
             let update = json!({"updateConfigMap": {"namespace": TEAM, "name": "one", "dataUpdates": entries(keys, bytes)}});
             step(number, "update-configmap", update, json!({}))
         };
-        flow((1..=count).map(of).collect())
+        flow((1..=count).map(update_step).collect())
     };
     let apply = |config: Value| {
         let custom = json!({"custom": {"actionType": "apply-manifest", "config": config}});
@@ -69,8 +69,8 @@ async fn an_execution_or_a_workflow_that_holds_more_than_a_plan_takes_is_refused
             json!({"updateConfigMap": {"namespace": TEAM, "name": "one", "dataUpdates": {"a": "b"}}});
         let undo = json!({"rollbackSpec": {"action": "restore", "parameters": {"restorePreviousConfig": {
             "namespace": TEAM, "name": "one", "type": "ConfigMap", "snapshot": text(snapshot)}}}});
-        let of = |number: i64| step(number, "update-configmap", update.clone(), undo.clone());
-        flow(vec![of(1), of(2)])
+        let update_step = |number: i64| step(number, "update-configmap", update.clone(), undo.clone());
+        flow(vec![update_step(1), update_step(2)])
     };
     // Three bytes a letter.
     let wide = |letters: usize| json!({"a": "\u{20ac}".repeat(letters)});
@@ -125,7 +125,11 @@ async fn what_holds_nothing_is_not_measured_wrong() {
     let scale = json!({"scaleDeployment": {"namespace": TEAM, "deployment": "web", "replicas": 1}});
     let undoing = json!({"rollbackOf": {"name": "a", "uid": "1-2-3"}});
     let empty = at(TEAM, workflow("small", json!([]), undoing));
-    for object in [single("small", json!({})), of("scale-deployment", scale), empty] {
+    for object in [
+        single("small", json!({})),
+        one_step("scale-deployment", scale),
+        empty,
+    ] {
         super::way::send(&client, &create(object), true)
             .await
             .expect("accepted");

@@ -103,14 +103,14 @@ fn assert_same(mut chart: Objects, mut expected: Objects, release_namespace: &st
 
 fn flags(values: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let of = |value: &Value| match value.as_array() {
+    let as_text = |value: &Value| match value.as_array() {
         Some(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
         None => text(value),
     };
     let values = values.as_object().expect("flags");
     values
         .iter()
-        .map(|(name, value)| format!("--{name}={}", of(value)))
+        .map(|(name, value)| format!("--{name}={}", as_text(value)))
         .collect()
 }
 

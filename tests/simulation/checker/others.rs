@@ -135,11 +135,11 @@ impl Checker<'_> {
             } else {
                 MOST_NAMED
             };
-            let of = format!(
+            let request_line = format!(
                 "{} {}/{} {}",
                 request.verb, request.resource, request.subresource, request.name
             );
-            let times = asked.entry(of.clone()).or_default();
+            let times = asked.entry(request_line.clone()).or_default();
             times.push_back(*at);
             while times
                 .front()
@@ -148,7 +148,9 @@ impl Checker<'_> {
                 times.pop_front();
             }
             if times.len() > most {
-                found.insert(format!("{of} was asked more than {most} times within a second"));
+                found.insert(format!(
+                    "{request_line} was asked more than {most} times within a second"
+                ));
             }
         }
         for what in found {

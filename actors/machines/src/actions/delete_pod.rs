@@ -205,13 +205,15 @@ impl Operation<'_> {
 
 impl super::Operation for Operation<'_> {
     fn target(&self, _: Option<&ParsedManifest>) -> TargetRef {
-        let selector = self.0.label_selector.as_ref().map(|selector| {
-            let node = self.0.node_name.as_ref();
-            let on = node.map_or_else(String::new, |node| format!(" on node {node}"));
-            format!("({selector}{on})")
-        });
-        let name = self.0.pod.clone().or(selector).unwrap_or_default();
-        namespaced("Pod", &self.0.namespace, &name)
+        let delete = self.0;
+        match (&delete.pod, &delete.label_selector) {
+            (None, Some(selector)) => {
+                let node = delete.node_name.as_ref();
+                let on = node.map_or_else(String::new, |node| format!(" on node {node}"));
+                TargetRef::selected("Pod", &delete.namespace, &format!("{selector}{on}"))
+            }
+            (name, _) => namespaced("Pod", &delete.namespace, name.as_deref().unwrap_or_default()),
+        }
     }
 
     fn manifest(&self) -> Option<&str> {

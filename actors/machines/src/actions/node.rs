@@ -96,10 +96,10 @@ pub(super) fn examine_cordon(
 }
 
 pub(super) fn outcome(node: &Value, wanted: bool) -> Postcondition {
-    let is = node["spec"]["unschedulable"] == true;
-    if is == wanted {
-        holds(words(is))
+    let cordoned = node["spec"]["unschedulable"] == true;
+    if cordoned == wanted {
+        holds(words(cordoned))
     } else {
-        not_there(format!("the node is {}", words(is)))
+        not_there(format!("the node is {}", words(cordoned)))
     }
 }

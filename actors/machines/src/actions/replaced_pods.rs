@@ -83,8 +83,8 @@ fn controllers_of<'a>(
 ) -> impl Iterator<Item = (&'a ObjectRef, &'a Value)> {
     attempt.pods.iter().filter_map(|pod| {
         let controller = facts.get(&controller_read(pod)?)?.first()?;
-        let of = pod.controller.as_ref()?;
-        (controller["metadata"]["uid"].as_str() == of.uid.as_deref()).then_some((of, controller))
+        let owner = pod.controller.as_ref()?;
+        (controller["metadata"]["uid"].as_str() == owner.uid.as_deref()).then_some((owner, controller))
     })
 }
 

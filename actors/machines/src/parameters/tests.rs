@@ -431,8 +431,8 @@ fn all_problems_are_reported_at_once() {
 
 #[test]
 fn an_undo_runs_as_what_it_undoes() {
-    let undo = |of: &str, name: &str| {
-        json!({"action": "undo", "parameters": {"undo": {"of": of, "patch": "[]",
+    let undo = |kind: &str, name: &str| {
+        json!({"action": "undo", "parameters": {"undo": {"of": kind, "patch": "[]",
             "target": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": name}}}})
     };
     let checked = check(&execution(&undo("scale-deployment", "web")), &settings()).expect("an undo");

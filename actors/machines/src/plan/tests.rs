@@ -378,7 +378,7 @@ fn a_rollback_spec_that_could_never_run_is_refused() {
 #[test]
 fn a_spec_of_more_than_256_kib_is_refused() {
     // Two steps: no Job could carry all of it.
-    let of = |values: [usize; 2]| {
+    let with_sizes = |values: [usize; 2]| {
         let update = |number: i64| {
             let mut step = step(number, &[]);
             let data = json!({"a": "x".repeat(values[usize::from(number == 2)])});
@@ -393,11 +393,11 @@ fn a_spec_of_more_than_256_kib_is_refused() {
         let workflow: WorkflowExecution = serde_json::from_value(workflow.clone()).expect("a workflow");
         serde_json::to_string(&workflow.spec).expect("JSON").len()
     };
-    let rest = 256 * 1024 - size(&of([100_000, 0]));
-    let fits = of([100_000, rest]);
+    let rest = 256 * 1024 - size(&with_sizes([100_000, 0]));
+    let fits = with_sizes([100_000, rest]);
     assert_eq!((size(&fits), errors(&fits)), (256 * 1024, Vec::new()));
     one_error(
-        &of([100_000, rest + 1]),
+        &with_sizes([100_000, rest + 1]),
         "spec",
         "has 262145 bytes as JSON; at most 262144 are allowed",
     );
@@ -497,7 +497,7 @@ fn errors_of_the_workflow_its_graph_and_several_steps_are_reported_at_once() {
     workflow["spec"]["maxParallelSteps"] = json!(0);
     workflow["metadata"]["name"] = json!("w".repeat(60));
     let errors = planned(&workflow).expect_err("errors");
-    let places: Vec<&str> = errors.iter().map(|error| error.place.as_str()).collect();
+    let places: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(
         places,
         [
@@ -538,7 +538,7 @@ fn a_step_whose_parameters_can_not_be_converted_tells_its_other_errors_too() {
         let errors = planned(&workflow).expect_err("errors");
         let places: Vec<&str> = errors
             .iter()
-            .filter_map(|error| error.place.strip_prefix("spec.workflowDefinition.steps[0]."))
+            .filter_map(|error| error.field.strip_prefix("spec.workflowDefinition.steps[0]."))
             .collect();
         assert_eq!(places, expected);
     }

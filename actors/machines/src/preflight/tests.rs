@@ -39,7 +39,7 @@ const ALL: Scope = Scope {
 
 /// What a cluster that holds these objects answers. Label selectors are not evaluated.
 fn answers(reads: Vec<Read>, objects: &[Value]) -> ReadResults {
-    let of = |object: &Value, kind: &str, namespace: Option<&str>| {
+    let matches_kind = |object: &Value, kind: &str, namespace: Option<&str>| {
         object["kind"] == kind
             && namespace.is_none_or(|namespace| object["metadata"]["namespace"] == namespace)
     };
@@ -50,7 +50,10 @@ fn answers(reads: Vec<Read>, objects: &[Value]) -> ReadResults {
                 namespace,
                 name,
                 ..
-            } => of(object, kind, namespace.as_deref()) && object["metadata"]["name"] == name.as_str(),
+            } => {
+                matches_kind(object, kind, namespace.as_deref())
+                    && object["metadata"]["name"] == name.as_str()
+            }
             Read::List {
                 kind,
                 namespace,
@@ -58,7 +61,7 @@ fn answers(reads: Vec<Read>, objects: &[Value]) -> ReadResults {
                 ..
             } => {
                 let terms = field_selector.iter().flat_map(|text| text.split(','));
-                of(object, kind, namespace.as_deref())
+                matches_kind(object, kind, namespace.as_deref())
                     && terms.into_iter().all(|term| has_field(object, term))
             }
         };
@@ -79,10 +82,10 @@ fn answers(reads: Vec<Read>, objects: &[Value]) -> ReadResults {
 /// One term of a field selector, `a.b=c` or `a.b!=c`.
 fn has_field(object: &Value, term: &str) -> bool {
     let (path, wanted) = term.split_once('=').expect("a term");
-    let is = |path: &str| object.pointer(&format!("/{}", path.replace('.', "/"))) == Some(&json!(wanted));
+    let has = |path: &str| object.pointer(&format!("/{}", path.replace('.', "/"))) == Some(&json!(wanted));
     match path.strip_suffix('!') {
-        Some(path) => !is(path),
-        None => is(path),
+        Some(path) => !has(path),
+        None => has(path),
     }
 }
 

@@ -473,7 +473,10 @@ impl StepMachine {
         if self.life == Life::Gone || self.execution.metadata.deletion_timestamp.is_some() {
             return Lane::CleanUp;
         }
-        match self.status.draft.phase {
+        let (persisted, draft) = (self.status.persisted.phase, self.status.draft.phase);
+        let is_ended = draft.is_some_and(ExecutionPhase::is_terminal);
+        // The write of an end belongs to what has ended.
+        match if is_ended { persisted } else { draft } {
             None
             | Some(
                 ExecutionPhase::Validating | ExecutionPhase::Validated | ExecutionPhase::WaitingApproval,

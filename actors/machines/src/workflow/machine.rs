@@ -354,9 +354,10 @@ impl WorkflowMachine {
 
     pub(super) fn call(&mut self, purpose: Purpose, command: ApiCommand, out: &mut Vec<WorkflowCommand>) {
         let id = self.calls.begin(purpose);
-        let lane = match purpose {
-            Purpose::Rights => Lane::Validation,
-            Purpose::Write | Purpose::Reread | Purpose::Create(_) | Purpose::Find(_) => Lane::Running,
+        let lane = if is_begun(self.status.persisted.phase) || self.has_begun() {
+            Lane::Running
+        } else {
+            Lane::Validation
         };
         let terms = Terms {
             lane,

@@ -251,14 +251,14 @@ impl WorkflowMachine {
             .iter()
             .filter(|status| status.status == StepState::Completed)
             .count();
-        let of = |state| {
+        let first_in = |state| {
             statuses
                 .iter()
                 .find(|status| status.status == state)
                 .map(|status| status.step_number)
         };
-        self.status.draft.current_step = of(StepState::Executing)
-            .or(of(StepState::Pending))
+        self.status.draft.current_step = first_in(StepState::Executing)
+            .or(first_in(StepState::Pending))
             .or(self.status.draft.current_step);
         self.status.draft.completed_steps = i32::try_from(completed).ok();
         self.status.draft.progress = Some(format!("{completed}/{}", statuses.len()));

@@ -320,11 +320,12 @@ impl WorkflowMachine {
 
 /// It has not begun, and all that it needs has completed.
 fn is_ready(plan: &Plan, states: &States, number: i32) -> bool {
-    let is = |number: i32, wanted: StepState| states.get(&number).is_some_and(|(state, _)| *state == wanted);
-    is(number, StepState::Pending)
+    let stands_at =
+        |number: i32, wanted: StepState| states.get(&number).is_some_and(|(state, _)| *state == wanted);
+    stands_at(number, StepState::Pending)
         && (planted(Defect::IgnoreDependencies)
             || plan
                 .graph
                 .dependencies_of(number)
-                .all(|before| is(before, StepState::Completed)))
+                .all(|before| stands_at(before, StepState::Completed)))
 }

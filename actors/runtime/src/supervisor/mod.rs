@@ -2,7 +2,8 @@
 //! it crashes, and keeps the table of who runs which execution.
 
 mod executions;
-mod upkeep;
+mod orphans;
+mod ttl;
 mod workflows;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -27,6 +28,8 @@ use workflows::WorkflowRun;
 /// How long what is under way may take to end when the controller stops: as long as most calls may take. Making a Job may
 /// take longer than a pod has for its end; what is cut off the next controller finds out, as after a crash.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// What failed of clearing up is tried again after this long.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// The root of the actors.
 pub(crate) struct Supervisor;

@@ -178,8 +178,8 @@ impl PodReport {
             "Running" => "",
             _ => "ContainersNotReady",
         };
-        let condition = |name: &str, is: bool, reason: &str| {
-            let status = if is { "True" } else { "False" };
+        let condition = |name: &str, holds: bool, reason: &str| {
+            let status = if holds { "True" } else { "False" };
             json!({"type": name, "status": status, "reason": reason, "lastTransitionTime": now})
         };
         let mut conditions = vec![

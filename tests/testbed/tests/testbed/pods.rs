@@ -81,8 +81,8 @@ async fn kubectl_acts_with_the_token_of_its_pod_and_without_one_finds_no_cluster
         .collect();
     assert!(!requests.is_empty());
     for request in requests {
-        let of = &request["user"]["extra"]["authentication.kubernetes.io/pod-name"];
-        assert_eq!(*of, json!([pod]), "{request}");
+        let named = &request["user"]["extra"]["authentication.kubernetes.io/pod-name"];
+        assert_eq!(*named, json!([pod]), "{request}");
     }
 }
 

@@ -107,10 +107,10 @@ fn an_image_is_set_by_a_patch_that_names_its_container() {
 #[test]
 fn a_manifest_is_one_document_of_a_kind_that_may_be_applied() {
     let apply = |manifest: &str| with("applyManifest", "manifest", &json!(manifest));
-    let of = |api_version: &str, kind: &str| {
+    let manifest_of = |api_version: &str, kind: &str| {
         format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}")
     };
-    let config = of("v1", "ConfigMap");
+    let config = manifest_of("v1", "ConfigMap");
     assert_eq!(apply(&format!("---\n{config}\n---\n")), [""; 0]);
     for (bad, words) in [
         (String::new(), "exactly one document"),
@@ -134,15 +134,18 @@ fn a_manifest_is_one_document_of_a_kind_that_may_be_applied() {
             "\"-b\" is not a name",
         ),
         (
-            of("apps/v1", "ConfigMap"),
+            manifest_of("apps/v1", "ConfigMap"),
             "kind \"ConfigMap\" of \"apps/v1\" may never be applied",
         ),
         // The text becomes a part of a URL.
-        (of("v99", "ConfigMap"), "is not known here: write v1"),
-        (of("v1/../v1", "ConfigMap"), "may never be applied"),
-        (of("v1?dryRun=All#", "ConfigMap"), "is not known here: write v1"),
+        (manifest_of("v99", "ConfigMap"), "is not known here: write v1"),
+        (manifest_of("v1/../v1", "ConfigMap"), "may never be applied"),
         (
-            of("v1", "Service"),
+            manifest_of("v1?dryRun=All#", "ConfigMap"),
+            "is not known here: write v1",
+        ),
+        (
+            manifest_of("v1", "Service"),
             "kind Service is not allowed: allow it with --apply-manifest-kinds=Service",
         ),
     ] {
@@ -233,11 +236,11 @@ fn a_manifest_with_anchors_or_aliases_is_refused_before_they_are_written_out() {
 
 #[test]
 fn a_manifest_of_more_values_than_anybody_writes_is_refused() {
-    let of = |values: usize| format!("{HEAD}data: [{}]\n", vec!["v"; values].join(","));
+    let with_values = |values: usize| format!("{HEAD}data: [{}]\n", vec!["v"; values].join(","));
     // The object, its fields, and theirs are 13 besides.
-    assert_eq!(apply(&of(9_987), &settings()), [""; 0]);
+    assert_eq!(apply(&with_values(9_987), &settings()), [""; 0]);
     one_problem(
-        &apply(&of(9_988), &settings()),
+        &apply(&with_values(9_988), &settings()),
         "more values than are read of one manifest",
     );
 }

@@ -295,20 +295,20 @@ fn a_rollout_is_told_in_the_terms_of_its_new_pods() {
 fn only_a_rollout_under_way_has_its_newest_set_and_a_few_of_its_pods_read() {
     let (_, checked) = restart().checked();
     let read = |deployment: Value, sets: Vec<Value>| {
-        let of = |read: &Read, kind: &str| matches!(read, Read::Get { kind: k, .. } | Read::List { kind: k, .. } if k == kind);
+        let reads_kind = |read: &Read, kind: &str| matches!(read, Read::Get { kind: k, .. } | Read::List { kind: k, .. } if k == kind);
         let mut facts = ReadResults::new();
         loop {
             let reads = crate::verify::reads(&checked, &attempt(Vec::new()), &facts);
             if reads.is_empty() {
                 return facts
                     .into_keys()
-                    .filter(|read| of(read, "ReplicaSet") || of(read, "Pod"))
+                    .filter(|read| reads_kind(read, "ReplicaSet") || reads_kind(read, "Pod"))
                     .collect::<Vec<_>>();
             }
             for read in reads {
-                let found = if of(&read, "Deployment") {
+                let found = if reads_kind(&read, "Deployment") {
                     vec![deployment.clone()]
-                } else if of(&read, "ReplicaSet") {
+                } else if reads_kind(&read, "ReplicaSet") {
                     sets.clone()
                 } else {
                     Vec::new()

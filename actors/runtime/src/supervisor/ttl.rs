@@ -1,4 +1,4 @@
-//! What is deleted when its time is over, and Jobs that nobody owns.
+//! What is deleted when its time to live is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,19 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubernaut_crds::{KubernetesExecution, names};
 use kubernaut_machines::api_command::FailureClass;
-
-use super::{SupervisorMessage, SupervisorState};
 use kubernaut_machines::time::later;
 
-use crate::changes::Change;
+use super::{SupervisorMessage, SupervisorState, TRY_AGAIN};
 use crate::ports::Key;
 
 /// Objects that are deleted at one time, at most, so that many that expire together don't hold up the steps.
 const EXPIRIES_AT_ONCE: usize = 16;
 /// Then the next ones after this long.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
-/// What failed is tried again after this long.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// An object whose time to live is over.
 enum Expired {
@@ -121,41 +117,5 @@ impl SupervisorState {
             let execution = store.execution(uid)?;
             Some(Expired::Execution(Key::of(&execution.metadata)))
         })
-    }
-
-    /// Nobody runs this execution: has it Jobs that nobody answers for? What the store says only raises the question.
-    pub(super) fn sweep_jobs_of(&mut self, execution_uid: &str) {
-        let gone = self.context.store.execution(execution_uid).is_none();
-        for job in self.context.store.job_refs_of(execution_uid) {
-            if job.view.deleting || !(gone || job.view.live) || !self.sweeping.insert(job.view.uid.clone()) {
-                continue;
-            }
-            let effects = Arc::clone(&self.context.effects);
-            let myself = self.myself.clone();
-            self.context.effects.spawn(&mut self.tasks, async move {
-                let done = match effects.sweep(&job).await {
-                    Ok(_) => true,
-                    // Another one of this name by now, or this one was changed just then: the store tells, a little later.
-                    Err(failure) if failure.class == FailureClass::Conflict => false,
-                    Err(failure) => {
-                        tracing::warn!(
-                            job = job.view.name,
-                            failure = failure.message,
-                            "a Job without an owner could not be looked at"
-                        );
-                        false
-                    }
-                };
-                let (job, execution) = (job.view.uid, job.execution_uid);
-                let _ = myself.cast(SupervisorMessage::Swept { job, execution, done });
-            });
-        }
-    }
-
-    pub(super) fn swept(&mut self, job: &str, execution: String, done: bool) {
-        self.sweeping.remove(job);
-        if !done {
-            self.again_after(TRY_AGAIN, Change::Jobs(execution));
-        }
     }
 }
