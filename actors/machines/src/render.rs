@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Settings;
-use crate::actions::{JobContext, Payload, operation};
+use crate::actions::{ActionKind, JobContext, Payload, operation};
 use crate::defect::{Defect, planted};
 use crate::mapping::label_value;
 use crate::parameters::ValidatedExecution;
@@ -147,40 +147,12 @@ pub fn render(
         return Err(RenderError::PayloadTooLarge(size));
     }
 
-    let metadata = &execution.metadata;
-    let name = metadata.name.clone().unwrap_or_default();
-    let uid = metadata.uid.clone().unwrap_or_default();
-    let label = |key: &str| {
-        metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(key).cloned())
-    };
-    let mut labels = BTreeMap::from([
-        ("app.kubernetes.io/name".to_owned(), "kubernaut-job".to_owned()),
-        ("app.kubernetes.io/part-of".to_owned(), "kubernaut".to_owned()),
-        ("app.kubernetes.io/managed-by".to_owned(), "kubernaut".to_owned()),
-        (names::LABEL_EXECUTION_UID.to_owned(), uid.clone()),
-        (names::LABEL_EXECUTION_NAME.to_owned(), label_value(&name)),
-        (
-            names::LABEL_EXECUTION_NAMESPACE.to_owned(),
-            label_value(metadata.namespace.as_deref().unwrap_or_default()),
-        ),
-        (
-            names::LABEL_ACTION.to_owned(),
-            label_value(&execution.spec.action),
-        ),
-        (names::LABEL_ATTEMPT.to_owned(), attempt.attempt.to_string()),
-    ]);
-    if let Some(workflow) = label(names::LABEL_WORKFLOW) {
-        labels.insert(names::LABEL_WORKFLOW.to_owned(), label_value(&workflow));
-    }
-    let correlation = metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(names::ANNOTATION_CORRELATION_ID).cloned())
-        .unwrap_or_else(|| uid.clone());
-
+    let labels = labels(execution, attempt);
+    let annotations = execution.metadata.annotations.as_ref();
+    let correlation = annotations
+        .and_then(|annotations| annotations.get(names::ANNOTATION_CORRELATION_ID))
+        .or(execution.metadata.uid.as_ref())
+        .map_or("", String::as_str);
     let secret = (kind.definition().payload == Payload::Secret).then(|| Secret {
         metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
             name: Some(attempt.job_name.clone()),
@@ -196,55 +168,16 @@ pub fn render(
         ),
         ..Secret::default()
     });
-    let mut pod_annotations =
-        BTreeMap::from([(names::ANNOTATION_CORRELATION_ID.to_owned(), correlation.clone())]);
+    let mut pod_annotations = BTreeMap::from([(
+        names::ANNOTATION_CORRELATION_ID.to_owned(),
+        correlation.to_owned(),
+    )]);
     if secret.is_none() {
         for (index, (_, content)) in call.files.iter().enumerate() {
             pod_annotations.insert(payload_annotation(index, call.files.len()), content.clone());
         }
     }
-
-    let mut containers: Vec<Value> = call
-        .argv
-        .iter()
-        .enumerate()
-        .map(|(index, argv)| container(index, argv, &correlation, !call.files.is_empty(), settings))
-        .collect();
-    let last = containers.pop().unwrap_or_default();
-    let mut pod = json!({
-        "serviceAccountName": if planted(Defect::UseAnotherAccount) { "cordon-node-sa" } else { kind.service_account() },
-        // The token of the volume `access` takes its place: that one lives for ten minutes.
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 5,
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [last],
-        "volumes": volumes(&call.files, attempt, secret.is_some()),
-    });
-    if !containers.is_empty() {
-        pod["initContainers"] = Value::Array(containers);
-    }
-    let mut tolerations: Vec<Value> = settings
-        .executor_tolerations
-        .iter()
-        .map(Toleration::of_a_pod)
-        .collect();
-    if kind.is_node_action() {
-        // With every node cordoned the uncordon would otherwise wait until its deadline.
-        tolerations.push(
-            json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}),
-        );
-    }
-    if !tolerations.is_empty() {
-        pod["tolerations"] = Value::Array(tolerations);
-    }
-    if !settings.executor_node_selector.is_empty() {
-        pod["nodeSelector"] = json!(settings.executor_node_selector);
-    }
+    let mut pod = pod(&call, *kind, attempt, correlation, secret.is_some(), settings);
     if let Some(node) = operation.avoids_node() {
         // Preferred, not required: there may be only one node.
         pod["affinity"] = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
@@ -252,6 +185,7 @@ pub fn render(
             "preference": {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [node]}]},
         }]}});
     }
+    let name = execution.metadata.name.as_deref().unwrap_or_default();
     let mut job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -283,6 +217,91 @@ pub fn render(
     job["metadata"]["annotations"][names::ANNOTATION_JOB_HASH] = json!(hash);
     let job: Job = serde_json::from_value(job).map_err(|error| RenderError::Malformed(error.to_string()))?;
     Ok(Rendered { job, secret, hash })
+}
+
+/// Of a Job, its pod and its payload.
+fn labels(execution: &KubernetesExecution, attempt: &Attempt) -> BTreeMap<String, String> {
+    let metadata = &execution.metadata;
+    let mut labels = BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "kubernaut-job".to_owned()),
+        ("app.kubernetes.io/part-of".to_owned(), "kubernaut".to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), "kubernaut".to_owned()),
+        (
+            names::LABEL_EXECUTION_UID.to_owned(),
+            metadata.uid.clone().unwrap_or_default(),
+        ),
+        (
+            names::LABEL_EXECUTION_NAME.to_owned(),
+            label_value(metadata.name.as_deref().unwrap_or_default()),
+        ),
+        (
+            names::LABEL_EXECUTION_NAMESPACE.to_owned(),
+            label_value(metadata.namespace.as_deref().unwrap_or_default()),
+        ),
+        (
+            names::LABEL_ACTION.to_owned(),
+            label_value(&execution.spec.action),
+        ),
+        (names::LABEL_ATTEMPT.to_owned(), attempt.attempt.to_string()),
+    ]);
+    let of_execution = metadata.labels.as_ref();
+    if let Some(workflow) = of_execution.and_then(|labels| labels.get(names::LABEL_WORKFLOW)) {
+        labels.insert(names::LABEL_WORKFLOW.to_owned(), label_value(workflow));
+    }
+    labels
+}
+
+/// The spec of its pod: a container for each call of kubectl, one after the other.
+fn pod(
+    call: &Call,
+    kind: ActionKind,
+    attempt: &Attempt,
+    correlation: &str,
+    in_secret: bool,
+    settings: &Settings,
+) -> Value {
+    let mut containers: Vec<Value> = call
+        .argv
+        .iter()
+        .enumerate()
+        .map(|(index, argv)| container(index, argv, correlation, !call.files.is_empty(), settings))
+        .collect();
+    let last = containers.pop().unwrap_or_default();
+    let mut pod = json!({
+        "serviceAccountName": if planted(Defect::UseAnotherAccount) { "cordon-node-sa" } else { kind.service_account() },
+        // The token of the volume `access` takes its place: that one lives for ten minutes.
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [last],
+        "volumes": volumes(&call.files, attempt, in_secret),
+    });
+    if !containers.is_empty() {
+        pod["initContainers"] = Value::Array(containers);
+    }
+    let mut tolerations: Vec<Value> = settings
+        .executor_tolerations
+        .iter()
+        .map(Toleration::of_a_pod)
+        .collect();
+    if kind.is_node_action() {
+        // With every node cordoned the uncordon would otherwise wait until its deadline.
+        tolerations.push(
+            json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}),
+        );
+    }
+    if !tolerations.is_empty() {
+        pod["tolerations"] = Value::Array(tolerations);
+    }
+    if !settings.executor_node_selector.is_empty() {
+        pod["nodeSelector"] = json!(settings.executor_node_selector);
+    }
+    pod
 }
 
 /// Seconds that the Job gets, and those that a drain gets: kubectl gives up before the Job controller would delete its pod,
