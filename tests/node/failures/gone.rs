@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Targets, drain, failed_at_once, outcomes, spare_node, start_all};
 use crate::bed::bed_alone;
-use crate::scene::{CONFIG_MAP, DEPLOYMENT, NODE, POD, Scene, pretty};
+use crate::scene::{CONFIG_MAP, DEPLOYMENT, NODE, POD, STATEFUL_SET, Scene, pretty};
 use crate::traces::{effects, only_ended_jobs_remain};
 
 /// Starts these steps, and does `meanwhile` when all their Jobs are made and none can run. The workflow when it has ended.
@@ -41,6 +41,7 @@ async fn a_target_that_goes_before_the_job_runs_fails_the_step_unless_gone_was_w
         for name in ["scaled", "restarted", "imaged", "patched"] {
             scene.delete(DEPLOYMENT, name).await;
         }
+        scene.delete(STATEFUL_SET, "stateful").await;
         for app in ["deleted", "evicted"] {
             let pods = scene.list(POD, &format!("app={app}")).await;
             let name = pods[0]["metadata"]["name"].as_str().expect("a name");
@@ -60,7 +61,8 @@ async fn a_target_that_goes_before_the_job_runs_fails_the_step_unless_gone_was_w
         (4, r#"deployments.apps "patched" not found"#),
         (7, r#"configmaps "settings" not found"#),
         (8, r#"secrets "login" not found"#),
-        (10, r#"nodes "spare" not found"#),
+        (10, r#"statefulsets.apps "stateful" not found"#),
+        (11, r#"nodes "spare" not found"#),
     ];
     for (number, words) in missing {
         let failed = scene.execution(&format!("all-step-{number}")).await;

@@ -28,6 +28,7 @@ impl Targets {
         for name in ["scaled", "restarted", "imaged", "patched", "evicted", "deleted"] {
             scene.deployment(name, 1).await;
         }
+        scene.stateful_set("stateful", 1).await;
         scene.config_map("settings", json!({"a": "old"})).await;
         scene.config_map("applied", json!({"a": "old"})).await;
         scene
@@ -82,6 +83,10 @@ impl Targets {
             (
                 "apply-manifest",
                 json!({"custom": {"actionType": "apply-manifest", "config": {"manifest": manifest.to_string()}}}),
+            ),
+            (
+                "scale-stateful-set",
+                json!({"scaleStatefulSet": {"namespace": namespace, "name": "stateful", "replicas": 2}}),
             ),
         ]
     }

@@ -1,11 +1,12 @@
 //! The Job's account lacks a right: the step fails at once and names it.
 
 use kube::api::{DeleteParams, ListParams};
+use kubernaut_machines::actions::ActionKind;
 use serde_json::{Value, json};
 
 use super::{Targets, drain, failed_at_once, spare_node, start_all};
 use crate::bed::bed_alone;
-use crate::scene::{NODE, Scene, api, execution, pretty};
+use crate::scene::{NODE, Scene, api, execution, no_action_lacks, pretty};
 use crate::traces::{effects, only_ended_jobs_remain};
 
 const BINDING: &str = "rbac.authorization.k8s.io/v1/ClusterRoleBinding";
@@ -58,12 +59,15 @@ async fn an_account_without_rights_fails_each_action_at_once_and_the_message_nam
         ("drain-node", drain("spare-drain")),
     ]);
     let taken = take_bindings(&scene).await;
-    assert_eq!(taken.len(), 10, "one for each account");
+    let accounts = taken.len();
     start_all(&scene, "all", &actions).await;
     let ended = scene.ended("all").await;
     for binding in taken {
         scene.create(binding).await;
     }
+    assert_eq!(accounts, ActionKind::ALL.len(), "one for each account");
+    let spellings: Vec<&str> = actions.iter().map(|(action, _)| *action).collect();
+    no_action_lacks("failures for want of rights", &spellings);
     assert_eq!(ended["status"]["phase"], "failed", "{}", pretty(&ended["status"]));
     let missing = [
         (
@@ -101,6 +105,10 @@ async fn an_account_without_rights_fails_each_action_at_once_and_the_message_nam
         (
             "apply-manifest-sa",
             r#"cannot patch resource "configmaps" in API group """#,
+        ),
+        (
+            "scale-stateful-set-sa",
+            r#"cannot get resource "statefulsets" in API group "apps""#,
         ),
         ("cordon-node-sa", r#"cannot get resource "nodes" in API group """#),
         (
