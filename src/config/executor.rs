@@ -124,7 +124,7 @@ mod tests {
         for (argument, words) in [
             (
                 "--actions=reboot-node",
-                "there are scale-deployment, rollout-restart",
+                "there are scale-deployment, scale-stateful-set, rollout-restart",
             ),
             ("--actions=restart-pod", "delete-pod stands for it"),
             ("--actions=", "is not the name of an action"),
