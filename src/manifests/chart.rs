@@ -1,7 +1,7 @@
 //! What of the Helm chart (deploy/charts/kubernaut) comes from the code: the same objects as [`files`](super::files),
-//! made with holes where a value of the chart stands, and the values, which are described once, in `values`.
+//! made with placeholders where a value of the chart stands, and the values, which are described once, in `values`.
 //!
-//! The rest of the chart is written by hand: `_helpers.tpl` has the few expressions that stand in holes. Whether the
+//! The rest of the chart is written by hand: `_helpers.tpl` has the few expressions that stand in placeholders. Whether the
 //! chart says the same as `kubernaut manifests` is tested on what helm makes of it.
 
 mod flags;
@@ -15,7 +15,7 @@ use kubernaut_machines::actions::ActionKind;
 use kubernaut_machines::manifest_kinds::{ManifestKind, allowed_kinds, known_kinds};
 use serde_json::{Value, json};
 
-use self::placeholder::Holes;
+use self::placeholder::Placeholders;
 use super::{CONTROLLER_NAMESPACE, File, IMAGE, Installation, MANAGED_BY, people};
 
 const EXECUTOR_NAMESPACE: &str = "include \"kubernaut.executorNamespace\" .";
@@ -37,8 +37,8 @@ pub struct ChartFile {
 /// When something can't be serialized, which happens for nothing that is made here.
 pub fn files() -> Result<Vec<ChartFile>, String> {
     let error = |error: serde_json::Error| error.to_string();
-    let mut holes = Holes::default();
-    let with_holes = installation(&mut holes);
+    let mut placeholders = Placeholders::default();
+    let with_holes = installation(&mut placeholders);
     let mut files = vec![
         file("Chart.yaml", chart()),
         file("values.yaml", values::text()?),
@@ -48,7 +48,7 @@ pub fn files() -> Result<Vec<ChartFile>, String> {
     for made in super::files(&with_holes).map_err(error)? {
         files.push(file(
             &format!("templates/{}", made.name),
-            template(made, &mut holes)?,
+            template(made, &mut placeholders)?,
         ));
     }
     Ok(files)
@@ -78,36 +78,38 @@ kubeVersion: \">=1.32.0-0\"
     )
 }
 
-/// An installation whose every choice is a hole.
-fn installation(holes: &mut Holes) -> Installation {
+/// An installation whose every choice is a placeholder.
+fn installation(placeholders: &mut Placeholders) -> Installation {
     Installation {
         settings: Settings {
-            executor_namespace: holes.text(EXECUTOR_NAMESPACE),
-            protected_namespaces: [holes.text("include \"kubernaut.protectedNamespaces\" .")].into(),
+            executor_namespace: placeholders.text(EXECUTOR_NAMESPACE),
+            protected_namespaces: [placeholders.text("include \"kubernaut.protectedNamespaces\" .")].into(),
             apply_manifest_kinds: known_kinds(),
             ..Settings::default()
         },
-        controller_namespace: holes.text(".Release.Namespace"),
-        image: Some(holes.text("include \"kubernaut.image\" .")),
+        controller_namespace: placeholders.text(".Release.Namespace"),
+        image: Some(placeholders.text("include \"kubernaut.image\" .")),
         flags: Vec::new(),
     }
 }
 
 /// A file of the installation as a template.
-fn template(file: File, holes: &mut Holes) -> Result<String, String> {
+fn template(file: File, placeholders: &mut Placeholders) -> Result<String, String> {
     let mut text = "{{- /* Made from the code: run ./dev fix. */ -}}\n".to_owned();
     for mut object in file.objects {
         if object["kind"] == "Namespace" && object["metadata"]["labels"][COMPONENT] == "controller" {
             // Helm itself makes the namespace of a release, before anything of a chart.
             continue;
         }
-        object["metadata"]["labels"][MANAGED_BY] = json!(holes.text(".Release.Service"));
-        let condition = open(file.name, &mut object, holes);
+        object["metadata"]["labels"][MANAGED_BY] = json!(placeholders.text(".Release.Service"));
+        let condition = open(file.name, &mut object, placeholders);
         if let Some(condition) = &condition {
             let _ = writeln!(text, "{{{{- if {condition} }}}}");
         }
         text.push_str("---\n");
-        text.push_str(&holes.filled(&serde_saphyr::to_string(&object).map_err(|error| error.to_string())?));
+        text.push_str(
+            &placeholders.filled(&serde_saphyr::to_string(&object).map_err(|error| error.to_string())?),
+        );
         if condition.is_some() {
             text.push_str("{{- end }}\n");
         }
@@ -115,8 +117,8 @@ fn template(file: File, holes: &mut Holes) -> Result<String, String> {
     Ok(text)
 }
 
-/// Puts holes where a value of the chart stands; returns on what it depends whether the object is there at all.
-fn open(file: &str, object: &mut Value, holes: &mut Holes) -> Option<String> {
+/// Puts placeholders where a value of the chart stands; returns on what it depends whether the object is there at all.
+fn open(file: &str, object: &mut Value, placeholders: &mut Placeholders) -> Option<String> {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
     match (file, kind.as_str()) {
         ("crds.yaml", _) => {
@@ -128,38 +130,38 @@ fn open(file: &str, object: &mut Value, holes: &mut Holes) -> Option<String> {
             let installed = installed(object);
             match kind {
                 "ServiceAccount" => {
-                    object["imagePullSecrets"] = holes.field(".Values.kubectlPullSecrets");
+                    object["imagePullSecrets"] = placeholders.field(".Values.kubectlPullSecrets");
                 }
-                "ClusterRole" => rules_by_kind(object, holes),
+                "ClusterRole" => rules_by_kind(object, placeholders),
                 _ => {}
             }
             installed
         }
         ("controller-rbac.yaml", "ClusterRole") => {
-            rules_by_kind(object, holes);
+            rules_by_kind(object, placeholders);
             None
         }
         ("people-rbac.yaml", _) => {
             let labels = &mut object["metadata"]["labels"];
             if !labels[people::INTO_EDIT].is_null() {
-                labels[people::INTO_EDIT] = json!(holes.text(".Values.people.aggregateToEdit"));
+                labels[people::INTO_EDIT] = json!(placeholders.text(".Values.people.aggregateToEdit"));
             }
             Some(".Values.people.install".to_owned())
         }
         ("admission-policies.yaml", kind) => {
             if kind == "ValidatingAdmissionPolicy" {
-                object["spec"]["failurePolicy"] = json!(holes.text(".Values.policy.failurePolicy"));
+                object["spec"]["failurePolicy"] = json!(placeholders.text(".Values.policy.failurePolicy"));
             } else {
-                object["spec"]["validationActions"] = holes.field(".Values.policy.validationActions");
+                object["spec"]["validationActions"] = placeholders.field(".Values.policy.validationActions");
             }
             Some(".Values.policy.enabled".to_owned())
         }
         ("network-policies.yaml", _) => {
             let api_server = &mut object["spec"]["egress"][1];
-            api_server["ports"] = holes.block("include \"kubernaut.apiServerPorts\" .");
-            api_server["to"] = holes.field(".Values.networkPolicy.apiServerPeers");
+            api_server["ports"] = placeholders.block("include \"kubernaut.apiServerPorts\" .");
+            api_server["to"] = placeholders.field(".Values.networkPolicy.apiServerPeers");
             if let Some(ingress) = object["spec"].get_mut("ingress") {
-                *ingress = holes.block("include \"kubernaut.metricsIngress\" .");
+                *ingress = placeholders.block("include \"kubernaut.metricsIngress\" .");
             }
             Some(".Values.networkPolicy.enabled".to_owned())
         }
@@ -168,7 +170,7 @@ fn open(file: &str, object: &mut Value, holes: &mut Holes) -> Option<String> {
                 "PriorityClass" => " .Values.priorityClass.create",
                 "PodDisruptionBudget" => " .Values.podDisruptionBudget.enabled",
                 _ => {
-                    open_pods(object, holes);
+                    open_pods(object, placeholders);
                     return Some(".Values.pods.enabled".to_owned());
                 }
             };
@@ -189,12 +191,12 @@ fn installed(object: &Value) -> Option<String> {
     ))
 }
 
-fn open_pods(deployment: &mut Value, holes: &mut Holes) {
-    deployment["spec"]["replicas"] = holes.value("int .Values.pods.replicas");
+fn open_pods(deployment: &mut Value, placeholders: &mut Placeholders) {
+    deployment["spec"]["replicas"] = placeholders.value("int .Values.pods.replicas");
     let template = &mut deployment["spec"]["template"];
-    let labels = holes.entries(".Values.pods.labels");
+    let labels = placeholders.entries(".Values.pods.labels");
     template["metadata"]["labels"][labels] = json!("");
-    template["metadata"]["annotations"] = holes.field(".Values.pods.annotations");
+    template["metadata"]["annotations"] = placeholders.field(".Values.pods.annotations");
     let spec = &mut template["spec"];
     for field in [
         "nodeSelector",
@@ -202,14 +204,14 @@ fn open_pods(deployment: &mut Value, holes: &mut Holes) {
         "affinity",
         "topologySpreadConstraints",
     ] {
-        spec[field] = holes.field(&format!(".Values.pods.{field}"));
+        spec[field] = placeholders.field(&format!(".Values.pods.{field}"));
     }
-    spec["imagePullSecrets"] = holes.field(".Values.image.pullSecrets");
-    spec["priorityClassName"] = holes.field(".Values.priorityClass.name");
+    spec["imagePullSecrets"] = placeholders.field(".Values.image.pullSecrets");
+    spec["priorityClassName"] = placeholders.field(".Values.priorityClass.name");
     let container = &mut spec["containers"][0];
-    container["imagePullPolicy"] = holes.field(".Values.image.pullPolicy");
-    container["resources"] = holes.field(".Values.pods.resources");
-    container["args"] = holes.block("include \"kubernaut.args\" .");
+    container["imagePullPolicy"] = placeholders.field(".Values.image.pullPolicy");
+    container["resources"] = placeholders.field(".Values.pods.resources");
+    container["args"] = placeholders.block("include \"kubernaut.args\" .");
 }
 
 /// All that may be named in --apply-manifest-kinds, in the order of the table.
@@ -221,7 +223,7 @@ fn every_kind() -> Vec<&'static ManifestKind> {
 }
 
 /// Where a role ends with a rule for each kind that may be applied, each of them gets its condition.
-fn rules_by_kind(role: &mut Value, holes: &mut Holes) {
+fn rules_by_kind(role: &mut Value, placeholders: &mut Placeholders) {
     let kinds = every_kind();
     let rules = role["rules"].as_array().cloned().unwrap_or_default();
     let (always, by_kind) = rules.split_at(rules.len().saturating_sub(kinds.len()));
@@ -234,16 +236,18 @@ fn rules_by_kind(role: &mut Value, holes: &mut Holes) {
     let mut open = always.to_vec();
     if always.is_empty() {
         // A list of nothing but conditions would be no list when none of them holds.
-        open.push(holes.line("{{- if not (index .Values.flags \"apply-manifest-kinds\") }} []{{ end }}"));
+        open.push(
+            placeholders.line("{{- if not (index .Values.flags \"apply-manifest-kinds\") }} []{{ end }}"),
+        );
     }
     for (rule, kind) in by_kind.iter().zip(&kinds) {
         let condition = format!(
             "include \"kubernaut.applies\" (list . {:?} {:?})",
             kind.group, kind.kind
         );
-        open.push(holes.line(&format!("{{{{- if {condition} }}}}")));
+        open.push(placeholders.line(&format!("{{{{- if {condition} }}}}")));
         open.push(rule.clone());
-        open.push(holes.line("{{- end }}"));
+        open.push(placeholders.line("{{- end }}"));
     }
     role["rules"] = json!(open);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// What a template of Helm says in the place of something that is known only when a chart is rendered.
-enum Hole {
+enum Placeholder {
     /// Text, alone or within other text.
     Text(String),
     /// Anything that stands alone in one line.
@@ -18,44 +18,44 @@ enum Hole {
     Line(String),
 }
 
-/// Holes in objects: each is a word that YAML writes without quotes, until [`filled`](Self::filled) puts the template in.
+/// Placeholders in objects: each is a word that YAML writes without quotes, until [`filled`](Self::filled) puts the template in.
 #[derive(Default)]
-pub(super) struct Holes(Vec<Hole>);
+pub(super) struct Placeholders(Vec<Placeholder>);
 
-impl Holes {
+impl Placeholders {
     pub(super) fn text(&mut self, expression: &str) -> String {
-        self.dig(Hole::Text(expression.to_owned()))
+        self.add(Placeholder::Text(expression.to_owned()))
     }
 
     pub(super) fn value(&mut self, expression: &str) -> Value {
-        json!(self.dig(Hole::Value(expression.to_owned())))
+        json!(self.add(Placeholder::Value(expression.to_owned())))
     }
 
     /// `expression` is the YAML itself, as text.
     pub(super) fn block(&mut self, expression: &str) -> Value {
-        json!(self.dig(Hole::Block(expression.to_owned())))
+        json!(self.add(Placeholder::Block(expression.to_owned())))
     }
 
     /// Not for the first field of an item of a list, where there is no line to leave out.
     pub(super) fn field(&mut self, expression: &str) -> Value {
-        json!(self.dig(Hole::Field(expression.to_owned())))
+        json!(self.add(Placeholder::Field(expression.to_owned())))
     }
 
     /// The name of a field to be set to an empty text.
     pub(super) fn entries(&mut self, expression: &str) -> String {
-        self.dig(Hole::Entries(expression.to_owned()))
+        self.add(Placeholder::Entries(expression.to_owned()))
     }
 
     pub(super) fn line(&mut self, line: &str) -> Value {
-        json!(self.dig(Hole::Line(line.to_owned())))
+        json!(self.add(Placeholder::Line(line.to_owned())))
     }
 
-    fn dig(&mut self, hole: Hole) -> String {
-        self.0.push(hole);
+    fn add(&mut self, placeholder: Placeholder) -> String {
+        self.0.push(placeholder);
         name(self.0.len() - 1)
     }
 
-    /// The template that objects with holes, as YAML, stand for.
+    /// The template that objects with placeholders, as YAML, stand for.
     pub(super) fn filled(&self, yaml: &str) -> String {
         let mut filled = String::new();
         for line in yaml.lines() {
@@ -69,7 +69,7 @@ impl Holes {
 
     fn filled_line(&self, line: &str) -> String {
         let mut line = line.to_owned();
-        for (number, hole) in self.0.iter().enumerate() {
+        for (number, placeholder) in self.0.iter().enumerate() {
             let name = name(number);
             let Some(before) = line.find(&name).map(|at| line[..at].to_owned()) else {
                 continue;
@@ -78,15 +78,15 @@ impl Holes {
             let inner = before.trim_start_matches([' ', '-']);
             let indent = before.len() - inner.len();
             let alone = line.ends_with(&name) && (before.ends_with(": ") || before.ends_with("- "));
-            line = match hole {
-                Hole::Text(text) if alone => format!("{before}{{{{ {text} | quote }}}}"),
-                Hole::Text(text) => line.replace(&name, &format!("{{{{ {text} }}}}")),
-                Hole::Value(value) => format!("{before}{{{{ {value} }}}}"),
-                Hole::Block(block) => {
+            line = match placeholder {
+                Placeholder::Text(text) if alone => format!("{before}{{{{ {text} | quote }}}}"),
+                Placeholder::Text(text) => line.replace(&name, &format!("{{{{ {text} }}}}")),
+                Placeholder::Value(value) => format!("{before}{{{{ {value} }}}}"),
+                Placeholder::Block(block) => {
                     let field = before.trim_end();
                     format!("{field}\n{:indent$}{{{{- {block} | nindent {indent} }}}}", "")
                 }
-                Hole::Field(value) => {
+                Placeholder::Field(value) => {
                     let (field, within) = (before.trim_end(), indent + 2);
                     format!(
                         "{:indent$}{{{{- with {value} }}}}\n{field}\n{:within$}{{{{- toYaml . | nindent {within} }}}}\n\
@@ -94,12 +94,12 @@ impl Holes {
                         "", "", ""
                     )
                 }
-                Hole::Entries(value) => format!(
+                Placeholder::Entries(value) => format!(
                     "{:indent$}{{{{- with {value} }}}}\n{:indent$}{{{{- toYaml . | nindent {indent} }}}}\n\
                      {:indent$}{{{{- end }}}}",
                     "", "", ""
                 ),
-                Hole::Line(text) => format!("{:width$}{text}", "", width = indent - 2),
+                Placeholder::Line(text) => format!("{:width$}{text}", "", width = indent - 2),
             };
         }
         line
@@ -108,5 +108,5 @@ impl Holes {
 
 /// No other word begins like it, and none is the beginning of another.
 fn name(number: usize) -> String {
-    format!("hole-{number:04}-of-the-chart")
+    format!("fill-{number:04}-of-the-chart")
 }
