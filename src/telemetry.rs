@@ -575,10 +575,15 @@ mod tests {
             error_type: None,
             message: String::new(),
         });
+        telemetry.count(&Announcement::Unfitting {
+            asked: "Write".to_owned(),
+            answered: "deleted",
+        });
         let text = telemetry.encode();
         for line in [
             "kubernaut_build_info{version=\"0.1.0\"} 1",
             "kubernaut_api_requests_total{verb=\"create\",resource=\"jobs\",code=\"201\"} 1",
+            "kubernaut_unfitting_answers_total 1",
             "kubernaut_wait_duration_seconds_sum{kind=\"lock\"} 0.3",
             "kubernaut_workflow_phase_transitions_total{phase=\"completed\"} 1",
             "kubernaut_workflow_phase_duration_seconds_count{phase=\"executing\"} 1",

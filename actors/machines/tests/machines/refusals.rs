@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use kubernaut_crds::{ErrorType, ExecutionPhase};
-use kubernaut_machines::api_command::{ApiCommand, FailureClass};
+use kubernaut_machines::announcement::Announcement;
+use kubernaut_machines::api_command::{ApiCommand, ApiOutcome, FailureClass, Lane};
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::json;
 
@@ -80,6 +81,36 @@ fn the_time_for_validation_begins_with_the_first_call_that_fails() {
     let commands = machine.on_event(at, StepEvent::Tick);
     let tried = |command: &StepCommand| matches!(command, StepCommand::Api { command, .. } if matches!(command, ApiCommand::CheckRights(_)));
     assert!(commands.iter().any(tried), "{commands:?}");
+}
+
+/// A defect of ours, and not of the API server: it must not hide as one more retry.
+#[test]
+fn an_answer_that_does_not_fit_its_question_is_told_and_the_question_asked_again_after_a_pause() {
+    let bed = scaling();
+    let execution = Arc::new(bed.execution.clone());
+    let mut machine = StepMachine::restore(Arc::new(bed.settings.clone()), execution.clone(), false);
+    let asked = |commands: &[StepCommand]| {
+        commands.iter().find_map(|command| match command {
+            StepCommand::Api { id, command, terms } => {
+                assert_eq!(terms.lane, Lane::Validation, "nothing runs yet");
+                Some((*id, command.name()))
+            }
+            _ => None,
+        })
+    };
+    let commands = machine.on_event(bed.now, StepEvent::Observed(execution));
+    let (id, name) = asked(&commands).expect("rights are asked for");
+    let result = Ok(ApiOutcome::Deleted);
+    let commands = machine.on_event(bed.now, StepEvent::Finished { id, result });
+    let told = StepCommand::Announce(Announcement::Unfitting {
+        asked: "Rights".to_owned(),
+        answered: "deleted",
+    });
+    assert_eq!(commands, [told]);
+    let (at, _) = machine.next_deadline().expect("a pause");
+    assert!(at > bed.now);
+    let commands = machine.on_event(at, StepEvent::Tick);
+    assert_eq!(asked(&commands).map(|(_, name)| name), Some(name));
 }
 
 #[test]
