@@ -267,18 +267,6 @@ impl<'a> Scene<'a> {
 
 pub(crate) const EXECUTOR: &str = "kubernaut-executor";
 pub(crate) const DEPLOYMENT: &str = "apps/v1/Deployment";
-/// A table has a case for each action; the spellings of those that it has.
-pub(crate) fn no_action_lacks(table: &str, spellings: &[&str]) {
-    for kind in kubernaut_machines::actions::ActionKind::ALL {
-        let has_case = kind.spellings().any(|spelling| spellings.contains(&spelling));
-        assert!(
-            has_case,
-            "{} has no case in the table of {table}",
-            kind.canonical()
-        );
-    }
-}
-
 pub(crate) const STATEFUL_SET: &str = "apps/v1/StatefulSet";
 pub(crate) const CONFIG_MAP: &str = "v1/ConfigMap";
 pub(crate) const POD: &str = "v1/Pod";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Targets, drain, failed_at_once, spare_node, start_all};
 use crate::bed::bed_alone;
-use crate::scene::{NODE, Scene, api, execution, no_action_lacks, pretty};
+use crate::scene::{NODE, Scene, api, execution, pretty};
 use crate::traces::{effects, only_ended_jobs_remain};
 
 const BINDING: &str = "rbac.authorization.k8s.io/v1/ClusterRoleBinding";
@@ -67,7 +67,7 @@ async fn an_account_without_rights_fails_each_action_at_once_and_the_message_nam
     }
     assert_eq!(accounts, ActionKind::ALL.len(), "one for each account");
     let spellings: Vec<&str> = actions.iter().map(|(action, _)| *action).collect();
-    no_action_lacks("failures for want of rights", &spellings);
+    assert_eq!(ActionKind::lacking(&spellings), [""; 0]);
     assert_eq!(ended["status"]["phase"], "failed", "{}", pretty(&ended["status"]));
     let missing = [
         (

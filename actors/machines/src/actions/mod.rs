@@ -434,6 +434,16 @@ impl ActionKind {
         (self.definition().samples)()
     }
 
+    /// The actions of which none of these spellings is one: what a table that has a case for each lacks.
+    pub fn lacking(spellings: &[&str]) -> Vec<&'static str> {
+        let is_lacking = |kind: &ActionKind| !kind.spellings().any(|spelling| spellings.contains(&spelling));
+        ActionKind::ALL
+            .into_iter()
+            .filter(is_lacking)
+            .map(ActionKind::canonical)
+            .collect()
+    }
+
     /// What the account may do.
     pub fn rules(self, settings: &Settings) -> Vec<PolicyRule> {
         (self.definition().rules)(settings)
@@ -527,4 +537,4 @@ fn namespaced(kind: &str, namespace: &str, name: &str) -> TargetRef {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -133,15 +133,3 @@ fn a_drain_asks_for_pods_everywhere() {
             .any(|r| r.resource == "nodes" && r.name.as_deref() == Some("n1") && r.verb == "patch")
     );
 }
-
-/// A table has a case for each action; the spellings of those that it has.
-pub(crate) fn no_action_lacks(table: &str, spellings: &[&str]) {
-    for kind in ActionKind::ALL {
-        let has_case = kind.spellings().any(|spelling| spellings.contains(&spelling));
-        assert!(
-            has_case,
-            "{} has no case in the table of {table}",
-            kind.canonical()
-        );
-    }
-}
