@@ -240,21 +240,28 @@ fn a_drain_that_ended_while_a_budget_refused_counts_and_is_tried_again_after_the
         json!({"kind": "Node", "metadata": {"name": name, "uid": name}, "spec": {},
                                    "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     };
-    let mut bed = StepHarness::new(json!({"action": "drain-node", "maxRetries": 1,
+    // The next controller waits as this one would have: by what was recorded, and of a version that recorded nothing by the words.
+    for recorded in [true, false] {
+        let mut bed = StepHarness::new(json!({"action": "drain-node", "maxRetries": 1,
         "parameters": {"drainNode": {"node": "n1", "gracePeriodSeconds": 1, "ignoreDaemonSets": true,
                                      "deleteLocalData": true, "force": false}}}))
-    .with([node("n1"), node("n2"), pod("web-a", "a"), replica_set(1, 1)]);
-    bed.start();
-    bed.pod_fails(REFUSED);
-    let failed = bed.now;
-    // The next controller waits as this one would have, also where this one recorded nothing but the words.
-    let status = bed.execution.status.as_mut().expect("a status");
-    assert_eq!(status.attempts[0].retry.take(), Some(Retry::Eviction));
-    bed.start();
-    bed.run_until(|bed| bed.made.len() == 2);
-    let pause = bed.attempts()[1].start_time.0.duration_since(failed);
-    assert_eq!(pause.as_secs(), 10);
-    bed.pod_fails(REFUSED);
-    assert_eq!(bed.phase(), Some(ExecutionPhase::Failed), "{}", bed.message());
-    assert_eq!(bed.status().error_type, Some(ErrorType::ResourceConflict));
+        .with([node("n1"), node("n2"), pod("web-a", "a"), replica_set(1, 1)]);
+        bed.start();
+        bed.pod_fails(REFUSED);
+        let failed = bed.now;
+        let attempt = &mut bed.execution.status.as_mut().expect("a status").attempts[0];
+        assert_eq!(attempt.retry, Some(Retry::Eviction));
+        if recorded {
+            attempt.message = Some("in other words".to_owned());
+        } else {
+            attempt.retry = None;
+        }
+        bed.start();
+        bed.run_until(|bed| bed.made.len() == 2);
+        let pause = bed.attempts()[1].start_time.0.duration_since(failed);
+        assert_eq!(pause.as_secs(), 10);
+        bed.pod_fails(REFUSED);
+        assert_eq!(bed.phase(), Some(ExecutionPhase::Failed), "{}", bed.message());
+        assert_eq!(bed.status().error_type, Some(ErrorType::ResourceConflict));
+    }
 }

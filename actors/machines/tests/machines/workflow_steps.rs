@@ -240,6 +240,9 @@ fn the_class_of_a_lost_steps_failure_is_known_after_a_restart_too() {
         bed.run_for(2);
         assert_eq!(bed.state_of(1), Some(StepState::Failed));
         assert_eq!(bed.status().phase, Some(WorkflowPhase::Executing), "step 2 runs");
+        // However the version before worded it.
+        let status = bed.workflow.status.as_mut().expect("a status");
+        status.step_statuses[0].error_message = Some("in other words".to_owned());
         bed.start();
         bed.complete(2);
         bed.run_for(100);
