@@ -53,7 +53,7 @@ pub(crate) struct Effects {
     executor_namespace: String,
     complaints: Complaints,
     rights: RightsCache,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
     pending: AtomicUsize,
     idle: Notify,
     closed: AtomicBool,
@@ -334,10 +334,8 @@ impl Effects {
     }
 
     /// Waits for its turn; an error where it may not be sent any more.
-    async fn turn(&self, terms: Terms, writes: bool) -> Result<Turn<'_>, ApiFailure> {
-        let Some(turn) = self.lanes.turn(terms.lane).await else {
-            return Err(shutting_down());
-        };
+    async fn turn(&self, terms: Terms, writes: bool) -> Result<Turn, ApiFailure> {
+        let turn = self.lanes.turn(terms.lane).await;
         if self.closed.load(Ordering::Acquire) {
             return Err(shutting_down());
         }
@@ -356,14 +354,23 @@ impl Effects {
     /// The deadline begins when it is the call's turn: a wait for that is ours, not the server's.
     async fn within<T>(&self, deadline: Duration, answer: Answer<'_, T>) -> Result<T, ApiFailure> {
         let span = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
-        let limit = self.clock.now().checked_add(span).unwrap_or(Timestamp::MAX);
-        match select(answer, self.clock.sleep_until(limit)).await {
+        let sent = self.clock.now();
+        let limit = sent.checked_add(span).unwrap_or(Timestamp::MAX);
+        let result = match select(answer, self.clock.sleep_until(limit)).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => Err(ApiFailure {
                 class: FailureClass::Unknown,
                 message: format!("no answer within {} s", deadline.as_secs()),
             }),
+        };
+        let now = self.clock.now();
+        let is_refused = (result.as_ref()).is_err_and(|failure| failure.class.is_transient());
+        if is_refused || now.duration_since(sent) * 2 > span {
+            self.lanes.overloaded(sent, now);
+        } else {
+            self.lanes.in_time();
         }
+        result
     }
 
     /// What the machines do about a failure may be to try again for ever: the log says why.
