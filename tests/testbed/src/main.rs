@@ -1,12 +1,16 @@
 //! A control plane with fake or real nodes, for playing: `./dev cluster up` runs this.
 
-use std::path::PathBuf;
+mod background;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use kubernaut_testbed::{
     Cluster, ClusterOptions, ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, TestbedError,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::background::Background;
 
 /// A Kubernetes control plane with fake or real nodes
 #[derive(Parser)]
@@ -36,6 +40,29 @@ enum Command {
         image: Vec<PathBuf>,
         #[command(flatten)]
         kubelet: KubeletArgs,
+    },
+    /// Run a control plane and its nodes in the background
+    ///
+    /// Returns when it is ready; prints the lines that tell a shell of it, as `env` does.
+    Start {
+        /// Where its files live
+        #[arg(long)]
+        state: PathBuf,
+        /// What `up` takes besides --state
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Stop what runs in the background there, and take away what is left of it
+    Stop {
+        /// As for start
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// Print the lines that tell a shell of what runs in the background there; 1 when nothing does
+    Env {
+        /// As for start
+        #[arg(long)]
+        state: PathBuf,
     },
     /// Run only the fake kubelet, until SIGTERM or SIGINT
     FakeKubelet {
@@ -102,7 +129,8 @@ async fn run(command: Command) -> Result<(), TestbedError> {
     }
 }
 
-/// Never returns but with an error; dropped, it stops all.
+/// Runs it; dropped, it stops all.
+#[expect(clippy::print_stderr, reason = "standard output is for a shell")]
 async fn serve(command: Command) -> Result<(), TestbedError> {
     match command {
         Command::Up {
@@ -131,6 +159,17 @@ async fn serve(command: Command) -> Result<(), TestbedError> {
             tell_ready(&control_plane)?;
             std::future::pending().await
         }
+        Command::Start { state, arguments } => {
+            let background = Background::new(&state)?;
+            if background.start(&arguments).await? {
+                eprintln!("The cluster is up.");
+            } else {
+                eprintln!("The cluster is already up; ./dev cluster down stops it.");
+            }
+            print_environment(&background, &state)
+        }
+        Command::Stop { state } => Background::new(&state)?.stop().await.map(drop),
+        Command::Env { state } => print_environment(&Background::new(&state)?, &state),
         Command::FakeKubelet {
             kubeconfig,
             bin_dir,
@@ -141,6 +180,15 @@ async fn serve(command: Command) -> Result<(), TestbedError> {
             std::future::pending().await
         }
     }
+}
+
+fn print_environment(background: &Background, state: &Path) -> Result<(), TestbedError> {
+    let lines = background.environment()?.ok_or_else(|| TestbedError::Part {
+        part: "the cluster".to_owned(),
+        message: format!("nothing runs in {}: ./dev cluster up starts one", state.display()),
+    })?;
+    println!("{lines}");
+    Ok(())
 }
 
 fn tell_ready(control_plane: &ControlPlane) -> Result<(), TestbedError> {
