@@ -10,7 +10,7 @@ use kubernaut_actors::ports::{Answer, HomeApi, Key, Subject};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use kubernaut_machines::announcement::EventRecord;
 use kubernaut_machines::api_command::ApiFailure;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::failure::{already_exists, failure_of, unread};
 use super::{KubeApi, absent_is_success, by_us, post, precondition, vanished};
@@ -47,19 +47,14 @@ impl HomeApi for KubeApi {
         .boxed()
     }
 
-    /// A resourceVersion belongs to one object of one uid, so it is the precondition for both.
-    fn set_finalizers<'a>(
+    fn patch_execution<'a>(
         &'a self,
         execution: &'a KubernetesExecution,
-        finalizers: &'a [String],
+        patch: &'a Value,
     ) -> Answer<'a, Arc<KubernetesExecution>> {
         async move {
             let api = self.executions(&execution.namespace().unwrap_or_default());
-            let patch = json!({"metadata": {
-                "resourceVersion": execution.metadata.resource_version,
-                "finalizers": finalizers,
-            }});
-            let (name, parameters, patch) = (execution.name_any(), by_us(), Patch::Merge(&patch));
+            let (name, parameters, patch) = (execution.name_any(), by_us(), Patch::Merge(patch));
             let call = api.patch(&name, &parameters, &patch);
             let patched = self.counted("patch", "kubernetesexecutions", call).await;
             shared("patch", patched.map_err(|error| failure_of("patch", error))?)

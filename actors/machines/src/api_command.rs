@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
-use serde_json::Value;
+use kubernaut_crds::{KubernetesExecution, Shutdown, WorkflowExecution};
+use serde_json::{Value, json};
 
 use crate::actions::AccessRequest;
 use crate::job_view::JobView;
@@ -119,12 +119,12 @@ pub enum ApiCommand {
         /// The merge patch.
         patch: Value,
     },
-    /// Merge patch of metadata.finalizers with the resourceVersion it was decided on.
-    WriteFinalizers {
+    /// Merge patch of what an execution is asked for, with the resourceVersion it was decided on.
+    PatchExecution {
         /// The object as it was when this was decided.
         execution: Arc<KubernetesExecution>,
-        /// All finalizers it shall have.
-        finalizers: Vec<String>,
+        /// What is written.
+        change: ExecutionChange,
     },
     /// Live read.
     GetExecution {
@@ -185,7 +185,7 @@ impl ApiCommand {
             ApiCommand::Read(_) => "read",
             ApiCommand::WriteExecutionStatus { .. } => "write_execution_status",
             ApiCommand::WriteWorkflowStatus { .. } => "write_workflow_status",
-            ApiCommand::WriteFinalizers { .. } => "write_finalizers",
+            ApiCommand::PatchExecution { .. } => "patch_execution",
             ApiCommand::GetExecution { .. } => "get_execution",
             ApiCommand::GetWorkflow { .. } => "get_workflow",
             ApiCommand::CreateExecution(_) => "create_execution",
@@ -195,6 +195,44 @@ impl ApiCommand {
             ApiCommand::DeleteSecret { .. } => "delete_secret",
             ApiCommand::ExplainJob { .. } => "explain_job",
         }
+    }
+}
+
+/// What is written to an execution outside its status. `None` leaves a field as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExecutionChange {
+    /// All finalizers it shall have.
+    pub finalizers: Option<Vec<String>>,
+    /// Whether the step may run, and who says so.
+    pub approval: Option<ApprovalChange>,
+    /// Stop it.
+    pub shutdown: Option<Shutdown>,
+}
+
+/// spec.approvalReceived and spec.approvedBy, which are written together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApprovalChange {
+    /// The step may run.
+    pub received: bool,
+    /// Who approved it; `None` for an approval by the workflow itself.
+    pub by: Option<String>,
+}
+
+impl ExecutionChange {
+    /// The merge patch for `execution`. A resourceVersion belongs to one object of one uid, so it is the precondition for both.
+    pub fn merge_patch(&self, execution: &KubernetesExecution) -> Value {
+        let mut patch = json!({"metadata": {"resourceVersion": execution.metadata.resource_version}});
+        if let Some(finalizers) = &self.finalizers {
+            patch["metadata"]["finalizers"] = json!(finalizers);
+        }
+        if let Some(approval) = &self.approval {
+            patch["spec"]["approvalReceived"] = json!(approval.received);
+            patch["spec"]["approvedBy"] = json!(approval.by);
+        }
+        if let Some(shutdown) = self.shutdown {
+            patch["spec"]["shutdown"] = json!(shutdown);
+        }
+        patch
     }
 }
 
@@ -229,7 +267,7 @@ pub enum ApiOutcome {
     Rights(RightsAnswer),
     /// Of Read: each read that was asked for has its entry.
     ReadResults(ReadResults),
-    /// Of WriteExecutionStatus, WriteFinalizers: the object as it now is.
+    /// Of WriteExecutionStatus, PatchExecution: the object as it now is.
     Execution(Arc<KubernetesExecution>),
     /// Of GetExecution: `None` when there is none.
     FoundExecution(Option<Arc<KubernetesExecution>>),
@@ -275,5 +313,41 @@ impl ApiOutcome {
             ApiOutcome::Deleted => "deleted",
             ApiOutcome::Explained(_) => "explained",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_writes_what_it_says_and_nothing_else() {
+        let execution = KubernetesExecution {
+            metadata: serde_json::from_value(json!({"resourceVersion": "7"})).expect("metadata"),
+            spec: serde_json::from_value(json!({"action": "cordon-node", "parameters": {}})).expect("a spec"),
+            status: None,
+        };
+        let patch = |change: ExecutionChange| change.merge_patch(&execution);
+        assert_eq!(
+            patch(ExecutionChange {
+                finalizers: Some(Vec::new()),
+                ..ExecutionChange::default()
+            }),
+            json!({"metadata": {"resourceVersion": "7", "finalizers": []}})
+        );
+        assert_eq!(
+            patch(ExecutionChange {
+                approval: Some(ApprovalChange {
+                    received: true,
+                    by: Some("ana".to_owned()),
+                }),
+                shutdown: Some(Shutdown::Cancel),
+                ..ExecutionChange::default()
+            }),
+            json!({
+                "metadata": {"resourceVersion": "7"},
+                "spec": {"approvalReceived": true, "approvedBy": "ana", "shutdown": "Cancel"},
+            })
+        );
     }
 }

@@ -212,13 +212,13 @@ impl Effects {
                 self.write(terms, home.patch_workflow_status(&workflow, &patch))
                     .await?,
             ),
-            ApiCommand::WriteFinalizers {
-                execution,
-                finalizers,
-            } => ApiOutcome::Execution(
-                self.write(terms, home.set_finalizers(&execution, &finalizers))
-                    .await?,
-            ),
+            ApiCommand::PatchExecution { execution, change } => {
+                let patch = change.merge_patch(&execution);
+                ApiOutcome::Execution(
+                    self.write(terms, home.patch_execution(&execution, &patch))
+                        .await?,
+                )
+            }
             ApiCommand::GetExecution { namespace, name } => {
                 ApiOutcome::FoundExecution(self.call(terms, home.execution(&namespace, &name)).await?)
             }

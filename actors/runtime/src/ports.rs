@@ -37,11 +37,11 @@ pub trait HomeApi: Send + Sync + 'static {
         workflow: &'a WorkflowExecution,
         patch: &'a Value,
     ) -> Answer<'a, Arc<WorkflowExecution>>;
-    /// Sets all finalizers, with the resourceVersion of `execution`.
-    fn set_finalizers<'a>(
+    /// Merge patch of all but /status, with the resourceVersion that `patch` carries.
+    fn patch_execution<'a>(
         &'a self,
         execution: &'a KubernetesExecution,
-        finalizers: &'a [String],
+        patch: &'a Value,
     ) -> Answer<'a, Arc<KubernetesExecution>>;
     /// Live read; `None` when there is none.
     fn execution<'a>(

@@ -7,7 +7,7 @@ use kubernaut_crds::{KubernetesExecution, names};
 
 use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine};
-use crate::api_command::ApiCommand;
+use crate::api_command::{ApiCommand, ExecutionChange};
 use crate::defect::{Defect, planted};
 use crate::job_run::{Wait, place_of};
 use crate::job_view::JobView;
@@ -77,9 +77,12 @@ impl StepMachine {
         let execution = self.execution.clone();
         self.call(
             Purpose::Finalizers,
-            ApiCommand::WriteFinalizers {
+            ApiCommand::PatchExecution {
                 execution,
-                finalizers,
+                change: ExecutionChange {
+                    finalizers: Some(finalizers),
+                    ..ExecutionChange::default()
+                },
             },
             out,
         )

@@ -11,7 +11,7 @@ use kubernaut_crds::{
 use super::StepCommand;
 use super::machine::{Flow, Hold, Purpose, StepMachine};
 use crate::actions::target_name;
-use crate::api_command::{ApiCommand, ApiFailure, RightsAnswer, RightsQuestion};
+use crate::api_command::{ApiCommand, ApiFailure, ExecutionChange, RightsAnswer, RightsQuestion};
 use crate::defect::{Defect, planted};
 use crate::job_run::Wait;
 use crate::parameters::ValidatedExecution;
@@ -298,9 +298,12 @@ impl StepMachine {
         let execution = self.execution.clone();
         Some(self.call(
             Purpose::Finalizers,
-            ApiCommand::WriteFinalizers {
+            ApiCommand::PatchExecution {
                 execution,
-                finalizers,
+                change: ExecutionChange {
+                    finalizers: Some(finalizers),
+                    ..ExecutionChange::default()
+                },
             },
             out,
         ))

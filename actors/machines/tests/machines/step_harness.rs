@@ -349,8 +349,8 @@ impl StepHarness {
                 self.execution = serde_json::from_value(object).expect("a status of the type");
                 ApiOutcome::Execution(self.touched())
             }
-            ApiCommand::WriteFinalizers { finalizers, .. } => {
-                self.execution.metadata.finalizers = Some(finalizers);
+            ApiCommand::PatchExecution { change, .. } => {
+                self.execution.metadata.finalizers = change.finalizers;
                 ApiOutcome::Execution(self.touched())
             }
             ApiCommand::GetExecution { .. } => {
@@ -458,7 +458,7 @@ fn word(command: &ApiCommand) -> &'static str {
         ApiCommand::Read(_) => "read",
         ApiCommand::WriteExecutionStatus { .. } => "write status",
         ApiCommand::WriteWorkflowStatus { .. } => "write workflow",
-        ApiCommand::WriteFinalizers { .. } => "write finalizers",
+        ApiCommand::PatchExecution { .. } => "write finalizers",
         ApiCommand::GetExecution { .. } => "get execution",
         ApiCommand::GetWorkflow { .. } => "get workflow",
         ApiCommand::CreateExecution(_) => "create execution",

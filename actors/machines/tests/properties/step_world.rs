@@ -350,8 +350,8 @@ impl World {
                 Ok(ApiOutcome::Deleted)
             }
             ApiCommand::ExplainJob { .. } => Ok(ApiOutcome::Explained(Vec::new())),
-            ApiCommand::WriteFinalizers { finalizers, .. } => {
-                self.execution.metadata.finalizers = Some(finalizers);
+            ApiCommand::PatchExecution { change, .. } => {
+                self.execution.metadata.finalizers = change.finalizers;
                 self.touch();
                 Ok(ApiOutcome::Execution(Arc::new(self.execution.clone())))
             }
