@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+#[cfg(feature = "rehearsal")]
 use crate::rehearsal::{rehearse, simulate};
 
 /// Runs remediation workflows in Kubernetes: typed steps, one checked Job each, nothing lost and nothing repeated.
@@ -33,8 +34,10 @@ enum Command {
     /// SIGTERM and SIGINT end it in order: calls under way may end, then the lease is released; Jobs that run go on, and the
     /// next controller takes them up. A controller that loses its lease ends with exit code 1, to be started again.
     Controller(Box<crate::config::ControllerOptions>),
+    #[cfg(feature = "rehearsal")]
     #[command(alias = "run")]
     Rehearse(Box<rehearse::RehearseArguments>),
+    #[cfg(feature = "rehearsal")]
     Simulate(Box<simulate::SimulateArguments>),
     /// Print what has to be installed, for these flags
     ///
@@ -55,7 +58,9 @@ pub fn main() -> ExitCode {
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match command {
         Command::Controller(options) => controller::controller(&options),
+        #[cfg(feature = "rehearsal")]
         Command::Rehearse(options) => return rehearse::execute(&options),
+        #[cfg(feature = "rehearsal")]
         Command::Simulate(options) => return simulate::execute(&options),
         Command::Manifests(options) => {
             let own = matches.subcommand().map_or(&matches, |(_, own)| own);

@@ -162,6 +162,19 @@ fn modules_that_need_each_other_are_listed_with_the_reason() {
     }
 }
 
+/// An image may leave it out (feature `rehearsal`).
+#[test]
+fn the_rehearsal_stands_above_the_controller() {
+    let graph = graph("src");
+    assert!(graph.contains_key("rehearsal"));
+    let users: Vec<&String> = graph
+        .iter()
+        .filter(|(_, names)| names.contains("rehearsal"))
+        .map(|(module, _)| module)
+        .collect();
+    assert_eq!(users, ["cli"]);
+}
+
 #[test]
 fn a_circle_is_found() {
     let uses = |names: &[&str]| {
