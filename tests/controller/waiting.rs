@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_cluster::{Fault, PodScript, Rbac};
+use embedded_cluster::{Fault, PodScript, Rbac, RequestInfo};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kubernaut_crds::{ExecutionPhase, WorkflowPhase};
@@ -195,16 +195,19 @@ async fn jobs_that_ended_while_no_controller_ran_are_concluded_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn no_job_is_sent_after_its_deadline_however_long_the_queue_is() {
-    const CALL: Duration = Duration::from_secs(1);
-    let scene = Scene::with(Rbac::AllowAll, &["--api-concurrency=1", "--authorization=none"]).await;
+    const CALL: Duration = Duration::from_secs(3);
+    let scene = Scene::with(Rbac::AllowAll, &["--api-concurrency=4", "--authorization=none"]).await;
     let maps = (0..40).map(|number| {
         let metadata = json!({"name": format!("map-{number}"), "namespace": "shop"});
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}})
     });
     scene.cluster.load(maps.collect()).unwrap();
-    scene.cluster.fault(Arc::new(|request| {
-        let call = request.user.name == CONTROLLER && request.verb != "watch" && request.resource != "events";
-        call.then(|| Fault::delayed(CALL))
+    let creates_job = |request: &RequestInfo| {
+        request.user.name == CONTROLLER && request.verb == "create" && request.resource == "jobs"
+    };
+    // All come to want their Jobs at once.
+    scene.cluster.fault(Arc::new(move |request| {
+        creates_job(request).then(|| Fault::refused(429))
     }));
     for number in 0..40 {
         let mut update = execution(&format!("update-{number}"), "web-1");
@@ -214,6 +217,10 @@ async fn no_job_is_sent_after_its_deadline_however_long_the_queue_is() {
             "namespace": "shop", "configMap": format!("map-{number}"), "data": {"key": "value"}}});
         scene.submit_execution(update).await;
     }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.cluster.fault(Arc::new(move |request| {
+        creates_job(request).then(|| Fault::delayed(CALL))
+    }));
     let mut late = 0;
     for number in 0..40 {
         let name = format!("update-{number}");
