@@ -20,6 +20,7 @@ pub mod rehearsal;
 mod slim;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const END_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked whether the watches have got their first lists.
 const SYNC_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What /readyz waits for while this controller leads.
+const ACTORS: &str = "actors";
 
 /// What a controller runs in besides its cluster.
 #[derive(Clone)]
@@ -98,7 +102,6 @@ pub async fn run(
     environment: Environment,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    const ACTORS: &str = "actors";
     let Environment {
         clock,
         telemetry,
@@ -149,38 +152,18 @@ pub async fn run(
         Arc::clone(&telemetry),
     );
     let store = Arc::clone(watches.store());
-    tokio::select! {
-        () = synced(&store) => {}
-        () = &mut shutdown => return Ok(()),
-        () = watches.ended() => return Err(RunError::WatchEnded),
+    if !leads(
+        &mut watches,
+        &mut candidacy,
+        &readiness,
+        &telemetry,
+        shutdown.as_mut(),
+    )
+    .await?
+    {
+        resign(candidacy).await;
+        return Ok(());
     }
-
-    if candidacy.is_some() {
-        readiness.has(ACTORS);
-        tokio::select! {
-            elected = elected(&mut candidacy) => elected?,
-            () = &mut shutdown => {
-                resign(candidacy).await;
-                return Ok(());
-            }
-            () = watches.ended() => return Err(RunError::WatchEnded),
-        }
-        readiness.needs(ACTORS);
-        // What was seen until now may be older than what the last leader did.
-        watches.begin_again().await;
-        tokio::select! {
-            () = synced(&store) => {}
-            () = &mut shutdown => {
-                resign(candidacy).await;
-                return Ok(());
-            }
-            () = watches.ended() => return Err(RunError::WatchEnded),
-            lost = lost(&mut candidacy) => return Err(lost.into()),
-        }
-    } else {
-        telemetry.leads(true);
-    }
-
     store.follow();
     let ports = Ports {
         home: Arc::clone(&api) as Arc<dyn HomeApi>,
@@ -219,6 +202,41 @@ pub async fn run(
     }
     tracing::info!("stopped; running Jobs go on");
     Ok(())
+}
+
+/// Returns when the watches know the cluster and this controller leads; false when it is to end before.
+async fn leads(
+    watches: &mut Watches,
+    candidacy: &mut Option<Candidacy>,
+    readiness: &Readiness,
+    telemetry: &Telemetry,
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
+) -> Result<bool, RunError> {
+    let store = Arc::clone(watches.store());
+    tokio::select! {
+        () = synced(&store) => {}
+        () = &mut shutdown => return Ok(false),
+        () = watches.ended() => return Err(RunError::WatchEnded),
+    }
+    if candidacy.is_none() {
+        telemetry.leads(true);
+        return Ok(true);
+    }
+    readiness.has(ACTORS);
+    tokio::select! {
+        elected = elected(candidacy) => elected?,
+        () = &mut shutdown => return Ok(false),
+        () = watches.ended() => return Err(RunError::WatchEnded),
+    }
+    readiness.needs(ACTORS);
+    // What was seen until now may be older than what the last leader did.
+    watches.begin_again().await;
+    tokio::select! {
+        () = synced(&store) => Ok(true),
+        () = &mut shutdown => Ok(false),
+        () = watches.ended() => Err(RunError::WatchEnded),
+        lost = lost(candidacy) => Err(lost.into()),
+    }
 }
 
 /// Returns when every watch has got its first list.

@@ -244,6 +244,7 @@ impl Telemetry {
     }
 
     /// The counter appends `_total`, the unit `_seconds`.
+    #[expect(clippy::too_many_lines, reason = "a table of metrics")]
     fn register(&mut self) {
         let registry = &mut self.registry;
         let version = [("version", env!("CARGO_PKG_VERSION"))];

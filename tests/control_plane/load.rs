@@ -82,6 +82,7 @@ async fn round_trip(scene: &Scene<'_>) -> Duration {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one scene")]
 async fn many_workflows_at_once_complete_beside_one_that_can_not_be_read() {
     let count = std::env::var("KUBERNAUT_LOAD")
         .ok()

@@ -81,11 +81,25 @@ pub(crate) fn prepare_update(kind: &Kind, object: &mut Value, old: &Value) {
 
 fn apply_defaults(kind: &Kind, object: &mut Value) {
     match kind.resource.as_str() {
-        "configmaps" | "secrets" => {
-            for field in ["data", "binaryData"] {
-                if object[field].as_object().is_none_or(serde_json::Map::is_empty) {
-                    set_or_remove(object, field, None);
-                }
+        "configmaps" => without_empty_data(object),
+        "secrets" => {
+            without_empty_data(object);
+            // stringData is write-only.
+            let plain = object["stringData"].as_object().cloned().unwrap_or_default();
+            set_or_remove(object, "stringData", None);
+            for (key, value) in plain {
+                let text = value.as_str().unwrap_or_default();
+                object["data"][key] = json!(crate::api::base64(text.as_bytes()));
+            }
+            default(object, "type", json!("Opaque"));
+        }
+        "services" => {
+            default(&mut object["spec"], "type", json!("ClusterIP"));
+            let ports = object["spec"].get_mut("ports").and_then(Value::as_array_mut);
+            for port in ports.into_iter().flatten() {
+                default(port, "protocol", json!("TCP"));
+                let target = port["port"].clone();
+                default(port, "targetPort", target);
             }
         }
         "leases.coordination.k8s.io" => default(object, "spec", json!({})),
@@ -121,8 +135,19 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
                 default(&mut object["spec"], "conversion", json!({"strategy": "None"}));
             }
         }
-        _ => {}
+        _ => workload_defaults(kind, object),
     }
+}
+
+fn without_empty_data(object: &mut Value) {
+    for field in ["data", "binaryData"] {
+        if object[field].as_object().is_none_or(serde_json::Map::is_empty) {
+            set_or_remove(object, field, None);
+        }
+    }
+}
+
+fn workload_defaults(kind: &Kind, object: &mut Value) {
     match kind.resource.as_str() {
         "deployments.apps" => {
             let spec = &mut object["spec"];
@@ -174,25 +199,6 @@ fn apply_defaults(kind: &Kind, object: &mut Value) {
                 *grace = json!(1);
             }
             pod_defaults(&mut object["spec"], Some("Always"));
-        }
-        "secrets" => {
-            // stringData is write-only.
-            let plain = object["stringData"].as_object().cloned().unwrap_or_default();
-            set_or_remove(object, "stringData", None);
-            for (key, value) in plain {
-                let text = value.as_str().unwrap_or_default();
-                object["data"][key] = json!(crate::api::base64(text.as_bytes()));
-            }
-            default(object, "type", json!("Opaque"));
-        }
-        "services" => {
-            default(&mut object["spec"], "type", json!("ClusterIP"));
-            let ports = object["spec"].get_mut("ports").and_then(Value::as_array_mut);
-            for port in ports.into_iter().flatten() {
-                default(port, "protocol", json!("TCP"));
-                let target = port["port"].clone();
-                default(port, "targetPort", target);
-            }
         }
         _ => {}
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::api::schema::CustomSchema;
 
 /// One resource in one version.
+#[expect(clippy::struct_excessive_bools, reason = "as discovery tells it")]
 #[derive(Debug)]
 #[allow(clippy::struct_field_names, reason = "kind is what Kubernetes calls it")]
 pub(crate) struct Kind {

@@ -26,6 +26,7 @@ pub(crate) enum Part {
 }
 
 /// How a write is made.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriteOptions {
     pub(crate) manager: String,

@@ -28,6 +28,7 @@ fn entry(path: &'static str, comment: &'static str, default: Value, schema: Valu
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of values")]
 fn entries() -> Vec<Entry> {
     let text = || json!({"type": "string"});
     let word = || json!({"type": "string", "minLength": 1});

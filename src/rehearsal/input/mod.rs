@@ -117,35 +117,13 @@ impl Input {
             )]);
         }
         let named = arguments.files();
-        let standard_input = |files: &[PathBuf]| files.iter().filter(|file| file.as_os_str() == "-").count();
-        if standard_input(&named) + standard_input(&arguments.world) > 1 {
-            return Err(vec!["- : standard input can be read only once".to_owned()]);
-        }
-        let mut files = files::read(&named);
-        let mut shown = files::read(&arguments.world);
-        let mut problems = std::mem::take(&mut files.problems);
-        problems.append(&mut shown.problems);
-        let mut chance = SeededRng::new(NAMES);
-        for manifest in files.manifests.iter_mut().chain(&mut shown.manifests) {
-            manifest.name_it(&mut chance);
-        }
-        problems.extend(
-            shown
-                .manifests
-                .iter()
-                .filter(|manifest| manifest.runs())
-                .map(|manifest| manifest.problem("", "is to be run: name its file without --world")),
-        );
+        let (files, mut shown, mut problems) = read_files(&named, &arguments.world)?;
         let mut installed = base_cluster::installed(settings, clock).map_err(|error| vec![error])?;
-        let definitions: Vec<&Manifest> = files
-            .manifests
-            .iter()
-            .filter(|manifest| manifest.is_definition())
-            .collect();
+        let definitions: Vec<&Manifest> = files.iter().filter(|manifest| manifest.is_definition()).collect();
         problems.extend(load(&installed, &definitions, &[]).err().unwrap_or_default());
-        problems.extend(check::check(&installed, &files.manifests, settings));
+        problems.extend(check::check(&installed, &files, settings));
         if problems.is_empty() {
-            problems.extend(check::check_runs(&named, &files.manifests));
+            problems.extend(check::check_runs(&named, &files));
         }
         let from_cluster = arguments.cluster.from_cluster;
         let order = [named.as_slice(), arguments.world.as_slice()].concat();
@@ -153,7 +131,7 @@ impl Input {
         let taken = if from_cluster && problems.is_empty() {
             None
         } else {
-            let shown = std::mem::take(&mut shown.manifests);
+            let shown = std::mem::take(&mut shown);
             let taken = import::take(&installed, shown, settings);
             problems.extend(check::check_objects(&installed, &taken.manifests));
             Some(taken)
@@ -161,9 +139,9 @@ impl Input {
         if !problems.is_empty() {
             return Err(in_order(problems, &order));
         }
-        let beside = files.manifests.iter().filter(|one| !one.runs());
+        let beside = files.iter().filter(|one| !one.runs());
         let beside = beside.filter_map(Manifest::title).collect();
-        let (mut notes, manifests) = without_foreign(&installed, files.manifests);
+        let (mut notes, manifests) = without_foreign(&installed, files);
         let (runs, of_files): (Vec<Manifest>, Vec<Manifest>) = manifests
             .into_iter()
             .filter(|manifest| !manifest.is_definition())
@@ -177,7 +155,7 @@ impl Input {
             // What stands in a file counts more.
             let of_cluster = read.objects.into_iter();
             let of_cluster = of_cluster.map(|object| Manifest::of_cluster(&read.name, object));
-            let shown = of_cluster.chain(std::mem::take(&mut shown.manifests)).collect();
+            let shown = of_cluster.chain(std::mem::take(&mut shown)).collect();
             let taken = import::take(&installed, shown, settings);
             let problems = check::check_objects(&installed, &taken.manifests);
             if !problems.is_empty() {
@@ -249,6 +227,32 @@ impl Input {
     pub(crate) fn load_runs(&self, cluster: &EmbeddedCluster) -> Result<(), Vec<String>> {
         load(cluster, &self.runs.iter().collect::<Vec<_>>(), &[]).map_err(|problems| words(&problems))
     }
+}
+
+/// What stands in the files that are to run and in those of --world, each object with a name, and what is wrong with it.
+type FilesRead = (Vec<Manifest>, Vec<Manifest>, Vec<manifest::Problem>);
+
+fn read_files(named: &[PathBuf], world: &[PathBuf]) -> Result<FilesRead, Vec<String>> {
+    let standard_input = |files: &[PathBuf]| files.iter().filter(|file| file.as_os_str() == "-").count();
+    if standard_input(named) + standard_input(world) > 1 {
+        return Err(vec!["- : standard input can be read only once".to_owned()]);
+    }
+    let mut files = files::read(named);
+    let mut shown = files::read(world);
+    let mut problems = std::mem::take(&mut files.problems);
+    problems.append(&mut shown.problems);
+    let mut chance = SeededRng::new(NAMES);
+    for manifest in files.manifests.iter_mut().chain(&mut shown.manifests) {
+        manifest.name_it(&mut chance);
+    }
+    problems.extend(
+        shown
+            .manifests
+            .iter()
+            .filter(|manifest| manifest.runs())
+            .map(|manifest| manifest.problem("", "is to be run: name its file without --world")),
+    );
+    Ok((files.manifests, shown.manifests, problems))
 }
 
 /// So many made-up things are named.

@@ -286,9 +286,13 @@ pub fn plan(kinds: &[FaultKind], most: u64, chance: &mut SeededRng) -> Vec<Plann
     (0..number).map(|_| draw(*chance.pick(kinds), chance)).collect()
 }
 
+/// Early enough to meet a workflow of a few steps.
+fn moment(chance: &mut SeededRng) -> Duration {
+    Duration::from_millis(chance.below(200) * chance.below(100))
+}
+
 fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
     let below = |chance: &mut SeededRng, end| usize::try_from(chance.below(end)).unwrap_or(0);
-    let moment = |chance: &mut SeededRng| Duration::from_millis(chance.below(200) * chance.below(100));
     match kind {
         FaultKind::Api => {
             let fault = match chance.below(4) {
@@ -326,30 +330,7 @@ fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
             down: Duration::from_millis(chance.below(200) * chance.below(200)),
         },
         FaultKind::Pods => {
-            let code = 1;
-            let message = chance
-                .pick(&[
-                    "error: told to fail",
-                    "Error from server (Conflict): Operation cannot be fulfilled",
-                    "Error from server (NotFound): deployments.apps not found",
-                    "Unable to connect to the server: EOF",
-                ])
-                .to_string();
-            let script = match chance.below(8) {
-                0 => PodScript::Run {
-                    after: Duration::from_millis(chance.below(100) * chance.below(1000)),
-                },
-                1 => PodScript::ExitWith { code, message },
-                2 => PodScript::ActAndFail { code, message },
-                3 => PodScript::ActAndVanish,
-                4 => PodScript::NeverStart {
-                    reason: "ImagePullBackOff".to_owned(),
-                    message: "the image is not there".to_owned(),
-                },
-                5 => PodScript::Hang,
-                6 => PodScript::Lost,
-                _ => PodScript::Evicted,
-            };
+            let script = draw_script(chance);
             let number = below(chance, 6);
             PlannedFault::Pod { number, script }
         }
@@ -385,34 +366,7 @@ fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
             at: moment(chance),
             by: i64::try_from(1 + chance.below(30) * chance.below(30)).unwrap_or(1) * chance.pick(&[1, -1]),
         },
-        FaultKind::Outages => {
-            let for_ever = chance.one_in(3);
-            let (verb, resource) = if for_ever || chance.one_in(2) {
-                *chance.pick(&READS)
-            } else {
-                *chance.pick(&WRITES)
-            };
-            // Most is asked within the first second.
-            let at = if chance.one_in(2) {
-                moment(chance)
-            } else {
-                Duration::from_millis(chance.below(50) * chance.below(20))
-            };
-            let lasts = (!for_ever).then(|| Duration::from_millis(chance.below(300) * chance.below(300)));
-            let code = *chance.pick(&[400, 403, 404, 409, 422, 429, 500, 503]);
-            PlannedFault::Outage {
-                at,
-                lasts,
-                verb,
-                resource,
-                // That what is to be deleted is not there can't be refused: it is the answer.
-                code: if verb == "delete" && code == 404 {
-                    403
-                } else {
-                    code
-                },
-            }
-        }
+        FaultKind::Outages => draw_outage(chance),
         FaultKind::Slowness => PlannedFault::Slowness {
             at: Duration::from_millis(chance.below(50) * chance.below(20)),
             lasts: Duration::from_millis(chance.below(400) * chance.below(400)),
@@ -436,6 +390,62 @@ fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
         FaultKind::Failover => PlannedFault::Partition {
             at: moment(chance),
             lasts: Duration::from_millis(chance.below(200) * chance.below(300)),
+        },
+    }
+}
+
+fn draw_script(chance: &mut SeededRng) -> PodScript {
+    let code = 1;
+    let message = chance
+        .pick(&[
+            "error: told to fail",
+            "Error from server (Conflict): Operation cannot be fulfilled",
+            "Error from server (NotFound): deployments.apps not found",
+            "Unable to connect to the server: EOF",
+        ])
+        .to_string();
+    match chance.below(8) {
+        0 => PodScript::Run {
+            after: Duration::from_millis(chance.below(100) * chance.below(1000)),
+        },
+        1 => PodScript::ExitWith { code, message },
+        2 => PodScript::ActAndFail { code, message },
+        3 => PodScript::ActAndVanish,
+        4 => PodScript::NeverStart {
+            reason: "ImagePullBackOff".to_owned(),
+            message: "the image is not there".to_owned(),
+        },
+        5 => PodScript::Hang,
+        6 => PodScript::Lost,
+        _ => PodScript::Evicted,
+    }
+}
+
+fn draw_outage(chance: &mut SeededRng) -> PlannedFault {
+    let for_ever = chance.one_in(3);
+    let (verb, resource) = if for_ever || chance.one_in(2) {
+        *chance.pick(&READS)
+    } else {
+        *chance.pick(&WRITES)
+    };
+    // Most is asked within the first second.
+    let at = if chance.one_in(2) {
+        moment(chance)
+    } else {
+        Duration::from_millis(chance.below(50) * chance.below(20))
+    };
+    let lasts = (!for_ever).then(|| Duration::from_millis(chance.below(300) * chance.below(300)));
+    let code = *chance.pick(&[400, 403, 404, 409, 422, 429, 500, 503]);
+    PlannedFault::Outage {
+        at,
+        lasts,
+        verb,
+        resource,
+        // That what is to be deleted is not there can't be refused: it is the answer.
+        code: if verb == "delete" && code == 404 {
+            403
+        } else {
+            code
         },
     }
 }

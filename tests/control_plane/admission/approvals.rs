@@ -21,6 +21,7 @@ fn by(name: &str) -> Value {
 const DEVELOPER: &str = "system:serviceaccount:adm-team:developer";
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "attempts to do it, one after the other")]
 async fn who_may_not_approve_gets_no_approval_in_any_way() {
     let workflow = |change: Value| patch(WORKFLOW, TEAM, "ended", change);
     let execution = |change: Value| patch(EXECUTION, TEAM, "ended", change);

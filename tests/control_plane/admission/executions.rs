@@ -119,6 +119,7 @@ async fn nobody_makes_an_execution_a_step_or_an_undo() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "attempts to do it, one after the other")]
 async fn nobody_lets_a_running_execution_go_or_forges_its_trail() {
     let alone = |change: Value| patch(EXECUTION, TEAM, "hang-alone", change);
     let ended = |change: Value| patch(EXECUTION, TEAM, "ended", change);

@@ -21,6 +21,7 @@ fn of_registry(name: &str, more: Value) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "attempts to do it, one after the other")]
 async fn nothing_is_made_in_the_executor_namespace_but_by_the_controller() {
     ground().await;
     let client = administrator().await;

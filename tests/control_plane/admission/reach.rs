@@ -229,6 +229,7 @@ fn of_data(kind: &'static str) -> Vec<Way> {
     ways
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn ways_of(kind: ActionKind) -> Vec<Way> {
     let deployment = |namespace: &'static str, change: Value| patch(DEPLOYMENT, namespace, TARGET, change);
     let scale = |namespace: &'static str| {

@@ -119,6 +119,10 @@ actions! {
 }
 
 /// What is so of an action whatever its parameters are. Each says all of it: what is left out does not compile.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one answer to each question about an action"
+)]
 pub(crate) struct Definition {
     /// How it is written. The first name of the first spelling is the canonical one.
     pub(crate) spellings: &'static [Spelling],

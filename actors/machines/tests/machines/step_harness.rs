@@ -41,6 +41,10 @@ pub(crate) struct Made {
 /// Says of a call that it fails; `None` lets it through.
 type Fault = Box<dyn FnMut(&ApiCommand) -> Option<ApiFailure>>;
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what a test may choose, each by itself"
+)]
 pub(crate) struct StepHarness {
     pub(crate) settings: Settings,
     pub(crate) now: Timestamp,

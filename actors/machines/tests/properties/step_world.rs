@@ -397,6 +397,7 @@ fn feed(world: &mut World, machine: &mut StepMachine, event: StepEvent) -> Vec<S
 }
 
 /// Lives one life; returns the world at its end.
+#[expect(clippy::too_many_lines, reason = "one life")]
 pub(crate) fn live(timeout: &str, mut world: World, luck: &[CallFault]) -> World {
     timeout.clone_into(&mut world.execution.spec.timeout);
     let mut luck = luck.iter().copied();

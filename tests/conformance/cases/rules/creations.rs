@@ -8,6 +8,7 @@ const STEPS: &str = "/spec/workflowDefinition/steps";
 const PARAMETERS: &str = "/spec/workflowDefinition/steps/0/parameters";
 
 /// What is tried, an object that passes, one that does not, and what the answer must say.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
     let we = || workflow("pair");
     let ke = || execution("pair");

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::super::bodies::{execution, with, workflow};
 
 /// What is tried, a base, merge patches that pass one after the other, then one that does not, and its words.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 pub(super) fn updates() -> Vec<(&'static str, Value, Vec<Value>, Value, &'static str)> {
     let we = |name: &str| workflow(name);
     let ke = |name: &str| execution(name);
