@@ -1,3 +1,5 @@
+//! A testbed that runs in the background.
+
 use std::path::Path;
 use std::process::{Command, Output};
 
