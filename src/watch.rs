@@ -282,6 +282,7 @@ impl<K: Kept> Follower<K> {
             warning: true,
             action: "Read",
             note: format!("this object can't be read and is passed over: {}", invalid.error),
+            related: None,
         };
         self.scene.publisher.publish(&Arc::new(subject), event);
         None

@@ -86,6 +86,14 @@ impl KubeApi {
                 uid: Some(subject.uid.clone()),
                 ..ObjectReference::default()
             }),
+            related: record.related.as_ref().map(|related| ObjectReference {
+                api_version: related.api_version.clone(),
+                kind: related.kind.clone(),
+                name: Some(related.name.clone()),
+                namespace: related.namespace.clone(),
+                uid: related.uid.clone(),
+                ..ObjectReference::default()
+            }),
             reporting_controller: Some("kubernaut.io/controller".to_owned()),
             reporting_instance: Some(MANAGER.to_owned()),
             type_: Some(if record.warning { "Warning" } else { "Normal" }.to_owned()),

@@ -46,7 +46,7 @@ impl TargetApi for KubeApi {
             .boxed()
     }
 
-    fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, (JobView, bool)> {
+    fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, JobView> {
         self.make_job(job, secret).boxed()
     }
 
@@ -92,7 +92,7 @@ impl KubeApi {
         Api::namespaced(self.client.clone(), &self.executor_namespace)
     }
 
-    async fn make_job(&self, job: &Job, secret: Option<&Secret>) -> Result<(JobView, bool), ApiFailure> {
+    async fn make_job(&self, job: &Job, secret: Option<&Secret>) -> Result<JobView, ApiFailure> {
         if let Some(secret) = secret {
             self.make_secret(secret).await?;
         }
@@ -105,9 +105,7 @@ impl KubeApi {
         {
             Ok(made) => {
                 let view = view(&name, Some(&made), &[]);
-                return view
-                    .map(|view| (view, true))
-                    .ok_or_else(|| vanished("job", &name));
+                return view.ok_or_else(|| vanished("job", &name));
             }
             Err(error) => error,
         };
@@ -119,10 +117,8 @@ impl KubeApi {
             .get(names::LABEL_EXECUTION_UID)
             .cloned()
             .unwrap_or_default();
-        match self.find_job(&name, &uid).await? {
-            Some(found) => Ok((found, false)),
-            None => Err(vanished("job", &name)),
-        }
+        let found = self.find_job(&name, &uid).await?;
+        found.ok_or_else(|| vanished("job", &name))
     }
 
     /// A Secret of that name counts when it was made for the same execution, and has what it was made of: its label alone

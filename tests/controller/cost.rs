@@ -1,8 +1,12 @@
 //! How many requests a step costs.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kubernaut_crds::WorkflowPhase;
+use embedded_cluster::{Fault, RequestRecord};
+use kubernaut_crds::{Outcome, WorkflowPhase};
+use serde_json::json;
 
 use crate::scene::{CONTROLLER, Scene, step, workflow};
 
@@ -89,4 +93,78 @@ async fn a_controller_with_nothing_to_do_asks_for_nothing() {
     tokio::time::sleep(Duration::from_mins(4)).await;
     let requests = scene.cluster.requests();
     assert!(requests.is_empty(), "{requests:?}");
+}
+
+/// What goes before what: 1 step, then 3, then 3, then 1.
+const DIA8: [&[u32]; 8] = [&[], &[1], &[1], &[1], &[2], &[3], &[4], &[5, 6, 7]];
+
+/// Requests of the controller for each step of so many workflows that begin at once, by verb and resource, where each takes
+/// a while.
+async fn requests_a_step(workflows: u32) -> BTreeMap<String, f64> {
+    let scene = Scene::new().await;
+    scene
+        .cluster
+        .fault(Arc::new(|_| Some(Fault::delayed(Duration::from_millis(5)))));
+    scene.cluster.clear_requests();
+    for number in 0..workflows {
+        let step = |(index, before): (usize, &&[u32])| {
+            let map = format!("map-{number}-{index}");
+            let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "value"},
+                "metadata": {"name": map, "namespace": "shop"}});
+            scene.cluster.load(vec![object]).unwrap();
+            json!({"stepNumber": index + 1, "name": format!("s{index}"), "action": "update-configmap",
+                "dependsOn": before, "parameters": {"updateConfigMap": {
+                    "namespace": "shop", "name": map, "dataUpdates": {"key": "value"}}}})
+        };
+        let steps: Vec<_> = DIA8.iter().enumerate().map(step).collect();
+        scene.submit(workflow(&format!("w{number}"), &steps)).await;
+    }
+    for number in 0..workflows {
+        let result = scene
+            .finished(&format!("w{number}"))
+            .await
+            .status
+            .unwrap()
+            .workflow_result;
+        assert_eq!(result.unwrap().outcome, Outcome::Success);
+    }
+    // Events are published last.
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let steps = f64::from(workflows * 8);
+    let mut counts = BTreeMap::new();
+    let is_own =
+        |record: &RequestRecord| record.request.user.name == CONTROLLER && record.request.verb != "watch";
+    for record in scene.cluster.requests().into_iter().filter(is_own) {
+        let request = record.request;
+        let resource = match request.subresource.as_str() {
+            "" => request.resource,
+            subresource => format!("{}/{subresource}", request.resource),
+        };
+        *counts
+            .entry(format!("{} {resource}", request.verb))
+            .or_insert(0.0) += 1.0 / steps;
+    }
+    counts
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_costs_no_more_requests_than_it_did() {
+    // Of a step: its execution, its Job, two statuses, one Event, the target before and after. Of a workflow: two statuses and two
+    // Events. Of all together: whether the account may, in the whole namespace.
+    let budget = BTreeMap::from([
+        ("create kubernetesexecutions", 1.0),
+        ("create jobs", 1.0),
+        ("patch kubernetesexecutions/status", 2.01),
+        ("patch workflowexecutions/status", 0.25),
+        ("create events", 1.25),
+        ("get configmaps", 2.01),
+        ("create subjectaccessreviews", 0.1),
+        ("get serviceaccounts", 0.05),
+    ]);
+    let counts = requests_a_step(30).await;
+    let above: Vec<_> = counts
+        .iter()
+        .filter(|(what, count)| **count > budget.get(what.as_str()).copied().unwrap_or(0.05) + 0.001)
+        .collect();
+    assert!(above.is_empty(), "{above:#?}");
 }

@@ -1,6 +1,6 @@
 //! What machines tell people: Events, log lines, counts.
 
-use kubernaut_crds::{ErrorType, ExecutionPhase, WorkflowPhase};
+use kubernaut_crds::{ErrorType, ExecutionPhase, ObjectRef, WorkflowPhase};
 
 /// A Kubernetes event to publish (events.k8s.io/v1): off the critical path, may be lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct EventRecord {
     pub action: &'static str,
     /// For a person.
     pub note: String,
+    /// Another object that it is about, such as the execution of a step.
+    pub related: Option<ObjectRef>,
 }
 
 /// A transition for the log and the metrics: one line, one count.

@@ -283,12 +283,7 @@ pub enum ApiOutcome {
         fresh: bool,
     },
     /// Of CreateJob: ours, or the one that was there.
-    JobCreated {
-        /// The Job in the cluster.
-        job: Box<JobView>,
-        /// True when this call made it.
-        fresh: bool,
-    },
+    JobCreated(Box<JobView>),
     /// Of GetJob.
     FoundJob(Option<Box<JobView>>),
     /// Of DeleteJob and DeleteSecret: the request was taken, or there was nothing.
@@ -308,7 +303,7 @@ impl ApiOutcome {
             ApiOutcome::Workflow(_) => "workflow",
             ApiOutcome::FoundWorkflow(_) => "found_workflow",
             ApiOutcome::Created { .. } => "created",
-            ApiOutcome::JobCreated { .. } => "job_created",
+            ApiOutcome::JobCreated(_) => "job_created",
             ApiOutcome::FoundJob(_) => "found_job",
             ApiOutcome::Deleted => "deleted",
             ApiOutcome::Explained(_) => "explained",

@@ -219,15 +219,6 @@ impl<S: Status> StatusDraft<S> {
     }
 }
 
-/// `validating -> validated -> executing`: the way through the phases, from the one before them; `None` without any.
-pub(crate) fn way<S: Status>(entered: &[Entered<S::Phase>]) -> Option<String> {
-    let before = entered.first()?.before.map(|(phase, _)| phase);
-    let phases = before
-        .into_iter()
-        .chain(entered.iter().map(|entered| entered.phase));
-    Some(phases.map(S::spell).collect::<Vec<_>>().join(" -> "))
-}
-
 /// Whether `new` is a later version. Versions of one object grow (Kubernetes promises it since 1.35 and has always
 /// kept it); one that is no number is taken as later when it differs.
 pub(crate) fn is_newer(old: Option<&str>, new: Option<&str>) -> bool {

@@ -232,11 +232,8 @@ impl Effects {
             ApiCommand::CreateJob { job, secret } => {
                 let create = target.create_job(&job, secret.as_deref());
                 let create = noting(&*self.clock, &call.sent, create);
-                let (job, fresh) = self.limited(JOB_DEADLINE, terms, create, true).await?;
-                ApiOutcome::JobCreated {
-                    job: Box::new(job),
-                    fresh,
-                }
+                let job = self.limited(JOB_DEADLINE, terms, create, true).await?;
+                ApiOutcome::JobCreated(Box::new(job))
             }
             ApiCommand::GetJob { name, execution_uid } => {
                 let job = self.call(terms, target.job(&name, &execution_uid)).await?;
@@ -290,21 +287,38 @@ impl Effects {
     }
 
     async fn is_yes(&self, question: &Question, terms: Terms) -> Result<bool, ApiFailure> {
-        if self.rights.is_yes(question, self.clock.now()) {
+        let known = |question| self.rights.answer(question, self.clock.now());
+        if known(question) == Some(true) {
             return Ok(true);
         }
+        // Who may do it with all objects of the namespace is asked once, not for each object.
+        let for_all = question.for_all_names();
+        if let Some(for_all) = &for_all {
+            let yes = match known(for_all) {
+                Some(yes) => yes,
+                None => self.ask(for_all, terms, true).await?,
+            };
+            if yes {
+                return Ok(true);
+            }
+        }
+        self.ask(question, terms, false).await
+    }
+
+    /// Asks, and keeps a yes; a no only where it says so.
+    async fn ask(&self, question: &Question, terms: Terms, keeps_no: bool) -> Result<bool, ApiFailure> {
         let _turn = self.turn(terms, false).await?;
         // Others may have asked the same while this one waited.
-        if self.rights.is_yes(question, self.clock.now()) {
-            return Ok(true);
+        if let Some(yes) = self.rights.answer(question, self.clock.now()) {
+            return Ok(yes);
         }
         let answer = match question {
             Question::Exists(account) => self.target.account_exists(account),
             Question::May(account, request) => self.target.may(account, request),
         };
         let yes = self.within(DEADLINE, answer).await?;
-        if yes {
-            self.rights.note_yes(question.clone(), self.clock.now());
+        if yes || keeps_no {
+            self.rights.note(question.clone(), yes, self.clock.now());
         }
         Ok(yes)
     }

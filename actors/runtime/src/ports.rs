@@ -80,8 +80,8 @@ pub trait TargetApi: Send + Sync + 'static {
     fn account_exists<'a>(&'a self, account: &'a Account) -> Answer<'a, bool>;
     /// Reads objects; each read that was asked for has its entry.
     fn read(&self, reads: Vec<Read>) -> Answer<'_, ReadResults>;
-    /// Creates the Secret, then the Job; true when this call made the Job, false with the one that was there.
-    fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, (JobView, bool)>;
+    /// Creates the Secret, then the Job; with the Job that was there when there is one of its name.
+    fn create_job<'a>(&'a self, job: &'a Job, secret: Option<&'a Secret>) -> Answer<'a, JobView>;
     /// Live read of a Job in the executor namespace and of the pods of the execution.
     fn job<'a>(&'a self, name: &'a str, execution_uid: &'a str) -> Answer<'a, Option<JobView>>;
     /// Deletes a Job, Foreground, when it has this uid; absence is success.

@@ -8,28 +8,40 @@ use kubernaut_machines::actions::AccessRequest;
 
 use crate::ports::Account;
 
-/// How long a yes counts: a workflow's steps ask for the same within seconds, and a right that is taken away must
+/// How long an answer counts: a workflow's steps ask for the same within seconds, and a right that is taken away must
 /// not live on for long (docs/executions.md, Validation).
-const YES_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(30);
+const COUNTS_FOR: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long an account is taken to exist that did: whether it may do something is asked apart from that, and a Job whose account
+/// is gone says so.
+const EXISTS_FOR: SignedDuration = SignedDuration::from_mins(5);
 
 /// From this size on, answers that no longer count are thrown out; the next time at twice what then was left, so that
 /// many answers that count don't make each new one a walk through all.
 const SWEEP_AT: usize = 4096;
 
-/// Answers that were yes. A no is asked again each time, so that a right that is given helps at once. Every step looks here before
-/// it asks, many at once, and writes rarely.
+/// Answers. Every step looks here before it asks, many at once, and writes rarely.
+///
+/// A no to what is wanted is not kept, so that a right that is given helps at once. That an account may not do something with
+/// all objects of a namespace is: it is asked for one of them then.
 pub(crate) struct RightsCache {
-    until: DashMap<Question, Timestamp>,
+    answers: DashMap<Question, Answer>,
     sweep_at: AtomicUsize,
 }
 
 impl Default for RightsCache {
     fn default() -> Self {
         Self {
-            until: DashMap::new(),
+            answers: DashMap::new(),
             sweep_at: AtomicUsize::new(SWEEP_AT),
         }
     }
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    yes: bool,
+    until: Timestamp,
 }
 
 /// What was asked.
@@ -39,19 +51,41 @@ pub(crate) enum Question {
     May(Account, AccessRequest),
 }
 
+impl Question {
+    /// The same for all objects of the namespace; `None` where it asks for no single one.
+    pub(crate) fn for_all_names(&self) -> Option<Self> {
+        match self {
+            Question::May(account, request) if request.name.is_some() => Some(Question::May(
+                account.clone(),
+                AccessRequest {
+                    name: None,
+                    ..request.clone()
+                },
+            )),
+            Question::May(..) | Question::Exists(_) => None,
+        }
+    }
+}
+
 impl RightsCache {
-    pub(crate) fn is_yes(&self, question: &Question, now: Timestamp) -> bool {
-        self.until.get(question).is_some_and(|until| now < *until)
+    /// The answer that still counts.
+    pub(crate) fn answer(&self, question: &Question, now: Timestamp) -> Option<bool> {
+        let answer = self.answers.get(question)?;
+        (now < answer.until).then_some(answer.yes)
     }
 
-    pub(crate) fn note_yes(&self, question: Question, now: Timestamp) {
-        if self.until.len() >= self.sweep_at.load(Ordering::Relaxed) {
-            self.until.retain(|_, until| now < *until);
-            let next = SWEEP_AT.max(2 * self.until.len());
+    pub(crate) fn note(&self, question: Question, yes: bool, now: Timestamp) {
+        if self.answers.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            self.answers.retain(|_, answer| now < answer.until);
+            let next = SWEEP_AT.max(2 * self.answers.len());
             self.sweep_at.store(next, Ordering::Relaxed);
         }
-        if let Ok(end) = now.checked_add(YES_COUNTS_FOR) {
-            self.until.insert(question, end);
+        let counts_for = match question {
+            Question::Exists(_) => EXISTS_FOR,
+            Question::May(..) => COUNTS_FOR,
+        };
+        if let Ok(until) = now.checked_add(counts_for) {
+            self.answers.insert(question, Answer { yes, until });
         }
     }
 }
@@ -61,18 +95,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_yes_counts_for_thirty_seconds() {
+    fn an_answer_counts_for_thirty_seconds_and_that_an_account_exists_for_minutes() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let account = Account {
             namespace: "shop".to_owned(),
             name: "default".to_owned(),
         };
-        let question = Question::Exists(account);
+        let request = AccessRequest {
+            group: String::new(),
+            resource: "configmaps".to_owned(),
+            subresource: None,
+            verb: "patch".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: Some("flags".to_owned()),
+        };
+        let may = Question::May(account.clone(), request);
+        let all = may.for_all_names().expect("one name");
+        assert_eq!(all.for_all_names(), None);
         let cache = RightsCache::default();
-        assert!(!cache.is_yes(&question, now));
-        cache.note_yes(question.clone(), now);
-        assert!(cache.is_yes(&question, now + SignedDuration::from_secs(29)));
-        assert!(!cache.is_yes(&question, now + SignedDuration::from_secs(30)));
+        for (question, yes, seconds) in [
+            (Question::Exists(account), true, 300),
+            (may, true, 30),
+            (all, false, 30),
+        ] {
+            assert_eq!(cache.answer(&question, now), None);
+            cache.note(question.clone(), yes, now);
+            let after = |seconds| cache.answer(&question, now + SignedDuration::from_secs(seconds));
+            assert_eq!(after(seconds - 1), Some(yes));
+            assert_eq!(after(seconds), None);
+        }
     }
 
     #[test]
@@ -86,11 +137,11 @@ mod tests {
         };
         let cache = RightsCache::default();
         for number in 0..2 * SWEEP_AT {
-            cache.note_yes(exists(number), now);
+            cache.note(exists(number), true, now);
         }
         assert_eq!(cache.sweep_at.load(Ordering::Relaxed), 2 * SWEEP_AT);
-        cache.note_yes(exists(0), now + YES_COUNTS_FOR);
-        assert_eq!(cache.until.len(), 1);
+        cache.note(exists(0), true, now + EXISTS_FOR);
+        assert_eq!(cache.answers.len(), 1);
         assert_eq!(cache.sweep_at.load(Ordering::Relaxed), SWEEP_AT);
     }
 }

@@ -5,7 +5,6 @@ use kubernaut_crds::{AttemptOutcome, ErrorType};
 
 use super::StepCommand;
 use super::machine::{Flow, Hold, StepMachine};
-use super::status::publish;
 use super::validate::Snapshot;
 use crate::api_command::ApiFailure;
 use crate::defect::{Defect, planted};
@@ -105,17 +104,7 @@ impl StepMachine {
             .then(|| self.wait_until(deadline, "the end of a Job that came late"))
     }
 
-    pub(super) fn job_created(
-        &mut self,
-        now: Timestamp,
-        view: JobView,
-        fresh: bool,
-        out: &mut Vec<StepCommand>,
-    ) {
-        if fresh {
-            let note = format!("Job {} made", view.name);
-            out.push(publish("JobCreated", false, "Execute", &note));
-        }
+    pub(super) fn job_created(&mut self, now: Timestamp, view: JobView) {
         let attempt = self.status.draft.attempts.last_mut();
         if let Some(attempt) = attempt.filter(|attempt| attempt.waits_for_quota()) {
             // The wait is over, and the status says so.

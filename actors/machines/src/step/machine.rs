@@ -296,8 +296,8 @@ impl StepMachine {
     ) {
         let attempt = self.status.draft.attempts.last();
         match (call, outcome) {
-            (JobCall::Create, ApiOutcome::JobCreated { job, fresh }) => {
-                self.job_created(now, *job, fresh, out);
+            (JobCall::Create, ApiOutcome::JobCreated(job)) => {
+                self.job_created(now, *job);
             }
             (JobCall::Find, ApiOutcome::FoundJob(found)) => {
                 self.run.found(now, attempt, found.map(|view| *view));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubernaut_crds::{
     Attempt, AttemptOutcome, ConditionReason, ConditionType, ErrorType, ExecutionPhase, KubernetesExecution,
-    KubernetesExecutionStatus, MicroTime, names,
+    MicroTime, names,
 };
 use serde_json::json;
 
@@ -17,7 +17,8 @@ use crate::announcement::{Announcement, EventRecord};
 use crate::api_command::{ApiCommand, ApiFailure};
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
-use crate::status_draft::{Entered, MESSAGE_MAX, way};
+use crate::owner::controlling_workflow;
+use crate::status_draft::{Entered, MESSAGE_MAX};
 use crate::time::{later, seconds_between};
 
 impl StepMachine {
@@ -130,21 +131,6 @@ impl StepMachine {
                 }));
             }
         }
-        if before.rollback_information.is_none()
-            && self
-                .status
-                .persisted
-                .rollback_information
-                .as_ref()
-                .is_some_and(|r| r.available)
-        {
-            out.push(publish(
-                "RollbackPrepared",
-                false,
-                "Execute",
-                "the state before is recorded",
-            ));
-        }
         let last = self.status.persisted.attempts.last();
         let is_new = |attempt: &Attempt| {
             !before
@@ -185,6 +171,12 @@ impl StepMachine {
                 out.push(publish("ValidationFailed", true, "Validate", &note));
             }
             match phase {
+                // In a workflow that tells of its steps.
+                ExecutionPhase::Executing | ExecutionPhase::Completed
+                    if controlling_workflow(&self.execution).is_some() => {}
+                ExecutionPhase::Executing => {
+                    out.push(publish("ExecutionStarted", false, "Execute", "started"));
+                }
                 ExecutionPhase::Completed => {
                     out.push(publish("ExecutionCompleted", false, "Execute", "completed"));
                 }
@@ -195,13 +187,8 @@ impl StepMachine {
                 ExecutionPhase::Validating
                 | ExecutionPhase::Validated
                 | ExecutionPhase::WaitingApproval
-                | ExecutionPhase::Executing
                 | ExecutionPhase::RollbackReady => {}
             }
-        }
-        // One event for the phases of one write.
-        if let Some(way) = way::<KubernetesExecutionStatus>(&entered) {
-            out.push(publish("PhaseTransition", false, "Reconcile", &way));
         }
     }
 
@@ -244,5 +231,6 @@ pub(super) fn publish(reason: &'static str, warning: bool, action: &'static str,
         warning,
         action,
         note: cut(note, MESSAGE_MAX),
+        related: None,
     })
 }

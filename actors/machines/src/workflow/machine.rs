@@ -88,8 +88,8 @@ pub(super) struct Steps {
     pub(super) unsure: BTreeMap<ExecutionKey, Timestamp>,
     /// Those whose end is recorded and that were told so, by uid.
     pub(super) released: BTreeSet<String>,
-    /// The states of steps that Events told of.
-    pub(super) published: BTreeMap<i32, StepState>,
+    /// The states of steps and their retries that Events told of.
+    pub(super) published: BTreeMap<i32, (StepState, i32)>,
 }
 
 #[derive(Clone, Debug)]
@@ -130,7 +130,7 @@ impl WorkflowMachine {
         let published = persisted
             .step_statuses
             .iter()
-            .map(|step| (step.step_number, step.status))
+            .map(|step| (step.step_number, (step.status, step.retries_attempted)))
             .collect();
         Self {
             settings,
@@ -348,6 +348,7 @@ impl WorkflowMachine {
                     "the API server does not take the status of this workflow, which can't go on without it: {}",
                     failure.message
                 ),
+                related: None,
             }));
         }
     }

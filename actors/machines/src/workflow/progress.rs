@@ -6,19 +6,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubernaut_crds::{
     ConditionReason, ConditionType, ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution,
-    MicroTime, ObjectRef, Outcome, RollbackStrategy, StepState, StepStatus, WorkflowExecution,
-    WorkflowExecutionStatus, WorkflowPhase, WorkflowValidationResults, names,
+    MicroTime, ObjectRef, Outcome, RollbackStrategy, StepState, StepStatus, WorkflowExecution, WorkflowPhase,
+    WorkflowValidationResults, names,
 };
 
 use super::WorkflowCommand;
 use super::machine::WorkflowMachine;
+use super::planning::is_begun;
 use super::steps::DELETED;
 use crate::announcement::{Announcement, EventRecord};
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
 use crate::execution_key::ExecutionKey;
 use crate::plan::{Plan, PlanError, PlannedStep};
-use crate::status_draft::{Entered, way};
+use crate::status_draft::Entered;
 use crate::step::told_elsewhere;
 
 /// A step's state and, where it has one, the class and sentence of its failure.
@@ -426,12 +427,15 @@ impl WorkflowMachine {
                 WorkflowPhase::Completed => {
                     let results = status.workflow_result.as_ref();
                     let partly = results.is_some_and(|result| result.outcome == Outcome::PartialSuccess);
-                    let note = if partly {
-                        "completed only in part"
+                    out.push(if partly {
+                        let note = told_elsewhere("completed only in part", None);
+                        publish("PartialSuccess", true, &note)
                     } else {
-                        "completed"
-                    };
-                    out.push(publish("WorkflowCompleted", partly, note));
+                        publish("WorkflowCompleted", false, "completed")
+                    });
+                }
+                WorkflowPhase::Executing if before.is_some_and(|(before, _)| !is_begun(Some(before))) => {
+                    out.push(publish("WorkflowStarted", false, "started"));
                 }
                 WorkflowPhase::Failed if status.error_type == Some(ErrorType::Cancelled) => {
                     let note = told_elsewhere("cancelled", None);
@@ -449,31 +453,33 @@ impl WorkflowMachine {
                 | WorkflowPhase::Monitoring => {}
             }
         }
-        // One event for the phases of one write.
-        if let Some(way) = way::<WorkflowExecutionStatus>(&entered) {
-            out.push(publish("PhaseTransition", false, &way));
-        }
     }
 
     fn announce_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
         for step in &self.status.persisted.step_statuses {
-            let before = self
+            let now = (step.status, step.retries_attempted);
+            let (state, retries) = self
                 .steps
                 .published
-                .insert(step.step_number, step.status)
-                .unwrap_or(StepState::Pending);
-            if before == step.status {
+                .insert(step.step_number, now)
+                .unwrap_or((StepState::Pending, 0));
+            let what = format!("step {}", words_of(step));
+            let mut tell = |reason, warning, note: &str| {
+                let mut event = event(reason, warning, note);
+                event.related.clone_from(&step.k8s_execution_ref);
+                out.push(WorkflowCommand::Publish(event));
+            };
+            let told = |how: &str| told_elsewhere(&format!("{what} {how}"), None);
+            if step.retries_attempted > retries {
+                tell("AttemptFailed", true, &told("is tried again"));
+            }
+            if state == step.status {
                 continue;
             }
-            let what = format!("step {}", words_of(step));
-            let told = |how: &str| told_elsewhere(&format!("{what} {how}"), None);
-            if before == StepState::Pending && step.status != StepState::Skipped {
-                out.push(publish("StepStarted", false, &what));
-            }
             match step.status {
-                StepState::Completed => out.push(publish("StepCompleted", false, &what)),
-                StepState::Failed => out.push(publish("StepFailed", true, &told("failed"))),
-                StepState::Skipped => out.push(publish("StepSkipped", true, &told("was skipped"))),
+                StepState::Completed => tell("StepCompleted", false, &what),
+                StepState::Failed => tell("StepFailed", true, &told("failed")),
+                StepState::Skipped => tell("StepSkipped", true, &told("was skipped")),
                 StepState::Pending | StepState::Executing | StepState::RolledBack => {}
             }
         }
@@ -487,12 +493,17 @@ fn words_of(step: &StepStatus) -> String {
 }
 
 fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {
-    WorkflowCommand::Publish(EventRecord {
+    WorkflowCommand::Publish(event(reason, warning, note))
+}
+
+fn event(reason: &'static str, warning: bool, note: &str) -> EventRecord {
+    EventRecord {
         reason,
         warning,
         action: "Reconcile",
         note: cut(note, 1000),
-    })
+        related: None,
+    }
 }
 
 /// The class of a failure that no execution tells of, as a version of this program recorded it whose steps had no

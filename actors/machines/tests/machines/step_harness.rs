@@ -362,15 +362,11 @@ impl StepHarness {
             }
             ApiCommand::CreateJob { job, .. } => {
                 let name = job.metadata.name.clone().expect("a name");
-                let fresh = !self.jobs.contains_key(&name);
-                if fresh {
+                if !self.jobs.contains_key(&name) {
                     self.make(&name, *job);
                 }
                 let job = self.view_of(&name).expect("a Job");
-                ApiOutcome::JobCreated {
-                    job: Box::new(job),
-                    fresh,
-                }
+                ApiOutcome::JobCreated(Box::new(job))
             }
             ApiCommand::GetJob { name, .. } => ApiOutcome::FoundJob(self.view_of(&name).map(Box::new)),
             ApiCommand::DeleteJob { name, .. } => {

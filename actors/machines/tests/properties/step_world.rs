@@ -235,10 +235,10 @@ impl World {
     }
 
     /// A create takes effect; false when the Job is there.
-    fn make(&mut self, mut job: Job) -> bool {
+    fn make(&mut self, mut job: Job) {
         let name = job.metadata.name.clone().expect("a name");
         if self.jobs.contains_key(&name) {
-            return false;
+            return;
         }
         if let Some((other, _)) = self.jobs.iter().find(|(_, (_, pod))| pod.is_none()) {
             self.wrong.push(format!("{name} was made while {other} lived"));
@@ -246,7 +246,6 @@ impl World {
         self.made.push(name.clone());
         job.metadata.uid = Some(format!("job-{}", self.made.len()));
         self.jobs.insert(name, (job, None));
-        true
     }
 
     /// Time goes on, and what was late comes.
@@ -321,13 +320,10 @@ impl World {
                 self.sent(&job);
                 let name = job.metadata.name.clone().expect("a name");
                 self.payloads.extend(secret.map(|_| name.clone()));
-                let fresh = self.make(*job);
+                self.make(*job);
                 let (job, pod) = &self.jobs[&name];
                 let job = view(&name, Some(job), pod).expect("a Job");
-                Ok(ApiOutcome::JobCreated {
-                    job: Box::new(job),
-                    fresh,
-                })
+                Ok(ApiOutcome::JobCreated(Box::new(job)))
             }
             ApiCommand::GetJob { name, .. } => Ok(ApiOutcome::FoundJob(
                 self.views()

@@ -260,6 +260,7 @@ impl SupervisorState {
                     "the controller crashed {} times on this object and leaves it alone until it changes: {error}",
                     MAX_RESTARTS + 1
                 ),
+                related: None,
             };
             self.context
                 .publisher
