@@ -52,7 +52,7 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    /// The same for all objects of the namespace; `None` where it asks for no single one.
+    /// Whether the account may do it with all objects of the namespace; `None` where it is about no single one.
     pub(crate) fn for_all_names(&self) -> Option<Self> {
         match self {
             Question::May(account, request) if request.name.is_some() => Some(Question::May(
