@@ -93,6 +93,14 @@ impl Node {
                 report.set_unfinished(|state| state.ended(code, reason_of(code), &message));
                 self.report(pod, report, ending).await
             }
+            Some(PodScript::Succeed { after }) => {
+                if !after.is_zero() {
+                    self.report_all_running(pod, report, ending).await?;
+                    unless_ended(ending, tokio::time::sleep(after)).await?;
+                }
+                report.set_unfinished(|state| state.ended(0, reason_of(0), ""));
+                self.report(pod, report, ending).await
+            }
             Some(PodScript::Unreachable { run }) => {
                 self.report_all_running(pod, report, ending).await?;
                 if run {

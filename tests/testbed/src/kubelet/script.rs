@@ -28,6 +28,11 @@ pub enum PodScript {
         /// The termination message; empty is none.
         message: String,
     },
+    /// Runs nothing, and ends well: at once, without being seen as running, or after this time.
+    Succeed {
+        /// How long it is running.
+        after: Duration,
+    },
     /// Runs its kubectl, then reports this exit code whatever the true one was.
     RunThenExit {
         /// The exit code reported for every container.
