@@ -16,8 +16,9 @@ use crate::time::later;
 /// A pod may wait this long for its image or its configuration.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// Without a running pod for this long the events are read.
+/// Without a running pod for this long the events are read; then each time that this has doubled, up to the second figure.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(10);
+const EXPLAIN_AT_MOST: Duration = Duration::from_secs(60);
 
 /// After its deadline the Job controller gets this long to end the Job before we delete it.
 const DEADLINE_GRACE: Duration = Duration::from_secs(5);
@@ -25,10 +26,23 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 /// After its deadline a pod gets this long to be confirmed stopped.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
 
-/// A Job that was deleted, and that the watch does not show, is asked for after this long.
-const FIRST_QUESTION: Duration = Duration::from_secs(1);
-/// Any that the watch does not show is asked for this often.
-const NEXT_QUESTION: Duration = Duration::from_secs(5);
+/// When the API is asked for a Job that the watch does not show, and then how often.
+struct Questions {
+    first: Duration,
+    next: Duration,
+}
+
+/// Of one that was deleted: its end is waited for, and there is no more to see of it.
+const DELETED: Questions = Questions {
+    first: Duration::from_secs(1),
+    next: Duration::from_secs(5),
+};
+
+/// Of one that runs. A watch that lags says that the API server has much to do: it is not asked in its place.
+const UNSEEN: Questions = Questions {
+    first: Duration::from_secs(30),
+    next: Duration::from_secs(60),
+};
 
 impl JobRun {
     /// A Job that runs: its deadline, its pod.
@@ -47,15 +61,21 @@ impl JobRun {
         }
         if self.shown.get(&attempt.job_name).is_some_and(is_job) {
             self.current.job.ask_at = None;
-        } else if let Some(next) = self.ask_again(attempt, NEXT_QUESTION, now, alarm) {
+        } else if let Some(next) = self.ask_again(attempt, &UNSEEN, now, alarm) {
             return Run::Running(next);
         }
         if let Some((_, since)) = view.stuck() {
             alarm.set(later(since, STUCK_AFTER), "a pod that can't start");
         }
         if !view.has_running_pod() {
-            let last = self.current.explained_at.unwrap_or(attempt.start_time.0);
-            let next = later(last, EXPLAIN_AFTER);
+            let begun = attempt.start_time.0;
+            let next = self
+                .current
+                .explained_at
+                .map_or(later(begun, EXPLAIN_AFTER), |last| {
+                    let waited = Duration::try_from(last.duration_since(begun)).unwrap_or_default();
+                    later(last, waited.clamp(EXPLAIN_AFTER, EXPLAIN_AT_MOST))
+                });
             if now >= next {
                 let command = ApiCommand::ExplainJob {
                     name: view.name.clone(),
@@ -178,7 +198,7 @@ impl JobRun {
         if self.shown.contains_key(&task.attempt.job_name) {
             return Run::Running(Next::Wait);
         }
-        let next = self.ask_again(task.attempt, FIRST_QUESTION, task.now, alarm);
+        let next = self.ask_again(task.attempt, &DELETED, task.now, alarm);
         Run::Running(next.unwrap_or(Next::Wait))
     }
 
@@ -186,16 +206,16 @@ impl JobRun {
     fn ask_again(
         &mut self,
         attempt: &Attempt,
-        first: Duration,
+        questions: &Questions,
         now: Timestamp,
         alarm: &mut Alarm,
     ) -> Option<Next> {
-        let at = *self.current.job.ask_at.get_or_insert(later(now, first));
+        let at = *self.current.job.ask_at.get_or_insert(later(now, questions.first));
         if now < at {
             alarm.set(at, "a Job that the watch does not show");
             return None;
         }
-        self.current.job.ask_at = Some(later(now, NEXT_QUESTION));
+        self.current.job.ask_at = Some(later(now, questions.next));
         Some(self.find(attempt))
     }
 }

@@ -238,6 +238,29 @@ fn a_job_in_deletion_that_the_watch_does_not_show_is_asked_for_with_pauses() {
 }
 
 #[test]
+fn a_job_that_the_watch_does_not_show_is_asked_for_once_a_minute() {
+    let mut bed = bed("10m");
+    bed.start();
+    bed.take_calls();
+    let start = bed.now;
+    bed.run_until(|bed| seconds(start, bed.now) >= 290.0);
+    // After half a minute, and then each minute: a watch that lags says that the API server has much to do.
+    assert_eq!(bed.count("get job"), 5);
+}
+
+#[test]
+fn the_events_of_a_job_without_a_pod_are_read_less_and_less_often() {
+    let mut bed = bed("10m");
+    bed.start();
+    bed.see_jobs();
+    bed.take_calls();
+    let start = bed.now;
+    bed.run_until(|bed| seconds(start, bed.now) >= 259.0);
+    // After 10, 20, 40, 80, 140, 200 and 260 s.
+    assert_eq!(bed.count("explain job"), 7);
+}
+
+#[test]
 fn a_delete_that_is_refused_for_another_uid_is_repeated_with_pauses() {
     let mut bed = bed("10s");
     bed.start();
