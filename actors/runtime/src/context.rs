@@ -1,6 +1,7 @@
 //! What all actors share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kubernaut_machines::Settings;
@@ -58,6 +59,29 @@ impl Default for Limits {
     }
 }
 
+/// Writes of progress in a second, of all workflows together: phases and ends are written at once, and what is written is the
+/// dearest that the API server is asked for.
+const PROGRESS_WRITES: u32 = 10;
+
+/// However many workflows there are, the progress of each is as new as this.
+const PROGRESS_INTERVAL_MAX: Duration = Duration::from_secs(30);
+
+/// A workflow that has an actor, as long as this lives.
+pub(crate) struct ActiveWorkflow(Arc<Context>);
+
+impl ActiveWorkflow {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        context.workflows.fetch_add(1, Ordering::Relaxed);
+        Self(context)
+    }
+}
+
+impl Drop for ActiveWorkflow {
+    fn drop(&mut self) {
+        self.0.workflows.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What all actors share.
 pub struct Context {
     pub(crate) settings: Arc<Settings>,
@@ -70,6 +94,8 @@ pub struct Context {
     pub(crate) slots: SlotTable,
     pub(crate) desk: Desk,
     pub(crate) execution_ttl: Duration,
+    /// Workflows that have an actor.
+    workflows: AtomicU32,
     fault: Option<FaultHook>,
 }
 
@@ -105,6 +131,7 @@ impl Context {
             slots: SlotTable::new(limits.max_running_jobs),
             desk: Desk::default(),
             execution_ttl: limits.execution_ttl,
+            workflows: AtomicU32::new(0),
             fault,
         })
     }
@@ -119,6 +146,12 @@ impl Context {
         if let Some(fault) = &self.fault {
             fault(&actor());
         }
+    }
+
+    /// How often each workflow may write its progress, so that all together stay within a budget of writes.
+    pub(crate) fn progress_interval(&self) -> Duration {
+        let workflows = self.workflows.load(Ordering::Relaxed);
+        (Duration::from_secs(1) * workflows / PROGRESS_WRITES).min(PROGRESS_INTERVAL_MAX)
     }
 
     /// Gives back lock and place of an execution: the supervisor decides when.

@@ -16,6 +16,7 @@ use kubernaut_machines::step::is_stray;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::budget::Budget;
 use crate::claims::Sent;
 use crate::complaints::Complaints;
 use crate::lanes::{Lanes, Turn};
@@ -53,6 +54,7 @@ pub(crate) struct Effects {
     executor_namespace: String,
     complaints: Complaints,
     rights: RightsCache,
+    explanations: Budget,
     lanes: Arc<Lanes>,
     pending: AtomicUsize,
     idle: Notify,
@@ -87,6 +89,7 @@ impl Effects {
             executor_namespace,
             complaints: Complaints::default(),
             rights: RightsCache::default(),
+            explanations: Budget::default(),
             lanes: Lanes::new(concurrency),
             pending: AtomicUsize::new(0),
             idle: Notify::new(),
@@ -247,6 +250,10 @@ impl Effects {
                 self.write(terms, target.delete_secret(&name, &execution_uid))
                     .await?;
                 ApiOutcome::Deleted
+            }
+            // Without an answer nothing is known of why it does not run, and nothing else waits for that.
+            ApiCommand::ExplainJob { .. } if !self.explanations.takes(self.clock.now()) => {
+                ApiOutcome::Explained(Vec::new())
             }
             ApiCommand::ExplainJob { name } => {
                 ApiOutcome::Explained(self.call(terms, target.explain_job(&name)).await?)

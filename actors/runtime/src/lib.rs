@@ -22,6 +22,7 @@ mod lanes;
 mod locks;
 mod slots;
 
+mod budget;
 mod changes;
 mod clock;
 mod context;

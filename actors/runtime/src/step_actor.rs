@@ -57,6 +57,9 @@ pub(crate) struct StepArguments {
 /// Order of the fields is order of their drop: what is under way ends before the claim is given back.
 pub(crate) struct StepState {
     tasks: JoinSet<()>,
+    /// Writes of the status. The watch may show one before its answer comes, and end this actor: they are let come to their end, since
+    /// to take back a request costs its connection.
+    writes: JoinSet<()>,
     timer: Timer,
     machine: StepMachine,
     context: Arc<Context>,
@@ -144,6 +147,7 @@ impl Actor for StepActor {
         myself.cast(StepMessage::Started)?;
         Ok(StepState {
             tasks: JoinSet::new(),
+            writes: JoinSet::new(),
             timer: Timer::new(Arc::clone(&context.clock)),
             subject: Arc::new(Subject::of_execution(&execution)),
             machine: StepMachine::restore(Arc::clone(&context.settings), execution, workflow.is_some()),
@@ -272,10 +276,15 @@ impl StepState {
                     self.claim.asked_for(UnseenJob::new(name, sent.clone()));
                 }
                 let actor = myself.clone();
+                let tasks = if matches!(command, ApiCommand::WriteExecutionStatus { .. }) {
+                    &mut self.writes
+                } else {
+                    &mut self.tasks
+                };
                 let call = Call { command, terms, sent };
                 self.context
                     .effects
-                    .start(&mut self.tasks, &self.subject, call, move |result| {
+                    .start(tasks, &self.subject, call, move |result| {
                         let _ = actor.cast(StepMessage::Finished { id, result });
                     });
             }
@@ -324,6 +333,7 @@ impl StepState {
             StepCommand::Stop => {
                 // Lock and place go back when the claim does.
                 self.claim.finish();
+                self.writes.detach_all();
                 myself.stop(None);
             }
         }

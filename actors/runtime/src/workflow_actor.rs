@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
+use kubernaut_machines::api_command::ApiCommand;
 use kubernaut_machines::api_command::{ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::step::StepEvent;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::changes::Dirty;
 use crate::claims::{Claim, RunEnd, Sent};
-use crate::context::Context;
+use crate::context::{ActiveWorkflow, Context};
 use crate::effects::Call;
 use crate::ports::{ActorKind, Subject, uid_of, version_of};
 use crate::restarts::Restarts;
@@ -59,6 +60,8 @@ pub(crate) struct WorkflowArguments {
 /// Order of the fields is order of their drop: what is under way ends first.
 pub(crate) struct WorkflowState {
     tasks: JoinSet<()>,
+    /// Writes of the status, as in a step's actor.
+    writes: JoinSet<()>,
     timer: Timer,
     machine: WorkflowMachine,
     context: Arc<Context>,
@@ -80,6 +83,7 @@ pub(crate) struct WorkflowState {
     released: BTreeSet<String>,
     finished_at: Option<u64>,
     _alive: Alive,
+    _active: ActiveWorkflow,
 }
 
 struct Step {
@@ -158,6 +162,7 @@ impl Actor for WorkflowActor {
         myself.cast(WorkflowMessage::Started)?;
         Ok(WorkflowState {
             tasks: JoinSet::new(),
+            writes: JoinSet::new(),
             timer: Timer::new(Arc::clone(&context.clock)),
             subject: Arc::new(Subject::of_workflow(&workflow)),
             machine: WorkflowMachine::restore(Arc::clone(&context.settings), workflow),
@@ -173,6 +178,7 @@ impl Actor for WorkflowActor {
             released: BTreeSet::new(),
             finished_at: None,
             _alive: Alive::new(Arc::clone(&context), ActorKind::Workflow),
+            _active: ActiveWorkflow::new(Arc::clone(&context)),
             context,
         })
     }
@@ -255,16 +261,11 @@ impl WorkflowState {
         self.feed(myself, events, ticked);
     }
 
-    fn feed(
-        &mut self,
-        myself: &ActorRef<WorkflowMessage>,
-        mut events: VecDeque<WorkflowEvent>,
-        ticked: bool,
-    ) {
-        while let Some(event) = events.pop_front() {
-            for command in self.machine.on_event(self.context.clock.now(), event) {
-                self.carry_out(myself, command);
-            }
+    fn feed(&mut self, myself: &ActorRef<WorkflowMessage>, events: VecDeque<WorkflowEvent>, ticked: bool) {
+        self.machine
+            .write_progress_every(self.context.progress_interval());
+        for command in self.machine.on_events(self.context.clock.now(), events) {
+            self.carry_out(myself, command);
         }
         let deadline = self.machine.next_deadline().map(|(at, _)| at);
         let actor = myself.clone();
@@ -311,10 +312,15 @@ impl WorkflowState {
             WorkflowCommand::Api { id, command, terms } => {
                 let actor = myself.clone();
                 let sent = Sent::asked_for(self.context.clock.now());
+                let tasks = if matches!(command, ApiCommand::WriteWorkflowStatus { .. }) {
+                    &mut self.writes
+                } else {
+                    &mut self.tasks
+                };
                 let call = Call { command, terms, sent };
                 self.context
                     .effects
-                    .start(&mut self.tasks, &self.subject, call, move |result| {
+                    .start(tasks, &self.subject, call, move |result| {
                         let _ = actor.cast(WorkflowMessage::Finished { id, result });
                     });
             }
@@ -334,6 +340,7 @@ impl WorkflowState {
                 self.context.observer.announce(&self.subject, &announcement);
             }
             WorkflowCommand::Stop => {
+                self.writes.detach_all();
                 self.finished_at = Some(version_of(&self.machine.workflow().metadata));
                 for (uid, step) in &self.steps {
                     // An execution that is gone has nobody else who clears away what its Job was made of.

@@ -22,7 +22,8 @@ use crate::status_draft::{StatusDraft, is_newer};
 use crate::step::refusal_of;
 use crate::time::{CREATE_WINDOW, later, micros};
 
-/// Step progress is written at most this often; a phase change at once.
+/// Step progress is written at most this often, and less often where many workflows are under way
+/// ([`WorkflowMachine::write_progress_every`]); a phase change at once.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between statuses that the API server refuses: at first, and after a while.
@@ -42,7 +43,7 @@ pub struct WorkflowMachine {
     life: Life,
     /// Why the workflow has to fail visibly, whatever its steps do.
     give_up: Option<String>,
-    pub(super) last_write: Option<Timestamp>,
+    pub(super) pace: Pace,
     plan: Option<Planned>,
     rights: Option<Result<(), String>>,
     begun: Begun,
@@ -110,6 +111,22 @@ pub(super) enum Purpose {
     Find(ExecutionKey),
 }
 
+/// How often progress is written.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    pub(super) last_write: Option<Timestamp>,
+    /// Between two writes; the usual interval where it is shorter.
+    interval: Duration,
+}
+
+impl Pace {
+    /// When the next write of progress is due.
+    fn due(&self, now: Timestamp) -> Timestamp {
+        self.last_write
+            .map_or(now, |last| later(last, self.interval.max(WRITE_INTERVAL)))
+    }
+}
+
 /// When a terminal workflow shall be deleted (spec.ttlSecondsAfterFinished); `None` keeps it.
 pub fn expires_at(workflow: &WorkflowExecution) -> Option<Timestamp> {
     let status = workflow.status.as_ref()?;
@@ -138,7 +155,7 @@ impl WorkflowMachine {
             calls: Calls::default(),
             life: Life::Unfed,
             give_up: None,
-            last_write: None,
+            pace: Pace::default(),
             plan: None,
             rights: None,
             begun: if is_begun(persisted.phase) {
@@ -157,15 +174,36 @@ impl WorkflowMachine {
 
     /// Takes in what happened and says what is to be done.
     pub fn on_event(&mut self, now: Timestamp, event: WorkflowEvent) -> Vec<WorkflowCommand> {
+        self.on_events(now, [event])
+    }
+
+    /// Takes in all that happened, and then says what is to be done.
+    pub fn on_events(
+        &mut self,
+        now: Timestamp,
+        events: impl IntoIterator<Item = WorkflowEvent>,
+    ) -> Vec<WorkflowCommand> {
         let now = micros(now);
         self.started.get_or_insert(now);
         let mut out = Vec::new();
+        let mut is_news = false;
+        for event in events {
+            is_news |= self.take_in(now, event, &mut out);
+        }
+        if is_news {
+            self.advance(now, &mut out);
+        }
+        out
+    }
+
+    /// False when it changes nothing.
+    fn take_in(&mut self, now: Timestamp, event: WorkflowEvent, out: &mut Vec<WorkflowCommand>) -> bool {
         match event {
             WorkflowEvent::Observed(workflow) => {
                 if self.life == Life::Unfed {
                     self.life = Life::Present;
                 }
-                self.observe(now, workflow, &mut out);
+                self.observe(now, workflow, out);
             }
             WorkflowEvent::Gone => self.gone(),
             WorkflowEvent::StepObserved(execution) => self.observe_step(execution),
@@ -177,13 +215,17 @@ impl WorkflowMachine {
             }
             WorkflowEvent::GiveUp { reason } => self.give_up = Some(reason),
             WorkflowEvent::Finished { id, result } => match self.calls.end(id) {
-                Some(purpose) => self.finished(now, purpose, result, &mut out),
-                None => return out,
+                Some(purpose) => self.finished(now, purpose, result, out),
+                None => return false,
             },
             WorkflowEvent::Tick => {}
         }
-        self.advance(now, &mut out);
-        out
+        true
+    }
+
+    /// From now on progress is written this often at most, where that is less often than usual.
+    pub fn write_progress_every(&mut self, interval: Duration) {
+        self.pace.interval = interval;
     }
 
     /// When the machine wants a `Tick`, and why.
@@ -397,6 +439,7 @@ impl WorkflowMachine {
         if self.calls.is_under_way(Purpose::Write) {
             // Executions may start meanwhile: they do not depend on what the status says.
             if self.status.draft.phase == Some(WorkflowPhase::Executing) {
+                self.ensure_steps(out);
                 self.start_ready_steps(now, out);
             }
             return;
@@ -474,11 +517,7 @@ impl WorkflowMachine {
                 return self.write(now, out);
             }
         };
-        for execution in self.steps.executions.values() {
-            if !execution.is_terminal() || execution.metadata.deletion_timestamp.is_some() {
-                out.push(WorkflowCommand::EnsureStep(execution.clone()));
-            }
-        }
+        self.ensure_steps(out);
         self.find_absent_steps(out);
         self.find_unseen_steps(out);
         let changed = self.update_steps(&plan, now);
@@ -488,11 +527,20 @@ impl WorkflowMachine {
             return self.write(now, out);
         }
         if changed || self.status.draft != self.status.persisted {
-            let due = self.last_write.map_or(now, |last| later(last, WRITE_INTERVAL));
+            let due = self.pace.due(now);
             if now >= due {
                 return self.write(now, out);
             }
             self.calls.alarm.set(due, "progress");
+        }
+    }
+
+    /// Each execution that has something left to do has an actor.
+    fn ensure_steps(&self, out: &mut Vec<WorkflowCommand>) {
+        for execution in self.steps.executions.values() {
+            if !execution.is_terminal() || execution.metadata.deletion_timestamp.is_some() {
+                out.push(WorkflowCommand::EnsureStep(execution.clone()));
+            }
         }
     }
 
@@ -574,7 +622,7 @@ impl WorkflowMachine {
         let Some(patch) = self.status.send(version) else {
             return;
         };
-        self.last_write = Some(now);
+        self.pace.last_write = Some(now);
         self.call(
             Purpose::Write,
             ApiCommand::WriteWorkflowStatus {

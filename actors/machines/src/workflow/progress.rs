@@ -404,7 +404,7 @@ impl WorkflowMachine {
         workflow: Arc<WorkflowExecution>,
         out: &mut Vec<WorkflowCommand>,
     ) {
-        self.last_write = Some(now);
+        self.pace.last_write = Some(now);
         self.status.written(workflow.status.clone().unwrap_or_default());
         self.workflow = workflow;
         self.announce_steps(out);

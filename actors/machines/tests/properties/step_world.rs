@@ -260,7 +260,7 @@ impl World {
         self.late = later;
         for (_, late) in due {
             match late {
-                Late::Job(job) => drop(self.make(*job)),
+                Late::Job(job) => self.make(*job),
                 Late::Payload(name) => drop(self.payloads.insert(name)),
             }
         }
