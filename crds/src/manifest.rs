@@ -39,9 +39,24 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             .and_then(|s| s.open_api_v3_schema.as_mut())
         {
             finish(schema);
+            as_one_field(schema, &["status"]);
+            as_one_field(schema, &["spec", "workflowDefinition"]);
+            as_one_field(schema, &["spec", "parameters"]);
         }
     }
     crd
+}
+
+/// Has the API server note one owner of all that is in this field, and not one of each of its parts: one writer writes all of it,
+/// and the notes were as long as the object and read and written with it each time.
+fn as_one_field(schema: &mut JSONSchemaProps, path: &[&str]) {
+    let mut field = Some(schema);
+    for name in path {
+        field = field.and_then(|field| field.properties.as_mut()?.get_mut(*name));
+    }
+    if let Some(field) = field {
+        field.x_kubernetes_map_type = Some("atomic".to_owned());
+    }
 }
 
 /// Bounds every string, list and map that its type left open, and drops `nullable`: the API server then drops

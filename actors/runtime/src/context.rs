@@ -61,7 +61,7 @@ impl Default for Limits {
 
 /// Writes of progress in a second, of all workflows together: phases and ends are written at once, and what is written is the
 /// dearest that the API server is asked for.
-const PROGRESS_WRITES: u32 = 10;
+const PROGRESS_WRITES: u32 = 5;
 
 /// However many workflows there are, the progress of each is as new as this.
 const PROGRESS_INTERVAL_MAX: Duration = Duration::from_secs(30);

@@ -15,6 +15,8 @@ use crate::shapes::Steps;
 pub(crate) struct Requests {
     /// By verb and resource, such as `patch kubernetesexecutions/status`.
     pub(crate) counts: BTreeMap<String, u64>,
+    /// The same of all users together, this engine among them: what it makes others write.
+    pub(crate) everybody: BTreeMap<String, u64>,
     /// Milliseconds from the end of the last pod that a step waits for to its own pod.
     pub(crate) pod_to_pod: Vec<f64>,
     /// Steps that have had more than one pod.
@@ -118,11 +120,12 @@ pub(crate) fn read(log: &Path, from: u64, user: &str, steps: &Steps) -> std::io:
     let mut pods: BTreeMap<(usize, usize), Vec<Life>> = BTreeMap::new();
     for text in BufReader::new(file).lines() {
         let Some(line) = line(&text?) else { continue };
+        let what = format!("{} {}", line.verb, line.resource);
+        if line.verb != "watch" {
+            *requests.everybody.entry(what.clone()).or_default() += 1;
+        }
         if line.user == user && line.verb != "watch" {
-            *requests
-                .counts
-                .entry(format!("{} {}", line.verb, line.resource))
-                .or_default() += 1;
+            *requests.counts.entry(what).or_default() += 1;
             requests.refused += u64::from(line.code >= 500 || line.code == 429);
         }
         let is_life = matches!(line.resource.as_str(), "pods/binding" | "pods/status") && line.code < 300;

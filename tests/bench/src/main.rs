@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine::Engine;
-use crate::run::{Load, Outcome};
+use crate::run::{Load, Outcome, Profile};
 
 /// Measures workflow engines beside each other, on a real control plane with fake nodes
 #[derive(Parser)]
@@ -66,6 +66,9 @@ struct RunArguments {
     /// One run of dia8x20 each
     #[arg(long, conflicts_with_all = ["loads", "repetitions"])]
     quick: bool,
+    /// Have the API server write where its CPU goes, for `go tool pprof`: a file for each run, of so many seconds from the middle of it
+    #[arg(long, value_name = "SECONDS")]
+    profile: Option<u64>,
     /// Longest time of one run, in seconds
     #[arg(long, default_value_t = 900)]
     timeout: u64,
@@ -144,7 +147,13 @@ async fn measure(mut arguments: RunArguments) -> Result<(), BenchError> {
                     engine.name(),
                     load.name
                 );
-                let outcome = run::run(engine, load).await?;
+                let profile = arguments.profile.map(|seconds| Profile {
+                    seconds,
+                    file: arguments
+                        .output
+                        .join(format!("apiserver-{}-{}.pprof", outcomes.len(), load.name)),
+                });
+                let outcome = run::run(engine, load, profile).await?;
                 eprintln!("  {}", report::line(&outcome));
                 outcomes.push(outcome);
                 report::write(&arguments.output, &outcomes)?;

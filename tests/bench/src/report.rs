@@ -213,6 +213,7 @@ mod tests {
             reviews: 0.0,
             refused: 0,
             requests: std::collections::BTreeMap::default(),
+            everybody: std::collections::BTreeMap::default(),
             own_cpu: 1.0,
             all_cpu: 10.0,
             cpu_by_process: std::collections::BTreeMap::default(),

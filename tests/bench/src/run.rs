@@ -1,13 +1,16 @@
 //! One engine, one load, one control plane of its own.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kubernaut_testbed::{
     ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, Part, PodScript,
 };
 use serde::Serialize;
+use tokio::process::{Child, Command};
 
 use crate::engine::Engine;
 use crate::shapes::Steps;
@@ -21,6 +24,12 @@ pub(crate) struct Load {
     pub(crate) pod_time: Duration,
     pub(crate) kills: u32,
     pub(crate) timeout: Duration,
+}
+
+/// Where the API server's CPU goes: how long it is looked at, and the file for that.
+pub(crate) struct Profile {
+    pub(crate) seconds: u64,
+    pub(crate) file: PathBuf,
 }
 
 /// What it took.
@@ -41,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
     /// Own requests a step, by verb and resource.
     pub(crate) requests: BTreeMap<String, f64>,
+    /// All users' requests a step, by verb and resource.
+    pub(crate) everybody: BTreeMap<String, f64>,
     /// Seconds of CPU for 1,000 steps: the engine's, and with it those of the API server, etcd and the controller manager.
     pub(crate) own_cpu: f64,
     pub(crate) all_cpu: f64,
@@ -71,9 +82,14 @@ const WARM_UP: usize = 3;
 ///
 /// # Errors
 /// The control plane or the engine does not do its part, or not in time.
-pub(crate) async fn run(engine: &Engine, load: &Load) -> Result<Outcome, BenchError> {
+pub(crate) async fn run(
+    engine: &Engine,
+    load: &Load,
+    profile: Option<Profile>,
+) -> Result<Outcome, BenchError> {
     let cluster = ControlPlane::start(ControlPlaneOptions {
         audit_log: true,
+        apiserver_args: profile.iter().map(|_| "--profiling=true".to_owned()).collect(),
         ..ControlPlaneOptions::default()
     })
     .await?;
@@ -105,6 +121,7 @@ pub(crate) async fn run(engine: &Engine, load: &Load) -> Result<Outcome, BenchEr
     let machine = Machine::now();
 
     let begun = Instant::now();
+    let profiled = profile.map(|profile| take(&cluster, &profile)).transpose()?;
     engine
         .submit(&cluster, WARM_UP, load.workflows, &load.steps)
         .await?;
@@ -121,6 +138,12 @@ pub(crate) async fn run(engine: &Engine, load: &Load) -> Result<Outcome, BenchEr
     }
     wait_until_done(engine, &cluster, load.timeout).await?;
     let makespan = begun.elapsed().as_secs_f64();
+    if let Some(mut profiled) = profiled {
+        profiled
+            .wait()
+            .await
+            .map_err(|e| io("waiting for the profile", e))?;
+    }
     // What is told afterwards counts as well.
     quiet(&cluster).await;
 
@@ -138,6 +161,10 @@ pub(crate) async fn run(engine: &Engine, load: &Load) -> Result<Outcome, BenchEr
         .map_err(|e| io("reading the audit log", e))?;
     let steps = load.workflows * load.steps.len();
     let a_step = |count: u64| to_f64(usize::try_from(count).unwrap_or(usize::MAX)) / to_f64(steps);
+    let by_kind = |counts: &BTreeMap<String, u64>| {
+        let of_one = |(what, count): (&String, &u64)| (what.clone(), a_step(*count));
+        counts.iter().map(of_one).collect::<BTreeMap<String, f64>>()
+    };
     let mut times = requests.pod_to_pod.clone();
     times.sort_by(f64::total_cmp);
     Ok(Outcome {
@@ -150,11 +177,8 @@ pub(crate) async fn run(engine: &Engine, load: &Load) -> Result<Outcome, BenchEr
         reads: a_step(requests.reads()),
         reviews: a_step(requests.reviews()),
         refused: requests.refused,
-        requests: requests
-            .counts
-            .iter()
-            .map(|(what, count)| (what.clone(), a_step(*count)))
-            .collect(),
+        requests: by_kind(&requests.counts),
+        everybody: by_kind(&requests.everybody),
         own_cpu: own / thousands,
         all_cpu: cpu_by_process.values().sum(),
         cpu_by_process,
@@ -165,6 +189,22 @@ pub(crate) async fn run(engine: &Engine, load: &Load) -> Result<Outcome, BenchEr
         repeated: requests.repeated,
         others: machine.others_since(),
     })
+}
+
+/// Begins to take a profile, 3 s from now.
+fn take(cluster: &ControlPlane, profile: &Profile) -> Result<Child, BenchError> {
+    let directory = profile.file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory).map_err(|e| io("making the directory of the profile", e))?;
+    let file = File::create(&profile.file).map_err(|e| io("making the file of the profile", e))?;
+    let url = format!("/debug/pprof/profile?seconds={}", profile.seconds);
+    Command::new("sh")
+        .args(["-c", "sleep 3; exec \"$0\" get --raw \"$1\""])
+        .arg(cluster.kubectl())
+        .arg(url)
+        .env("KUBECONFIG", cluster.admin_kubeconfig())
+        .stdout(file)
+        .spawn()
+        .map_err(|e| io("asking for a profile", e))
 }
 
 async fn wait_until_done(
