@@ -15,7 +15,7 @@ use crate::shapes::Steps;
 pub(crate) struct Requests {
     /// By verb and resource, such as `patch kubernetesexecutions/status`.
     pub(crate) counts: BTreeMap<String, u64>,
-    /// The same of all users together, this engine among them: what it makes others write.
+    /// Requests of all users together, this engine among them, by verb and resource: what it makes others write.
     pub(crate) everybody: BTreeMap<String, u64>,
     /// Milliseconds from the end of the last pod that a step waits for to its own pod.
     pub(crate) pod_to_pod: Vec<f64>,
@@ -49,13 +49,13 @@ impl Requests {
     }
 
     fn sum(&self, counts: impl Fn(&str, &str) -> bool) -> u64 {
-        let of = |what: &String| {
+        let has = |what: &String| {
             let (verb, resource) = what.split_once(' ').unwrap_or((what, ""));
             counts(verb, resource)
         };
         self.counts
             .iter()
-            .filter(|(what, _)| of(what))
+            .filter(|(what, _)| has(what))
             .map(|(_, count)| count)
             .sum()
     }

@@ -244,8 +244,8 @@ async fn quiet(cluster: &ControlPlane) {
 }
 
 fn cpu(cluster: &ControlPlane) -> Result<Vec<f64>, BenchError> {
-    let of = |part: &(&str, Part)| Ok(processes::cpu_seconds(&[cluster.pid(part.1)?]));
-    PARTS.iter().map(of).collect()
+    let seconds = |part: &(&str, Part)| Ok(processes::cpu_seconds(&[cluster.pid(part.1)?]));
+    PARTS.iter().map(seconds).collect()
 }
 
 /// The processors of this machine, and what this call and all that it started have used of them.
