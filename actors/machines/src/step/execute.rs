@@ -87,7 +87,8 @@ impl StepMachine {
             Hold::Busy(_) => {
                 let since = *self.waits.slot_since.get_or_insert(now);
                 let long = later(since, SHORT_WAIT);
-                if now < long {
+                // What is told of another wait would be untrue.
+                if now < long && self.waits.told.is_none() {
                     return Some(self.wait_until(long, "a slot"));
                 }
                 // What was read before a long wait is not what is there after it.

@@ -101,6 +101,7 @@ fn the_state_before_is_read_after_the_wait_for_a_place() {
     let mut bed = scaling();
     bed.slot = Grant::Busy;
     bed.start();
+    bed.wait(10);
     assert!(bed.message().contains("--max-running-jobs"), "{}", bed.message());
     bed.set(deployment(5, json!({"replicas": 2}), json!({})));
     bed.wait(600);
@@ -114,6 +115,16 @@ fn the_state_before_is_read_after_the_wait_for_a_place() {
         .and_then(|parameters| parameters.scale_to_previous)
         .expect("replicas before");
     assert_eq!(previous.previous_replicas, 2);
+}
+
+#[test]
+fn a_short_wait_for_a_slot_costs_neither_a_status_nor_a_second_read() {
+    let mut bed = scaling();
+    bed.slot = Grant::Busy;
+    bed.start();
+    bed.wait(9);
+    bed.event(StepEvent::SlotGranted);
+    assert_eq!(bed.take_calls(), ["rights", "read", "write status", "create job"]);
 }
 
 #[test]
@@ -158,6 +169,7 @@ fn each_wait_names_what_it_is_for() {
     // Between two attempts the place is asked for again.
     bed.pod_fails("Error from server (ServiceUnavailable): try again");
     bed.wait(2);
+    bed.wait(10);
     assert_eq!(bed.message(), place);
     bed.event(StepEvent::SlotGranted);
     assert_eq!(
