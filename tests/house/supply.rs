@@ -1,6 +1,8 @@
 //! What the program is made of besides its own code.
 
-use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, NodeDep, Package};
 
 /// What the images are built for.
 const PLATFORM: &str = "x86_64-unknown-linux-musl";
@@ -15,6 +17,21 @@ const LICENCES: [&str; 8] = [
     "ISC",
     "Unicode-3.0",
     "Zlib",
+];
+
+/// Crates that come in several versions, and who is behind.
+const SEVERAL: [(&str, &str); 8] = [
+    (
+        "base64",
+        "hyper-util and kube have the one, this program and others the newer",
+    ),
+    ("getrandom", "ring, ahash and tempfile have one each"),
+    ("hashbrown", "dashmap, lru and indexmap have one each"),
+    ("json-patch", "kube has the older"),
+    ("jsonptr", "of the two of json-patch"),
+    ("syn", "derives of kube have the older"),
+    ("thiserror", "jsonpath-rust, of kube, has the older"),
+    ("thiserror-impl", "of the two of thiserror"),
 ];
 
 /// TLS is rustls alone: these would bring the system's library into a static program.
@@ -94,4 +111,52 @@ fn every_dependency_comes_from_crates_io_and_none_is_banned() {
             package.name
         );
     }
+}
+
+#[test]
+fn what_comes_in_several_versions_is_listed_with_the_reason() {
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in linked() {
+        versions.entry(package.0).or_default().insert(package.1);
+    }
+    let several: Vec<&str> = versions
+        .iter()
+        .filter(|(_, versions)| versions.len() > 1)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let listed: Vec<&str> = SEVERAL
+        .iter()
+        .map(|(name, reason)| {
+            assert!(!reason.is_empty());
+            *name
+        })
+        .collect();
+    assert_eq!(several, listed);
+}
+
+/// Name and version of what is built for the program: not what only tests need.
+fn linked() -> BTreeSet<(String, String)> {
+    let metadata = locked();
+    let resolve = metadata.resolve.as_ref().expect("a graph");
+    let root = metadata.root_package().expect("the program");
+    let mut open = vec![&root.id];
+    let mut seen = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let node = resolve.nodes.iter().find(|node| node.id == *id).expect("a node");
+        let needed = |dependency: &&NodeDep| {
+            let kinds = &dependency.dep_kinds;
+            kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
+        };
+        open.extend(node.deps.iter().filter(needed).map(|dependency| &dependency.pkg));
+    }
+    let is_linked = |package: &&Package| seen.contains(&package.id);
+    metadata
+        .packages
+        .iter()
+        .filter(is_linked)
+        .map(|package| (package.name.to_string(), package.version.to_string()))
+        .collect()
 }

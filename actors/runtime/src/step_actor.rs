@@ -302,6 +302,11 @@ impl StepState {
                 );
                 self.context.gauges();
             }
+            StepCommand::ReleaseLock => {
+                self.lock = Wait::default();
+                self.context.locks.release(uid);
+                self.context.gauges();
+            }
             StepCommand::AcquireSlot => {
                 let (wait, wake) = self.wake(myself, WaitKind::Slot);
                 let namespace = &self.subject.key.namespace;

@@ -70,13 +70,16 @@ pub enum StepCommand {
         /// Until when, and with which others it waits for its turn.
         terms: Terms,
     },
-    /// Ask for the lock on the target; answered with `LockGranted` or `LockBusy`. It is kept until after `Stop`.
+    /// Ask for the lock on the target; answered with `LockGranted` or `LockBusy`. It is kept until after `Stop`
+    /// where it is not given back.
     AcquireLock {
         /// The target.
         target: TargetRef,
         /// Also the cluster-wide lock on nodes.
         nodes: bool,
     },
+    /// Give the lock back, or stop waiting for it: nothing of this execution acts on the target, or will.
+    ReleaseLock,
     /// Ask for a place among the running Jobs; answered with `SlotGranted` or `SlotBusy`.
     AcquireSlot,
     /// Give the place back, or stop waiting for it: no Job of this execution lives.

@@ -127,7 +127,7 @@ impl StepMachine {
                 let words = format!("waits: {holder}; as things are, it would then be refused: {message}");
                 return self.tell_of(Wait::Lock, &words);
             }
-            Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
+            Err(refusal) => return self.refuse(refusal.0, &refusal.1, now, out),
         };
         self.note_validation(&checked, &preflight, now);
         self.enter(ExecutionPhase::Validated, now);
@@ -164,10 +164,32 @@ impl StepMachine {
         let preflight = match self.state_before(&checked, out) {
             Ok(Some(preflight)) => preflight,
             Ok(None) => return Flow::Wait,
-            Err(refusal) => return self.fail(refusal.0, &refusal.1, now),
+            Err(refusal) => return self.refuse(refusal.0, &refusal.1, now, out),
         };
         self.note_validation(&checked, &preflight, now);
         self.start_attempt(&checked, &preflight, now)
+    }
+
+    /// Fails before anything was done: whoever waits for the target goes on, however long the end takes to be recorded.
+    fn refuse(
+        &mut self,
+        error_type: ErrorType,
+        message: &str,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Flow {
+        if self.status.draft.attempts.is_empty() {
+            self.release_lock(out);
+            self.release_slot(out);
+        }
+        self.fail(error_type, message, now)
+    }
+
+    fn release_lock(&mut self, out: &mut Vec<StepCommand>) {
+        if self.waits.lock != Hold::None {
+            self.waits.lock = Hold::None;
+            out.push(StepCommand::ReleaseLock);
+        }
     }
 
     /// Asks for the rights, also when the answer is older than `most`; fails where they don't suffice. `None` when they do.

@@ -65,6 +65,7 @@ pub(crate) struct StepHarness {
     pub(crate) withheld: Option<&'static str>,
     /// Somebody changes the object's labels whenever a status conflicts.
     pub(crate) touched_by_others: bool,
+    pub(crate) lock_released: bool,
     pub(crate) slot_released: bool,
     /// What the events say of a Job.
     pub(crate) events: Vec<String>,
@@ -110,6 +111,7 @@ impl StepHarness {
             may: true,
             withheld: None,
             touched_by_others: false,
+            lock_released: false,
             slot_released: false,
             events: Vec::new(),
             published: Vec::new(),
@@ -177,6 +179,7 @@ impl StepHarness {
                         Grant::Busy => StepEvent::SlotBusy,
                     }),
                     StepCommand::Stop => self.stopped = true,
+                    StepCommand::ReleaseLock => self.lock_released = true,
                     StepCommand::ReleaseSlot => self.slot_released = true,
                     StepCommand::Publish(event) => self.published.push(event.note),
                     StepCommand::Report(_) | StepCommand::Announce(_) => {}

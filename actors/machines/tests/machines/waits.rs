@@ -118,6 +118,32 @@ fn the_state_before_is_read_after_the_wait_for_a_place() {
 }
 
 #[test]
+fn what_is_refused_gives_the_target_back_however_long_its_end_takes_to_be_recorded() {
+    let mut bed = StepHarness::new(scale(3));
+    bed.fail(|command| {
+        matches!(command, ApiCommand::WriteExecutionStatus { .. })
+            .then(|| failure(FailureClass::Unknown, "connection reset"))
+    });
+    bed.start();
+    assert_eq!((bed.lock_released, bed.phase()), (true, None));
+    bed.heal();
+    bed.run_to_the_end();
+    assert_eq!(bed.status().error_type, Some(ErrorType::ResourceNotFound));
+}
+
+#[test]
+fn what_runs_keeps_the_target_until_its_end() {
+    let mut bed = scaling();
+    bed.start();
+    bed.pod_fails("Error from server (NotFound): deployments.apps \"web\" not found");
+    bed.run_to_the_end();
+    assert_eq!(
+        (bed.lock_released, bed.phase()),
+        (false, Some(ExecutionPhase::Failed))
+    );
+}
+
+#[test]
 fn a_short_wait_for_a_slot_costs_neither_a_status_nor_a_second_read() {
     let mut bed = scaling();
     bed.slot = Grant::Busy;

@@ -498,7 +498,8 @@ pub(crate) fn live(timeout: &str, mut world: World, luck: &[CallFault]) -> World
                     next.extend(feed(&mut world, &mut machine, StepEvent::SlotGranted));
                 }
                 StepCommand::Stop => stopped = true,
-                StepCommand::ReleaseSlot
+                StepCommand::ReleaseLock
+                | StepCommand::ReleaseSlot
                 | StepCommand::Report(_)
                 | StepCommand::Publish(_)
                 | StepCommand::Announce(_) => {}
