@@ -176,8 +176,8 @@ async fn objects_of_a_megabyte_end_and_cost_neither_lease_nor_memory() {
 
     let pair = pair(&scene).await;
     all_fail(&scene, EXECUTION, 200, Duration::from_mins(2), &pair).await;
-    // An API server of two cores takes seconds for each write of one.
-    all_fail(&scene, WORKFLOW, 20, Duration::from_mins(5), &pair).await;
+    // An API server of two cores takes seconds for each write of one: fewer go at once when answers are late.
+    all_fail(&scene, WORKFLOW, 20, Duration::from_mins(2), &pair).await;
     let status = scene.get(EXECUTION, "large-0").await["status"].clone();
     assert_eq!(status["errorType"], "validation_error", "{status}");
     assert!(
