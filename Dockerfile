@@ -5,7 +5,7 @@ FROM rust:1.95.0-slim AS build
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
-RUN ./dev static --release /kubernaut
+RUN ./dev static --release --controller /kubernaut
 
 FROM scratch
 COPY --from=build /kubernaut /bin/kubernaut

@@ -88,7 +88,7 @@ fn both_ways_to_make_the_image_make_the_same() {
     for line in [
         format!("FROM rust:{version}-slim AS build"),
         format!("ENV RUSTUP_TOOLCHAIN={version}"),
-        "RUN ./dev static --release /kubernaut".to_owned(),
+        "RUN ./dev static --release --controller /kubernaut".to_owned(),
     ] {
         assert!(
             dockerfile.lines().any(|found| found == line),
