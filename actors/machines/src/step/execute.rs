@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::time::later;
 
 /// A wait for a slot that is over by then is worth neither a status nor a second read: in a burst every step has one.
-const SHORT_WAIT: Duration = Duration::from_secs(10);
+const SHORT_WAIT: Duration = Duration::from_secs(2);
 
 impl StepMachine {
     pub(super) fn executing(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {

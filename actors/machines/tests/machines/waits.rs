@@ -148,7 +148,7 @@ fn a_short_wait_for_a_slot_costs_neither_a_status_nor_a_second_read() {
     let mut bed = scaling();
     bed.slot = Grant::Busy;
     bed.start();
-    bed.wait(9);
+    bed.wait(1);
     bed.event(StepEvent::SlotGranted);
     assert_eq!(bed.take_calls(), ["rights", "read", "write status", "create job"]);
 }
