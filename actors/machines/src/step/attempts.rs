@@ -275,7 +275,7 @@ impl StepMachine {
         if let Some(flow) = self.without_late_jobs(now, out) {
             return flow;
         }
-        if let Some(flow) = self.take_slot(now, out) {
+        if let Some(flow) = self.take_slot(out) {
             return flow;
         }
         self.record_again(now, out)

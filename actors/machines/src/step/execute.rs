@@ -1,7 +1,5 @@
 //! executing: the run of the recorded attempt's Job, and what its end means.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use kubernaut_crds::{AttemptOutcome, ErrorType};
 
@@ -13,10 +11,6 @@ use crate::defect::{Defect, planted};
 use crate::job_run::{Assignment, Run, Wait};
 use crate::job_view::JobView;
 use crate::problem::Problem;
-use crate::time::later;
-
-/// A wait for a slot that is over by then is worth neither a status nor a second read: in a burst every step has one.
-const SHORT_WAIT: Duration = Duration::from_secs(2);
 
 impl StepMachine {
     pub(super) fn executing(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
@@ -43,7 +37,7 @@ impl StepMachine {
             return self.between_attempts(&attempt, now, out);
         }
         if self.run.needs_slot(&attempt)
-            && let Some(flow) = self.take_slot(now, out)
+            && let Some(flow) = self.take_slot(out)
         {
             return flow;
         }
@@ -76,7 +70,7 @@ impl StepMachine {
     }
 
     /// The slot among the running Jobs; `None` once it is held.
-    pub(super) fn take_slot(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Option<Flow> {
+    pub(super) fn take_slot(&mut self, out: &mut Vec<StepCommand>) -> Option<Flow> {
         match &self.waits.slot {
             Hold::None => {
                 self.waits.slot = Hold::Asked;
@@ -85,13 +79,7 @@ impl StepMachine {
             }
             Hold::Asked => Some(Flow::Wait),
             Hold::Busy(_) => {
-                let since = *self.waits.slot_since.get_or_insert(now);
-                let long = later(since, SHORT_WAIT);
-                // What is told of another wait would be untrue.
-                if now < long && self.waits.told.is_none() {
-                    return Some(self.wait_until(long, "a slot"));
-                }
-                // What was read before a long wait is not what is there after it.
+                // What was read before a wait is not what is there after it.
                 self.validation.snapshot = Snapshot::Unread;
                 Some(self.tell_of(Wait::Slot, "waits: as many Jobs run as --max-running-jobs allows"))
             }

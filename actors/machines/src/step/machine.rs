@@ -69,8 +69,6 @@ pub(super) struct Workflow {
 pub(super) struct Waits {
     pub(super) lock: Hold,
     pub(super) slot: Hold,
-    /// Since when a slot is waited for.
-    pub(super) slot_since: Option<Timestamp>,
     /// The wait that the status tells of.
     pub(super) told: Option<Wait>,
 }
@@ -168,10 +166,7 @@ impl StepMachine {
             StepEvent::LockGranted => self.waits.lock = Hold::Held,
             StepEvent::LockBusy { .. } if planted(Defect::IgnoreTheLock) => self.waits.lock = Hold::Held,
             StepEvent::LockBusy { reason } => self.waits.lock = Hold::Busy(reason),
-            StepEvent::SlotGranted => {
-                self.waits.slot = Hold::Held;
-                self.waits.slot_since = None;
-            }
+            StepEvent::SlotGranted => self.waits.slot = Hold::Held,
             StepEvent::SlotBusy => self.waits.slot = Hold::Busy(String::new()),
             StepEvent::Released => self.workflow.waits = false,
             StepEvent::WorkflowDeleted => self.workflow.is_deleted = true,

@@ -151,7 +151,7 @@ impl StepMachine {
             Hold::Busy(reason) => return self.tell_of(Wait::Lock, &format!("waits: {reason}")),
             Hold::Held => {}
         }
-        if let Some(flow) = self.take_slot(now, out) {
+        if let Some(flow) = self.take_slot(out) {
             return flow;
         }
         if let Some(flow) = self.needs_finalizer(out) {

@@ -101,7 +101,6 @@ fn the_state_before_is_read_after_the_wait_for_a_place() {
     let mut bed = scaling();
     bed.slot = Grant::Busy;
     bed.start();
-    bed.wait(10);
     assert!(bed.message().contains("--max-running-jobs"), "{}", bed.message());
     bed.set(deployment(5, json!({"replicas": 2}), json!({})));
     bed.wait(600);
@@ -141,16 +140,6 @@ fn what_runs_keeps_the_target_until_its_end() {
         (bed.lock_released, bed.phase()),
         (false, Some(ExecutionPhase::Failed))
     );
-}
-
-#[test]
-fn a_short_wait_for_a_slot_costs_neither_a_status_nor_a_second_read() {
-    let mut bed = scaling();
-    bed.slot = Grant::Busy;
-    bed.start();
-    bed.wait(1);
-    bed.event(StepEvent::SlotGranted);
-    assert_eq!(bed.take_calls(), ["rights", "read", "write status", "create job"]);
 }
 
 #[test]
@@ -195,7 +184,6 @@ fn each_wait_names_what_it_is_for() {
     // Between two attempts the place is asked for again.
     bed.pod_fails("Error from server (ServiceUnavailable): try again");
     bed.wait(2);
-    bed.wait(10);
     assert_eq!(bed.message(), place);
     bed.event(StepEvent::SlotGranted);
     assert_eq!(
