@@ -38,14 +38,14 @@ pub struct ChartFile {
 pub fn files() -> Result<Vec<ChartFile>, String> {
     let error = |error: serde_json::Error| error.to_string();
     let mut placeholders = Placeholders::default();
-    let with_holes = installation(&mut placeholders);
+    let with_placeholders = installation(&mut placeholders);
     let mut files = vec![
         file("Chart.yaml", chart()),
         file("values.yaml", values::text()?),
         file("values.schema.json", values::schema().map_err(error)?),
         file("templates/_from-code.tpl", flags::template()),
     ];
-    for made in super::files(&with_holes).map_err(error)? {
+    for made in super::files(&with_placeholders).map_err(error)? {
         files.push(file(
             &format!("templates/{}", made.name),
             template(made, &mut placeholders)?,

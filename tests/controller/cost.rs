@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_cluster::{Fault, RequestRecord};
+use embedded_cluster::{Fault, PodScript, Rbac, RequestRecord};
 use kubernaut_crds::{Outcome, WorkflowPhase};
 use serde_json::json;
 
-use crate::scene::{CONTROLLER, Scene, step, workflow};
+use crate::scene::{CONTROLLER, Scene, execution, step, workflow};
 
 /// The controller's requests for a workflow of four steps, as `verb resource name code`.
 async fn requests_of_a_run() -> Vec<String> {
@@ -167,4 +167,56 @@ async fn a_burst_costs_no_more_requests_than_it_did() {
         .filter(|(what, count)| **count > budget.get(what.as_str()).copied().unwrap_or(0.05) + 0.001)
         .collect();
     assert!(above.is_empty(), "{above:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_the_watch_shows_before_its_answer_comes_is_let_come_to_its_end() {
+    let scene = Scene::new().await;
+    scene.cluster.clear_requests();
+    scene.cluster.fault(Arc::new(|request| {
+        let writes = request.user.name == CONTROLLER && request.subresource == "status";
+        writes.then(|| Fault::delayed(Duration::from_millis(200)))
+    }));
+    scene.submit(workflow("w", &[step(1, &[])])).await;
+    scene.finished("w").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for resource in ["kubernetesexecutions", "workflowexecutions"] {
+        let sent = scene.cluster.requests().into_iter().filter(|record| {
+            let request = &record.request;
+            request.user.name == CONTROLLER && request.subresource == "status" && request.resource == resource
+        });
+        let answered = scene.metric(&format!(
+            "kubernaut_api_requests_total{{verb=\"patch\",resource=\"{resource}/status\",code=\"200\"}}"
+        ));
+        assert_eq!(usize::try_from(answered).unwrap(), sent.count(), "{resource}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_jobs_have_no_pod_is_asked_twice_a_second_however_many_they_are() {
+    let scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=100"]).await;
+    scene.cluster.script_pods(Arc::new(|_| {
+        Some(PodScript::NeverStart {
+            reason: "ContainerCreating".to_owned(),
+            message: String::new(),
+        })
+    }));
+    for number in 0..30 {
+        let mut update = execution(&format!("update-{number}"), "web-1");
+        update["spec"]["action"] = json!("update-configmap");
+        update["spec"]["parameters"] = json!({"updateConfigMap": {
+            "namespace": "shop", "configMap": format!("map-{number}"), "data": {"key": "value"}}});
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {},
+            "metadata": {"name": format!("map-{number}"), "namespace": "shop"}});
+        scene.cluster.load(vec![map]).unwrap();
+        scene.submit_execution(update).await;
+    }
+    scene.cluster.clear_requests();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    // Of each Job that is asked about: its own, and its pod's.
+    let requests = scene.cluster.requests().into_iter();
+    let asked =
+        requests.filter(|record| record.request.verb == "list" && record.request.resource == "events");
+    let asked = asked.count();
+    assert!((2..=2 * 9).contains(&asked), "{asked}");
 }

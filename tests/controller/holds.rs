@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embedded_cluster::Fault;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
@@ -277,4 +278,29 @@ async fn a_step_that_its_deleted_workflow_leaves_behind_on_purpose_goes_on_by_it
     };
     let scene = deleted_while_a_step_waits(orphan).await;
     assert_eq!(at_work(&scene).await, ["w-step-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_frees_its_target_although_its_end_can_not_be_written() {
+    let scene = Scene::new().await;
+    let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), "shop");
+    let paused = Patch::Merge(json!({"spec": {"paused": true}}));
+    deployments
+        .patch("web-1", &PatchParams::default(), &paused)
+        .await
+        .unwrap();
+    scene.cluster.fault(Arc::new(|request| {
+        let ends =
+            request.user.name == CONTROLLER && request.subresource == "status" && request.name == "refused";
+        ends.then(|| Fault::refused(503))
+    }));
+    let mut restart = execution("refused", "web-1");
+    restart["spec"]["action"] = json!("rollout-restart");
+    restart["spec"]["parameters"] = json!({"rolloutRestart": {"namespace": "shop", "deployment": "web-1"}});
+    scene.submit_execution(restart).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.submit_execution(execution("next", "web-1")).await;
+    let next = scene.finished_execution("next").await.status.unwrap();
+    assert_eq!(next.phase, Some(ExecutionPhase::Completed), "{next:?}");
+    assert_eq!(scene.execution_phase("refused").await, None);
 }

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
-use kubernaut_machines::api_command::ApiCommand;
-use kubernaut_machines::api_command::{ApiFailure, ApiOutcome, CommandId};
+use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::step::StepEvent;
 use kubernaut_machines::time::later;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kubernaut_crds::{KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus};
@@ -110,6 +111,12 @@ impl WorkflowHarness {
                 }
             }
         }
+    }
+
+    /// Progress is written this often at most.
+    pub(crate) fn write_progress_every(&mut self, interval: Duration) {
+        let machine = self.machine.as_mut().expect("a machine was started");
+        machine.write_progress_every(interval);
     }
 
     /// Time goes on to the next timer; false when none is set.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use kubernaut_crds::{ErrorType, StepState, WorkflowPhase};
@@ -383,5 +384,29 @@ fn a_status_that_is_refused_is_tried_less_and_less_often_and_told_of_once() {
         bed.heal();
         bed.run_for(300);
         assert_eq!(bed.status().phase, Some(WorkflowPhase::Executing));
+    }
+}
+
+#[test]
+fn where_many_are_under_way_progress_is_written_less_often_and_the_end_at_once() {
+    for (seconds, interval) in [(1, Duration::ZERO), (10, Duration::from_secs(10))] {
+        let steps: Vec<_> = (1..=3).map(|number| cordon(number, json!({}))).collect();
+        let mut bed = WorkflowHarness::new(&steps);
+        bed.start();
+        bed.write_progress_every(interval);
+        bed.run_for(60);
+        bed.complete(1);
+        let writes = bed.writes;
+        bed.complete(2);
+        bed.run_for(seconds - 1);
+        assert_eq!(bed.writes, writes, "every {interval:?}");
+        bed.run_for(1);
+        assert_eq!(bed.writes, writes + 1, "every {interval:?}");
+        bed.complete(3);
+        assert_eq!(
+            bed.status().phase,
+            Some(WorkflowPhase::Completed),
+            "every {interval:?}"
+        );
     }
 }
