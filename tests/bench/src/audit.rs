@@ -19,7 +19,9 @@ pub(crate) struct Requests {
     pub(crate) everybody: BTreeMap<String, u64>,
     /// Milliseconds from the end of the last pod that a step waits for to its own pod.
     pub(crate) pod_to_pod: Vec<f64>,
-    /// Steps that have had more than one pod.
+    /// Steps that have had a pod.
+    pub(crate) ran: usize,
+    /// Steps that have had more than one.
     pub(crate) repeated: u64,
     /// Answers of the server's own faults, and those that asked to slow down.
     pub(crate) refused: u64,
@@ -137,6 +139,7 @@ pub(crate) fn read(log: &Path, from: u64, user: &str, steps: &Steps) -> std::io:
             }
         }
     }
+    requests.ran = pods.len();
     for ((workflow, step), lives) in &pods {
         requests.repeated += u64::from(lives.len() > 1);
         let Some(begun) = lives.first().map(|(_, first, _)| *first) else {
@@ -214,6 +217,6 @@ mod tests {
         ];
         assert_eq!(sums, [1, 1, 1, 1]);
         assert_eq!(requests.pod_to_pod, [250.0]);
-        assert_eq!(requests.repeated, 0);
+        assert_eq!((requests.ran, requests.repeated), (2, 0));
     }
 }

@@ -168,7 +168,8 @@ impl Engine {
         match self {
             Engine::Ours { .. } => {
                 let api = resource(cluster, &WORKFLOW).await?;
-                create(&api, numbers.map(|number| workflow(number, steps)).collect()).await
+                let workflows = numbers.map(|number| workflow(number, steps));
+                create(&api, workflows.collect::<Result<_, _>>()?).await
             }
             Engine::Oracle => {
                 let api = Api::<DynamicObject>::namespaced_with(
@@ -177,11 +178,11 @@ impl Engine {
                     &config_map(),
                 );
                 let order = |number: usize| {
-                    object(&json!({"apiVersion": "v1", "kind": "ConfigMap",
+                    object(json!({"apiVersion": "v1", "kind": "ConfigMap",
                         "metadata": {"name": format!("w{number}"), "labels": {"oracle": "order"}},
                         "data": {"steps": json!(steps).to_string()}}))
                 };
-                create(&api, numbers.map(order).collect()).await
+                create(&api, numbers.map(order).collect::<Result<_, _>>()?).await
             }
             Engine::Other(path) => {
                 let (first, workflows) = (first.to_string(), workflows.to_string());
@@ -209,11 +210,11 @@ impl Engine {
             let maps = (0..workflows).flat_map(|workflow| (0..steps.len()).map(move |step| (workflow, step)));
             let maps = maps.map(|(workflow, step)| {
                 object(
-                    &json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "value"},
+                    json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "value"},
                     "metadata": {"name": map_name(workflow, step)}}),
                 )
             });
-            create(&api, maps.collect()).await?;
+            create(&api, maps.collect::<Result<_, _>>()?).await?;
         }
         Ok(())
     }
@@ -275,7 +276,7 @@ fn map_name(workflow: usize, step: usize) -> String {
 }
 
 /// Each step sets a key of a ConfigMap of its own to what it is: the cheapest action there is.
-fn workflow(number: usize, steps: &Steps) -> DynamicObject {
+fn workflow(number: usize, steps: &Steps) -> Result<DynamicObject, BenchError> {
     let step = |(index, before): (usize, &Vec<usize>)| {
         json!({
             "stepNumber": index + 1, "name": format!("step-{}", index + 1), "action": "update-configmap",
@@ -284,7 +285,7 @@ fn workflow(number: usize, steps: &Steps) -> DynamicObject {
                 "namespace": NAMESPACE, "name": map_name(number, index), "dataUpdates": {"key": "value"}}},
         })
     };
-    object(&json!({
+    object(json!({
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
         "metadata": {"name": format!("w{number}")},
         "spec": {"workflowDefinition": {
@@ -292,8 +293,8 @@ fn workflow(number: usize, steps: &Steps) -> DynamicObject {
     }))
 }
 
-pub(crate) fn object(value: &Value) -> DynamicObject {
-    serde_json::from_value(value.clone()).unwrap_or_else(|_| DynamicObject::new("none", &config_map()))
+fn object(value: Value) -> Result<DynamicObject, BenchError> {
+    Ok(serde_json::from_value(value)?)
 }
 
 async fn create(api: &Api<DynamicObject>, objects: Vec<DynamicObject>) -> Result<(), BenchError> {

@@ -1,6 +1,7 @@
 //! What was measured, as a table, as JSON and as plots.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -62,11 +63,12 @@ pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
     let engines: Vec<&str> = in_order(outcomes.iter().map(|outcome| outcome.engine.as_str()));
     let mut text = String::new();
     for load in in_order(outcomes.iter().map(|outcome| outcome.load.as_str())) {
-        text.extend([format!(
-            "### {load}\n\n| | {} |\n|---|{}\n",
-            engines.join(" | "),
-            "---|".repeat(engines.len())
-        )]);
+        let columns = "---|".repeat(engines.len());
+        let _ = writeln!(
+            text,
+            "### {load}\n\n| | {} |\n|---|{columns}",
+            engines.join(" | ")
+        );
         for (name, unit, figure) in FIGURES {
             let cell = |engine: &&str| {
                 let mut values: Vec<f64> = outcomes
@@ -82,14 +84,15 @@ pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
                 format!(", {unit}")
             };
             let cells: Vec<String> = engines.iter().map(cell).collect();
-            text.extend([format!("| {name}{unit} | {} |\n", cells.join(" | "))]);
+            let _ = writeln!(text, "| {name}{unit} | {} |", cells.join(" | "));
         }
         let runs = outcomes.iter().filter(|outcome| outcome.load == load);
         let noisy = runs.clone().filter(|outcome| outcome.others > NOISY).count();
-        text.extend([format!(
-            "\n{} runs; in {noisy} of them other programs used more than a twentieth of this machine.\n\n",
+        let _ = writeln!(
+            text,
+            "\n{} runs; in {noisy} of them other programs used more than a twentieth of this machine.\n",
             runs.count()
-        )]);
+        );
     }
     text
 }

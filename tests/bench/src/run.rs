@@ -12,7 +12,7 @@ use kubernaut_testbed::{
 use serde::Serialize;
 use tokio::process::{Child, Command};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Running};
 use crate::shapes::Steps;
 use crate::{BenchError, audit, io, processes};
 
@@ -87,56 +87,37 @@ pub(crate) async fn run(
     load: &Load,
     profile: Option<Profile>,
 ) -> Result<Outcome, BenchError> {
-    let cluster = ControlPlane::start(ControlPlaneOptions {
-        audit_log: true,
-        apiserver_args: profile.iter().map(|_| "--profiling=true".to_owned()).collect(),
-        ..ControlPlaneOptions::default()
-    })
-    .await?;
-    let pod_time = load.pod_time;
-    let options = FakeKubeletOptions {
-        nodes: 10,
-        ..FakeKubeletOptions::default()
-    };
-    let ends_well = move |_: &_| Some(PodScript::Succeed { after: pod_time });
-    let _kubelet = FakeKubelet::start(&cluster, options.with_script(ends_well)).await?;
-    engine.install(&cluster).await?;
-    engine
-        .prepare(&cluster, WARM_UP + load.workflows, &load.steps)
-        .await?;
-    let port = unused_port()?;
-    let mut running = engine.start(&cluster, port).await?;
-
-    engine.submit(&cluster, 0, WARM_UP, &load.steps).await?;
-    wait_until_done(engine, &cluster, load.timeout).await?;
-    quiet(&cluster).await;
-    let pid = |running: &crate::engine::Running| running.child.id().unwrap_or_default();
-    let mut family = processes::family(pid(&running));
+    let mut scene = begin(engine, load, profile.is_some()).await?;
+    let pid = |running: &Running| running.child.id().unwrap_or_default();
+    let mut family = processes::family(pid(&scene.running));
     let idle = processes::resident_mib(&family);
-    let from = std::fs::metadata(cluster.audit_log())
+    let from = std::fs::metadata(scene.cluster.audit_log())
         .map_err(|e| io("finding the audit log", e))?
         .len();
-    let before = cpu(&cluster)?;
+    let before = cpu(&scene.cluster)?;
     let mut own = -processes::cpu_seconds(&family);
     let machine = Machine::now();
 
     let begun = Instant::now();
-    let profiled = profile.map(|profile| take(&cluster, &profile)).transpose()?;
+    let profiled = profile
+        .map(|profile| take(&scene.cluster, &profile))
+        .transpose()?;
     engine
-        .submit(&cluster, WARM_UP, load.workflows, &load.steps)
+        .submit(&scene.cluster, WARM_UP, load.workflows, &load.steps)
         .await?;
     for _ in 0..load.kills {
         tokio::time::sleep(Duration::from_secs(4)).await;
-        family = processes::family(pid(&running));
+        family = processes::family(pid(&scene.running));
         own += processes::cpu_seconds(&family);
-        running
+        scene
+            .running
             .child
             .kill()
             .await
             .map_err(|e| io("killing the engine", e))?;
-        running = engine.start(&cluster, port).await?;
+        scene.running = engine.start(&scene.cluster, scene.port).await?;
     }
-    wait_until_done(engine, &cluster, load.timeout).await?;
+    wait_until_done(engine, &scene.cluster, load.timeout).await?;
     let makespan = begun.elapsed().as_secs_f64();
     if let Some(mut profiled) = profiled {
         profiled
@@ -145,11 +126,11 @@ pub(crate) async fn run(
             .map_err(|e| io("waiting for the profile", e))?;
     }
     // What is told afterwards counts as well.
-    quiet(&cluster).await;
+    quiet(&scene.cluster).await;
 
-    family = processes::family(pid(&running));
+    family = processes::family(pid(&scene.running));
     own += processes::cpu_seconds(&family);
-    let after = cpu(&cluster)?;
+    let after = cpu(&scene.cluster)?;
     let thousands = to_f64(load.workflows * load.steps.len()) / 1000.0;
     let mut cpu_by_process: BTreeMap<String, f64> = PARTS
         .iter()
@@ -157,10 +138,19 @@ pub(crate) async fn run(
         .map(|((name, _), (before, after))| ((*name).to_owned(), (after - before) / thousands))
         .collect();
     cpu_by_process.insert("engine".to_owned(), own / thousands);
-    let requests = audit::read(&cluster.audit_log(), from, &running.user, &load.steps)
+    let requests = audit::read(&scene.cluster.audit_log(), from, &scene.running.user, &load.steps)
         .map_err(|e| io("reading the audit log", e))?;
     let steps = load.workflows * load.steps.len();
     let a_step = |count: u64| to_f64(usize::try_from(count).unwrap_or(usize::MAX)) / to_f64(steps);
+    // What fails at once is not fast.
+    if requests.ran < steps {
+        return Err(BenchError::Engine(format!(
+            "{} ended all workflows of {}, but only {} of {steps} steps ran",
+            engine.name(),
+            load.name,
+            requests.ran
+        )));
+    }
     let by_kind = |counts: &BTreeMap<String, u64>| {
         let of_one = |(what, count): (&String, &u64)| (what.clone(), a_step(*count));
         counts.iter().map(of_one).collect::<BTreeMap<String, f64>>()
@@ -188,6 +178,49 @@ pub(crate) async fn run(
         pod_to_pod_p95: times.get(times.len() * 19 / 20).copied(),
         repeated: requests.repeated,
         others: machine.others_since(),
+    })
+}
+
+/// An engine at work. Fields are dropped in their order: what talks to the control plane goes before it.
+struct Scene {
+    running: Running,
+    _kubelet: FakeKubelet,
+    cluster: ControlPlane,
+    port: u16,
+}
+
+/// Starts all of it, and has it run a few workflows that do not count.
+async fn begin(engine: &Engine, load: &Load, profiling: bool) -> Result<Scene, BenchError> {
+    let cluster = ControlPlane::start(ControlPlaneOptions {
+        audit_log: true,
+        apiserver_args: profiling
+            .then(|| "--profiling=true".to_owned())
+            .into_iter()
+            .collect(),
+        ..ControlPlaneOptions::default()
+    })
+    .await?;
+    let pod_time = load.pod_time;
+    let options = FakeKubeletOptions {
+        nodes: 10,
+        ..FakeKubeletOptions::default()
+    };
+    let ends_well = move |_: &_| Some(PodScript::Succeed { after: pod_time });
+    let kubelet = FakeKubelet::start(&cluster, options.with_script(ends_well)).await?;
+    engine.install(&cluster).await?;
+    engine
+        .prepare(&cluster, WARM_UP + load.workflows, &load.steps)
+        .await?;
+    let port = unused_port()?;
+    let running = engine.start(&cluster, port).await?;
+    engine.submit(&cluster, 0, WARM_UP, &load.steps).await?;
+    wait_until_done(engine, &cluster, load.timeout).await?;
+    quiet(&cluster).await;
+    Ok(Scene {
+        running,
+        _kubelet: kubelet,
+        cluster,
+        port,
     })
 }
 
