@@ -183,8 +183,8 @@ pub async fn run(
         () = watches.ended() => return Err(RunError::WatchEnded),
         lost = lost(&mut candidacy) => {
             supervisor.kill();
-            // However it ends: it has ended.
-            let _ = ended.await;
+            // However it ends, and whether it does: the process goes, and the gate is shut.
+            let _ = tokio::time::timeout(END_PATIENCE, ended).await;
             return Err(lost.into());
         }
     }

@@ -68,6 +68,9 @@ macro_rules! union {
         }
 
         impl $inside {
+            /// Every member there is, as it is spelled in YAML.
+            pub const MEMBERS: &[&str] = &[$($spelling),*];
+
             /// The member's spelling in YAML.
             pub fn member(&self) -> &'static str {
                 match self { $($inside::$variant(_) => $spelling),* }
@@ -80,8 +83,6 @@ pub(crate) use union;
 /// What an action needs to know, in the executor's terms: exactly one member.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.scaleStatefulSet), has(self.rolloutRestart), has(self.deletePod), has(self.patchDeployment), has(self.cordonNode), has(self.uncordonNode), has(self.drainNode), has(self.updateConfigMap), has(self.updateSecret), has(self.applyManifest), has(self.undo)].filter(x, x).size() == 1")
-    .message("parameters must have exactly one member, such as scaleDeployment, scaleStatefulSet, rolloutRestart, deletePod, patchDeployment, cordonNode, uncordonNode, drainNode, updateConfigMap, updateSecret or applyManifest"))]
 pub struct ActionParameters {
     /// Set the number of replicas of a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,8 +161,6 @@ pub struct RolloutRestart {
 /// Delete one pod by name, or evict those of a selector one after the other.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.pod) != has(self.labelSelector)").message("deletePod needs exactly one of pod and labelSelector"))]
-#[x_kube(validation = Rule::new("!has(self.nodeName) || has(self.labelSelector)").message("deletePod.nodeName goes with labelSelector: it takes those of the pods that are on that node"))]
 pub struct DeletePod {
     /// The namespace of the pods.
     #[schemars(
@@ -334,7 +333,6 @@ pub struct ApplyManifest {
 /// Take back what an action did: a JSON patch that first tests what is there, or a deletion.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.patch) != (has(self.delete) && self.delete)").message("undo needs exactly one of patch and delete: true"))]
 pub struct Undo {
     /// Canonical name of the action that is undone.
     #[schemars(length(min = 1, max = 63))]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::ActionParameters;
 use crate::execution_status::KubernetesExecutionStatus;
-use crate::workflow::{ObjectRef, Shutdown};
+use crate::workflow::ObjectRef;
 
 /// One action on one target: a copy of a step's data, so that nothing else is read to run it. Immutable but for
 /// `approvalReceived` (false to true, with `approvedBy`) and `shutdown`.
@@ -41,8 +41,7 @@ use crate::workflow::{ObjectRef, Shutdown};
     validation = Rule::new("has(oldSelf.approvedBy) ? (has(self.approvedBy) && self.approvedBy == oldSelf.approvedBy) : (!has(self.approvedBy) || (self.approvalReceived && !oldSelf.approvalReceived))").message("approvedBy can be set once, together with approvalReceived"),
     validation = Rule::new("has(self.dryRun) == has(oldSelf.dryRun) && (!has(self.dryRun) || self.dryRun == oldSelf.dryRun)").message("dryRun is immutable"),
     validation = Rule::new("self.serviceAccountName == oldSelf.serviceAccountName").message("serviceAccountName is immutable").field_path(".serviceAccountName"),
-    validation = Rule::new("!has(oldSelf.shutdown) || (has(self.shutdown) && self.shutdown == oldSelf.shutdown)").message("shutdown can be set once and not changed or taken back"),
-    validation = Rule::new("!has(self.shutdown) || self.shutdown == 'Cancel'").message("shutdown of a KubernetesExecution can only be Cancel")
+    validation = Rule::new("!has(oldSelf.shutdown) || (has(self.shutdown) && self.shutdown == oldSelf.shutdown)").message("shutdown can be set once and not changed or taken back")
 )]
 pub struct KubernetesExecutionSpec {
     /// The workflow that this step belongs to: lineage only, never read. Absent on one made by hand.
@@ -88,7 +87,14 @@ pub struct KubernetesExecutionSpec {
     pub service_account_name: String,
     /// Addition, can be set once. `Cancel`: no Job starts once it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shutdown: Option<Shutdown>,
+    pub shutdown: Option<ExecutionShutdown>,
+}
+
+/// How an execution that runs is stopped. What it did is undone by its workflow, or by another execution.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecutionShutdown {
+    /// Stop now.
+    Cancel,
 }
 
 /// Retries where neither step nor strategy say anything (the design document's default).

@@ -10,8 +10,6 @@ use crate::action::{NotOneMember, PatchType, union};
 /// What a step's action needs to know, in the workflow's terms: exactly one member.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.scaleDeployment), has(self.restartDeployment), has(self.deletePod), has(self.updateConfigMap), has(self.updateSecret), has(self.cordonNode), has(self.drainNode), has(self.updateImage), has(self.custom), has(self.restartPod), has(self.patchDeployment), has(self.uncordonNode), has(self.scaleStatefulSet)].filter(x, x).size() == 1")
-    .message("parameters must have exactly one member, such as scaleDeployment, scaleStatefulSet, restartDeployment, deletePod, restartPod, updateConfigMap, updateSecret, cordonNode, uncordonNode, drainNode, updateImage, patchDeployment or custom"))]
 pub struct StepParameters {
     /// Set the number of replicas of a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,8 +160,6 @@ pub struct DeletePodStep {
 /// Delete pods that their controller brings back: one by name, or those of a selector.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.podName) != has(self.selector)").message("restartPod needs exactly one of podName and selector"))]
-#[x_kube(validation = Rule::new("!has(self.nodeName) || has(self.selector)").message("restartPod.nodeName goes with selector: it takes those of the pods that are on that node"))]
 pub struct RestartPodStep {
     /// The namespace of the pods.
     #[schemars(
@@ -336,8 +332,6 @@ pub struct PatchDeployment {
 /// How a step is undone, in the workflow's terms: exactly one member.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.scaleToPrevious), has(self.restorePreviousDeployment), has(self.restorePreviousConfig), has(self.uncordonNode), has(self.custom)].filter(x, x).size() == 1")
-    .message("parameters of a rollbackSpec must have exactly one member: scaleToPrevious, restorePreviousDeployment, restorePreviousConfig, uncordonNode or custom"))]
 pub struct RollbackParameters {
     /// Put a Deployment back to the number of replicas that it had.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -21,18 +21,18 @@ use crate::workflow_status::WorkflowExecutionStatus;
     category = "kubernaut",
     doc = "A remediation workflow: steps with typed actions, their dependencies and how they are run",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Outcome", type_ = "string", json_path = ".status.workflowResult.outcome"),
+    printcolumn(
+        name = "Outcome",
+        type_ = "string",
+        json_path = ".status.workflowResult.outcome"
+    ),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    selectable = ".status.phase",
-    validation = Rule::new("size(self.metadata.name) <= 52").message("metadata.name must be at most 52 characters, so that the names of its steps stay valid")
+    selectable = ".status.phase"
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.rollbackOf) ? size(self.workflowDefinition.steps) == 0 : size(self.workflowDefinition.steps) > 0")
-        .message("workflowDefinition.steps must hold 1 to 100 steps, and none exactly when rollbackOf is set")
-        .field_path(".workflowDefinition.steps"),
     validation = Rule::new("self.workflowDefinition == oldSelf.workflowDefinition").message("workflowDefinition is immutable: create a new WorkflowExecution instead").field_path(".workflowDefinition"),
     validation = Rule::new("self.executionStrategy == oldSelf.executionStrategy").message("executionStrategy is immutable: create a new WorkflowExecution instead").field_path(".executionStrategy"),
     validation = Rule::new("has(self.remediationRequestRef) == has(oldSelf.remediationRequestRef) && (!has(self.remediationRequestRef) || self.remediationRequestRef == oldSelf.remediationRequestRef)").message("remediationRequestRef is immutable"),
@@ -121,11 +121,6 @@ pub struct ObjectRef {
 /// The steps and how they hang together.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("self.steps.all(a, self.steps.exists_one(b, b.name == a.name))").message("every step needs a name of its own").field_path(".steps"),
-    validation = Rule::new("self.steps.all(s, !has(s.dependsOn) || s.dependsOn.all(d, d != s.stepNumber && self.steps.exists(t, t.stepNumber == d)))")
-        .message("dependsOn must hold stepNumbers of other steps of this workflow").field_path(".steps")
-)]
 pub struct WorkflowDefinition {
     /// The name of the definition that the steps were made from.
     #[schemars(length(min = 1, max = 253))]

@@ -12,6 +12,7 @@ mod priority;
 mod protected_namespaces;
 mod reach;
 mod sizes;
+mod specs;
 
 use kubernaut_crds::names;
 use serde_json::{Value, json};
@@ -28,11 +29,13 @@ pub(super) fn manifests(installation: &Installation) -> Vec<Value> {
         executions::policies(&controller),
         vec![protected_namespaces::policy(settings)],
         vec![sizes::policy()],
+        specs::policies(),
         executor::policies(settings, &controller),
-        vec![
-            reach::policy(settings),
-            priority::policy(&installation.controller_namespace),
-        ],
+        reach::policies(settings),
+        vec![priority::policy(
+            &installation.controller_namespace,
+            &settings.executor_namespace,
+        )],
         label::policies(settings),
     ]
     .into_iter()

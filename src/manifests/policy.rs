@@ -44,25 +44,43 @@ impl Policy {
         self
     }
 
-    /// What must hold, else the request is refused in these words.
-    pub(super) fn must(mut self, expression: impl Into<String>, message: impl Into<String>) -> Self {
-        self.validations.push(json!({
-            "expression": expression.into(), "message": message.into(), "reason": "Forbidden",
-        }));
-        self
+    /// What must hold, else the request is forbidden in these words.
+    pub(super) fn must(self, expression: impl Into<String>, message: impl Into<String>) -> Self {
+        self.rule("Forbidden", expression, None, message)
     }
 
-    /// What must hold, else the request is refused in the words of a CEL expression, or in `message` where that has no value.
+    /// What must hold, else the request is forbidden in the words of a CEL expression, or in `message` where that has no value.
     pub(super) fn must_else(
-        mut self,
+        self,
         expression: impl Into<String>,
         words: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {
-        self.validations.push(json!({
-            "expression": expression.into(), "messageExpression": words.into(), "message": message.into(),
-            "reason": "Forbidden",
-        }));
+        self.rule("Forbidden", expression, Some(words.into()), message)
+    }
+
+    /// What must hold, else the object is invalid, in words as of [`Policy::must_else`].
+    pub(super) fn valid_if(
+        self,
+        expression: impl Into<String>,
+        words: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        self.rule("Invalid", expression, Some(words.into()), message)
+    }
+
+    fn rule(
+        mut self,
+        reason: &str,
+        expression: impl Into<String>,
+        words: Option<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        let mut rule = json!({"expression": expression.into(), "message": message.into(), "reason": reason});
+        if let Some(words) = words {
+            rule["messageExpression"] = json!(words);
+        }
+        self.validations.push(rule);
         self
     }
 

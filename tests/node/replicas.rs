@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::audit::{is_write, took_effect};
 use crate::bed::{Bed, BedOptions};
 use crate::controller::kubernaut;
@@ -79,11 +81,18 @@ async fn taken_from(scene: &Scene<'_>, old: &str) -> Duration {
 /// Returns when the container of a pod has been started again after it ended with this code.
 async fn ended_with(scene: &Scene<'_>, pod: &str, code: i64) {
     let pods = api(&scene.client, POD, HOME);
+    let told = std::sync::Mutex::new(Value::Null);
     scene
         .eventually("the container is started again", async || {
             let pod = pods.get(pod).await.expect("a pod");
-            let status = &pod.data["status"]["containerStatuses"][0];
-            (status["lastState"]["terminated"]["exitCode"] == code).then_some(())
+            let status = pod.data["status"]["containerStatuses"][0].clone();
+            let ended = status["lastState"]["terminated"]["exitCode"] == code;
+            let mut told = told.lock().expect("no panic");
+            if *told != status {
+                println!("its container: {status}");
+                *told = status;
+            }
+            ended.then_some(())
         })
         .await;
 }

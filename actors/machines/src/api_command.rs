@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
-use kubernaut_crds::{KubernetesExecution, Shutdown, WorkflowExecution};
+use kubernaut_crds::{ExecutionShutdown, KubernetesExecution, WorkflowExecution};
 use serde_json::{Value, json};
 
 use crate::actions::AccessRequest;
@@ -206,7 +206,7 @@ pub struct ExecutionChange {
     /// Whether the step may run, and who says so.
     pub approval: Option<ApprovalChange>,
     /// Stop it.
-    pub shutdown: Option<Shutdown>,
+    pub shutdown: Option<ExecutionShutdown>,
 }
 
 /// spec.approvalReceived and spec.approvedBy, which are written together.
@@ -336,7 +336,7 @@ mod tests {
                     received: true,
                     by: Some("ana".to_owned()),
                 }),
-                shutdown: Some(Shutdown::Cancel),
+                shutdown: Some(ExecutionShutdown::Cancel),
                 ..ExecutionChange::default()
             }),
             json!({

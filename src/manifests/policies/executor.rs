@@ -169,6 +169,14 @@ fn kept(executor: &str) -> Policy {
         ),
         within(executor, &rules),
     )
+    // Also not what is left: without its owner a pod would be made again.
+    .must(
+        format!(
+            "!request.userInfo.username.startsWith({})",
+            quoted(&format!("system:serviceaccount:{executor}:"))
+        ),
+        format!("the accounts of namespace {executor} change no pod and no Job there"),
+    )
     .must("object.?spec == oldObject.?spec", words.as_str())
     .must(unchanged("labels"), words.as_str())
     .must(unchanged("annotations"), words)

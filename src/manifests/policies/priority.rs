@@ -3,10 +3,11 @@
 use super::{Policy, namespaces, quoted, requests};
 use crate::manifests::deployment::PRIORITY_CLASS;
 
-/// A class of pods belongs to no namespace: with it any tenant's pods would push others' off their nodes.
-pub(super) fn policy(controller_namespace: &str) -> Policy {
+/// A class of pods belongs to no namespace: with it any tenant's pods would push others' off their nodes. Pods of the executor
+/// namespace are the Jobs' of the controller, which name no class.
+pub(super) fn policy(controller_namespace: &str, executor: &str) -> Policy {
     let mut matches = serde_json::json!({"resourceRules": [requests("", &["pods"], &["CREATE"])]});
-    matches["namespaceSelector"] = namespaces("NotIn", &[controller_namespace]);
+    matches["namespaceSelector"] = namespaces("NotIn", &[controller_namespace, executor]);
     Policy::new(
         "kubernaut-priority",
         "The PriorityClass of the controller is for its own pods.",

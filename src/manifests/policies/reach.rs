@@ -11,12 +11,34 @@ use kubernaut_machines::actions::{ActionKind, Changes};
 use kubernaut_machines::manifest_kinds::known_kinds;
 use serde_json::{Value, json};
 
-use super::{Policy, list, quoted, requests};
+use super::{Policy, list, namespaces, quoted, requests};
 
 /// What the API server says of a token that a kubelet asked for a pod. A token that was asked for otherwise has none.
 const OF_A_POD: &str = "authentication.kubernetes.io/pod-name";
 
-pub(super) fn policy(settings: &Settings) -> Policy {
+/// One for everywhere but the executor namespace, and one for there that passes over what kubernaut-executor-makers and -kept hold
+/// already: each pod and each Job that is made or changed there would cost the API server another look.
+pub(super) fn policies(settings: &Settings) -> Vec<Policy> {
+    let executor = settings.executor_namespace.as_str();
+    let matches = |operator: &str, rules: Vec<Value>| json!({"resourceRules": rules, "namespaceSelector": namespaces(operator, &[executor])});
+    let mut at_home = resource_rules(&["pods", "jobs"]);
+    for rule in &mut at_home {
+        // A selector of namespaces lets through what is in none.
+        rule["scope"] = json!("Namespaced");
+    }
+    at_home.push(requests("", &["pods"], &["DELETE"]));
+    at_home.push(requests("batch", &["jobs"], &["DELETE"]));
+    vec![
+        policy(
+            "kubernaut-executor-reach",
+            matches("NotIn", resource_rules(&[])),
+            settings,
+        ),
+        policy("kubernaut-executor-reach-home", matches("In", at_home), settings),
+    ]
+}
+
+fn policy(name: &'static str, matches: Value, settings: &Settings) -> Policy {
     let executor = &settings.executor_namespace;
     let accounts = |changes: Changes| {
         let all = ActionKind::ALL.into_iter();
@@ -36,12 +58,12 @@ pub(super) fn policy(settings: &Settings) -> Policy {
     let nodes = "request.resource.resource == 'nodes'";
     let data = accounts(Changes::Data);
     Policy::new(
-        "kubernaut-executor-reach",
+        name,
         format!(
             "An account of namespace {executor} changes what its action changes and nothing else, in no protected \
              namespace, and only with the token of a pod."
         ),
-        matches(),
+        matches,
     )
     .when(
         "an-account-of-the-executor",
@@ -143,12 +165,14 @@ fn writes(rule: &PolicyRule) -> Vec<(String, String, Vec<&'static str>)> {
         .collect()
 }
 
-/// Every write of what any action writes: an account that was bound to more than its role does no more than its action.
-fn matches() -> Value {
+/// Every write of what any action writes, but of these resources: an account that was bound to more than its role does no more
+/// than its action.
+fn resource_rules(but: &[&str]) -> Vec<Value> {
     let mut resources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let all = ActionKind::ALL.into_iter().flat_map(rules);
-    for (group, resource, _) in all.flat_map(|rule| writes(&rule)) {
+    let all = all.flat_map(|rule| writes(&rule));
+    for (group, resource, _) in all.filter(|(_, resource, _)| !but.contains(&resource.as_str())) {
         let known = if resource.contains('/') {
             &mut parts
         } else {
@@ -168,7 +192,7 @@ fn matches() -> Value {
     };
     let mut rules = as_rules(resources, &["CREATE", "UPDATE", "DELETE"]);
     rules.extend(as_rules(parts, &["CREATE", "UPDATE"]));
-    json!({"resourceRules": rules})
+    rules
 }
 
 /// What each account does, as a map in CEL: from the table that its role is made of.

@@ -12,11 +12,14 @@ use kubernaut_testbed::ControlPlane;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use crate::installation::leave_out;
 use crate::shapes::Steps;
 use crate::{BenchError, io};
 
 /// Where the workflows of a run are.
 pub(crate) const NAMESPACE: &str = "bench";
+/// Namespace and name of the controller's account.
+const ACCOUNT: (&str, &str) = ("kubernaut-system", "kubernaut-controller");
 /// Creates of the load that are under way at once.
 const AT_ONCE: usize = 16;
 
@@ -52,7 +55,7 @@ impl Engine {
     }
 
     /// Puts what it needs into the cluster.
-    pub(crate) async fn install(&self, cluster: &ControlPlane) -> Result<(), BenchError> {
+    pub(crate) async fn install(&self, cluster: &ControlPlane, without: &[String]) -> Result<(), BenchError> {
         cluster.run_kubectl(&["create", "namespace", NAMESPACE]).await?;
         match self {
             Engine::Ours { program, .. } => {
@@ -62,7 +65,7 @@ impl Engine {
                     .await
                     .map_err(|error| io("running kubernaut manifests", error))?;
                 let manifests = String::from_utf8_lossy(&output.stdout);
-                cluster.apply_yaml(&manifests).await?;
+                cluster.apply_yaml(&leave_out(&manifests, without)?).await?;
                 cluster
                     .run_kubectl(&[
                         "wait",
@@ -102,15 +105,11 @@ impl Engine {
     pub(crate) async fn start(&self, cluster: &ControlPlane, port: u16) -> Result<Running, BenchError> {
         let (mut command, user) = match self {
             Engine::Ours { program, flags } => {
-                let (namespace, account) = ("kubernaut-system", "kubernaut-controller");
-                let kubeconfig = cluster
-                    .kubeconfig_for_service_account(namespace, account, None)
-                    .await?;
                 let mut command = Command::new(program);
                 command
                     .arg("controller")
                     .arg("--kubeconfig")
-                    .arg(kubeconfig)
+                    .arg(self.kubeconfig(cluster).await?)
                     .args([
                         format!("--http-address=127.0.0.1:{port}"),
                         "--log-format=json".to_owned(),
@@ -121,12 +120,13 @@ impl Engine {
                         command.env_remove(name);
                     }
                 }
-                (command, format!("system:serviceaccount:{namespace}:{account}"))
+                (
+                    command,
+                    format!("system:serviceaccount:{}:{}", ACCOUNT.0, ACCOUNT.1),
+                )
             }
             Engine::Oracle => {
-                let kubeconfig = cluster
-                    .kubeconfig_for_service_account(NAMESPACE, "oracle", None)
-                    .await?;
+                let kubeconfig = self.kubeconfig(cluster).await?;
                 let mut command =
                     Command::new(std::env::current_exe().map_err(|e| io("finding this program", e))?);
                 command.arg("oracle").arg("--kubeconfig").arg(kubeconfig);
@@ -154,6 +154,18 @@ impl Engine {
             .spawn()
             .map_err(|error| io("starting the engine", error))?;
         Ok(Running { child, user })
+    }
+
+    /// The way to the cluster with its own account.
+    pub(crate) async fn kubeconfig(&self, cluster: &ControlPlane) -> Result<PathBuf, BenchError> {
+        let (namespace, account) = match self {
+            Engine::Ours { .. } => ACCOUNT,
+            Engine::Oracle => (NAMESPACE, "oracle"),
+            Engine::Other(_) => return Ok(cluster.admin_kubeconfig()),
+        };
+        Ok(cluster
+            .kubeconfig_for_service_account(namespace, account, None)
+            .await?)
     }
 
     /// Asks for so many workflows of this shape, as fast as the API server takes them.
@@ -293,7 +305,7 @@ fn workflow(number: usize, steps: &Steps) -> Result<DynamicObject, BenchError> {
     }))
 }
 
-fn object(value: Value) -> Result<DynamicObject, BenchError> {
+pub(crate) fn object(value: Value) -> Result<DynamicObject, BenchError> {
     Ok(serde_json::from_value(value)?)
 }
 

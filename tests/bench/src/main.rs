@@ -2,11 +2,13 @@
 
 mod audit;
 mod engine;
+mod installation;
 mod oracle;
 mod processes;
 mod report;
 mod run;
 mod shapes;
+mod writes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ enum Command {
     /// Each run has a control plane of its own. Everything shares this machine's processors, so figures of one call can be
     /// compared with each other and with no others.
     Run(RunArguments),
+    /// Say what one write of each of our objects costs the API server, by size
+    Writes(WritesArguments),
     /// The floor: creates each Job when those before it are complete, and keeps nothing
     #[command(hide = true)]
     Oracle {
@@ -69,10 +73,35 @@ struct RunArguments {
     /// Have the API server write where its CPU goes, for `go tool pprof`: a file for each run, of so many seconds from the middle of it
     #[arg(long, value_name = "SECONDS")]
     profile: Option<u64>,
+    /// What is left out of kubernaut's installation, to see what it costs: policies, the name of one, rules or schemas
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
     /// Longest time of one run, in seconds
     #[arg(long, default_value_t = 900)]
     timeout: u64,
     /// Where bench.md, bench.json and an SVG for each figure go; must not hold another's
+    #[arg(long, default_value = "bench")]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct WritesArguments {
+    /// The kubernaut whose writes are measured; it should be a release build
+    #[arg(long, value_name = "PROGRAM")]
+    kubernaut: PathBuf,
+    /// The shapes of workflows whose writes are measured: one, chain5, dia8 or random20, with as many steps as wanted
+    #[arg(long, value_delimiter = ',', default_value = "one,dia8,random100")]
+    shapes: Vec<String>,
+    /// How often each write is made
+    #[arg(long, default_value_t = 300)]
+    writes: usize,
+    /// What is left out of the installation, to see what it costs: policies, the name of one, rules or schemas
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
+    /// A write, as the table names it: the API server writes where its CPU goes meanwhile, for `go tool pprof`
+    #[arg(long, value_name = "WRITE")]
+    profile: Option<String>,
+    /// Where writes.md and writes.json go
     #[arg(long, default_value = "bench")]
     output: PathBuf,
 }
@@ -113,6 +142,14 @@ pub(crate) fn io(what: &str, source: std::io::Error) -> BenchError {
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(arguments) => measure(arguments).await,
+        Command::Writes(WritesArguments {
+            kubernaut,
+            shapes,
+            writes,
+            without,
+            profile,
+            output,
+        }) => writes::run(&kubernaut, &shapes, writes, &without, profile.as_deref(), &output).await,
         Command::Oracle { kubeconfig } => oracle::run(&kubeconfig).await,
     };
     match done {
@@ -153,7 +190,7 @@ async fn measure(mut arguments: RunArguments) -> Result<(), BenchError> {
                         .output
                         .join(format!("apiserver-{}-{}.pprof", outcomes.len(), load.name)),
                 });
-                let outcome = run::run(engine, load, profile).await?;
+                let outcome = run::run(engine, load, &arguments.without, profile).await?;
                 eprintln!("  {}", report::line(&outcome));
                 outcomes.push(outcome);
                 report::write(&arguments.output, &outcomes)?;

@@ -85,9 +85,10 @@ const WARM_UP: usize = 3;
 pub(crate) async fn run(
     engine: &Engine,
     load: &Load,
+    without: &[String],
     profile: Option<Profile>,
 ) -> Result<Outcome, BenchError> {
-    let mut scene = begin(engine, load, profile.is_some()).await?;
+    let mut scene = begin(engine, load, without, profile.is_some()).await?;
     let pid = |running: &Running| running.child.id().unwrap_or_default();
     let mut family = processes::family(pid(&scene.running));
     let idle = processes::resident_mib(&family);
@@ -100,7 +101,7 @@ pub(crate) async fn run(
 
     let begun = Instant::now();
     let profiled = profile
-        .map(|profile| take(&scene.cluster, &profile))
+        .map(|profile| take(&scene.cluster, &profile, Duration::from_secs(3)))
         .transpose()?;
     engine
         .submit(&scene.cluster, WARM_UP, load.workflows, &load.steps)
@@ -190,13 +191,15 @@ struct Scene {
 }
 
 /// Starts all of it, and has it run a few workflows that do not count.
-async fn begin(engine: &Engine, load: &Load, profiling: bool) -> Result<Scene, BenchError> {
+async fn begin(
+    engine: &Engine,
+    load: &Load,
+    without: &[String],
+    is_profiled: bool,
+) -> Result<Scene, BenchError> {
     let cluster = ControlPlane::start(ControlPlaneOptions {
         audit_log: true,
-        apiserver_args: profiling
-            .then(|| "--profiling=true".to_owned())
-            .into_iter()
-            .collect(),
+        apiserver_args: profiling(is_profiled),
         ..ControlPlaneOptions::default()
     })
     .await?;
@@ -207,7 +210,7 @@ async fn begin(engine: &Engine, load: &Load, profiling: bool) -> Result<Scene, B
     };
     let ends_well = move |_: &_| Some(PodScript::Succeed { after: pod_time });
     let kubelet = FakeKubelet::start(&cluster, options.with_script(ends_well)).await?;
-    engine.install(&cluster).await?;
+    engine.install(&cluster, without).await?;
     engine
         .prepare(&cluster, WARM_UP + load.workflows, &load.steps)
         .await?;
@@ -224,23 +227,30 @@ async fn begin(engine: &Engine, load: &Load, profiling: bool) -> Result<Scene, B
     })
 }
 
-/// Begins to take a profile, 3 s from now.
-fn take(cluster: &ControlPlane, profile: &Profile) -> Result<Child, BenchError> {
+/// The flags of an API server that can be profiled.
+pub(crate) fn profiling(is_profiled: bool) -> Vec<String> {
+    let flag = is_profiled.then(|| "--profiling=true".to_owned());
+    flag.into_iter().collect()
+}
+
+/// Begins to take a profile, so much later.
+pub(crate) fn take(cluster: &ControlPlane, profile: &Profile, later: Duration) -> Result<Child, BenchError> {
     let directory = profile.file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory).map_err(|e| io("making the directory of the profile", e))?;
     let file = File::create(&profile.file).map_err(|e| io("making the file of the profile", e))?;
     let url = format!("/debug/pprof/profile?seconds={}", profile.seconds);
     Command::new("sh")
-        .args(["-c", "sleep 3; exec \"$0\" get --raw \"$1\""])
+        .args(["-c", "sleep \"$2\"; exec \"$0\" get --raw \"$1\""])
         .arg(cluster.kubectl())
         .arg(url)
+        .arg(later.as_secs().to_string())
         .env("KUBECONFIG", cluster.admin_kubeconfig())
         .stdout(file)
         .spawn()
         .map_err(|e| io("asking for a profile", e))
 }
 
-async fn wait_until_done(
+pub(crate) async fn wait_until_done(
     engine: &Engine,
     cluster: &ControlPlane,
     timeout: Duration,
@@ -263,7 +273,7 @@ async fn wait_until_done(
 }
 
 /// Returns when the API server has little to do, after a minute at the latest.
-async fn quiet(cluster: &ControlPlane) {
+pub(crate) async fn quiet(cluster: &ControlPlane) {
     let mut calm = 0;
     for _ in 0..60 {
         let before = cpu(cluster).unwrap_or_default().iter().sum::<f64>();
@@ -305,7 +315,7 @@ impl Machine {
     }
 }
 
-fn unused_port() -> Result<u16, BenchError> {
+pub(crate) fn unused_port() -> Result<u16, BenchError> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     Ok(listener.map_err(|e| io("finding a port", e))?.port())
 }

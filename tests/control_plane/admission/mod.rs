@@ -16,6 +16,7 @@ mod owners;
 mod payloads;
 mod reach;
 mod sizes;
+mod specs;
 mod system;
 
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ async fn the_api_server_finds_nothing_to_warn_of_in_any_policy() {
         })
         .await;
     let bindings = scene.list(&format!("{kind}Binding"), ours).await;
-    assert!(checked.len() >= 17, "{} policies", checked.len());
+    assert!(checked.len() >= 19, "{} policies", checked.len());
     assert_eq!(bindings.len(), checked.len(), "each is bound");
     for policy in checked {
         let name = &policy["metadata"]["name"];

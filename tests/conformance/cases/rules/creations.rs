@@ -22,37 +22,7 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
     let member = |member: Value| set(PARAMETERS, member);
     let delete_pod =
         |grace: &str| json!({"deletePod": {"namespace": "shop", "podName": "web-1", "gracePeriod": grace}});
-    let restart = |extra: Value| {
-        let mut object = json!({"namespace": "shop"});
-        object
-            .as_object_mut()
-            .expect("an object")
-            .extend(extra.as_object().expect("an object").clone());
-        json!({"restartPod": object})
-    };
     vec![
-        (
-            "WE name",
-            workflow(&"a".repeat(52)),
-            workflow(&"a".repeat(53)),
-            "at most 52 characters",
-        ),
-        (
-            "no steps",
-            we(),
-            set(STEPS, json!([])),
-            "must hold 1 to 100 steps",
-        ),
-        (
-            "no steps with rollbackOf",
-            with(
-                set(STEPS, json!([])),
-                "/spec/rollbackOf",
-                json!({"name": "x", "uid": "y"}),
-            ),
-            set("/spec/rollbackOf", json!({"name": "x", "uid": "y"})),
-            "none exactly when rollbackOf is set",
-        ),
         (
             "100 steps",
             set(STEPS, steps(100)),
@@ -76,24 +46,6 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             we(),
             set("/spec/workflowDefinition/steps/0/stepNumber", json!(0)),
             "greater than or equal to 1",
-        ),
-        (
-            "unique name",
-            we(),
-            set("/spec/workflowDefinition/steps/1/name", json!("one")),
-            "needs a name of its own",
-        ),
-        (
-            "known dependency",
-            we(),
-            set("/spec/workflowDefinition/steps/1/dependsOn", json!([7])),
-            "dependsOn must hold stepNumbers",
-        ),
-        (
-            "no dependency on itself",
-            we(),
-            set("/spec/workflowDefinition/steps/1/dependsOn", json!([2])),
-            "dependsOn must hold stepNumbers",
         ),
         (
             "timeout in words",
@@ -173,25 +125,6 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             set("/spec/shutdown", json!("Now")),
             "Unsupported value",
         ),
-        ("no member", we(), member(json!({})), "exactly one member"),
-        (
-            "null member",
-            we(),
-            member(json!({"cordonNode": null})),
-            "exactly one member",
-        ),
-        (
-            "two members",
-            we(),
-            member(json!({"cordonNode": {"nodeName": "a"}, "uncordonNode": {"nodeName": "a"}})),
-            "exactly one member",
-        ),
-        (
-            "unknown member alone",
-            we(),
-            member(json!({"formatDisk": {}})),
-            "exactly one member",
-        ),
         (
             "replicas",
             member(json!({"scaleDeployment": {"namespace": "a", "deployment": "b", "replicas": 1000}})),
@@ -217,18 +150,6 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             "gracePeriod in body should match",
         ),
         (
-            "restartPod by one way",
-            member(restart(json!({"podName": "a"}))),
-            member(restart(json!({"podName": "a", "selector": "app=a"}))),
-            "exactly one of podName and selector",
-        ),
-        (
-            "restartPod by some way",
-            member(restart(json!({"selector": "app=a"}))),
-            member(restart(json!({}))),
-            "exactly one of podName and selector",
-        ),
-        (
             "no data",
             member(json!({"updateConfigMap": {"namespace": "a", "name": "b", "dataUpdates": {"k": "v"}}})),
             member(json!({"updateConfigMap": {"namespace": "a", "name": "b", "dataUpdates": {}}})),
@@ -245,33 +166,6 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             "Unsupported value",
         ),
         (
-            "rollbackSpec",
-            set(
-                "/spec/workflowDefinition/steps/1/rollbackSpec",
-                json!({"action": "uncordon-node", "parameters": {"uncordonNode": {"nodeName": "n1"}}}),
-            ),
-            set(
-                "/spec/workflowDefinition/steps/1/rollbackSpec",
-                json!({"action": "uncordon-node", "parameters": {}}),
-            ),
-            "parameters of a rollbackSpec must have exactly one member",
-        ),
-        (
-            "KE: no member",
-            ke(),
-            put("/spec/parameters", json!({})),
-            "exactly one member",
-        ),
-        (
-            "KE: two members",
-            ke(),
-            put(
-                "/spec/parameters",
-                json!({"cordonNode": {"node": "a"}, "drainNode": {"node": "a"}}),
-            ),
-            "exactly one member",
-        ),
-        (
             "KE: action",
             put("/spec/action", json!("cordon_node")),
             put("/spec/action", json!("-cordon")),
@@ -282,27 +176,6 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             put("/spec/timeout", json!("500ms")),
             put("/spec/timeout", json!("5")),
             "timeout in body should match",
-        ),
-        (
-            "KE: deletePod by one way",
-            put(
-                "/spec/parameters",
-                json!({"deletePod": {"namespace": "a", "pod": "b"}}),
-            ),
-            put("/spec/parameters", json!({"deletePod": {"namespace": "a"}})),
-            "exactly one of pod and labelSelector",
-        ),
-        (
-            "KE: deletePod on a node",
-            put(
-                "/spec/parameters",
-                json!({"deletePod": {"namespace": "a", "labelSelector": "b=c", "nodeName": "n1"}}),
-            ),
-            put(
-                "/spec/parameters",
-                json!({"deletePod": {"namespace": "a", "pod": "b", "nodeName": "n1"}}),
-            ),
-            "nodeName goes with labelSelector",
         ),
         (
             "KE: gracePeriodSeconds",
@@ -320,19 +193,7 @@ pub(super) fn creations() -> Vec<(&'static str, Value, Value, &'static str)> {
             "KE: shutdown",
             put("/spec/shutdown", json!("Cancel")),
             put("/spec/shutdown", json!("Rollback")),
-            "can only be Cancel",
-        ),
-        (
-            "KE: undo",
-            put(
-                "/spec/parameters",
-                json!({"undo": {"of": "cordon-node", "target": {"apiVersion": "v1", "kind": "Node", "name": "a"}, "patch": "[]"}}),
-            ),
-            put(
-                "/spec/parameters",
-                json!({"undo": {"of": "cordon-node", "target": {"apiVersion": "v1", "kind": "Node", "name": "a"}}}),
-            ),
-            "exactly one of patch and delete",
+            "Unsupported value",
         ),
     ]
 }

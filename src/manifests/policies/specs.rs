@@ -1,0 +1,160 @@
+//! What the spec of a workflow or an execution must say, and types and patterns can't. A rule of the schema would be worked out
+//! again at each write of the status; these are at creation alone, since a spec does not change. Planning and validation refuse
+//! in code what no policy has refused.
+
+use kubernaut_crds::{Action, RollbackAction, StepAction, names};
+use serde_json::json;
+
+use super::{Policy, requests};
+
+pub(super) fn policies() -> Vec<Policy> {
+    vec![workflows(), executions()]
+}
+
+/// A variable holds the steps that break a rule; the words are about the first of them.
+fn workflows() -> Policy {
+    let steps = |name: &'static str, broken: &str| (name, format!("variables.steps.filter(step, {broken})"));
+    let variables = [
+        steps(
+            "namesakes",
+            "!variables.steps.exists_one(other, other.name == step.name)",
+        ),
+        steps(
+            "lost",
+            "!step.?dependsOn.orValue([]).all(number, number != step.stepNumber && \
+             variables.steps.exists(other, other.stepNumber == number))",
+        ),
+        steps("vague", "step.?parameters.orValue({}).size() != 1"),
+        steps(
+            "unsure",
+            "step.?parameters.?restartPod.hasValue() && \
+             step.parameters.restartPod.?podName.hasValue() == step.parameters.restartPod.?selector.hasValue()",
+        ),
+        steps(
+            "misplaced",
+            "step.?parameters.?restartPod.?nodeName.hasValue() && !step.parameters.restartPod.?selector.hasValue()",
+        ),
+        steps(
+            "irreversible",
+            "step.?rollbackSpec.hasValue() && step.rollbackSpec.?parameters.orValue({}).size() != 1",
+        ),
+    ];
+    let mut policy = Policy::new(
+        "kubernaut-workflow-spec",
+        "The steps of a workflow have names of their own, wait for each other and say one thing to do each.",
+        json!({"resourceRules": [requests(names::WORKFLOW_GROUP, &["workflowexecutions"], &["CREATE"])]}),
+    )
+    .variable(
+        "steps",
+        "dyn(object).?spec.?workflowDefinition.?steps.orValue([])",
+    );
+    for (name, expression) in variables {
+        policy = policy.variable(name, expression);
+    }
+    let length = format!(
+        "metadata.name must be at most {} characters, so that the names of its steps stay valid",
+        names::WORKFLOW_NAME_MAX
+    );
+    let number = format!(
+        "spec.workflowDefinition.steps must hold 1 to {} steps, and none exactly when spec.rollbackOf is set",
+        names::STEPS_MAX
+    );
+    let mut policy = policy
+        .valid_if(
+            format!(
+                "object.metadata.?name.orValue('').size() <= {}",
+                names::WORKFLOW_NAME_MAX
+            ),
+            format!("'{length}: this one has ' + string(object.metadata.?name.orValue('').size())"),
+            &length,
+        )
+        .valid_if(
+            "dyn(object).?spec.?rollbackOf.hasValue() == (variables.steps.size() == 0)",
+            format!("'{number}: here are ' + string(variables.steps.size())"),
+            &number,
+        );
+    for (broken, field, must) in [
+        (
+            "namesakes",
+            "name",
+            "every step needs a name of its own".to_owned(),
+        ),
+        (
+            "lost",
+            "dependsOn",
+            "must hold stepNumbers of other steps of this workflow".to_owned(),
+        ),
+        ("vague", "parameters", one_of(StepAction::MEMBERS)),
+        (
+            "unsure",
+            "parameters.restartPod",
+            "needs exactly one of podName and selector".to_owned(),
+        ),
+        (
+            "misplaced",
+            "parameters.restartPod.nodeName",
+            "goes with selector: it takes those of the pods that are on that node".to_owned(),
+        ),
+        (
+            "irreversible",
+            "rollbackSpec.parameters",
+            one_of(RollbackAction::MEMBERS),
+        ),
+    ] {
+        policy = policy.valid_if(
+            format!("variables.{broken}.size() == 0"),
+            format!(
+                "'step ' + string(variables.{broken}[0].stepNumber) + ' (' + variables.{broken}[0].name + '): {field}: {must}'"
+            ),
+            format!("{field} of a step: {must}"),
+        );
+    }
+    policy
+}
+
+fn executions() -> Policy {
+    let own = Action::MEMBERS.iter().filter(|member| **member != "undo");
+    let members = one_of(&own.copied().collect::<Vec<_>>());
+    let policy = Policy::new(
+        "kubernaut-execution-spec",
+        "An execution says one thing to do.",
+        json!({"resourceRules": [requests(names::EXECUTION_GROUP, &["kubernetesexecutions"], &["CREATE"])]}),
+    )
+    .variable("parameters", "dyn(object).?spec.?parameters.orValue({})")
+    .variable("pods", "variables.parameters.?deletePod.orValue({})")
+    .variable("undo", "variables.parameters.?undo.orValue({})");
+    [
+        ("variables.parameters.size() == 1", "parameters", members.as_str()),
+        (
+            "!variables.parameters.?deletePod.hasValue() || \
+             variables.pods.?pod.hasValue() != variables.pods.?labelSelector.hasValue()",
+            "parameters.deletePod",
+            "needs exactly one of pod and labelSelector",
+        ),
+        (
+            "!variables.pods.?nodeName.hasValue() || variables.pods.?labelSelector.hasValue()",
+            "parameters.deletePod.nodeName",
+            "goes with labelSelector: it takes those of the pods that are on that node",
+        ),
+        (
+            "!variables.parameters.?undo.hasValue() || \
+             variables.undo.?patch.hasValue() != variables.undo.?delete.orValue(false)",
+            "parameters.undo",
+            "needs exactly one of patch and delete: true",
+        ),
+    ]
+    .into_iter()
+    .fold(policy, |policy, (holds, field, must)| {
+        policy.valid_if(
+            holds,
+            format!("'spec.{field}: {must}'"),
+            format!("spec.{field}: {must}"),
+        )
+    })
+}
+
+/// In the words of a list.
+fn one_of(members: &[&str]) -> String {
+    let (last, others) = members.split_last().unwrap_or((&"", &[]));
+    format!("must have exactly one member: {} or {last}", others.join(", "))
+}
