@@ -27,9 +27,9 @@ pub(super) fn manifests(installation: &Installation) -> Vec<Value> {
     let all: Vec<Policy> = [
         vec![approvals::policy()],
         executions::policies(&controller),
-        vec![protected_namespaces::policy(settings)],
-        vec![sizes::policy()],
-        specs::policies(),
+        vec![protected_namespaces::policy(settings, &controller)],
+        vec![sizes::policy(&controller)],
+        specs::policies(&controller),
         executor::policies(settings, &controller),
         reach::policies(settings),
         vec![priority::policy(
@@ -57,6 +57,14 @@ fn asked_by(controllers: &[&str]) -> String {
         .map(|name| format!("system:serviceaccount:kube-system:{name}"))
         .chain(["system:kube-controller-manager".to_owned()]);
     format!("request.userInfo.username in {}", list(names))
+}
+
+/// What the controller makes it made of what was looked at: it is not looked at again.
+fn but_the_controllers(policy: Policy, controller: &str) -> Policy {
+    policy.when(
+        "not-the-controller",
+        format!("request.userInfo.username != {controller}"),
+    )
 }
 
 /// Text for CEL.

@@ -84,6 +84,18 @@ impl Policy {
         self
     }
 
+    /// Passes over what breaks no rule at the first look. The API server reads an object anew for conditions, rules, words and
+    /// audit: what is written often, and nearly always as it must be, is read once by this instead of three times. Of a policy
+    /// without variables: conditions know none.
+    pub(super) fn looked_at_once(self) -> Self {
+        let rules = self
+            .validations
+            .iter()
+            .filter_map(|rule| rule["expression"].as_str());
+        let rules: Vec<String> = rules.map(|rule| format!("({rule})")).collect();
+        self.when("breaks-a-rule", format!("!({})", rules.join(" && ")))
+    }
+
     /// Policy and binding.
     pub(super) fn manifests(self) -> [Value; 2] {
         let metadata = json!({"name": self.name, "labels": labels("admission"),

@@ -3,7 +3,9 @@
 use kubernaut_crds::names;
 use serde_json::json;
 
-use super::{MAY_APPROVE, Policy, asked_by, both_kinds, list, quoted, requests, with_annotations};
+use super::{
+    MAY_APPROVE, Policy, asked_by, both_kinds, but_the_controllers, list, quoted, requests, with_annotations,
+};
 
 const WRITES: [&str; 2] = ["CREATE", "UPDATE"];
 
@@ -12,7 +14,7 @@ pub(super) fn policies(controller: &str) -> Vec<Policy> {
     vec![
         fields(controller),
         approval(controller),
-        correlation(),
+        correlation(controller),
         statuses(controller),
     ]
 }
@@ -49,15 +51,12 @@ fn fields(controller: &str) -> Policy {
         names::LABEL_STEP_NUMBER,
         names::LABEL_ACTION,
     ];
-    of_executions(
+    let policy = of_executions(
         "kubernaut-execution-fields",
         "Only the controller makes an execution a step of a workflow, an undo or approved by somebody, and only it lets \
          an execution go while its Job may run.",
-    )
-    .when(
-        "not-the-controller",
-        format!("request.userInfo.username != {controller}"),
-    )
+    );
+    but_the_controllers(policy, controller)
     .variable("owners", "object.metadata.?ownerReferences.orValue([])")
     .variable(
         "ownersBefore",
@@ -123,16 +122,13 @@ fn approval(controller: &str) -> Policy {
     let key = quoted(names::ANNOTATION_RELEASE_LOCK);
     let approval = quoted(names::ANNOTATION_APPROVAL);
     let by = quoted(names::ANNOTATION_APPROVED_BY);
-    with_annotations(of_executions(
+    let policy = with_annotations(of_executions(
         "kubernaut-execution-approval",
         "Only the controller, or a person who has the verb approve, releases an execution that waits, or the lock of one \
          whose Job could not be confirmed stopped.",
-    ))
+    ));
     // It releases the executions of a workflow that was approved.
-    .when(
-        "not-the-controller",
-        format!("request.userInfo.username != {controller}"),
-    )
+    but_the_controllers(policy, controller)
     // At creation approvalReceived says that no approval is asked for: that is for whoever creates it to say.
     .variable(
         "released",
@@ -182,13 +178,14 @@ fn approval(controller: &str) -> Policy {
 }
 
 /// It stands in logs, Jobs and the environment of kubectl, and in what a Job is compared with.
-fn correlation() -> Policy {
+fn correlation(controller: &str) -> Policy {
     let key = quoted(names::ANNOTATION_CORRELATION_ID);
-    with_annotations(Policy::new(
+    let policy = with_annotations(Policy::new(
         "kubernaut-correlation-id",
         "What follows a remediation through logs and objects is a short word, and stays what it was.",
         both_kinds(&WRITES),
-    ))
+    ));
+    but_the_controllers(policy, controller)
     .variable(
         "changed",
         format!("variables.before[?{key}] != variables.after[?{key}]"),
@@ -226,4 +223,5 @@ fn statuses(controller: &str) -> Policy {
         format!("request.userInfo.username == {controller}"),
         "only the controller writes a status: approve by annotations, stop by spec.shutdown or by deleting the object",
     )
+    .looked_at_once()
 }

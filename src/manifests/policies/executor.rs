@@ -84,6 +84,7 @@ fn makers(executor: &str, controller: &str) -> Policy {
              credentials of an image registry (type kubernetes.io/dockerconfigjson, with that key alone)"
         ),
     )
+    .looked_at_once()
 }
 
 /// Said early, to the person who would wait in vain for pods of them.
@@ -132,6 +133,7 @@ fn binding(executor: &str) -> Policy {
         format!("{} && {}", ours("labels"), ours("annotations")),
         format!("labels and annotations of kubernaut.io on pods of namespace {executor} are the controller's alone"),
     )
+    .looked_at_once()
 }
 
 /// What was made stays as it was made: the image, the account and the arguments, which are the spec, and the payload and
@@ -180,6 +182,7 @@ fn kept(executor: &str) -> Policy {
     .must("object.?spec == oldObject.?spec", words.as_str())
     .must(unchanged("labels"), words.as_str())
     .must(unchanged("annotations"), words)
+    .looked_at_once()
 }
 
 /// Into a pod that runs, and around pods by a token.

@@ -2,17 +2,17 @@
 
 use kubernaut_machines::Settings;
 
-use super::{Policy, both_kinds, list};
+use super::{Policy, both_kinds, but_the_controllers, list};
 
 /// The controller refuses to run them there; this says so at once, and keeps whoever may write in such a namespace from
 /// using its accounts. Creation alone: one that is there already can be changed and goes away as any other.
-pub(super) fn policy(settings: &Settings) -> Policy {
-    Policy::new(
+pub(super) fn policy(settings: &Settings, controller: &str) -> Policy {
+    let policy = Policy::new(
         "kubernaut-protected-namespaces",
         "No workflow and no execution lives in the namespaces of the controller, of the executor and of the cluster itself.",
         both_kinds(&["CREATE"]),
-    )
-    .must_else(
+    );
+    but_the_controllers(policy, controller).must_else(
         format!(
             "!(request.namespace in {})",
             list(&settings.protected_namespaces)

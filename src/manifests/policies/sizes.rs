@@ -3,7 +3,7 @@
 
 use kubernaut_crds::names;
 
-use super::{Policy, both_kinds};
+use super::{Policy, both_kinds, but_the_controllers};
 
 /// Members of `parameters` with maps of texts: keys and values count.
 const MAPS: [&str; 5] = [
@@ -22,13 +22,14 @@ const TEXTS: [&str; 4] = [
 ];
 
 /// At creation alone: what a step does is immutable, and an object from before goes away as any other.
-pub(super) fn policy() -> Policy {
+pub(super) fn policy(controller: &str) -> Policy {
     let steps = "dyn(object).?spec.?workflowDefinition.?steps.orValue([])";
-    Policy::new(
+    let policy = Policy::new(
         "kubernaut-sizes",
         "The data, manifests and patches of a workflow or an execution have together no more bytes than a plan takes.",
         both_kinds(&["CREATE"]),
-    )
+    );
+    but_the_controllers(policy, controller)
     // An execution has one, a workflow those of its steps and of how they are undone.
     .variable(
         "parameters",

@@ -5,10 +5,11 @@
 use kubernaut_crds::{Action, RollbackAction, StepAction, names};
 use serde_json::json;
 
-use super::{Policy, requests};
+use super::{Policy, but_the_controllers, requests};
 
-pub(super) fn policies() -> Vec<Policy> {
-    vec![workflows(), executions()]
+/// `controller`: its user name, in quotes.
+pub(super) fn policies(controller: &str) -> Vec<Policy> {
+    vec![workflows(), executions(controller)]
 }
 
 /// A variable holds the steps that break a rule; the words are about the first of them.
@@ -112,17 +113,17 @@ fn workflows() -> Policy {
     policy
 }
 
-fn executions() -> Policy {
+fn executions(controller: &str) -> Policy {
     let own = Action::MEMBERS.iter().filter(|member| **member != "undo");
     let members = one_of(&own.copied().collect::<Vec<_>>());
     let policy = Policy::new(
         "kubernaut-execution-spec",
         "An execution says one thing to do.",
         json!({"resourceRules": [requests(names::EXECUTION_GROUP, &["kubernetesexecutions"], &["CREATE"])]}),
-    )
-    .variable("parameters", "dyn(object).?spec.?parameters.orValue({})")
-    .variable("pods", "variables.parameters.?deletePod.orValue({})")
-    .variable("undo", "variables.parameters.?undo.orValue({})");
+    );
+    let policy = but_the_controllers(policy, controller)
+        .variable("parameters", "dyn(object).?spec.?parameters.orValue({})")
+        .variable("pods", "variables.parameters.?deletePod.orValue({})");
     [
         ("variables.parameters.size() == 1", "parameters", members.as_str()),
         (
@@ -135,12 +136,6 @@ fn executions() -> Policy {
             "!variables.pods.?nodeName.hasValue() || variables.pods.?labelSelector.hasValue()",
             "parameters.deletePod.nodeName",
             "goes with labelSelector: it takes those of the pods that are on that node",
-        ),
-        (
-            "!variables.parameters.?undo.hasValue() || \
-             variables.undo.?patch.hasValue() != variables.undo.?delete.orValue(false)",
-            "parameters.undo",
-            "needs exactly one of patch and delete: true",
         ),
     ]
     .into_iter()

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::backend::{TEAM, at, controller, developer, flow};
+use super::backend::{TEAM, at, developer, flow};
 use super::way::{Way, all_are_refused, create, way};
 use crate::scene::{execution, workflow};
 
@@ -40,6 +40,7 @@ fn alone(parameters: Value) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn a_workflow_whose_steps_can_not_be_told_apart_or_say_no_one_thing_is_refused() {
     let named = |length: usize| {
         let good = flow("spec", json!({}));
@@ -190,32 +191,4 @@ async fn an_execution_that_says_no_one_thing_is_refused() {
         ),
     ];
     all_are_refused(&developer().await, ways).await;
-}
-
-/// Only the controller makes one of these.
-#[tokio::test]
-async fn an_undo_says_one_way() {
-    let undo = |more: Value| {
-        let target = json!({"apiVersion": "v1", "kind": "Node", "name": "a"});
-        let mut undo = json!({"of": "cordon-node", "target": target});
-        crate::scene::merge(&mut undo, more);
-        alone(json!({"undo": undo}))
-    };
-    let words = "spec.parameters.undo: needs exactly one of patch and delete: true";
-    let ways = vec![
-        pair("in no way", undo(json!({})), words, undo(json!({"patch": "[]"}))),
-        pair(
-            "a deletion that is none",
-            undo(json!({"delete": false})),
-            words,
-            undo(json!({"delete": true})),
-        ),
-        pair(
-            "in two ways",
-            undo(json!({"patch": "[]", "delete": true})),
-            words,
-            undo(json!({"patch": "[]", "delete": false})),
-        ),
-    ];
-    all_are_refused(&controller().await, ways).await;
 }

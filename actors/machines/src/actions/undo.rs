@@ -32,7 +32,11 @@ impl super::Operation for Operation<'_> {
 
     fn problems(&self, _: CheckContext<'_>) -> Vec<Problem> {
         let namespace = self.0.target.namespace.as_deref();
+        let is_deletion = self.0.delete == Some(true);
+        let one_of_two = (self.0.patch.is_some() == is_deletion)
+            .then(|| Problem::new("", "exactly one of patch and delete: true is needed"));
         let problems = [
+            one_of_two,
             bad_name("target.name", &self.0.target.name),
             namespace.and_then(|namespace| bad_namespace("namespace", namespace)),
         ];

@@ -445,6 +445,12 @@ fn an_undo_runs_as_what_it_undoes() {
         &problems(&undo("scale-deployment", "-w")),
         "target.name: \"-w\" is not a name",
     );
+    let mut both = undo("scale-deployment", "web");
+    both["parameters"]["undo"]["delete"] = json!(true);
+    one_problem(
+        &problems(&both),
+        "parameters.undo: exactly one of patch and delete: true is needed",
+    );
     let mut other = undo("scale-deployment", "web");
     other["action"] = json!("scale-deployment");
     one_problem(&problems(&other), "does not fit parameters.undo: write undo");
