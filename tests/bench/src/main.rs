@@ -101,7 +101,7 @@ struct WritesArguments {
     /// A write, as the table names it: the API server writes where its CPU goes meanwhile, for `go tool pprof`
     #[arg(long, value_name = "WRITE")]
     profile: Option<String>,
-    /// Where writes.md and writes.json go
+    /// Where writes.md, writes.json and an object of each kind go
     #[arg(long, default_value = "bench")]
     output: PathBuf,
 }

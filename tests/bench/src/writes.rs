@@ -56,7 +56,7 @@ struct Recorded {
     versions: Vec<DynamicObject>,
 }
 
-/// Measures, prints a table, and writes it with the figures as JSON into `output`.
+/// Measures, prints a table, and writes it with the figures as JSON into `output`, and with each write an object as it left it.
 ///
 /// # Errors
 /// The control plane or the controller does not do its part, or a write is refused.
@@ -68,23 +68,14 @@ pub(crate) async fn run(
     profiled: Option<&str>,
     output: &Path,
 ) -> Result<(), BenchError> {
+    let failed = |error| io("writing the report", error);
+    std::fs::create_dir_all(output).map_err(failed)?;
     let mut costs = Vec::new();
     for shape in shapes {
-        costs.extend(
-            measure(
-                program,
-                shape,
-                writes,
-                without,
-                profiled.map(|write| (write, output)),
-            )
-            .await?,
-        );
+        costs.extend(measure(program, shape, writes, without, profiled, output).await?);
     }
     let text = markdown(&costs);
     println!("{text}");
-    let failed = |error| io("writing the report", error);
-    std::fs::create_dir_all(output).map_err(failed)?;
     std::fs::write(output.join("writes.md"), text).map_err(failed)?;
     std::fs::write(output.join("writes.json"), serde_json::to_vec_pretty(&costs)?).map_err(failed)
 }
@@ -94,7 +85,8 @@ async fn measure(
     shape: &str,
     writes: usize,
     without: &[String],
-    profiled: Option<(&str, &Path)>,
+    profiled: Option<&str>,
+    output: &Path,
 ) -> Result<Vec<Cost>, BenchError> {
     let steps = shapes::steps(shape).map_err(BenchError::Arguments)?;
     let engine = Engine::Ours {
@@ -145,6 +137,7 @@ async fn measure(
         shape,
         writes,
         profiled,
+        output,
     };
     let mut costs = scene.reference().await?;
     for recorder in recorders {
@@ -237,8 +230,8 @@ struct Scene<'a> {
     client: Client,
     shape: &'a str,
     writes: usize,
-    /// What is profiled, and where its profile goes.
-    profiled: Option<(&'a str, &'a Path)>,
+    profiled: Option<&'a str>,
+    output: &'a Path,
 }
 
 impl Scene<'_> {
@@ -299,14 +292,10 @@ impl Scene<'_> {
     /// Makes a write so many times, each on an object of its own.
     async fn cost(&self, api: &Api<DynamicObject>, write: &str, what: Write<'_>) -> Result<Cost, BenchError> {
         quiet(self.cluster).await;
-        let profile = self.profiled.filter(|(profiled, _)| *profiled == write);
-        let profile = profile.map(|(_, directory)| Profile {
+        let name = format!("{}-{}", self.shape, write.replace([':', ' ', ','], "-"));
+        let profile = (self.profiled == Some(write)).then(|| Profile {
             seconds: PROFILE_SECONDS,
-            file: directory.join(format!(
-                "{}-{}.pprof",
-                self.shape,
-                write.replace([':', ' ', ','], "-")
-            )),
+            file: self.output.join(format!("{name}.pprof")),
         });
         let profile = profile
             .map(|profile| take(self.cluster, &profile, Duration::ZERO))
@@ -331,6 +320,11 @@ impl Scene<'_> {
         }
         let bytes = |value: &Value| value.to_string().len();
         let last = json!(written.last());
+        std::fs::write(
+            self.output.join(format!("{name}.json")),
+            serde_json::to_vec_pretty(&last)?,
+        )
+        .map_err(|error| io("writing an object", error))?;
         Ok(Cost {
             shape: self.shape.to_owned(),
             write: write.to_owned(),
