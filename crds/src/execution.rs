@@ -29,20 +29,6 @@ use crate::workflow::ObjectRef;
     selectable = ".spec.action"
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.workflowExecutionRef) == has(oldSelf.workflowExecutionRef) && (!has(self.workflowExecutionRef) || self.workflowExecutionRef == oldSelf.workflowExecutionRef)").message("workflowExecutionRef is immutable"),
-    validation = Rule::new("self.stepNumber == oldSelf.stepNumber").message("stepNumber is immutable").field_path(".stepNumber"),
-    validation = Rule::new("self.action == oldSelf.action").message("action is immutable: create a new KubernetesExecution instead").field_path(".action"),
-    validation = Rule::new("self.parameters == oldSelf.parameters").message("parameters are immutable: create a new KubernetesExecution instead").field_path(".parameters"),
-    validation = Rule::new("self.targetCluster == oldSelf.targetCluster").message("targetCluster is immutable").field_path(".targetCluster"),
-    validation = Rule::new("self.maxRetries == oldSelf.maxRetries").message("maxRetries is immutable").field_path(".maxRetries"),
-    validation = Rule::new("self.timeout == oldSelf.timeout").message("timeout is immutable").field_path(".timeout"),
-    validation = Rule::new("!oldSelf.approvalReceived || self.approvalReceived").message("approvalReceived can't be taken back").field_path(".approvalReceived"),
-    validation = Rule::new("has(oldSelf.approvedBy) ? (has(self.approvedBy) && self.approvedBy == oldSelf.approvedBy) : (!has(self.approvedBy) || (self.approvalReceived && !oldSelf.approvalReceived))").message("approvedBy can be set once, together with approvalReceived"),
-    validation = Rule::new("has(self.dryRun) == has(oldSelf.dryRun) && (!has(self.dryRun) || self.dryRun == oldSelf.dryRun)").message("dryRun is immutable"),
-    validation = Rule::new("self.serviceAccountName == oldSelf.serviceAccountName").message("serviceAccountName is immutable").field_path(".serviceAccountName"),
-    validation = Rule::new("!has(oldSelf.shutdown) || (has(self.shutdown) && self.shutdown == oldSelf.shutdown)").message("shutdown can be set once and not changed or taken back")
-)]
 pub struct KubernetesExecutionSpec {
     /// The workflow that this step belongs to: lineage only, never read. Absent on one made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]

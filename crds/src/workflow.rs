@@ -32,17 +32,6 @@ use crate::workflow_status::WorkflowExecutionStatus;
     selectable = ".status.phase"
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("self.workflowDefinition == oldSelf.workflowDefinition").message("workflowDefinition is immutable: create a new WorkflowExecution instead").field_path(".workflowDefinition"),
-    validation = Rule::new("self.executionStrategy == oldSelf.executionStrategy").message("executionStrategy is immutable: create a new WorkflowExecution instead").field_path(".executionStrategy"),
-    validation = Rule::new("has(self.remediationRequestRef) == has(oldSelf.remediationRequestRef) && (!has(self.remediationRequestRef) || self.remediationRequestRef == oldSelf.remediationRequestRef)").message("remediationRequestRef is immutable"),
-    validation = Rule::new("has(self.adaptiveOrchestration) == has(oldSelf.adaptiveOrchestration) && (!has(self.adaptiveOrchestration) || self.adaptiveOrchestration == oldSelf.adaptiveOrchestration)").message("adaptiveOrchestration is immutable"),
-    validation = Rule::new("self.serviceAccountName == oldSelf.serviceAccountName").message("serviceAccountName is immutable").field_path(".serviceAccountName"),
-    validation = Rule::new("self.maxParallelSteps == oldSelf.maxParallelSteps").message("maxParallelSteps is immutable").field_path(".maxParallelSteps"),
-    validation = Rule::new("self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished").message("ttlSecondsAfterFinished is immutable").field_path(".ttlSecondsAfterFinished"),
-    validation = Rule::new("has(self.rollbackOf) == has(oldSelf.rollbackOf) && (!has(self.rollbackOf) || self.rollbackOf == oldSelf.rollbackOf)").message("rollbackOf is immutable"),
-    validation = Rule::new("!has(oldSelf.shutdown) || (has(self.shutdown) && self.shutdown == oldSelf.shutdown)").message("shutdown can be set once and not changed or taken back")
-)]
 pub struct WorkflowExecutionSpec {
     /// What asked for this remediation: lineage only, never read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

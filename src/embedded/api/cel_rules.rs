@@ -49,6 +49,11 @@ impl Rules {
         }
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.of_all.is_none() && self.parts.is_empty()
+    }
+
     /// The rules that an object breaks, in no particular order.
     pub(crate) fn broken(
         &self,

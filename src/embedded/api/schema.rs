@@ -157,6 +157,9 @@ impl CustomSchema {
                     | "FieldValueTypeInvalid"
             )
         });
+        if self.rules.is_empty() {
+            return errors;
+        }
         if blocking {
             errors.push(FieldError::invalid(
                 "",

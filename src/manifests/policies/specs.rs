@@ -1,15 +1,20 @@
-//! What the spec of a workflow or an execution must say, and types and patterns can't. A rule of the schema would be worked out
-//! again at each write of the status; these are at creation alone, since a spec does not change. Planning and validation refuse
-//! in code what no policy has refused.
+//! What the spec of a workflow or an execution must say, and types and patterns can't, and that it stays so. A rule of the schema
+//! would be worked out again at each write of the status, which changes no spec: those took a quarter of such a write. Planning
+//! and validation refuse in code what no policy has refused.
 
 use kubernaut_crds::{Action, RollbackAction, StepAction, names};
 use serde_json::json;
 
-use super::{Policy, but_the_controllers, requests};
+use super::{Policy, but_the_controllers, quoted, requests};
 
 /// `controller`: its user name, in quotes.
 pub(super) fn policies(controller: &str) -> Vec<Policy> {
-    vec![workflows(), executions(controller)]
+    vec![
+        workflows(),
+        executions(controller),
+        workflows_stay(),
+        executions_stay(controller),
+    ]
 }
 
 /// A variable holds the steps that break a rule; the words are about the first of them.
@@ -144,6 +149,84 @@ fn executions(controller: &str) -> Policy {
             holds,
             format!("'spec.{field}: {must}'"),
             format!("spec.{field}: {must}"),
+        )
+    })
+}
+
+/// What was planned, approved and begun is what is run: another spec is another workflow.
+fn workflows_stay() -> Policy {
+    let policy = stays(
+        "kubernaut-workflow-spec-kept",
+        "workflowexecutions",
+        names::WORKFLOW_GROUP,
+    );
+    let fixed = [
+        "workflowDefinition",
+        "executionStrategy",
+        "remediationRequestRef",
+        "adaptiveOrchestration",
+        "serviceAccountName",
+        "maxParallelSteps",
+        "ttlSecondsAfterFinished",
+        "rollbackOf",
+    ];
+    immutable(policy, &fixed, "WorkflowExecution").valid_if(SHUTDOWN_STAYS, quoted(SHUTDOWN), SHUTDOWN)
+}
+
+/// As a workflow's. Who approved it is held by kubernaut-execution-fields.
+fn executions_stay(controller: &str) -> Policy {
+    let policy = stays(
+        "kubernaut-execution-spec-kept",
+        "kubernetesexecutions",
+        names::EXECUTION_GROUP,
+    );
+    let fixed = [
+        "workflowExecutionRef",
+        "stepNumber",
+        "action",
+        "parameters",
+        "targetCluster",
+        "maxRetries",
+        "timeout",
+        "dryRun",
+        "serviceAccountName",
+    ];
+    let taken_back = "spec.approvalReceived can't be taken back";
+    immutable(but_the_controllers(policy, controller), &fixed, "KubernetesExecution")
+        .valid_if(SHUTDOWN_STAYS, quoted(SHUTDOWN), SHUTDOWN)
+        .valid_if(
+            "!variables.before.?approvalReceived.orValue(false) || variables.now.?approvalReceived.orValue(false)",
+            quoted(taken_back),
+            taken_back,
+        )
+}
+
+const SHUTDOWN_STAYS: &str =
+    "!variables.before.?shutdown.hasValue() || variables.before.?shutdown == variables.now.?shutdown";
+const SHUTDOWN: &str = "spec.shutdown can be set once and not changed or taken back";
+
+/// Of changes of the spec, and nothing else: a generation counts those.
+fn stays(name: &'static str, resource: &str, group: &str) -> Policy {
+    Policy::new(
+        name,
+        "What a workflow or an execution asks for stays what it was when it was made.",
+        json!({"resourceRules": [requests(group, &[resource], &["UPDATE"])]}),
+    )
+    .when(
+        "another-spec",
+        "object.metadata.?generation != oldObject.metadata.?generation",
+    )
+    .variable("now", "dyn(object).?spec.orValue({})")
+    .variable("before", "dyn(oldObject).?spec.orValue({})")
+}
+
+fn immutable(policy: Policy, fields: &[&str], kind: &str) -> Policy {
+    fields.iter().fold(policy, |policy, field| {
+        let words = format!("spec.{field} is immutable: create a new {kind} instead");
+        policy.valid_if(
+            format!("variables.before.?{field} == variables.now.?{field}"),
+            quoted(&words),
+            words,
         )
     })
 }

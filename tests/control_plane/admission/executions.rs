@@ -211,7 +211,7 @@ async fn nobody_lets_a_running_execution_go_or_forges_its_trail() {
                 "hang-flow-step-1",
                 json!({"spec": {"parameters": {"updateConfigMap": {"data": {"a": "other"}}}}}),
             ),
-            "parameters are immutable",
+            "spec.parameters is immutable: create a new KubernetesExecution instead",
             "a developer shuts it down",
             patch(
                 EXECUTION,
@@ -228,7 +228,7 @@ async fn nobody_lets_a_running_execution_go_or_forges_its_trail() {
                 "hang-flow",
                 json!({"spec": {"serviceAccountName": "developer"}}),
             ),
-            "serviceAccountName is immutable",
+            "spec.serviceAccountName is immutable: create a new WorkflowExecution instead",
             "a developer suspends it",
             patch(WORKFLOW, TEAM, "hang-flow", json!({"spec": {"suspend": true}})),
         ),

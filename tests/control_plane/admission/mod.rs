@@ -39,7 +39,7 @@ async fn the_api_server_finds_nothing_to_warn_of_in_any_policy() {
         })
         .await;
     let bindings = scene.list(&format!("{kind}Binding"), ours).await;
-    assert!(checked.len() >= 19, "{} policies", checked.len());
+    assert!(checked.len() >= 22, "{} policies", checked.len());
     assert_eq!(bindings.len(), checked.len(), "each is bound");
     for policy in checked {
         let name = &policy["metadata"]["name"];

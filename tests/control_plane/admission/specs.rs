@@ -1,11 +1,11 @@
-//! What the spec of a workflow or an execution must say, and no type or pattern can: an object that is refused, in words that
-//! say where and what, and beside it one that passes.
+//! What the spec of a workflow or an execution must say, and no type or pattern can, and that it stays so: what is refused, in words
+//! that say where and what, and beside it what passes.
 
 use serde_json::{Value, json};
 
 use super::backend::{TEAM, at, developer, flow};
-use super::way::{Way, all_are_refused, create, way};
-use crate::scene::{execution, workflow};
+use super::way::{Way, all_are_refused, create, patch, way};
+use crate::scene::{EXECUTION, WORKFLOW, execution, workflow};
 
 fn pair(tried: &'static str, bad: Value, words: &'static str, good: Value) -> Way {
     way(
@@ -190,5 +190,67 @@ async fn an_execution_that_says_no_one_thing_is_refused() {
             pods(json!({"labelSelector": "b=c", "nodeName": "n1"})),
         ),
     ];
+    all_are_refused(&developer().await, ways).await;
+}
+
+/// A label may change at any time, and so may what stops it.
+#[tokio::test]
+async fn a_spec_stays_what_it_was_and_what_stops_it_can_be_set_once() {
+    let changed = |kind: &'static str, name: &str, change: (&'static str, Value), words, instead: Value| {
+        let (field, value) = change;
+        let act = patch(kind, TEAM, name, json!({"spec": {field: value}}));
+        way(
+            field,
+            act,
+            words,
+            "what may change does",
+            patch(kind, TEAM, name, instead),
+        )
+    };
+    let label = || json!({"metadata": {"labels": {"touched": "yes"}}});
+    let once = "spec.shutdown can be set once and not changed or taken back";
+    let mut ways = Vec::new();
+    for (field, value) in [
+        ("workflowDefinition", json!({"version": "v2"})),
+        ("executionStrategy", json!({"rollbackStrategy": "none"})),
+        ("remediationRequestRef", json!({"name": "x"})),
+        ("adaptiveOrchestration", json!({})),
+        ("serviceAccountName", json!("other")),
+        ("maxParallelSteps", json!(2)),
+        ("ttlSecondsAfterFinished", json!(1)),
+        ("rollbackOf", json!({"name": "a", "uid": "b"})),
+    ] {
+        let suspended = json!({"spec": {"suspend": true}});
+        let words = " is immutable: create a new WorkflowExecution instead";
+        ways.push(changed(WORKFLOW, "hang-flow", (field, value), words, suspended));
+    }
+    for (field, value) in [
+        ("workflowExecutionRef", json!({"name": "a"})),
+        ("stepNumber", json!(9)),
+        ("action", json!("update_configmap")),
+        ("parameters", json!({"updateConfigMap": {"data": {"a": "other"}}})),
+        ("targetCluster", json!("b")),
+        ("maxRetries", json!(1)),
+        ("timeout", json!("1m")),
+        ("dryRun", json!(true)),
+        ("serviceAccountName", json!("b")),
+    ] {
+        let stopped = json!({"spec": {"shutdown": "Cancel"}});
+        let words = " is immutable: create a new KubernetesExecution instead";
+        ways.push(changed(EXECUTION, "hang-alone", (field, value), words, stopped));
+    }
+    for (kind, field, value, words) in [
+        (WORKFLOW, "shutdown", json!("Rollback"), once),
+        (WORKFLOW, "shutdown", Value::Null, once),
+        (EXECUTION, "shutdown", Value::Null, once),
+        (
+            EXECUTION,
+            "approvalReceived",
+            json!(false),
+            "spec.approvalReceived can't be taken back",
+        ),
+    ] {
+        ways.push(changed(kind, "ended", (field, value), words, label()));
+    }
     all_are_refused(&developer().await, ways).await;
 }

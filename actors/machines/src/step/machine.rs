@@ -16,6 +16,7 @@ use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane,
 use crate::calls::Calls;
 use crate::defect::{Defect, planted};
 use crate::job_run::{JobCall, JobRun, Next, Refused, Wait, without_secrets};
+use crate::mapping::same_spec;
 use crate::parameters::ValidatedExecution;
 use crate::preflight::Refusal;
 use crate::status_draft::{StatusDraft, is_newer};
@@ -212,8 +213,10 @@ impl StepMachine {
             self.calls.recovered();
             return self.written(execution, out);
         }
-        if self.status.observed(execution.status.clone().unwrap_or_default()) {
-            // Somebody else wrote the status: what was remembered may no longer be true.
+        let another_status = self.status.observed(execution.status.clone().unwrap_or_default());
+        // No policy may hold what a spec asks for: rights and target were those of the one before.
+        if another_status || !same_spec(&self.execution.spec, &execution.spec) {
+            // Somebody else wrote it: what was remembered may no longer be true.
             self.forget();
         }
         self.execution = execution;

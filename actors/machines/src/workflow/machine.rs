@@ -30,6 +30,10 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 const REFUSED_INTERVAL: Duration = Duration::from_secs(20);
 const REFUSED_INTERVAL_MAX: Duration = Duration::from_mins(5);
 
+/// Said of a workflow whose steps are others than those that were planned.
+const CHANGED: &str = "spec.workflowDefinition was changed while the workflow ran: what is under way is not what it asks for now; \
+                       create a new WorkflowExecution instead";
+
 /// The machine of one `WorkflowExecution`.
 ///
 /// Guarantees: total for any object; the executions are the truth about their steps, the status only follows; what
@@ -259,6 +263,10 @@ impl WorkflowMachine {
             return self.written(now, workflow, out);
         }
         self.status.observed(workflow.status.clone().unwrap_or_default());
+        if workflow.spec.workflow_definition != self.workflow.spec.workflow_definition {
+            // What was planned is not what is asked for now, and no policy has kept it from being changed.
+            self.give_up.get_or_insert_with(|| CHANGED.to_owned());
+        }
         self.workflow = workflow;
     }
 

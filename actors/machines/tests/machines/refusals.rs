@@ -128,6 +128,30 @@ fn validation_that_gets_no_answer_is_given_up() {
     assert!((30.0..45.0).contains(&seconds), "{seconds}");
 }
 
+/// Where no policy keeps it from being changed.
+#[test]
+fn a_spec_that_became_another_one_is_looked_at_as_a_new_one() {
+    let mut bed = scaling();
+    bed.slot = Grant::Busy;
+    bed.start();
+    bed.wait(1);
+    bed.may = false;
+    let mut changed = bed.execution.clone();
+    let scale = changed
+        .spec
+        .parameters
+        .scale_deployment
+        .as_mut()
+        .expect("a scale");
+    scale.replicas += 1;
+    changed.metadata.resource_version = Some("1000".into());
+    bed.execution = changed.clone();
+    bed.event(StepEvent::Observed(Arc::new(changed)));
+    bed.event(StepEvent::SlotGranted);
+    assert_eq!(bed.status().error_type, Some(ErrorType::InsufficientPermissions));
+    assert_eq!(bed.made.len(), 0);
+}
+
 #[test]
 fn a_right_that_was_taken_away_during_a_wait_counts_no_more() {
     let refused = |bed: &StepHarness| {

@@ -116,3 +116,20 @@ fn an_execution_is_a_step_when_its_whole_owner_reference_says_so() {
     forged(|owner| owner.name = "x".into());
     forged(|owner| owner.controller = None);
 }
+
+/// Where no policy keeps it from being changed.
+#[test]
+fn a_workflow_whose_steps_became_others_while_it_ran_fails_and_says_why() {
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({})), cordon(2, json!({"dependsOn": [1]}))]);
+    bed.start();
+    bed.run_for(2);
+    let mut changed = bed.workflow.clone();
+    changed.spec.workflow_definition.steps.pop();
+    changed.metadata.resource_version = Some("1000".into());
+    bed.workflow = changed.clone();
+    bed.event(WorkflowEvent::Observed(std::sync::Arc::new(changed)));
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Failed));
+    let reason = bed.status().failure_reason.unwrap_or_default();
+    assert!(reason.contains("spec.workflowDefinition was changed"), "{reason}");
+    assert_eq!(bed.creates.len(), 1);
+}
