@@ -23,6 +23,9 @@ use crate::{Environment, run};
 /// a minute longer is dead, and as long as it isn't noticed the controller is blind.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// How long threads that block may keep a process that ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Threads, at most: the work is waiting for the API server, and each thread keeps memory of its own.
 const WORKERS: usize = 4;
 
@@ -45,7 +48,11 @@ pub(super) fn controller(options: &ControllerOptions) -> Result<(), Box<dyn Erro
         .worker_threads(cores.min(WORKERS))
         .enable_all()
         .build()?;
-    runtime.block_on(controlled(options, vital.handle()))
+    let ended = runtime.block_on(controlled(options, vital.handle()));
+    // What still blocks, a name that is being looked up, say, keeps no process that shall end: it may have lost its lease.
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    vital.shutdown_timeout(LAST_PATIENCE);
+    ended
 }
 
 async fn controlled(options: &ControllerOptions, vital: &Handle) -> Result<(), Box<dyn Error>> {
