@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::audit::{forbidden, jobs_made};
@@ -20,7 +20,10 @@ const STEPS: usize = 5;
 const CRD: &str = "apiextensions.k8s.io/v1/CustomResourceDefinition";
 const CRD_NAME: &str = "workflowexecutions.workflow.kubernaut.io";
 
-/// Stores a WorkflowExecution whose spec no type can read: while its CRD lets everything pass.
+const BINDING: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicyBinding";
+
+/// Stores a WorkflowExecution whose spec no type can read: while its CRD lets everything pass, and without the policy that asks
+/// for steps.
 async fn store_an_unreadable_workflow(scene: &Scene<'_>) {
     let crds = api(&scene.client, CRD, "");
     let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
@@ -35,6 +38,10 @@ async fn store_an_unreadable_workflow(scene: &Scene<'_>) {
         established(&scene.bed.cluster, CRD_NAME).await;
     };
     set(json!({"x-kubernetes-preserve-unknown-fields": true})).await;
+    api(&scene.client, BINDING, "")
+        .delete("kubernaut-workflow-spec", &DeleteParams::default())
+        .await
+        .expect("deleted");
     scene
         .eventually("an unreadable workflow", async || {
             let object = json!({"apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
