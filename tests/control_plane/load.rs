@@ -19,7 +19,6 @@ const STEPS: usize = 5;
 
 const CRD: &str = "apiextensions.k8s.io/v1/CustomResourceDefinition";
 const CRD_NAME: &str = "workflowexecutions.workflow.kubernaut.io";
-
 const BINDING: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicyBinding";
 
 /// Stores a WorkflowExecution whose spec no type can read: while its CRD lets everything pass, and without the policy that asks

@@ -400,25 +400,27 @@ async fn an_account_with_more_rights_has_no_longer_reach() {
     {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let words = "cordon-node-sa may not";
+    let (may_not, at_home) = ("cordon-node-sa may not", "change no pod and no Job there");
+    let name = pod.name_any();
+    let label = || json!({"metadata": {"labels": {"reached": "yes"}}});
     let cordon = || patch(NODE, "", TARGET, json!({"spec": {"unschedulable": true}}));
+    let scale = json!({"spec": {"replicas": 3}});
     let ways = [
-        patch(SECRET, TEAM, TARGET, data()),
-        patch(DEPLOYMENT, TEAM, TARGET, image()),
-        patch_part(
-            DEPLOYMENT,
-            TEAM,
-            TARGET,
-            "scale",
-            json!({"spec": {"replicas": 3}}),
-        ),
-        delete(POD, TEAM, TARGET),
-        delete(NODE, "", TARGET),
-        evict(TEAM),
+        (patch(SECRET, TEAM, TARGET, data()), may_not),
+        (patch(DEPLOYMENT, TEAM, TARGET, image()), may_not),
+        (patch_part(DEPLOYMENT, TEAM, TARGET, "scale", scale), may_not),
+        (delete(POD, TEAM, TARGET), may_not),
+        (delete(NODE, "", TARGET), may_not),
+        (evict(TEAM), may_not),
+        // The steps of others.
+        (delete(POD, EXECUTOR, &name), may_not),
+        (delete(JOB, EXECUTOR, "taken-cordon-node-sa"), may_not),
+        (patch(POD, EXECUTOR, &name, label()), at_home),
+        (patch(JOB, EXECUTOR, "taken-cordon-node-sa", label()), at_home),
     ];
     let ways = ways
         .into_iter()
-        .map(|act| {
+        .map(|(act, words)| {
             way(
                 "something else is changed",
                 act,
