@@ -28,8 +28,9 @@ const AT_ONCE: usize = 16;
 pub(crate) enum Engine {
     /// This project's controller, with these flags.
     Ours { program: PathBuf, flags: Vec<String> },
-    /// A process that creates each Job when those before it are complete, and keeps nothing: the floor.
-    Oracle,
+    /// A process that creates each Job when those before it are complete, and keeps nothing: the floor. Its Jobs are like the
+    /// one of the file.
+    Oracle(Option<PathBuf>),
     /// A program with the verbs install, user, start, submit and left (tests/bench/engines).
     Other(PathBuf),
 }
@@ -45,7 +46,8 @@ impl Engine {
         match self {
             Engine::Ours { flags, .. } if flags.is_empty() => "ours".to_owned(),
             Engine::Ours { flags, .. } => format!("ours {}", flags.join(" ")),
-            Engine::Oracle => "oracle".to_owned(),
+            Engine::Oracle(None) => "oracle".to_owned(),
+            Engine::Oracle(Some(_)) => "oracle-jobs".to_owned(),
             Engine::Other(path) => path
                 .file_name()
                 .unwrap_or_default()
@@ -82,7 +84,7 @@ impl Engine {
                     .run_kubectl(&[&rights[..], &[&account, "--namespace", NAMESPACE]].concat())
                     .await?;
             }
-            Engine::Oracle => {
+            Engine::Oracle(_) => {
                 cluster
                     .run_kubectl(&["create", "serviceaccount", "oracle", "--namespace", NAMESPACE])
                     .await?;
@@ -125,11 +127,14 @@ impl Engine {
                     format!("system:serviceaccount:{}:{}", ACCOUNT.0, ACCOUNT.1),
                 )
             }
-            Engine::Oracle => {
+            Engine::Oracle(like) => {
                 let kubeconfig = self.kubeconfig(cluster).await?;
                 let mut command =
                     Command::new(std::env::current_exe().map_err(|e| io("finding this program", e))?);
                 command.arg("oracle").arg("--kubeconfig").arg(kubeconfig);
+                if let Some(file) = like {
+                    command.arg("--like").arg(file);
+                }
                 (command, format!("system:serviceaccount:{NAMESPACE}:oracle"))
             }
             Engine::Other(path) => {
@@ -160,7 +165,7 @@ impl Engine {
     pub(crate) async fn kubeconfig(&self, cluster: &ControlPlane) -> Result<PathBuf, BenchError> {
         let (namespace, account) = match self {
             Engine::Ours { .. } => ACCOUNT,
-            Engine::Oracle => (NAMESPACE, "oracle"),
+            Engine::Oracle(_) => (NAMESPACE, "oracle"),
             Engine::Other(_) => return Ok(cluster.admin_kubeconfig()),
         };
         Ok(cluster
@@ -183,7 +188,7 @@ impl Engine {
                 let workflows = numbers.map(|number| workflow(number, steps));
                 create(&api, workflows.collect::<Result<_, _>>()?).await
             }
-            Engine::Oracle => {
+            Engine::Oracle(_) => {
                 let api = Api::<DynamicObject>::namespaced_with(
                     cluster.admin_client().await?,
                     NAMESPACE,
@@ -242,7 +247,7 @@ impl Engine {
                 Ok(list.items.len()
                     + usize::try_from(list.metadata.remaining_item_count.unwrap_or(0)).unwrap_or(0))
             }
-            Engine::Oracle => {
+            Engine::Oracle(_) => {
                 let maps = Api::<ConfigMap>::namespaced(cluster.admin_client().await?, NAMESPACE);
                 Ok(maps
                     .list(&ListParams::default().labels("oracle=order").limit(1))

@@ -41,12 +41,16 @@ enum Command {
     Oracle {
         #[arg(long)]
         kubeconfig: PathBuf,
+        /// A Job that its Jobs are like
+        #[arg(long)]
+        like: Option<PathBuf>,
     },
 }
 
 #[derive(Args)]
 struct RunArguments {
-    /// What is measured: ours, oracle, or the path of a program as in tests/bench/engines
+    /// What is measured: ours, oracle, oracle=FILE (its Jobs like the one in that file, such as `kubernaut-bench writes` leaves of
+    /// ours), or the path of a program as in tests/bench/engines
     #[arg(long, value_delimiter = ',', default_value = "ours,oracle")]
     engines: Vec<String>,
     /// The kubernaut to measure; it should be a release build. Given twice, each is measured
@@ -150,7 +154,7 @@ async fn main() -> ExitCode {
             profile,
             output,
         }) => writes::run(&kubernaut, &shapes, writes, &without, profile.as_deref(), &output).await,
-        Command::Oracle { kubeconfig } => oracle::run(&kubeconfig).await,
+        Command::Oracle { kubeconfig, like } => oracle::run(&kubeconfig, like.as_deref()).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -230,11 +234,12 @@ fn engines(arguments: &RunArguments) -> Result<Vec<Engine>, BenchError> {
                     }
                 }
             }
-            "oracle" => engines.push(Engine::Oracle),
+            "oracle" => engines.push(Engine::Oracle(None)),
+            like if let Some(file) = like.strip_prefix("oracle=") => engines.push(Engine::Oracle(Some(file.into()))),
             path if path.contains('/') => engines.push(Engine::Other(path.into())),
             other => {
                 let words = format!(
-                    "there is no engine {other}: ours, oracle, or a path such as tests/bench/engines/argo"
+                    "there is no engine {other}: ours, oracle, oracle=FILE, or a path such as tests/bench/engines/argo"
                 );
                 return Err(BenchError::Arguments(words));
             }
