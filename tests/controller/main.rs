@@ -12,6 +12,7 @@ mod deletions;
 mod faults;
 mod holds;
 mod lease;
+mod starting;
 mod strangers;
 mod waiting;
 mod workflows;

@@ -415,6 +415,7 @@ impl Checker<'_> {
                 && object["metadata"]["namespace"] == "kubernaut-executor"
                 && !in_use()
                 && !vanished_unseen
+                && !self.outruns_what_is_under_way()
             {
                 found.push(format!("payload {} is left", object["metadata"]["name"]));
             }

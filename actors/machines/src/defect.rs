@@ -85,6 +85,10 @@ defects! {
     IgnoreCreatesUnderWay,
     /// A wait whose note was lost to a conflict is not told of again.
     ForgetToTellOfAWait,
+    /// A step that waits for its target keeps the slot for its Job meanwhile.
+    KeepASlotForNothing,
+    /// A workflow that is not started yet says nothing.
+    StartInSilence,
 }
 
 #[cfg(feature = "planted-defects")]

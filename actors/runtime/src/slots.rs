@@ -1,17 +1,18 @@
-//! How many Jobs run at once, and who waits for a slot.
+//! How many Jobs run at once, who waits for a slot, and who is started next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::locks::{Acquired, Wake};
 
 /// Slots for live Jobs: a Job's deadline counts the time that its pod waits for a node, so more Jobs than the
-/// cluster can run would fail by waiting.
+/// cluster can run would fail by waiting. A workflow keeps one for each step before it makes it: what has no slot yet needs
+/// neither an execution nor an actor.
 ///
 /// # Guarantees
-/// Namespaces take turns, and within one the first to ask is the first to get; a slot belongs to the execution's
-/// uid, not to its actor.
+/// Namespaces take turns. Within one, what has begun comes before workflows that have not, and of both the first to ask is
+/// the first to get. A slot belongs to an execution's or a workflow's uid, not to an actor.
 pub(crate) struct SlotTable {
     max: usize,
     table: Mutex<Table>,
@@ -19,12 +20,61 @@ pub(crate) struct SlotTable {
 
 #[derive(Default)]
 struct Table {
+    /// Executions that have one.
     used: BTreeSet<String>,
-    waiting: BTreeMap<String, VecDeque<(String, Wake)>>,
-    /// Namespace of each waiter.
-    waiters: BTreeMap<String, String>,
+    /// Those that workflows keep for steps they are about to make, by workflow.
+    kept: BTreeMap<String, usize>,
+    /// How many these are.
+    kept_in_all: usize,
+    /// By namespace.
+    waiting: BTreeMap<String, Queue>,
+    /// Of each waiter by its uid.
+    waiters: BTreeMap<String, Place>,
+    /// For how many they wait together.
+    waits_in_all: usize,
     /// The namespace that was served last.
     last: Option<String>,
+}
+
+/// Who waits in one namespace.
+#[derive(Default)]
+struct Queue {
+    /// Executions, and workflows of which steps were made.
+    begun: VecDeque<Waiter>,
+    /// Workflows that would be started.
+    new: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    uid: String,
+    calls: Calls,
+}
+
+/// Whom to tell of a slot.
+enum Calls {
+    Execution(Wake),
+    /// Each time that one more is kept.
+    Workflow(WakeEach),
+}
+
+/// Says that one more slot is kept.
+pub(crate) type WakeEach = Arc<dyn Fn() + Send + Sync>;
+
+/// Where somebody waits, and for how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    namespace: String,
+    progress: Progress,
+    slots: usize,
+}
+
+/// How far a workflow is that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It has no actor yet.
+    New,
+    /// It has one.
+    Begun,
 }
 
 impl SlotTable {
@@ -36,26 +86,89 @@ impl SlotTable {
         }
     }
 
-    /// Asks for a slot. Who has one is granted it again.
+    /// Asks for a slot for an execution. Who has one is granted it again.
     pub(crate) fn acquire(&self, uid: &str, namespace: &str, wake: Wake) -> Acquired {
         let mut table = self.lock();
         if table.used.contains(uid) {
             return Acquired::Granted;
         }
         table.withdraw(uid);
-        if table.used.len() < self.max && table.waiting.is_empty() {
+        if table.has_room(self.max) {
             table.used.insert(uid.to_owned());
             table.last = Some(namespace.to_owned());
             return Acquired::Granted;
         }
-        table.waiters.insert(uid.to_owned(), namespace.to_owned());
-        table
-            .waiting
-            .entry(namespace.to_owned())
-            .or_default()
-            .push_back((uid.to_owned(), wake));
+        let place = Place {
+            namespace: namespace.to_owned(),
+            progress: Progress::Begun,
+            slots: 1,
+        };
+        table.wait(uid, place, Calls::Execution(wake));
         Acquired::Busy {
             reason: format!("all {} slots for running Jobs are taken", self.max),
+        }
+    }
+
+    /// Keeps so many slots for a workflow, as soon as there are some, and gives back those beyond; returns how many it has now.
+    /// `wake` is called each time that one more is kept. Who asks again for as many keeps its place in the queue.
+    pub(crate) fn keep(
+        &self,
+        uid: &str,
+        namespace: &str,
+        wanted: usize,
+        progress: Progress,
+        wake: WakeEach,
+    ) -> usize {
+        let (kept, woken) = {
+            let mut table = self.lock();
+            let mut kept = table.kept_by(uid);
+            let place = (kept < wanted).then(|| Place {
+                namespace: namespace.to_owned(),
+                progress,
+                slots: wanted - kept,
+            });
+            if kept <= wanted && table.waiters.get(uid) == place.as_ref() {
+                return kept;
+            }
+            table.withdraw(uid);
+            while kept > wanted {
+                table.give_up_one(uid);
+                kept -= 1;
+            }
+            while kept < wanted && table.has_room(self.max) {
+                table.keep_one(uid);
+                table.last = Some(namespace.to_owned());
+                kept += 1;
+            }
+            if let Some(place) = place.filter(|_| kept < wanted) {
+                let place = Place {
+                    slots: wanted - kept,
+                    ..place
+                };
+                table.wait(uid, place, Calls::Workflow(wake));
+            }
+            (kept, table.grant(self.max))
+        };
+        call(woken);
+        kept
+    }
+
+    /// How many a workflow keeps.
+    pub(crate) fn kept_by(&self, workflow: &str) -> usize {
+        self.lock().kept_by(workflow)
+    }
+
+    /// Whether a workflow waits for one.
+    pub(crate) fn is_waiting(&self, workflow: &str) -> bool {
+        self.lock().waiters.contains_key(workflow)
+    }
+
+    /// A step was made: one of those that its workflow keeps is its own now.
+    pub(crate) fn hand_over(&self, workflow: &str, execution: &str) {
+        let mut table = self.lock();
+        if table.kept_by(workflow) > 0 && !table.used.contains(execution) {
+            table.give_up_one(workflow);
+            table.used.insert(execution.to_owned());
         }
     }
 
@@ -72,9 +185,22 @@ impl SlotTable {
             table.withdraw(uid);
             table.grant(self.max)
         };
-        for wake in woken {
-            wake();
-        }
+        call(woken);
+    }
+
+    /// A workflow makes no more steps, or its actor has ended: what it keeps it gives up.
+    pub(crate) fn forget(&self, workflow: &str) {
+        let woken = {
+            let mut table = self.lock();
+            table.withdraw(workflow);
+            let kept = table.kept.remove(workflow).unwrap_or(0);
+            table.kept_in_all -= kept;
+            if kept == 0 {
+                return;
+            }
+            table.grant(self.max)
+        };
+        call(woken);
     }
 
     /// Gives up the wait for a slot, and keeps a slot that is held: the actor has died.
@@ -82,10 +208,10 @@ impl SlotTable {
         self.lock().withdraw(uid);
     }
 
-    /// How many have a slot and how many wait for one.
+    /// How many are taken, and for how many somebody waits.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let table = self.lock();
-        (table.used.len(), table.waiters.len())
+        (table.taken(), table.waits_in_all)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -94,34 +220,101 @@ impl SlotTable {
     }
 }
 
+fn call(woken: Vec<Wake>) {
+    for wake in woken {
+        wake();
+    }
+}
+
 impl Table {
+    fn taken(&self) -> usize {
+        self.used.len() + self.kept_in_all
+    }
+
+    /// For who comes now.
+    fn has_room(&self, max: usize) -> bool {
+        self.taken() < max && self.waiting.is_empty()
+    }
+
+    fn kept_by(&self, workflow: &str) -> usize {
+        self.kept.get(workflow).copied().unwrap_or(0)
+    }
+
+    fn keep_one(&mut self, workflow: &str) {
+        *self.kept.entry(workflow.to_owned()).or_default() += 1;
+        self.kept_in_all += 1;
+    }
+
+    fn give_up_one(&mut self, workflow: &str) {
+        if let Some(kept) = self.kept.get_mut(workflow) {
+            *kept -= 1;
+            self.kept_in_all -= 1;
+            if *kept == 0 {
+                self.kept.remove(workflow);
+            }
+        }
+    }
+
+    fn wait(&mut self, uid: &str, place: Place, calls: Calls) {
+        let queue = self.waiting.entry(place.namespace.clone()).or_default();
+        let waiter = Waiter {
+            uid: uid.to_owned(),
+            calls,
+        };
+        match place.progress {
+            Progress::Begun => queue.begun.push_back(waiter),
+            Progress::New => queue.new.push_back(waiter),
+        }
+        self.waits_in_all += place.slots;
+        self.waiters.insert(uid.to_owned(), place);
+    }
+
+    fn take_place(&mut self, uid: &str) -> Option<Place> {
+        let place = self.waiters.remove(uid)?;
+        self.waits_in_all -= place.slots;
+        Some(place)
+    }
+
     fn withdraw(&mut self, uid: &str) {
-        let Some(namespace) = self.waiters.remove(uid) else {
+        let Some(place) = self.take_place(uid) else {
             return;
         };
-        if let Some(queue) = self.waiting.get_mut(&namespace) {
-            queue.retain(|(waiter, _)| waiter != uid);
+        if let Some(queue) = self.waiting.get_mut(&place.namespace) {
+            queue.begun.retain(|waiter| waiter.uid != uid);
+            queue.new.retain(|waiter| waiter.uid != uid);
             if queue.is_empty() {
-                self.waiting.remove(&namespace);
+                self.waiting.remove(&place.namespace);
             }
         }
     }
 
     fn grant(&mut self, max: usize) -> Vec<Wake> {
         let mut woken = Vec::new();
-        while self.used.len() < max {
+        while self.taken() < max {
             let Some(namespace) = self.next_namespace() else {
                 break;
             };
-            let Some(queue) = self.waiting.get_mut(&namespace) else {
+            let Some(waiter) = self.waiting.get_mut(&namespace).and_then(Queue::pop) else {
                 break;
             };
-            if let Some((uid, wake)) = queue.pop_front() {
-                self.waiters.remove(&uid);
-                self.used.insert(uid);
-                woken.push(wake);
+            let place = self.take_place(&waiter.uid);
+            match waiter.calls {
+                Calls::Execution(wake) => {
+                    self.used.insert(waiter.uid);
+                    woken.push(wake);
+                }
+                Calls::Workflow(wake) => {
+                    self.keep_one(&waiter.uid);
+                    let again = Arc::clone(&wake);
+                    woken.push(Box::new(move || again()));
+                    // For the others it waits behind those that have waited meanwhile.
+                    if let Some(mut place) = place.filter(|place| place.slots > 1) {
+                        place.slots -= 1;
+                        self.wait(&waiter.uid, place, Calls::Workflow(wake));
+                    }
+                }
             }
-            if queue.is_empty() {
+            if self.waiting.get(&namespace).is_some_and(Queue::is_empty) {
                 self.waiting.remove(&namespace);
             }
             self.last = Some(namespace);
@@ -139,6 +332,16 @@ impl Table {
         after
             .or_else(|| self.waiting.iter().next())
             .map(|(namespace, _)| namespace.clone())
+    }
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<Waiter> {
+        self.begun.pop_front().or_else(|| self.new.pop_front())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.new.is_empty()
     }
 }
 
@@ -202,5 +405,49 @@ mod tests {
         assert!(woken.lock().unwrap().is_empty());
         slots.release("1");
         assert_eq!(*woken.lock().unwrap(), ["3"]);
+    }
+
+    fn waking(woken: &Arc<StdMutex<Vec<String>>>, uid: &str) -> WakeEach {
+        let (woken, uid) = (Arc::clone(woken), uid.to_owned());
+        Arc::new(move || woken.lock().unwrap().push(uid.clone()))
+    }
+
+    #[test]
+    fn what_has_begun_comes_before_what_has_not_and_namespaces_still_take_turns() {
+        let slots = SlotTable::new(1);
+        let woken = Arc::new(StdMutex::new(Vec::new()));
+        let _ = slots.acquire("0", "a", noting(&woken, "0"));
+        let new = |uid: &str, namespace| slots.keep(uid, namespace, 1, Progress::New, waking(&woken, uid));
+        assert_eq!((new("a1", "a"), new("a2", "a"), new("b1", "b")), (0, 0, 0));
+        assert_eq!(slots.keep("a3", "a", 2, Progress::Begun, waking(&woken, "a3")), 0);
+        // Asked again, as at each change of the workflow: it keeps its place.
+        assert_eq!(new("a1", "a"), 0);
+        slots.release("0");
+        for (workflow, execution) in [("b1", "e1"), ("a3", "e2"), ("a3", "e3"), ("a1", "e4")] {
+            assert_eq!(slots.kept_by(workflow), 1, "{:?}", woken.lock().unwrap());
+            slots.hand_over(workflow, execution);
+            assert_eq!((slots.kept_by(workflow), slots.counts().0), (0, 1));
+            slots.release(execution);
+        }
+        assert_eq!(*woken.lock().unwrap(), ["b1", "a3", "a3", "a1", "a2"]);
+    }
+
+    #[test]
+    fn what_a_workflow_keeps_and_does_not_use_goes_to_the_next() {
+        let slots = SlotTable::new(3);
+        let woken = Arc::new(StdMutex::new(Vec::new()));
+        assert_eq!(slots.keep("w", "a", 3, Progress::Begun, waking(&woken, "w")), 3);
+        assert_eq!(slots.keep("v", "a", 2, Progress::Begun, waking(&woken, "v")), 0);
+        // Its create failed: it wants fewer.
+        assert_eq!(slots.keep("w", "a", 2, Progress::Begun, waking(&woken, "w")), 2);
+        assert_eq!((slots.kept_by("v"), slots.counts()), (1, (3, 1)));
+        // Its actor ended.
+        slots.forget("w");
+        assert_eq!((slots.kept_by("v"), slots.counts()), (2, (2, 0)));
+        assert_eq!(*woken.lock().unwrap(), ["v", "v"]);
+        // Nobody keeps any: an execution brings its own wish.
+        slots.hand_over("w", "e");
+        assert_eq!(slots.counts(), (2, 0));
+        assert_eq!(slots.acquire("e", "a", noting(&woken, "e")), Acquired::Granted);
     }
 }

@@ -18,6 +18,7 @@ use crate::context::{ActiveWorkflow, Context};
 use crate::effects::Call;
 use crate::ports::{ActorKind, Subject, uid_of, version_of};
 use crate::restarts::Restarts;
+use crate::slots::Progress;
 use crate::step_actor::{Alive, StepHandle, StepState};
 use crate::supervisor::SupervisorMessage;
 use crate::timer::Timer;
@@ -42,6 +43,8 @@ pub(crate) enum WorkflowMessage {
     Claimed { uid: String, claim: Claim },
     /// The pause after a crash of this execution's actor is over.
     Rested(String),
+    /// One more slot is kept for the steps that are made next.
+    SlotsKept,
     /// The timer of this key.
     Tick(u64),
 }
@@ -250,6 +253,10 @@ impl WorkflowState {
             WorkflowMessage::Reported(execution) => events.push_back(WorkflowEvent::StepObserved(execution)),
             WorkflowMessage::Claimed { uid, claim } => self.claimed(myself, &uid, claim).await,
             WorkflowMessage::Rested(uid) => self.rested(myself, &uid),
+            WorkflowMessage::SlotsKept => {
+                let kept = self.context.slots.kept_by(&self.subject.uid);
+                events.push_back(WorkflowEvent::SlotsKept(kept));
+            }
             WorkflowMessage::Tick(key) => {
                 if !self.timer.is_due(key) {
                     return;
@@ -260,11 +267,20 @@ impl WorkflowState {
         self.feed(myself, events, ticked);
     }
 
-    fn feed(&mut self, myself: &ActorRef<WorkflowMessage>, events: VecDeque<WorkflowEvent>, ticked: bool) {
+    fn feed(
+        &mut self,
+        myself: &ActorRef<WorkflowMessage>,
+        mut events: VecDeque<WorkflowEvent>,
+        ticked: bool,
+    ) {
         self.machine
             .write_progress_every(self.context.progress_interval());
-        for command in self.machine.on_events(self.context.clock.now(), events) {
-            self.carry_out(myself, command);
+        // Some commands are answered at once.
+        while !events.is_empty() {
+            let now = self.context.clock.now();
+            for command in self.machine.on_events(now, std::mem::take(&mut events)) {
+                self.carry_out(myself, command, &mut events);
+            }
         }
         let deadline = self.machine.next_deadline().map(|(at, _)| at);
         let actor = myself.clone();
@@ -306,7 +322,12 @@ impl WorkflowState {
         }
     }
 
-    fn carry_out(&mut self, myself: &ActorRef<WorkflowMessage>, command: WorkflowCommand) {
+    fn carry_out(
+        &mut self,
+        myself: &ActorRef<WorkflowMessage>,
+        command: WorkflowCommand,
+        events: &mut VecDeque<WorkflowEvent>,
+    ) {
         match command {
             WorkflowCommand::Api { id, command, terms } => {
                 let actor = myself.clone();
@@ -322,6 +343,17 @@ impl WorkflowState {
                     .start(tasks, &self.subject, call, move |result| {
                         let _ = actor.cast(WorkflowMessage::Finished { id, result });
                     });
+            }
+            WorkflowCommand::KeepSlots(wanted) => {
+                let actor = myself.clone();
+                let wake = Arc::new(move || {
+                    let _ = actor.cast(WorkflowMessage::SlotsKept);
+                });
+                let Subject { uid, key, .. } = &*self.subject;
+                let slots = &self.context.slots;
+                let kept = slots.keep(uid, &key.namespace, wanted, Progress::Begun, wake);
+                self.context.gauges();
+                events.push_back(WorkflowEvent::SlotsKept(kept));
             }
             WorkflowCommand::EnsureStep(execution) => self.ensure_step(myself, execution),
             WorkflowCommand::ReleaseStep { uid } => {
@@ -340,6 +372,7 @@ impl WorkflowState {
             }
             WorkflowCommand::Stop => {
                 self.writes.detach_all();
+                self.context.slots.forget(&self.subject.uid);
                 self.finished_at = Some(version_of(&self.machine.workflow().metadata));
                 for (uid, step) in &self.steps {
                     // An execution that is gone has nobody else who clears away what its Job was made of.
@@ -372,6 +405,7 @@ impl WorkflowState {
             step.run = Run::Claiming;
             step.restarts = Restarts::default();
         } else {
+            self.context.slots.hand_over(&self.subject.uid, &uid);
             let step = Step {
                 execution,
                 run: Run::Claiming,

@@ -235,7 +235,9 @@ fn engines(arguments: &RunArguments) -> Result<Vec<Engine>, BenchError> {
                 }
             }
             "oracle" => engines.push(Engine::Oracle(None)),
-            like if let Some(file) = like.strip_prefix("oracle=") => engines.push(Engine::Oracle(Some(file.into()))),
+            like if let Some(file) = like.strip_prefix("oracle=") => {
+                engines.push(Engine::Oracle(Some(file.into())))
+            }
             path if path.contains('/') => engines.push(Engine::Other(path.into())),
             other => {
                 let words = format!(

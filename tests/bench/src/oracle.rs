@@ -121,12 +121,7 @@ fn ready(workflow: &mut Workflow) -> Vec<usize> {
     ready
 }
 
-async fn carry_out(
-    jobs: &Api<Job>,
-    maps: &Api<ConfigMap>,
-    like: &Job,
-    call: Call,
-) -> Result<(), BenchError> {
+async fn carry_out(jobs: &Api<Job>, maps: &Api<ConfigMap>, like: &Job, call: Call) -> Result<(), BenchError> {
     match call {
         Call::Start { workflow, step } => {
             let mut job = like.clone();
@@ -173,7 +168,12 @@ fn template(file: &Path) -> Result<Job, BenchError> {
     if let Some(spec) = &mut job.spec {
         (spec.selector, spec.manual_selector) = (None, None);
         let given = |name: &str| name.contains("controller-uid") || name.contains("job-name");
-        for labels in spec.template.metadata.iter_mut().filter_map(|m| m.labels.as_mut()) {
+        for labels in spec
+            .template
+            .metadata
+            .iter_mut()
+            .filter_map(|m| m.labels.as_mut())
+        {
             labels.retain(|name, _| !given(name));
         }
         if let Some(pod) = &mut spec.template.spec {

@@ -14,10 +14,12 @@ use crate::history::{Life, items, label, text};
 const BUDGET: Duration = Duration::from_secs(28);
 /// How a step begins to say that it waits for a place.
 const NO_PLACE: &str = "waits: as many Jobs";
+/// How a workflow says that one of its steps or itself does.
+const NO_SLOT: &str = "as many Jobs run as --max-running-jobs allows";
 
 impl Checker<'_> {
-    /// I17: who looks at an execution sees what becomes of it: soon after its creation it says something, and it waits for no
-    /// place that nobody has.
+    /// I17: who looks at an execution or a workflow sees what becomes of it: soon after its creation it says something, and it
+    /// waits for no place that nobody has.
     pub(super) fn everything_says_what_it_waits_for(&mut self) {
         let patience = HEARSAY + Duration::from_secs(60) + self.blind_time();
         let last = self
@@ -50,6 +52,25 @@ impl Checker<'_> {
             let waits = text(&execution.last()["status"]["message"]).starts_with(NO_PLACE);
             if execution.gone().is_none() && waits && !any_works && !endless {
                 found.push(format!("{} waits for a place that nobody has", execution.name()));
+            }
+        }
+        for workflow in self.workflows.values() {
+            // One that is being deleted says so.
+            let says = |object: &Value| {
+                !object["status"]["phase"].is_null() || !object["metadata"]["deletionTimestamp"].is_null()
+            };
+            let said = workflow
+                .first(says)
+                .or(workflow.gone())
+                .map_or(never, |state| state.at);
+            if said > workflow.born().at + patience && !(endless && said == never) {
+                found.push(format!("{} said nothing for too long", workflow.name()));
+            }
+            let status = &workflow.last()["status"];
+            let waits = text(&status["message"]).contains(NO_SLOT)
+                && !["completed", "failed"].contains(&text(&status["phase"]));
+            if workflow.gone().is_none() && waits && !any_works && !endless {
+                found.push(format!("{} waits for a slot that nobody has", workflow.name()));
             }
         }
         for what in found {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kubernaut_crds::{AttemptOutcome, ErrorType};
 
 use super::StepCommand;
-use super::machine::{Flow, Hold, StepMachine};
+use super::machine::{Flow, Hold, Slot, StepMachine};
 use super::validate::Snapshot;
 use crate::api_command::ApiFailure;
 use crate::defect::{Defect, planted};
@@ -71,26 +71,33 @@ impl StepMachine {
 
     /// The slot among the running Jobs; `None` once it is held.
     pub(super) fn take_slot(&mut self, out: &mut Vec<StepCommand>) -> Option<Flow> {
-        match &self.waits.slot {
-            Hold::None => {
-                self.waits.slot = Hold::Asked;
+        match self.waits.slot {
+            Slot::None | Slot::Given => {
+                self.waits.slot = Slot::Asked;
                 out.push(StepCommand::AcquireSlot);
                 Some(Flow::Wait)
             }
-            Hold::Asked => Some(Flow::Wait),
-            Hold::Busy(_) => {
+            Slot::Asked => Some(Flow::Wait),
+            Slot::Busy => {
                 // What was read before a wait is not what is there after it.
                 self.validation.snapshot = Snapshot::Unread;
                 Some(self.tell_of(Wait::Slot, "waits: as many Jobs run as --max-running-jobs allows"))
             }
-            Hold::Held => None,
+            Slot::Held => None,
         }
     }
 
     pub(super) fn release_slot(&mut self, out: &mut Vec<StepCommand>) {
-        if self.waits.slot != Hold::None {
-            self.waits.slot = Hold::None;
+        if self.waits.slot != Slot::None {
+            self.waits.slot = Slot::None;
             out.push(StepCommand::ReleaseSlot);
+        }
+    }
+
+    /// A step is made with a slot for its Job; while it waits for something else, others have more use for it.
+    pub(super) fn give_back_a_slot_of_no_use(&mut self, out: &mut Vec<StepCommand>) {
+        if self.waits.slot == Slot::Given && !planted(Defect::KeepASlotForNothing) {
+            self.release_slot(out);
         }
     }
 

@@ -69,9 +69,21 @@ pub(super) struct Workflow {
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     pub(super) lock: Hold,
-    pub(super) slot: Hold,
+    pub(super) slot: Slot,
     /// The wait that the status tells of.
     pub(super) told: Option<Wait>,
+}
+
+/// The slot for its Job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Slot {
+    #[default]
+    None,
+    /// Perhaps held: its workflow kept one for it before it was made.
+    Given,
+    Asked,
+    Busy,
+    Held,
 }
 
 /// Something that is held, or waited for.
@@ -140,7 +152,10 @@ impl StepMachine {
             },
             checked: None,
             validation: Validation::default(),
-            waits: Waits::default(),
+            waits: Waits {
+                slot: if workflow_waits { Slot::Given } else { Slot::None },
+                ..Waits::default()
+            },
             run: JobRun::new(&execution),
             outcome: Outcome::default(),
             deletion: Deletion::default(),
@@ -166,9 +181,12 @@ impl StepMachine {
             },
             StepEvent::LockGranted => self.waits.lock = Hold::Held,
             StepEvent::LockBusy { .. } if planted(Defect::IgnoreTheLock) => self.waits.lock = Hold::Held,
-            StepEvent::LockBusy { reason } => self.waits.lock = Hold::Busy(reason),
-            StepEvent::SlotGranted => self.waits.slot = Hold::Held,
-            StepEvent::SlotBusy => self.waits.slot = Hold::Busy(String::new()),
+            StepEvent::LockBusy { reason } => {
+                self.waits.lock = Hold::Busy(reason);
+                self.give_back_a_slot_of_no_use(&mut out);
+            }
+            StepEvent::SlotGranted => self.waits.slot = Slot::Held,
+            StepEvent::SlotBusy => self.waits.slot = Slot::Busy,
             StepEvent::Released => self.workflow.waits = false,
             StepEvent::WorkflowDeleted => self.workflow.is_deleted = true,
             StepEvent::Tick => {}
@@ -249,7 +267,10 @@ impl StepMachine {
     ) {
         let outcome = match result {
             Ok(outcome) => outcome,
-            Err(failure) => return self.failed_call(now, purpose, &failure),
+            Err(failure) => {
+                self.give_back_a_slot_of_no_use(out);
+                return self.failed_call(now, purpose, &failure);
+            }
         };
         // Looking again is no success of what failed before.
         if matches!(purpose, Purpose::Reread | Purpose::Job(JobCall::Find)) {

@@ -9,15 +9,15 @@ use kubernaut_crds::{
     ErrorType, KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase,
 };
 
-use super::planning::{Planned, Planning, is_begun};
+use super::planning::{Planned, is_begun};
+use super::starting::Starts;
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
 use crate::announcement::{Announcement, EventRecord};
-use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, RightsQuestion, Terms};
+use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, Terms};
 use crate::calls::{Alarm, Calls};
 use crate::defect::{Defect, planted};
 use crate::execution_key::ExecutionKey;
-use crate::plan::Plan;
 use crate::status_draft::{StatusDraft, is_newer};
 use crate::step::refusal_of;
 use crate::time::{CREATE_WINDOW, later, micros};
@@ -48,9 +48,9 @@ pub struct WorkflowMachine {
     /// Why the workflow has to fail visibly, whatever its steps do.
     give_up: Option<String>,
     pub(super) pace: Pace,
-    plan: Option<Planned>,
+    pub(super) plan: Option<Planned>,
     rights: Option<Result<(), String>>,
-    begun: Begun,
+    pub(super) begun: Begun,
     /// When this machine had its first event.
     started: Option<Timestamp>,
     pub(super) steps: Steps,
@@ -70,7 +70,7 @@ enum Life {
 
 /// Whether a step of it was made, whatever the status says of it: the first one may be made before the status is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begun {
+pub(super) enum Begun {
     No,
     /// In the hands of this controller.
     Here,
@@ -95,6 +95,8 @@ pub(super) struct Steps {
     pub(super) released: BTreeSet<String>,
     /// The states of steps and their retries that Events told of.
     pub(super) published: BTreeMap<i32, (StepState, i32)>,
+    /// The slots for those that are made next.
+    pub(super) starts: Starts,
 }
 
 #[derive(Clone, Debug)]
@@ -196,6 +198,9 @@ impl WorkflowMachine {
         }
         if is_news {
             self.advance(now, &mut out);
+            if !matches!(self.life, Life::Stopped | Life::Unfed) {
+                self.ask_for_slots(&mut out);
+            }
         }
         out
     }
@@ -222,6 +227,7 @@ impl WorkflowMachine {
                 Some(purpose) => self.finished(now, purpose, result, out),
                 None => return false,
             },
+            WorkflowEvent::SlotsKept(kept) => self.steps.starts.kept(kept),
             WorkflowEvent::Tick => {}
         }
         true
@@ -427,6 +433,7 @@ impl WorkflowMachine {
             return;
         }
         self.calls.alarm = Alarm::default();
+        self.steps.starts.want(0);
         if self.life == Life::Gone || self.workflow.metadata.deletion_timestamp.is_some() {
             return self.stop(out);
         }
@@ -494,6 +501,7 @@ impl WorkflowMachine {
         self.planned_well(&plan, now);
         match &self.rights {
             None if self.settings.authorization && !self.has_begun() => {
+                self.steps.starts.want(1);
                 if !self.calls.is_under_way(Purpose::Rights) {
                     let question = self.question(&plan);
                     self.call(Purpose::Rights, ApiCommand::CheckRights(question), out);
@@ -556,69 +564,6 @@ impl WorkflowMachine {
     pub(super) fn doubtful_since(&self, now: Timestamp) -> Option<Timestamp> {
         self.started
             .filter(|started| self.begun == Begun::Elsewhere && now < later(*started, CREATE_WINDOW))
-    }
-
-    fn question(&self, plan: &Plan) -> RightsQuestion {
-        let requests: BTreeSet<_> = plan
-            .steps
-            .values()
-            .flat_map(|step| step.rights.iter().cloned())
-            .collect();
-        let accounts: BTreeSet<_> = plan
-            .steps
-            .values()
-            .map(|step| step.kind.service_account().to_owned())
-            .collect();
-        RightsQuestion {
-            namespace: self.namespace(),
-            service_account: self.workflow.spec.service_account_name.clone(),
-            requests: requests.into_iter().collect(),
-            executor_accounts: accounts.into_iter().collect(),
-        }
-    }
-
-    /// What has to be planned before this machine can decide anything; `None` when nothing is left to plan.
-    pub fn planning(&self) -> Option<Planning> {
-        let ended = self
-            .status
-            .persisted
-            .phase
-            .is_some_and(WorkflowPhase::is_terminal);
-        let needed = self.plan.is_none() && !ended && self.workflow.metadata.deletion_timestamp.is_none();
-        needed.then(|| self.to_plan())
-    }
-
-    /// Takes in what came of [`Self::planning`]; without it the machine plans by itself when it has to.
-    pub fn planned(&mut self, planned: Planned) {
-        self.plan.get_or_insert(planned);
-    }
-
-    fn to_plan(&self) -> Planning {
-        Planning {
-            settings: Arc::clone(&self.settings),
-            workflow: Arc::clone(&self.workflow),
-            begun: self.has_begun(),
-        }
-    }
-
-    pub(super) fn plan_once(&mut self) -> Planned {
-        if let Some(planned) = &self.plan {
-            return planned.clone();
-        }
-        let planned = self.to_plan().make();
-        self.plan.insert(planned).clone()
-    }
-
-    /// A step of it was seen that the status does not tell of.
-    pub(super) fn note_begun(&mut self) {
-        if !self.has_begun() {
-            self.begun = Begun::Here;
-            self.plan = None;
-        }
-    }
-
-    fn has_begun(&self) -> bool {
-        self.begun != Begun::No
     }
 
     pub(super) fn namespace(&self) -> String {

@@ -4,6 +4,7 @@ mod finish;
 mod machine;
 mod planning;
 mod progress;
+mod starting;
 mod steps;
 mod undo;
 
@@ -16,6 +17,7 @@ use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
 
 pub use machine::{WorkflowMachine, expires_at};
 pub use planning::{Planned, Planning};
+pub use starting::{TELL_AFTER, has_begun, tell_of_the_wait};
 
 /// What happened to a workflow.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub enum WorkflowEvent {
         /// What came of it.
         result: Result<ApiOutcome, ApiFailure>,
     },
+    /// So many slots for running Jobs are kept for the steps of this workflow that are made next.
+    SlotsKept(usize),
     /// The time that `next_deadline` named has come.
     Tick,
 }
@@ -66,6 +70,9 @@ pub enum WorkflowCommand {
         /// Until when, and with which others it waits for its turn.
         terms: Terms,
     },
+    /// Keep so many slots for running Jobs for the steps of this workflow that are made next, as soon as there are some. Answered
+    /// with `SlotsKept` at once, and each time that another one is kept. What `EnsureStep` sees first takes one with it.
+    KeepSlots(usize),
     /// See to it that this execution has a step actor (it is not terminal, or it is in deletion).
     EnsureStep(Arc<KubernetesExecution>),
     /// The status says how this execution ended: its finalizer may go.
@@ -79,4 +86,9 @@ pub enum WorkflowCommand {
     Announce(Announcement),
     /// The workflow is terminal or gone: the actor ends, its steps are handed over.
     Stop,
+}
+
+/// `2 (drain)`: a step, where a message speaks of it.
+fn step_words(number: i32, name: &str) -> String {
+    format!("{number} ({name})")
 }

@@ -10,10 +10,10 @@ use kubernaut_crds::{
     WorkflowValidationResults, names,
 };
 
-use super::WorkflowCommand;
 use super::machine::WorkflowMachine;
 use super::planning::is_begun;
 use super::steps::DELETED;
+use super::{WorkflowCommand, step_words};
 use crate::announcement::{Announcement, EventRecord};
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
@@ -115,6 +115,8 @@ impl WorkflowMachine {
         self.condition(ConditionType::Planned, true, ConditionReason::Planned, "", now);
         self.enter(WorkflowPhase::Validating, now);
         self.status.draft.validation_start_time = Some(MicroTime(now));
+        // That it waited to be started.
+        self.status.draft.message = None;
     }
 
     pub(super) fn validation_failed(&mut self, message: &str, now: Timestamp) {
@@ -274,7 +276,8 @@ impl WorkflowMachine {
             .waiting
             .iter()
             .map(|(key, waiting)| format!("step {} waits {}", key.number, waiting.why));
-        let words: Vec<String> = running.into_iter().chain(waiting).collect();
+        let without_slot = self.waits_for_slots(plan, now);
+        let words: Vec<String> = running.into_iter().chain(waiting).chain(without_slot).collect();
         if !words.is_empty() {
             self.status.draft.message = Some(cut(&words.join("; "), 1000));
         }
@@ -488,8 +491,7 @@ impl WorkflowMachine {
 
 /// `2 (drain)`; a status of an earlier version has no name, and then its action stands there.
 fn words_of(step: &StepStatus) -> String {
-    let name = step.name.as_deref().unwrap_or(&step.action);
-    format!("{} ({name})", step.step_number)
+    step_words(step.step_number, step.name.as_deref().unwrap_or(&step.action))
 }
 
 fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {
@@ -563,5 +565,5 @@ fn reference_to(execution: &KubernetesExecution) -> ObjectRef {
 pub(super) fn step_name(plan: &Plan, number: i32) -> String {
     plan.steps
         .get(&number)
-        .map_or_else(|| number.to_string(), |step| format!("{number} ({})", step.name))
+        .map_or_else(|| number.to_string(), |step| step_words(number, &step.name))
 }

@@ -9,6 +9,7 @@ use kubernaut_crds::{ErrorType, KubernetesExecution, StepState};
 use super::WorkflowCommand;
 use super::machine::{Purpose, Waiting, WorkflowMachine};
 use super::progress::States;
+use super::starting::is_ready;
 use crate::api_command::{ApiCommand, ApiFailure, FailureClass};
 use crate::defect::{Defect, planted};
 use crate::execution_key::{ExecutionKey, Role};
@@ -77,6 +78,7 @@ impl WorkflowMachine {
         }
         self.steps.unsure.remove(&key);
         self.steps.waiting.remove(&key);
+        self.steps.starts.begun();
         self.steps.executions.insert(key, execution);
     }
 
@@ -252,50 +254,6 @@ impl WorkflowMachine {
         }
     }
 
-    /// Creates the executions of the steps whose dependencies have completed, lowest number first.
-    pub(super) fn start_ready_steps(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        let Ok(plan) = self.plan_once() else { return };
-        let states = self.step_states(&plan);
-        if self.halted(&plan, &states).is_some() {
-            return;
-        }
-        let running = states
-            .values()
-            .filter(|(state, _)| *state == StepState::Executing)
-            .count();
-        let limit = usize::try_from(self.workflow.spec.max_parallel_steps)
-            .unwrap_or(1)
-            .max(1);
-        let mut free = limit.saturating_sub(running + self.creating());
-        for (number, step) in &plan.steps {
-            if free == 0 {
-                break;
-            }
-            let key = ExecutionKey::step(*number);
-            if !is_ready(&plan, &states, *number) || self.calls.is_under_way(Purpose::Create(key)) {
-                continue;
-            }
-            if let Some(waiting) = self.steps.waiting.get(&key)
-                && now < waiting.until
-            {
-                let until = waiting.until;
-                self.calls.alarm.set(until, "a step that can't be started yet");
-                continue;
-            }
-            free -= 1;
-            let mut execution = step.execution.clone();
-            if planted(Defect::CreateUnderAnotherName) {
-                let name = execution.metadata.name.unwrap_or_default();
-                execution.metadata.name = Some(format!("{name}-{}", now.as_millisecond() % 100_000));
-            }
-            self.call(
-                Purpose::Create(key),
-                ApiCommand::CreateExecution(Box::new(execution)),
-                out,
-            );
-        }
-    }
-
     pub(super) fn release_recorded(&mut self, out: &mut Vec<WorkflowCommand>) {
         let done: Vec<String> = self
             .steps
@@ -316,16 +274,4 @@ impl WorkflowMachine {
             }
         }
     }
-}
-
-/// It has not begun, and all that it needs has completed.
-fn is_ready(plan: &Plan, states: &States, number: i32) -> bool {
-    let stands_at =
-        |number: i32, wanted: StepState| states.get(&number).is_some_and(|(state, _)| *state == wanted);
-    stands_at(number, StepState::Pending)
-        && (planted(Defect::IgnoreDependencies)
-            || plan
-                .graph
-                .dependencies_of(number)
-                .all(|before| stands_at(before, StepState::Completed)))
 }

@@ -30,6 +30,9 @@ pub(crate) struct WorkflowHarness {
     /// Reasons of the events that were published.
     pub(crate) events: Vec<&'static str>,
     pub(crate) stopped: bool,
+    /// As many slots as its steps may have kept, and as they want now.
+    pub(crate) free_slots: usize,
+    pub(crate) wanted_slots: usize,
     fault: Fault,
     version: u64,
     machine: Option<WorkflowMachine>,
@@ -62,6 +65,8 @@ impl WorkflowHarness {
             writes: 0,
             events: Vec::new(),
             stopped: false,
+            free_slots: usize::MAX,
+            wanted_slots: 0,
             fault: Box::new(|_| None),
             version: 1,
             machine: None,
@@ -102,6 +107,10 @@ impl WorkflowHarness {
                         assert!(calls < MANY_CALLS, "calls without a pause");
                         let result = self.call(command);
                         events.push_back(WorkflowEvent::Finished { id, result });
+                    }
+                    WorkflowCommand::KeepSlots(wanted) => {
+                        self.wanted_slots = wanted;
+                        events.push_back(WorkflowEvent::SlotsKept(wanted.min(self.free_slots)));
                     }
                     WorkflowCommand::Stop => self.stopped = true,
                     WorkflowCommand::Publish(event) => self.events.push(event.reason),

@@ -59,6 +59,7 @@ fn an_execution_that_was_seen_before_its_create_failed_is_no_doubt() {
     let settings = std::sync::Arc::new(bed.settings.clone());
     let mut machine = WorkflowMachine::restore(settings, workflow.clone());
     let mut pending = Vec::new();
+    machine.on_event(bed.now, WorkflowEvent::SlotsKept(1));
     for command in machine.on_event(bed.now, WorkflowEvent::Observed(workflow)) {
         if let WorkflowCommand::Api { id, command, .. } = command {
             pending.push((id, command));

@@ -254,6 +254,9 @@ fn live(case: &Case, mut world: World) -> World {
                     };
                     next.extend(machine.on_event(world.now, WorkflowEvent::Finished { id, result }));
                 }
+                WorkflowCommand::KeepSlots(wanted) => {
+                    next.extend(machine.on_event(world.now, WorkflowEvent::SlotsKept(wanted)));
+                }
                 WorkflowCommand::Stop => stopped = true,
                 WorkflowCommand::EnsureStep(_)
                 | WorkflowCommand::ReleaseStep { .. }

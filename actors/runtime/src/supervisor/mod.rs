@@ -3,6 +3,7 @@
 
 mod executions;
 mod orphans;
+mod starts;
 mod ttl;
 mod workflows;
 
@@ -64,6 +65,10 @@ pub(crate) enum SupervisorMessage {
         execution: String,
         done: bool,
     },
+    /// A workflow has waited for its start so long that it is told.
+    TellOfWaits,
+    /// That was not written.
+    NotTold(String),
     /// The timer of this key.
     Tick(u64),
     /// Start nothing new, let what is under way end, then end.
@@ -114,6 +119,9 @@ pub(crate) struct SupervisorState {
     workflow_actors: HashMap<ActorId, String>,
     /// Versions at which a workflow's machine said that nothing is left to do: the store may lag behind.
     finished_workflows: HashMap<String, u64>,
+    /// Workflows that wait for their start since then, and that nobody told so.
+    untold: VecDeque<(Timestamp, String)>,
+    is_telling: bool,
 
     /// Who runs which execution.
     runs: HashMap<String, Run>,
@@ -157,6 +165,8 @@ impl Actor for Supervisor {
             workflows: HashMap::new(),
             workflow_actors: HashMap::new(),
             finished_workflows: HashMap::new(),
+            untold: VecDeque::new(),
+            is_telling: false,
             runs: HashMap::new(),
             next_claim: 0,
             waiting_claims: HashMap::new(),
@@ -227,6 +237,8 @@ impl SupervisorState {
             SupervisorMessage::RunEnded { uid, number, end } => self.run_ended(uid, number, end),
             SupervisorMessage::Expired { uid, deleted } => self.expired(&uid, deleted),
             SupervisorMessage::Swept { job, execution, done } => self.swept(&job, execution, done),
+            SupervisorMessage::TellOfWaits => self.tell_of_waits(),
+            SupervisorMessage::NotTold(uid) => self.not_told(uid),
             SupervisorMessage::Tick(key) => {
                 if !self.timer.is_due(key) {
                     return;
@@ -259,7 +271,12 @@ impl SupervisorState {
         self.changes.take();
         let executions = self.context.store.executions();
         self.prefill(&executions);
-        let workflows = self.context.store.workflows();
+        let mut workflows = self.context.store.workflows();
+        // Those that wait to be started keep their order.
+        workflows.sort_by_cached_key(|workflow| {
+            let created = workflow.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (created, workflow.metadata.name.clone())
+        });
         tracing::info!(
             workflows = workflows.len(),
             executions = executions.len(),

@@ -24,6 +24,13 @@ pub(super) struct WorkflowRun {
     given_up_at: Option<u64>,
 }
 
+impl WorkflowRun {
+    /// It crashed too often: its actor is to say so.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.give_up.is_some()
+    }
+}
+
 impl SupervisorState {
     pub(super) async fn look_at_workflow(&mut self, uid: String) {
         if let Some(handle) = self.workflows.get(&uid).and_then(|run| run.handle.as_ref()) {
@@ -31,6 +38,7 @@ impl SupervisorState {
             return;
         }
         let Some(workflow) = self.context.store.workflow(&uid) else {
+            self.context.slots.forget(&uid);
             self.forget_workflow(&uid);
             // Executions that outlive it are run without it.
             self.note_executions_of(&uid);
@@ -41,6 +49,7 @@ impl SupervisorState {
             self.note_executions_of(&uid);
         }
         if workflow.is_terminal() {
+            self.context.slots.forget(&uid);
             self.finished_workflows.remove(&uid);
             self.workflows.remove(&uid);
             self.context.store.settled(&uid);
@@ -51,7 +60,9 @@ impl SupervisorState {
             }
             return;
         }
-        if self.is_workflow_alive(&workflow) {
+        if !self.is_workflow_alive(&workflow) {
+            self.context.slots.forget(&uid);
+        } else if self.may_start(&uid, &workflow) {
             self.start_workflow(uid, workflow).await;
         }
     }
@@ -89,6 +100,7 @@ impl SupervisorState {
             return;
         };
         self.workflows.remove(&uid);
+        self.context.slots.forget(&uid);
         if self.draining {
             return;
         }
@@ -103,6 +115,7 @@ impl SupervisorState {
         let Some(uid) = self.workflow_actors.remove(&id) else {
             return;
         };
+        self.context.slots.forget(&uid);
         let now = self.context.clock.now();
         let version = self
             .context

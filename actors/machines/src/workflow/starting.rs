@@ -1,0 +1,207 @@
+//! Which steps are started now: as many as may run beside each other, and as there are slots for their Jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubernaut_crds::{MicroTime, StepState, WorkflowExecution, WorkflowPhase};
+
+use super::machine::{Purpose, WorkflowMachine};
+use super::planning::is_begun;
+use super::progress::States;
+use super::{WorkflowCommand, step_words};
+use crate::api_command::ApiCommand;
+use crate::defect::{Defect, planted};
+use crate::execution_key::ExecutionKey;
+use crate::plan::Plan;
+use crate::status_draft::StatusDraft;
+use crate::time::later;
+
+/// A wait for a slot that is shorter is not worth a write.
+pub const TELL_AFTER: Duration = Duration::from_secs(2);
+/// As many of the steps that wait are named.
+const NAMED: usize = 5;
+/// What all wait for that are not started yet.
+const REASON: &str = "as many Jobs run as --max-running-jobs allows";
+
+/// The slots that are kept for steps of this workflow before these are made: a step without one would only be an execution and
+/// an actor that wait.
+#[derive(Debug, Default)]
+pub(super) struct Starts {
+    /// Those that are kept, as last heard.
+    kept: usize,
+    /// How many are of use now.
+    wanted: usize,
+    /// What was asked for last, and how many were kept then.
+    said: Option<(usize, usize)>,
+    /// Steps that could run and have no slot, in order, and since when there are any.
+    waiting: Vec<i32>,
+    since: Option<Timestamp>,
+}
+
+impl Starts {
+    /// So many are kept now.
+    pub(super) fn kept(&mut self, kept: usize) {
+        self.kept = kept;
+        if let Some((_, known)) = &mut self.said {
+            *known = kept;
+        }
+    }
+
+    /// A step was made, and took its slot with it.
+    pub(super) fn begun(&mut self) {
+        self.kept = self.kept.saturating_sub(1);
+    }
+
+    /// Until more is known: one for the first step, or none.
+    pub(super) fn want(&mut self, wanted: usize) {
+        self.wanted = wanted;
+    }
+
+    fn note_waiting(&mut self, waiting: Vec<i32>, now: Timestamp) {
+        self.since = (!waiting.is_empty()).then(|| self.since.unwrap_or(now));
+        self.waiting = waiting;
+    }
+
+    /// When the wait has lasted so long that it is told.
+    fn told_from(&self) -> Option<Timestamp> {
+        self.since.map(|since| later(since, TELL_AFTER))
+    }
+
+    fn ask(&mut self) -> Option<usize> {
+        let now = (self.wanted, self.kept);
+        (self.said != Some(now)).then(|| {
+            self.said = Some(now);
+            self.wanted
+        })
+    }
+}
+
+impl WorkflowMachine {
+    /// Creates the executions of the steps whose dependencies have completed, lowest number first.
+    pub(super) fn start_ready_steps(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
+        let Ok(plan) = self.plan_once() else { return };
+        let states = self.step_states(&plan);
+        if self.halted(&plan, &states).is_some() {
+            self.steps.starts.note_waiting(Vec::new(), now);
+            return;
+        }
+        let running = states
+            .values()
+            .filter(|(state, _)| *state == StepState::Executing)
+            .count();
+        let limit = usize::try_from(self.workflow.spec.max_parallel_steps)
+            .unwrap_or(1)
+            .max(1);
+        let creating = self.creating();
+        let mut free = limit.saturating_sub(running + creating);
+        let mut slots = self.steps.starts.kept.saturating_sub(creating);
+        let (mut wanted, mut without) = (creating, Vec::new());
+        for (number, step) in &plan.steps {
+            if free == 0 {
+                break;
+            }
+            let key = ExecutionKey::step(*number);
+            if !is_ready(&plan, &states, *number) || self.calls.is_under_way(Purpose::Create(key)) {
+                continue;
+            }
+            if let Some(waiting) = self.steps.waiting.get(&key)
+                && now < waiting.until
+            {
+                let until = waiting.until;
+                self.calls.alarm.set(until, "a step that can't be started yet");
+                continue;
+            }
+            free -= 1;
+            wanted += 1;
+            if slots == 0 {
+                without.push(*number);
+                continue;
+            }
+            slots -= 1;
+            let mut execution = step.execution.clone();
+            if planted(Defect::CreateUnderAnotherName) {
+                let name = execution.metadata.name.unwrap_or_default();
+                execution.metadata.name = Some(format!("{name}-{}", now.as_millisecond() % 100_000));
+            }
+            self.call(
+                Purpose::Create(key),
+                ApiCommand::CreateExecution(Box::new(execution)),
+                out,
+            );
+        }
+        self.steps.starts.want(wanted);
+        self.steps.starts.note_waiting(without, now);
+        if let Some(at) = self.steps.starts.told_from().filter(|at| *at > now) {
+            self.calls
+                .alarm
+                .set(at, "a wait for a slot that is long enough to be told");
+        }
+    }
+
+    /// Says how many slots are of use, when that has changed.
+    pub(super) fn ask_for_slots(&mut self, out: &mut Vec<WorkflowCommand>) {
+        // The creates that are under way have theirs.
+        self.steps.starts.wanted = self.steps.starts.wanted.max(self.creating());
+        out.extend(self.steps.starts.ask().map(WorkflowCommand::KeepSlots));
+    }
+
+    /// What of it waits for slots, in words, once it does for long.
+    pub(super) fn waits_for_slots(&self, plan: &Plan, now: Timestamp) -> Option<String> {
+        let starts = &self.steps.starts;
+        starts.told_from().filter(|at| now >= *at)?;
+        let named: Vec<String> = starts
+            .waiting
+            .iter()
+            .take(NAMED)
+            .filter_map(|number| Some(step_words(*number, &plan.steps.get(number)?.name)))
+            .collect();
+        let more = starts.waiting.len().saturating_sub(NAMED);
+        let more = if more == 0 {
+            String::new()
+        } else {
+            format!(" and {more} more")
+        };
+        Some(format!(
+            "waiting for a slot: {}{more}: {REASON}",
+            named.join(", ")
+        ))
+    }
+}
+
+/// The write that says of a workflow that nobody has begun that it waits; `None` where it says so already.
+pub fn tell_of_the_wait(workflow: &Arc<WorkflowExecution>, now: Timestamp) -> Option<ApiCommand> {
+    let persisted = workflow.status.clone().unwrap_or_default();
+    let message = format!("waits to be started: {REASON}");
+    if persisted.message.as_ref() == Some(&message) || is_begun(persisted.phase) {
+        return None;
+    }
+    let mut status = StatusDraft::restore(persisted);
+    if status.draft.phase.is_none() {
+        status.enter(WorkflowPhase::Planning, workflow.metadata.generation, now);
+        status.draft.planning_start_time = Some(MicroTime(now));
+    }
+    status.draft.message = Some(message);
+    let patch = status.send(workflow.metadata.resource_version.as_deref())?;
+    Some(ApiCommand::WriteWorkflowStatus {
+        workflow: Arc::clone(workflow),
+        patch,
+    })
+}
+
+/// Whether a step of it may have been made, by what its status says.
+pub fn has_begun(workflow: &WorkflowExecution) -> bool {
+    is_begun(workflow.status.as_ref().and_then(|status| status.phase))
+}
+
+/// It has not begun, and all that it needs has completed.
+pub(super) fn is_ready(plan: &Plan, states: &States, number: i32) -> bool {
+    let stands_at =
+        |number: i32, wanted: StepState| states.get(&number).is_some_and(|(state, _)| *state == wanted);
+    stands_at(number, StepState::Pending)
+        && (planted(Defect::IgnoreDependencies)
+            || plan
+                .graph
+                .dependencies_of(number)
+                .all(|before| stands_at(before, StepState::Completed)))
+}
