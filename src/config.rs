@@ -146,8 +146,8 @@ pub struct RunOptions {
     #[arg(long, env = "KUBERNAUT_MONITORING_WINDOW", default_value = "0s", value_parser = no_window, value_name = "DURATION")]
     pub monitoring_window: Duration,
 
-    /// Most Jobs that run at the same time; further steps wait, fair by namespace. A Job's time runs while its pod waits
-    /// for a node: keep it within what the nodes can run
+    /// Most Jobs that run at the same time; further steps and workflows wait until one ends, and namespaces take turns. A Job's
+    /// time runs while its pod waits for a node: keep it within what the nodes can run
     #[arg(long, env = "KUBERNAUT_MAX_RUNNING_JOBS", default_value_t = 50, value_parser = at_least_one, value_name = "NUMBER")]
     pub max_running_jobs: usize,
 
