@@ -1,7 +1,9 @@
 //! What the cluster looks like: four watches, one store, and a poke for each change. No decisions, no writes but a
 //! warning on an object that can't be read.
 
+mod kept;
 mod store;
+mod table;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
@@ -25,7 +27,7 @@ use crate::guard::Guard;
 use crate::http::Readiness;
 use crate::kube_api::chain;
 use crate::telemetry::Telemetry;
-use store::Kept;
+use kept::Kept;
 
 /// Objects in one answer of a list: one may have a megabyte and a half, and the whole answer is held.
 const PAGE: u32 = 50;

@@ -100,19 +100,28 @@ pub trait StoreReader: Send + Sync + 'static {
     fn execution(&self, uid: &str) -> Option<Arc<KubernetesExecution>>;
     /// Executions whose controller is the workflow of this uid.
     fn executions_of(&self, workflow_uid: &str) -> Vec<Arc<KubernetesExecution>>;
+    /// Their uids.
+    fn execution_uids_of(&self, workflow_uid: &str) -> Vec<String>;
+    /// Whether there is one.
+    fn has_executions(&self, workflow_uid: &str) -> bool;
     /// Jobs of an execution, with their pods, by name.
     fn jobs_of(&self, execution_uid: &str) -> Vec<JobView>;
     /// Jobs of an execution, with the execution that each names in its annotations.
     fn job_refs_of(&self, execution_uid: &str) -> Vec<JobRef>;
-    /// All, by uid.
-    fn workflows(&self) -> Vec<Arc<WorkflowExecution>>;
-    /// All, by uid.
-    fn executions(&self) -> Vec<Arc<KubernetesExecution>>;
-    /// All Jobs that carry our label, by execution.
-    fn job_refs(&self) -> Vec<JobRef>;
+    /// Uids of all: those that have not ended first, and of these the oldest.
+    fn workflow_uids(&self) -> Vec<String>;
+    /// Uids of all, in the same order.
+    fn execution_uids(&self) -> Vec<String>;
+    /// Whether it is there and has ended: cheaper than reading it.
+    fn is_ended(&self, execution_uid: &str) -> bool;
+    /// Uids of executions that Jobs name in a label, whether these executions are there or not.
+    fn uids_with_jobs(&self) -> Vec<String>;
     /// The workflow or execution of this uid has ended, and nothing is left to do for it: what only running it needs may be
     /// dropped.
     fn settled(&self, uid: &str);
+    /// Nobody looks at the workflow of this uid before it changes or its turn has come: it may be kept in a form that is slower to
+    /// read.
+    fn parked(&self, uid: &str);
 }
 
 /// A Job and the execution that its labels name.

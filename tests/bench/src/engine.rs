@@ -21,7 +21,7 @@ pub(crate) const NAMESPACE: &str = "bench";
 /// Namespace and name of the controller's account.
 const ACCOUNT: (&str, &str) = ("kubernaut-system", "kubernaut-controller");
 /// Creates of the load that are under way at once.
-const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -265,16 +265,26 @@ impl Engine {
     }
 }
 
-const WORKFLOW: (&str, &str, &str, &str) = (
+/// Group, version, kind and plural.
+pub(crate) type Resource = (&'static str, &'static str, &'static str, &'static str);
+
+pub(crate) const WORKFLOW: Resource = (
     "workflow.kubernaut.io",
     "v1",
     "WorkflowExecution",
     "workflowexecutions",
 );
 
-async fn resource(
+pub(crate) const EXECUTION: Resource = (
+    "kubernetesexecution.kubernaut.io",
+    "v1",
+    "KubernetesExecution",
+    "kubernetesexecutions",
+);
+
+pub(crate) async fn resource(
     cluster: &ControlPlane,
-    (group, version, kind, plural): &(&str, &str, &str, &str),
+    (group, version, kind, plural): &Resource,
 ) -> Result<Api<DynamicObject>, BenchError> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
     Ok(Api::namespaced_with(

@@ -3,6 +3,7 @@
 mod audit;
 mod engine;
 mod installation;
+mod memory;
 mod oracle;
 mod processes;
 mod report;
@@ -36,6 +37,8 @@ enum Command {
     Run(RunArguments),
     /// Say what one write of each of our objects costs the API server, by size
     Writes(WritesArguments),
+    /// Say what the controller holds in memory, and what it asks for, while workflows wait to be started and after steps have ended
+    Memory(MemoryArguments),
     /// The floor: creates each Job when those before it are complete, and keeps nothing
     #[command(hide = true)]
     Oracle {
@@ -110,6 +113,22 @@ struct WritesArguments {
     output: PathBuf,
 }
 
+#[derive(Args)]
+struct MemoryArguments {
+    /// The kubernaut to measure; it should be a release build
+    #[arg(long, value_name = "PROGRAM")]
+    kubernaut: PathBuf,
+    /// How many workflows wait to be started
+    #[arg(long, value_delimiter = ',', default_value = "100,1000")]
+    waiting: Vec<usize>,
+    /// How many steps have ended when the controller starts
+    #[arg(long, value_delimiter = ',', default_value = "2000")]
+    finished: Vec<usize>,
+    /// Where memory.md and memory.json go
+    #[arg(long, default_value = "bench")]
+    output: PathBuf,
+}
+
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
@@ -154,6 +173,12 @@ async fn main() -> ExitCode {
             profile,
             output,
         }) => writes::run(&kubernaut, &shapes, writes, &without, profile.as_deref(), &output).await,
+        Command::Memory(MemoryArguments {
+            kubernaut,
+            waiting,
+            finished,
+            output,
+        }) => memory::run(&kubernaut, &waiting, &finished, &output).await,
         Command::Oracle { kubeconfig, like } => oracle::run(&kubeconfig, like.as_deref()).await,
     };
     match done {

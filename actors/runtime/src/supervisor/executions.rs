@@ -52,10 +52,16 @@ impl SupervisorState {
     /// Before anyone can ask: an execution that is at work has its target. One with a live Job has its place, and so has one
     /// whose attempt is recorded and has not ended: it had its place when that was written, and would else wait behind
     /// those that have not begun.
-    pub(super) fn prefill(&self, executions: &[Arc<KubernetesExecution>]) {
-        for execution in executions {
-            let uid = uid_of(&execution.metadata);
-            let live = has_live_job(&self.context.store.jobs_of(uid));
+    pub(super) fn prefill(&self, executions: &[String]) {
+        let store = &self.context.store;
+        for uid in executions {
+            let live = has_live_job(&store.jobs_of(uid));
+            if store.is_ended(uid) && !live {
+                continue;
+            }
+            let Some(execution) = store.execution(uid) else {
+                continue;
+            };
             let phase = execution.phase();
             let at_work = matches!(
                 phase,
@@ -68,9 +74,9 @@ impl SupervisorState {
             if let Some(target) = target
                 && (live || at_work)
             {
-                self.context.locks.prefill(execution, target);
+                self.context.locks.prefill(&execution, target);
             }
-            if live || (is_in_an_attempt(execution) && !planted(Defect::QueueWhatHasEnded)) {
+            if live || (is_in_an_attempt(&execution) && !planted(Defect::QueueWhatHasEnded)) {
                 self.context.slots.prefill(uid);
             }
         }

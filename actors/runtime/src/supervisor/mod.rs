@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::changes::{Change, Changes};
 use crate::claims::RunEnd;
 use crate::context::Context;
-use crate::ports::{uid_of, version_of};
+use crate::ports::version_of;
 use crate::step_actor::StepHandle;
 use crate::timer::Timer;
 use crate::workflow_actor::{WorkflowMessage, WorkflowState};
@@ -269,35 +269,18 @@ impl SupervisorState {
     fn start_up(&mut self) {
         // What was noted until now is part of what is read.
         self.changes.take();
-        let executions = self.context.store.executions();
+        let store = Arc::clone(&self.context.store);
+        let (workflows, executions) = (store.workflow_uids(), store.execution_uids());
         self.prefill(&executions);
-        let mut workflows = self.context.store.workflows();
-        // Those that wait to be started keep their order.
-        workflows.sort_by_cached_key(|workflow| {
-            let created = workflow.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            (created, workflow.metadata.name.clone())
-        });
         tracing::info!(
             workflows = workflows.len(),
             executions = executions.len(),
             "the supervisor starts"
         );
-        let workflows = workflows
-            .iter()
-            .map(|workflow| uid_of(&workflow.metadata).to_owned());
-        self.agenda.extend(workflows.map(Change::Workflow));
-        let executions = executions
-            .iter()
-            .map(|execution| uid_of(&execution.metadata).to_owned());
-        self.agenda.extend(executions.map(Change::Execution));
-        let jobs = self
-            .context
-            .store
-            .job_refs()
-            .into_iter()
-            .map(|job| job.execution_uid);
+        self.agenda.extend(workflows.into_iter().map(Change::Workflow));
+        self.agenda.extend(executions.into_iter().map(Change::Execution));
         self.agenda
-            .extend(jobs.collect::<BTreeSet<_>>().into_iter().map(Change::Jobs));
+            .extend(store.uids_with_jobs().into_iter().map(Change::Jobs));
     }
 
     /// The pause that kept something from being started is over.

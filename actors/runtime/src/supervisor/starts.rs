@@ -26,7 +26,7 @@ impl SupervisorState {
     /// then it is one line in a queue. Later it is looked at again.
     pub(super) fn may_start(&mut self, uid: &str, workflow: &Arc<WorkflowExecution>) -> bool {
         let is_given_up = self.workflows.get(uid).is_some_and(|run| run.is_given_up());
-        if is_given_up || has_begun(workflow) || !self.context.store.executions_of(uid).is_empty() {
+        if is_given_up || has_begun(workflow) || self.context.store.has_executions(uid) {
             return true;
         }
         let myself = self.myself.clone();
@@ -41,6 +41,9 @@ impl SupervisorState {
         if kept == 0 && !was_waiting {
             self.untold.push_back((self.context.clock.now(), uid.to_owned()));
             self.arm_telling();
+        }
+        if kept == 0 {
+            self.context.store.parked(uid);
         }
         kept > 0
     }

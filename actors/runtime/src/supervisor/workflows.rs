@@ -169,11 +169,8 @@ impl SupervisorState {
     }
 
     fn note_executions_of(&mut self, uid: &str) {
-        let executions = self.context.store.executions_of(uid);
-        let uids = executions
-            .iter()
-            .map(|execution| uid_of(&execution.metadata).to_owned());
-        self.agenda.extend(uids.map(Change::Execution));
+        let uids = self.context.store.execution_uids_of(uid);
+        self.agenda.extend(uids.into_iter().map(Change::Execution));
     }
 
     fn forget_workflow(&mut self, uid: &str) {
