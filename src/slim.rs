@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kubernaut_crds::{KubernetesExecution, KubernetesExecutionSpec, WorkflowExecution, WorkflowPhase, names};
+use kubernaut_crds::{
+    KubernetesExecution, KubernetesExecutionSpec, KubernetesExecutionStatus, WorkflowExecution,
+    WorkflowExecutionStatus, WorkflowPhase, names,
+};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::value::RawValue;
@@ -35,6 +38,10 @@ pub(crate) trait Slim: DeserializeOwned {
     fn empty(&mut self);
     /// Drops what only running it needs; it has ended.
     fn settle(&mut self);
+    /// Drops what only the workflow that it is a step of needs; that has ended, too.
+    fn forget(&mut self) {
+        self.settle();
+    }
 }
 
 /// How long the spec is.
@@ -141,10 +148,13 @@ impl Slim for WorkflowExecution {
     /// Its phase and its end are all that counts until it is deleted.
     fn settle(&mut self) {
         self.empty();
-        if let Some(status) = &mut self.status {
-            status.execution_plan = None;
-            status.validation_results = None;
-            status.step_statuses = Vec::new();
+        if let Some(status) = self.status.take() {
+            self.status = Some(WorkflowExecutionStatus {
+                phase: status.phase,
+                completion_time: status.completion_time,
+                observed_generation: status.observed_generation,
+                ..WorkflowExecutionStatus::default()
+            });
         }
     }
 }
@@ -165,6 +175,23 @@ impl Slim for KubernetesExecution {
 
     fn empty(&mut self) {
         empty_parameters(&mut self.spec);
+    }
+
+    /// That it has ended counts until it is deleted, and the names of its Jobs: they are looked for once more then.
+    fn forget(&mut self) {
+        self.empty();
+        if let Some(status) = self.status.take() {
+            self.status = Some(KubernetesExecutionStatus {
+                phase: status.phase,
+                completion_time: status.completion_time,
+                observed_generation: status.observed_generation,
+                attempt: status.attempt,
+                attempts: status.attempts,
+                job_name: status.job_name,
+                target: status.target,
+                ..KubernetesExecutionStatus::default()
+            });
+        }
     }
 
     /// How it ended counts until it is deleted, and the names of its Jobs. The spec is left to a workflow that may still

@@ -7,6 +7,7 @@ mod table;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,7 +160,8 @@ where
     scene.readiness.needs(K::WATCH);
     let mut follower = Follower::<K> {
         scene,
-        listed: None,
+        listed: BTreeSet::new(),
+        kind: PhantomData,
         told: HashMap::new(),
     };
     let mut stream = std::pin::pin!(watch(api, config));
@@ -195,13 +197,11 @@ fn complain(watch: &str, error: &watcher::Error) {
     }
 }
 
-/// Uids of a list, and those of its objects that can be read, with the lengths of their texts.
-type Listed<K> = (BTreeSet<String>, Vec<(K, usize)>);
-
 struct Follower<K> {
     scene: Scene,
-    /// Uids of a list that is under way; what the store has besides is gone when it is complete.
-    listed: Option<Listed<K>>,
+    /// Uids of the list that is under way; what the store has besides is gone when it is complete.
+    listed: BTreeSet<String>,
+    kind: PhantomData<K>,
     /// resourceVersions of unreadable objects that were told of, by uid.
     told: HashMap<String, String>,
 }
@@ -209,37 +209,36 @@ struct Follower<K> {
 impl<K: Kept> Follower<K> {
     fn take(&mut self, event: Event<Guard<K>>) {
         match event {
-            Event::Init => self.listed = Some((BTreeSet::new(), Vec::new())),
+            Event::Init => self.listed.clear(),
             Event::InitApply(object) => {
                 let Some(uid) = object.meta().uid.clone() else {
                     return;
                 };
                 // One that can't be read any more is still there: what was known of it stays.
-                let object = self.readable(object);
-                if let Some((uids, objects)) = &mut self.listed {
-                    uids.insert(uid);
-                    objects.extend(object);
-                }
+                self.listed.insert(uid);
+                self.put(object);
             }
             Event::InitDone => {
-                let (uids, objects) = self.listed.take().unwrap_or_default();
+                let uids = std::mem::take(&mut self.listed);
                 self.told.retain(|uid, _| uids.contains(uid));
-                let changes = self.scene.store.replace(&uids, objects);
+                let changes = self.scene.store.listed::<K>(&uids);
                 self.note(changes);
                 self.scene.readiness.has(K::WATCH);
             }
-            Event::Apply(object) => {
-                if let Some((object, size)) = self.readable(object) {
-                    let changes = self.scene.store.put(object, size);
-                    self.note(changes);
-                }
-            }
+            Event::Apply(object) => self.put(object),
             Event::Delete(object) => {
                 let uid = uid_of(object.meta());
                 self.told.remove(uid);
                 let changes = self.scene.store.remove::<K>(uid);
                 self.note(changes);
             }
+        }
+    }
+
+    fn put(&mut self, object: Guard<K>) {
+        if let Some((object, size)) = self.readable(object) {
+            let changes = self.scene.store.put(object, size);
+            self.note(changes);
         }
     }
 

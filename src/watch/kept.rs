@@ -109,7 +109,7 @@ impl Kept for KubernetesExecution {
     fn retire(&mut self, alone: bool) {
         self.settle();
         if alone {
-            self.empty();
+            self.forget();
         }
     }
 }

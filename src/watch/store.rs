@@ -40,17 +40,13 @@ impl Store {
         K::table(&mut self.write()).remove(uid)
     }
 
-    /// Puts a whole list in: what is not in `uids` is gone. Says whom to poke.
-    pub(super) fn replace<K: Kept>(&self, uids: &BTreeSet<String>, objects: Vec<(K, usize)>) -> Vec<Change> {
+    /// A whole list was put in, of these uids: what else there is, is gone. Says whom to poke.
+    pub(super) fn listed<K: Kept>(&self, uids: &BTreeSet<String>) -> Vec<Change> {
         let mut tables = self.write();
         let table = K::table(&mut tables);
         table.complete = true;
         let gone: Vec<String> = table.uids().filter(|uid| !uids.contains(*uid)).cloned().collect();
-        let mut changes: Vec<Change> = gone.iter().flat_map(|uid| table.remove(uid)).collect();
-        for (object, size) in objects {
-            changes.extend(put(&mut tables, object, size));
-        }
-        changes
+        gone.iter().flat_map(|uid| table.remove(uid)).collect()
     }
 
     /// From now on somebody runs what is in here, and says when it is done with something ([`StoreReader::settled`]). Until

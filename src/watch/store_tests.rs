@@ -63,15 +63,11 @@ fn a_list_pokes_for_what_changed_and_for_what_is_gone() {
     put_in(&store, execution("changed", 1, None));
     put_in(&store, execution("gone", 1, None));
     let uids = ["same", "changed", "new", "unreadable"].map(str::to_owned).into();
-    let list = [
-        execution("same", 1, None),
-        execution("changed", 2, None),
-        execution("new", 3, None),
-    ]
-    .map(|execution| (execution, 100))
-    .into();
-    let changes = store.replace(&uids, list);
-    let poked = ["gone", "changed", "new"].map(|uid| Change::Execution(uid.into()));
+    let mut changes = put_in(&store, execution("same", 1, None));
+    changes.extend(put_in(&store, execution("changed", 2, None)));
+    changes.extend(put_in(&store, execution("new", 3, None)));
+    changes.extend(store.listed::<KubernetesExecution>(&uids));
+    let poked = ["changed", "new", "gone"].map(|uid| Change::Execution(uid.into()));
     assert_eq!(changes, poked);
 }
 
@@ -81,7 +77,7 @@ fn what_can_t_be_read_any_more_is_not_gone() {
     put_in(&store, execution("a", 1, None));
     assert!(
         store
-            .replace::<KubernetesExecution>(&["a".to_owned()].into(), Vec::new())
+            .listed::<KubernetesExecution>(&["a".to_owned()].into())
             .is_empty()
     );
     assert!(store.execution("a").is_some());
@@ -91,11 +87,11 @@ fn what_can_t_be_read_any_more_is_not_gone() {
 fn a_store_that_begins_again_keeps_what_it_has_and_is_complete_after_four_lists() {
     let store = Store::default();
     let lists = || {
-        store.replace::<WorkflowExecution>(&BTreeSet::new(), Vec::new());
-        store.replace::<KubernetesExecution>(&["a".to_owned()].into(), Vec::new());
-        store.replace::<Job>(&BTreeSet::new(), Vec::new());
+        store.listed::<WorkflowExecution>(&BTreeSet::new());
+        store.listed::<KubernetesExecution>(&["a".to_owned()].into());
+        store.listed::<Job>(&BTreeSet::new());
         assert!(!store.is_complete());
-        store.replace::<Pod>(&BTreeSet::new(), Vec::new());
+        store.listed::<Pod>(&BTreeSet::new());
         assert!(store.is_complete());
     };
     lists();
