@@ -161,7 +161,7 @@ async fn a_burst_costs_no_more_requests_than_it_did() {
         ("create subjectaccessreviews", 0.1),
         ("get serviceaccounts", 0.05),
     ]);
-    let counts = requests_a_step(30).await;
+    let counts = requests_a_step(60).await;
     let above: Vec<_> = counts
         .iter()
         .filter(|(what, count)| **count > budget.get(what.as_str()).copied().unwrap_or(0.05) + 0.001)

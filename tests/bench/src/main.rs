@@ -261,7 +261,7 @@ fn engines(arguments: &RunArguments) -> Result<Vec<Engine>, BenchError> {
             }
             "oracle" => engines.push(Engine::Oracle(None)),
             like if let Some(file) = like.strip_prefix("oracle=") => {
-                engines.push(Engine::Oracle(Some(file.into())))
+                engines.push(Engine::Oracle(Some(file.into())));
             }
             path if path.contains('/') => engines.push(Engine::Other(path.into())),
             other => {

@@ -11,6 +11,7 @@ use kubernaut_machines::time::later;
 use kubernaut_machines::workflow::{TELL_AFTER, has_begun, tell_of_the_wait};
 use ractor::ActorRef;
 
+use super::workflows::WorkflowRun;
 use super::{SupervisorMessage, SupervisorState};
 use crate::changes::Change;
 use crate::claims::Sent;
@@ -25,7 +26,7 @@ impl SupervisorState {
     /// Whether the workflow gets an actor now. One of which nothing was made yet does with the slot for its first step: until
     /// then it is one line in a queue. Later it is looked at again.
     pub(super) fn may_start(&mut self, uid: &str, workflow: &Arc<WorkflowExecution>) -> bool {
-        let is_given_up = self.workflows.get(uid).is_some_and(|run| run.is_given_up());
+        let is_given_up = self.workflows.get(uid).is_some_and(WorkflowRun::is_given_up);
         if is_given_up || has_begun(workflow) || self.context.store.has_executions(uid) {
             return true;
         }
