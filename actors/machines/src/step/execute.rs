@@ -94,9 +94,11 @@ impl StepMachine {
         }
     }
 
-    /// A step is made with a slot for its Job; while it waits for something else, others have more use for it.
+    /// A step is made with a slot for its Job; while it waits for something else, others have more use for it. One of which an
+    /// attempt is recorded, by a controller before this one, has it for a Job that may run.
     pub(super) fn give_back_a_slot_of_no_use(&mut self, out: &mut Vec<StepCommand>) {
-        if self.waits.slot == Slot::Given && !planted(Defect::KeepASlotForNothing) {
+        let is_used = self.status.persisted.attempts().open().is_some();
+        if self.waits.slot == Slot::Given && !is_used && !planted(Defect::KeepASlotForNothing) {
             self.release_slot(out);
         }
     }

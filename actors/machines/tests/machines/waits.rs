@@ -1,10 +1,11 @@
 //! Waits for the lock, for a place, and for other flags; and what the status says of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kubernaut_crds::{ErrorType, ExecutionPhase, KubernetesExecutionStatus};
 use kubernaut_machines::api_command::{ApiCommand, FailureClass};
-use kubernaut_machines::step::StepEvent;
+use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::{Value, json};
 
 use crate::step_harness::{Grant, StepHarness, deployment, failure, restart, scale};
@@ -341,4 +342,27 @@ fn executing(bed: &StepHarness) -> KubernetesExecutionStatus {
         (attempt.outcome, attempt.end_time) = (None, None);
     }
     status
+}
+
+#[test]
+fn a_step_that_waits_gives_the_slot_back_that_it_came_with_unless_its_job_may_run() {
+    let releases = |status: Value| {
+        let mut bed = StepHarness::new(json!({
+            "action": "cordon-node", "parameters": {"cordonNode": {"node": "n"}}}));
+        bed.execution.status = serde_json::from_value(status).expect("a status");
+        let execution = Arc::new(bed.execution.clone());
+        let settings = Arc::new(bed.settings.clone());
+        let mut machine = StepMachine::restore(settings, execution.clone(), true);
+        let mut commands = machine.on_event(bed.now, StepEvent::Observed(execution));
+        let reason = "the target is held by shop/other-step-1".to_owned();
+        commands.extend(machine.on_event(bed.now, StepEvent::LockBusy { reason }));
+        commands.contains(&StepCommand::ReleaseSlot)
+    };
+    assert!(releases(json!(null)));
+    let attempt = json!({"attempt": 1, "jobName": "fix-step-1-0000000000-1", "jobHash": "h",
+        "startTime": "2027-01-15T08:00:00.000000Z", "deadline": "2027-01-15T08:05:00.000000Z"});
+    // After a restart: the slot is that of the Job.
+    assert!(!releases(
+        json!({"phase": "executing", "attempt": 1, "attempts": [attempt]})
+    ));
 }
