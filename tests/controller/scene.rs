@@ -259,6 +259,16 @@ impl Scene {
         })
     }
 
+    /// From now on the executor's pods run for so many seconds.
+    pub(crate) fn pods_take(&self, seconds: u64) {
+        self.cluster.script_pods(Arc::new(move |pod| {
+            let ours = pod["metadata"]["namespace"] == "kubernaut-executor";
+            ours.then_some(PodScript::Run {
+                after: Duration::from_secs(seconds),
+            })
+        }));
+    }
+
     /// From now on the executor's pods run until they are stopped.
     pub(crate) fn hang_pods(&self) {
         self.cluster.script_pods(Arc::new(|pod| {

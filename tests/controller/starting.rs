@@ -3,22 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_cluster::{Fault, PodScript, Rbac};
+use embedded_cluster::{Fault, Rbac};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, WorkflowPhase};
 use serde_json::{Value, json};
 
 use crate::scene::{CONTROLLER, Scene, eventually, execution, step, workflow};
-
-fn pods_take(scene: &Scene, seconds: u64) {
-    scene.cluster.script_pods(Arc::new(move |pod| {
-        let ours = pod["metadata"]["namespace"] == "kubernaut-executor";
-        ours.then(|| PodScript::Run {
-            after: Duration::from_secs(seconds),
-        })
-    }));
-}
 
 /// A workflow of so many steps, one after the other, in another namespace.
 async fn submit_in_bank(scene: &Scene, steps: u32) -> Api<WorkflowExecution> {
@@ -70,7 +61,7 @@ async fn made(scene: &Scene) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_workflow_without_a_slot_has_no_actor_and_says_what_it_waits_for() {
     let scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=2"]).await;
-    pods_take(&scene, 20);
+    scene.pods_take(20);
     for number in 1..=6 {
         submit_after_the_last(&scene, workflow(&format!("w{number}"), &[step(number, &[])])).await;
     }
@@ -126,7 +117,7 @@ async fn a_workflow_without_a_slot_has_no_actor_and_says_what_it_waits_for() {
 #[tokio::test(start_paused = true)]
 async fn a_step_without_a_slot_is_no_execution_yet_and_its_workflow_names_it() {
     let scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=2"]).await;
-    pods_take(&scene, 10);
+    scene.pods_take(10);
     let steps: Vec<_> = (1..=5).map(|number| step(number, &[])).collect();
     scene.submit(workflow("w", &steps)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -143,7 +134,7 @@ async fn a_step_without_a_slot_is_no_execution_yet_and_its_workflow_names_it() {
 #[tokio::test(start_paused = true)]
 async fn what_has_begun_goes_on_before_another_workflow_begins_and_a_restart_changes_nothing() {
     let mut scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=1"]).await;
-    pods_take(&scene, 5);
+    scene.pods_take(5);
     for number in 1..=3 {
         let steps = [step(number, &[]), step(number + 3, &[])];
         submit_after_the_last(&scene, workflow(&format!("w{number}"), &steps)).await;
@@ -172,7 +163,7 @@ async fn what_has_begun_goes_on_before_another_workflow_begins_and_a_restart_cha
 #[tokio::test(start_paused = true)]
 async fn a_flood_in_one_namespace_does_not_keep_another_waiting() {
     let scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=2"]).await;
-    pods_take(&scene, 10);
+    scene.pods_take(10);
     let flood = |number: u32| {
         let mut object = workflow(&format!("flood-{number}"), &[step(number % 9 + 1, &[])]);
         object["spec"]["workflowDefinition"]["steps"][0]["action"] = json!("update-configmap");
@@ -206,7 +197,7 @@ async fn a_flood_in_one_namespace_does_not_keep_another_waiting() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_target_keeps_no_slot_from_those_that_need_none_but_that() {
     let scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=2"]).await;
-    pods_take(&scene, 30);
+    scene.pods_take(30);
     for name in ["a", "b", "c"] {
         scene.submit(workflow(name, &[step(1, &[])])).await;
     }
@@ -223,7 +214,7 @@ async fn who_waits_for_a_target_keeps_no_slot_from_those_that_need_none_but_that
 #[tokio::test(start_paused = true)]
 async fn a_workflow_that_can_t_be_started_gives_its_slot_back() {
     let scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=1"]).await;
-    pods_take(&scene, 5);
+    scene.pods_take(5);
     scene.cluster.fault(Arc::new(|request| {
         let made = request.verb == "create" && request.resource == "kubernetesexecutions";
         (made && request.namespace == "shop").then(|| Fault::refused(503))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_cluster::{Fault, PodScript, Rbac, RequestInfo};
+use embedded_cluster::{Fault, Rbac, RequestInfo};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kubernaut_crds::{ExecutionPhase, WorkflowPhase};
@@ -26,19 +26,10 @@ async fn jobs_in_time(scene: &Scene) -> Vec<(Timestamp, Timestamp)> {
     spans
 }
 
-fn slow_pods(scene: &Scene) {
-    scene.cluster.script_pods(Arc::new(|pod| {
-        let ours = pod["metadata"]["namespace"] == "kubernaut-executor";
-        ours.then(|| PodScript::Run {
-            after: Duration::from_secs(10),
-        })
-    }));
-}
-
 #[tokio::test(start_paused = true)]
 async fn two_steps_on_one_target_run_one_after_the_other() {
     let scene = Scene::new().await;
-    slow_pods(&scene);
+    scene.pods_take(10);
     for name in ["a", "b", "c"] {
         scene.submit(workflow(name, &[step(1, &[])])).await;
     }
@@ -62,7 +53,7 @@ async fn two_steps_on_one_target_run_one_after_the_other() {
 #[tokio::test(start_paused = true)]
 async fn a_waiting_step_is_not_overtaken_after_a_restart() {
     let mut scene = Scene::new().await;
-    slow_pods(&scene);
+    scene.pods_take(10);
     scene.submit_execution(execution("first", "web-1")).await;
     eventually("it runs", async || {
         scene.remains().await.iter().any(|name| name.starts_with("pod"))
@@ -91,7 +82,7 @@ async fn a_waiting_step_is_not_overtaken_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn no_more_jobs_run_than_there_are_places() {
     let scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=2"]).await;
-    slow_pods(&scene);
+    scene.pods_take(10);
     let steps: Vec<_> = (1..=5).map(|number| step(number, &[])).collect();
     scene.submit(workflow("w", &steps)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -141,12 +132,7 @@ async fn two_of_five(scene: &Scene) {
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_what_had_begun_does_not_wait_behind_what_had_not() {
     let mut scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=2"]).await;
-    scene.cluster.script_pods(Arc::new(|pod| {
-        let ours = pod["metadata"]["namespace"] == "kubernaut-executor";
-        ours.then_some(PodScript::Run {
-            after: Duration::from_secs(100),
-        })
-    }));
+    scene.pods_take(100);
     // Their attempts are recorded, and the controller ends before their Jobs are made.
     jobs_are_not_made(&scene);
     two_of_five(&scene).await;
@@ -175,7 +161,7 @@ async fn after_a_restart_what_had_begun_does_not_wait_behind_what_had_not() {
 #[tokio::test(start_paused = true)]
 async fn jobs_that_ended_while_no_controller_ran_are_concluded_at_once() {
     let mut scene = Scene::with(Rbac::AllowAll, &["--max-running-jobs=2"]).await;
-    slow_pods(&scene);
+    scene.pods_take(10);
     two_of_five(&scene).await;
     scene.stop().await;
     tokio::time::sleep(Duration::from_secs(20)).await;

@@ -415,7 +415,7 @@ impl Checker<'_> {
                 && object["metadata"]["namespace"] == "kubernaut-executor"
                 && !in_use()
                 && !vanished_unseen
-                && !self.outruns_what_is_under_way()
+                && !(self.outruns_what_is_under_way() && self.came_after_its_attempt(object))
             {
                 found.push(format!("payload {} is left", object["metadata"]["name"]));
             }
@@ -423,6 +423,26 @@ impl Checker<'_> {
         for what in found {
             self.wrong("I21", &what);
         }
+    }
+
+    /// Whether a payload was made when the end of its attempt was recorded.
+    fn came_after_its_attempt(&self, payload: &Value) -> bool {
+        let uid = &payload["metadata"]["uid"];
+        let born = self
+            .outcome
+            .record
+            .iter()
+            .find(|state| state.object["metadata"]["uid"] == *uid);
+        let execution = self.executions.get(label(payload, EXECUTION));
+        let ended = execution.and_then(|execution| {
+            execution.first(|object| {
+                items(&object["status"]["attempts"]).any(|attempt| {
+                    attempt["jobName"] == payload["metadata"]["name"] && !attempt["outcome"].is_null()
+                })
+            })
+        });
+        born.zip(ended)
+            .is_some_and(|(born, ended)| born.revision > ended.revision)
     }
 
     /// I18.

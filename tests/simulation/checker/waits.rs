@@ -40,13 +40,12 @@ impl Checker<'_> {
         };
         let any_works = self.executions.values().any(working);
         let endless = self.is_refused_for_ever();
+        let is_silent = |life: &Life<'_>, says: &dyn Fn(&Value) -> bool| {
+            let said = life.first(says).or(life.gone()).map_or(never, |state| state.at);
+            said > life.born().at + patience && !(endless && said == never)
+        };
         for execution in self.executions.values() {
-            let says = |object: &Value| !object["status"]["phase"].is_null();
-            let said = execution
-                .first(says)
-                .or(execution.gone())
-                .map_or(never, |state| state.at);
-            if said > execution.born().at + patience && !(endless && said == never) {
+            if is_silent(execution, &|object| !object["status"]["phase"].is_null()) {
                 found.push(format!("{} said nothing for too long", execution.name()));
             }
             let waits = text(&execution.last()["status"]["message"]).starts_with(NO_PLACE);
@@ -59,11 +58,7 @@ impl Checker<'_> {
             let says = |object: &Value| {
                 !object["status"]["phase"].is_null() || !object["metadata"]["deletionTimestamp"].is_null()
             };
-            let said = workflow
-                .first(says)
-                .or(workflow.gone())
-                .map_or(never, |state| state.at);
-            if said > workflow.born().at + patience && !(endless && said == never) {
+            if is_silent(workflow, &says) {
                 found.push(format!("{} said nothing for too long", workflow.name()));
             }
             let status = &workflow.last()["status"];
