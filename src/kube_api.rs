@@ -11,12 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
-use kube::Client;
 use kube::api::{PatchParams, PostParams, Preconditions};
+use kube::core::Request;
+use kube::{Client, Resource};
 use kubernaut_machines::api_command::{ApiFailure, FailureClass};
 
 use crate::telemetry::Telemetry;
 use failure::failure_of;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 pub(crate) use failure::{chain, code_of};
 
 /// Who writes, as managedFields and events say it.
@@ -68,6 +72,25 @@ impl KubeApi {
         let result = call.await;
         counting.code = code_of(verb, result.as_ref().err());
         result
+    }
+
+    /// POST of an object; of the answer only what `R` reads is decoded.
+    async fn create<K, R>(
+        &self,
+        resource: &'static str,
+        namespace: &str,
+        object: &K,
+    ) -> Result<R, kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+        R: DeserializeOwned,
+    {
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        let request = Request::new(K::url_path(&(), Some(namespace)))
+            .create(&post(), body)
+            .map_err(kube::Error::BuildRequest)?;
+        self.counted("create", resource, self.client.request(request))
+            .await
     }
 
     async fn get<T>(

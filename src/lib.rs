@@ -15,6 +15,7 @@ pub mod watch;
 
 mod guard;
 pub mod manifests;
+mod metadata;
 #[cfg(feature = "rehearsal")]
 pub mod rehearsal;
 mod slim;

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kubernaut_crds::{
     KubernetesExecution, KubernetesExecutionSpec, KubernetesExecutionStatus, WorkflowExecution,
-    WorkflowExecutionStatus, WorkflowPhase, names,
+    WorkflowExecutionSpec, WorkflowExecutionStatus, WorkflowPhase, names,
 };
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::value::RawValue;
 
 use crate::guard::Decode;
+use crate::metadata::Metadata;
 
 /// Longest text of a spec that is kept, in bytes. One that is longer than [`names::SPEC_MAX_BYTES`] is refused with that
 /// number; free-form fields and the execution's own fields are not part of that count.
@@ -28,7 +29,10 @@ const OURS: &str = "kubernaut.io/";
 const PREVIOUS_KEPT: usize = 1000;
 
 /// An object whose spec may be too large to be kept.
-pub(crate) trait Slim: DeserializeOwned {
+pub(crate) trait Slim: Sized {
+    type Spec: DeserializeOwned;
+    type Status: DeserializeOwned;
+    fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self;
     fn metadata(&mut self) -> &mut ObjectMeta;
     /// Something was begun by it: then it was looked at before, and is needed whole.
     fn is_begun(&self) -> bool;
@@ -44,6 +48,14 @@ pub(crate) trait Slim: DeserializeOwned {
     }
 }
 
+/// An object as it is read.
+#[derive(Deserialize)]
+struct Whole<S, T> {
+    metadata: Metadata,
+    spec: S,
+    status: Option<T>,
+}
+
 /// How long the spec is.
 #[derive(Deserialize)]
 struct Head<'a> {
@@ -52,7 +64,8 @@ struct Head<'a> {
 }
 
 fn decode<K: Slim>(text: &str) -> serde_json::Result<K> {
-    let mut object: K = serde_json::from_str(text)?;
+    let whole: Whole<K::Spec, K::Status> = serde_json::from_str(text)?;
+    let mut object = K::of(whole.metadata.into(), whole.spec, whole.status);
     slim(object.metadata()).map_err(serde_json::Error::custom)?;
     if text.len() > SPEC_KEPT && !object.is_begun() {
         let head: Head<'_> = serde_json::from_str(text)?;
@@ -71,7 +84,6 @@ fn decode<K: Slim>(text: &str) -> serde_json::Result<K> {
 /// # Errors
 /// In words, when what has to be kept is too large.
 fn slim(metadata: &mut ObjectMeta) -> Result<(), String> {
-    metadata.managed_fields = None;
     for map in [&mut metadata.annotations, &mut metadata.labels] {
         *map = map.take().map(ours).filter(|map| !map.is_empty());
     }
@@ -122,6 +134,21 @@ impl Decode for KubernetesExecution {
 }
 
 impl Slim for WorkflowExecution {
+    type Spec = WorkflowExecutionSpec;
+    type Status = WorkflowExecutionStatus;
+
+    fn of(
+        metadata: ObjectMeta,
+        spec: WorkflowExecutionSpec,
+        status: Option<WorkflowExecutionStatus>,
+    ) -> Self {
+        Self {
+            metadata,
+            spec,
+            status,
+        }
+    }
+
     fn metadata(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
     }
@@ -160,6 +187,21 @@ impl Slim for WorkflowExecution {
 }
 
 impl Slim for KubernetesExecution {
+    type Spec = KubernetesExecutionSpec;
+    type Status = KubernetesExecutionStatus;
+
+    fn of(
+        metadata: ObjectMeta,
+        spec: KubernetesExecutionSpec,
+        status: Option<KubernetesExecutionStatus>,
+    ) -> Self {
+        Self {
+            metadata,
+            spec,
+            status,
+        }
+    }
+
     fn metadata(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
     }

@@ -254,8 +254,7 @@ impl<K: Kept> Follower<K> {
     fn readable(&mut self, object: Guard<K>) -> Option<(K, usize)> {
         let size = object.size;
         let invalid = match object.object {
-            Ok(mut object) => {
-                object.slim();
+            Ok(object) => {
                 self.told.remove(uid_of(object.meta()));
                 return Some((object, size));
             }

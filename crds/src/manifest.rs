@@ -40,6 +40,9 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         {
             finish(schema);
             as_one_field(schema, &["status"]);
+            if crd.spec.names.kind == names::EXECUTION_KIND {
+                as_one_field(schema, &["spec"]);
+            }
             as_one_field(schema, &["spec", "workflowDefinition"]);
             as_one_field(schema, &["spec", "parameters"]);
         }

@@ -11,9 +11,10 @@ use kubernaut_actors::ports::Subject;
 use kubernaut_crds::MicroTime;
 use kubernaut_machines::announcement::EventRecord;
 use kubernaut_machines::api_command::ApiFailure;
+use serde::de::IgnoredAny;
 
 use super::failure::failure_of;
-use super::{KubeApi, MANAGER, post};
+use super::{KubeApi, MANAGER};
 
 /// Pods of one Job that are asked about: it has one, and maybe one on its way out.
 const PODS_MAX: u32 = 4;
@@ -63,7 +64,6 @@ impl KubeApi {
         at: Timestamp,
     ) -> Result<(), ApiFailure> {
         let number = self.events.fetch_add(1, Ordering::Relaxed);
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &subject.key.namespace);
         // Unique by what follows the object's name, which may be as long as a whole name may be.
         let suffix = format!(".{:x}.{number:x}", self.started.as_microsecond());
         let stem: String = subject.key.name.chars().take(NAME_MAX - suffix.len()).collect();
@@ -99,10 +99,7 @@ impl KubeApi {
             type_: Some(if record.warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
         };
-        let parameters = post();
-        let made = self
-            .counted("create", "events", events.create(&parameters, &event))
-            .await;
+        let made: Result<IgnoredAny, _> = self.create("events", &subject.key.namespace, &event).await;
         made.map(drop).map_err(|error| failure_of("create", error))
     }
 }

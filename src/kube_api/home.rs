@@ -13,7 +13,7 @@ use kubernaut_machines::api_command::ApiFailure;
 use serde_json::Value;
 
 use super::failure::{already_exists, failure_of, unread};
-use super::{KubeApi, absent_is_success, by_us, post, precondition, vanished};
+use super::{KubeApi, absent_is_success, by_us, precondition, vanished};
 use crate::guard::Guard;
 
 impl HomeApi for KubeApi {
@@ -145,20 +145,10 @@ impl KubeApi {
         execution: &KubernetesExecution,
     ) -> Result<(Arc<KubernetesExecution>, bool), ApiFailure> {
         let (namespace, name) = (execution.namespace().unwrap_or_default(), execution.name_any());
-        let api: Api<KubernetesExecution> = Api::namespaced(self.client.clone(), &namespace);
-        let parameters = post();
-        let error = match self
-            .counted(
-                "create",
-                "kubernetesexecutions",
-                api.create(&parameters, execution),
-            )
-            .await
-        {
-            Ok(mut made) => {
-                made.metadata.managed_fields = None;
-                return Ok((Arc::new(made), true));
-            }
+        let made: Result<Guard<KubernetesExecution>, _> =
+            self.create("kubernetesexecutions", &namespace, execution).await;
+        let error = match made {
+            Ok(made) => return Ok((shared("create", made)?, true)),
             Err(error) => error,
         };
         if !already_exists(&error) {

@@ -15,10 +15,13 @@ use kubernaut_machines::actions::AccessRequest;
 use kubernaut_machines::api_command::{ApiFailure, FailureClass};
 use kubernaut_machines::job_view::{JobView, view};
 use kubernaut_machines::reads::{Read, ReadResults};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::failure::{already_exists, code_of, failure_of, is_unknown_kind};
-use super::{KubeApi, absent_is_success, kinds, post, precondition, rejected, vanished};
+use super::failure::{already_exists, code_of, failure_of, is_unknown_kind, unread};
+use crate::guard::Guard;
+
+use super::{KubeApi, absent_is_success, kinds, precondition, rejected, vanished};
 
 /// Objects of one page of a list: a node is 10 to 20 KB of JSON and several times that when it is read, so that 200 of them are
 /// some 20 MB for a moment.
@@ -97,13 +100,12 @@ impl KubeApi {
             self.make_secret(secret).await?;
         }
         let name = job.name_any();
-        let parameters = post();
-        let jobs = self.jobs();
-        let error = match self
-            .counted("create", "jobs", jobs.create(&parameters, job))
-            .await
-        {
+        let made: Result<Guard<Job>, _> = self.create("jobs", &self.executor_namespace, job).await;
+        let error = match made {
             Ok(made) => {
+                let made = made
+                    .object
+                    .map_err(|unreadable| unread("create", &unreadable.error))?;
                 let view = view(&name, Some(&made), &[]);
                 return view.ok_or_else(|| vanished("job", &name));
             }
@@ -125,10 +127,7 @@ impl KubeApi {
     /// can be written by others.
     async fn make_secret(&self, secret: &Secret) -> Result<(), ApiFailure> {
         let secrets = self.secrets();
-        let parameters = post();
-        let made = self
-            .counted("create", "secrets", secrets.create(&parameters, secret))
-            .await;
+        let made: Result<IgnoredAny, _> = self.create("secrets", &self.executor_namespace, secret).await;
         let Err(error) = made else {
             return Ok(());
         };

@@ -1,16 +1,18 @@
 //! The kinds that are kept: whom a change of one concerns, and what of it is read.
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kubernaut_actors::Change;
 use kubernaut_actors::ports::controlling_workflow;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::store::Tables;
 use super::table::Table;
 use crate::guard::Decode;
+use crate::metadata::Metadata;
 use crate::slim::Slim;
 
 /// A kind that is kept.
@@ -32,8 +34,6 @@ pub(super) trait Kept:
     fn gone(_owner: Option<&str>) -> Option<Change> {
         None
     }
-    /// Drops what nobody reads and its decoding has left.
-    fn slim(&mut self) {}
     /// Nothing will be begun by it.
     fn is_ended(&self) -> bool {
         false
@@ -114,63 +114,80 @@ impl Kept for KubernetesExecution {
     }
 }
 
-impl Decode for Job {}
+/// How it was rendered is recorded elsewhere; here its conditions count.
+#[derive(Deserialize)]
+struct JobAsRead {
+    metadata: Metadata,
+    status: Option<JobStatus>,
+}
 
-impl Kept for Job {
-    const WATCH: &'static str = "watch of Jobs";
-    const KIND: &'static str = "Job";
-    const API_VERSION: &'static str = "batch/v1";
-
-    fn table(tables: &mut Tables) -> &mut Table<Self> {
-        &mut tables.jobs
-    }
-
-    fn owner(&self) -> Option<&str> {
-        label(self, names::LABEL_EXECUTION_UID)
-    }
-
-    fn change(_: &str, owner: Option<&str>) -> Option<Change> {
-        owner.map(|execution| Change::Jobs(execution.to_owned()))
-    }
-
-    /// How it was rendered is recorded elsewhere; here its conditions count.
-    fn slim(&mut self) {
-        self.metadata.managed_fields = None;
-        self.spec = None;
+impl Decode for Job {
+    fn decode(text: &str) -> serde_json::Result<Self> {
+        let job: JobAsRead = serde_json::from_str(text)?;
+        Ok(Self {
+            metadata: job.metadata.into(),
+            spec: None,
+            status: job.status,
+        })
     }
 }
 
-impl Decode for Pod {}
+/// Its containers' state counts, not what they are made of.
+#[derive(Deserialize)]
+struct PodAsRead {
+    metadata: Metadata,
+    spec: Option<PodSpecAsRead>,
+    status: Option<PodStatus>,
+}
 
-impl Kept for Pod {
-    const WATCH: &'static str = "watch of pods";
-    const KIND: &'static str = "Pod";
-    const API_VERSION: &'static str = "v1";
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpecAsRead {
+    node_name: Option<String>,
+}
 
-    fn table(tables: &mut Tables) -> &mut Table<Self> {
-        &mut tables.pods
-    }
-
-    fn owner(&self) -> Option<&str> {
-        label(self, names::LABEL_EXECUTION_UID)
-    }
-
-    fn change(_: &str, owner: Option<&str>) -> Option<Change> {
-        owner.map(|execution| Change::Jobs(execution.to_owned()))
-    }
-
-    /// Its containers' state counts, not what they are made of; its annotations hold the payload.
-    fn slim(&mut self) {
-        self.metadata.managed_fields = None;
-        self.metadata.annotations = None;
-        if let Some(spec) = self.spec.take() {
-            self.spec = Some(PodSpec {
+impl Decode for Pod {
+    fn decode(text: &str) -> serde_json::Result<Self> {
+        let pod: PodAsRead = serde_json::from_str(text)?;
+        let mut metadata = ObjectMeta::from(pod.metadata);
+        // They hold the payload.
+        metadata.annotations = None;
+        Ok(Self {
+            metadata,
+            spec: pod.spec.map(|spec| PodSpec {
                 node_name: spec.node_name,
                 ..PodSpec::default()
-            });
-        }
+            }),
+            status: pod.status,
+        })
     }
 }
+
+/// The two kinds that a step's Job consists of.
+macro_rules! kept_of_jobs {
+    ($kind:ty, $table:ident, $watch:literal, $name:literal, $version:literal) => {
+        impl Kept for $kind {
+            const WATCH: &'static str = $watch;
+            const KIND: &'static str = $name;
+            const API_VERSION: &'static str = $version;
+
+            fn table(tables: &mut Tables) -> &mut Table<Self> {
+                &mut tables.$table
+            }
+
+            fn owner(&self) -> Option<&str> {
+                label(self, names::LABEL_EXECUTION_UID)
+            }
+
+            fn change(_: &str, owner: Option<&str>) -> Option<Change> {
+                owner.map(|execution| Change::Jobs(execution.to_owned()))
+            }
+        }
+    };
+}
+
+kept_of_jobs!(Job, jobs, "watch of Jobs", "Job", "batch/v1");
+kept_of_jobs!(Pod, pods, "watch of pods", "Pod", "v1");
 
 pub(super) fn label<'a, K: Resource>(object: &'a K, name: &str) -> Option<&'a str> {
     object.meta().labels.as_ref()?.get(name).map(String::as_str)

@@ -209,8 +209,8 @@ impl StoreReader for Store {
         self.read().executions.has_any_of(workflow_uid)
     }
 
-    fn executions_of(&self, workflow_uid: &str) -> Vec<Arc<KubernetesExecution>> {
-        self.read().executions.of_owner(workflow_uid)
+    fn execution_versions_of(&self, workflow_uid: &str) -> Vec<(String, u64)> {
+        self.read().executions.versions_of(workflow_uid)
     }
 
     fn execution_uids_of(&self, workflow_uid: &str) -> Vec<String> {

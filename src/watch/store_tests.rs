@@ -34,9 +34,9 @@ fn put_in<K: Kept>(store: &Store, object: K) -> Vec<Change> {
 
 fn uids(store: &Store, workflow: &str) -> Vec<String> {
     store
-        .executions_of(workflow)
-        .iter()
-        .map(|found| uid_of(&found.metadata).to_owned())
+        .execution_versions_of(workflow)
+        .into_iter()
+        .map(|(uid, _)| uid)
         .collect()
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kubernaut_actors::Change;
+use kubernaut_actors::ports::version_of;
 
 use super::kept::Kept;
 
@@ -26,6 +27,8 @@ pub(super) struct Table<K> {
 struct Entry<K> {
     body: Body<K>,
     version: Option<String>,
+    /// The version as a number.
+    number: u64,
     owner: Option<String>,
     created: Option<Timestamp>,
     is_ended: bool,
@@ -53,6 +56,7 @@ impl<K: Kept> Entry<K> {
     fn of(object: K, size: usize) -> Self {
         Self {
             version: object.meta().resource_version.clone(),
+            number: version_of(object.meta()),
             owner: object.owner().map(str::to_owned),
             created: object.meta().creation_timestamp.as_ref().map(|time| time.0),
             is_ended: object.is_ended(),
@@ -162,6 +166,13 @@ impl<K: Kept> Table<K> {
     pub(super) fn of_owner(&self, owner: &str) -> Vec<Arc<K>> {
         let uids = self.owned.get(owner).into_iter().flatten();
         uids.filter_map(|uid| self.get(uid)).collect()
+    }
+
+    /// Uids and versions, as [`version_of`] reads these.
+    pub(super) fn versions_of(&self, owner: &str) -> Vec<(String, u64)> {
+        let uids = self.owned.get(owner).into_iter().flatten();
+        uids.filter_map(|uid| Some((uid.clone(), self.entries.get(uid)?.number)))
+            .collect()
     }
 
     pub(super) fn uids_of(&self, owner: &str) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! What must hold of every run, read from the record of writes. The numbers are those of the guarantees.
 
 mod jobs;
+mod limit;
 mod others;
 mod waits;
 
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use embedded_cluster::Committed;
-use kubernaut::rehearsal::simulation::{CONTROLLER, Outcome, PlannedFault};
+use kubernaut::rehearsal::simulation::{CONTROLLER, Outcome, PlannedFault, Scenario};
 use serde_json::Value;
 
 use crate::history::{Life, Lives, has_condition, items, label, lives, owner, seconds, text};
@@ -21,6 +22,7 @@ const EXECUTION: &str = "kubernaut.io/execution-uid";
 pub(crate) struct Checker<'a> {
     outcome: &'a Outcome,
     plan: &'a [PlannedFault],
+    max_running_jobs: usize,
     workflows: Lives<'a>,
     executions: Lives<'a>,
     jobs: Lives<'a>,
@@ -28,12 +30,13 @@ pub(crate) struct Checker<'a> {
     found: Vec<String>,
 }
 
-/// What did not hold.
-pub(crate) fn check(outcome: &Outcome, plan: &[PlannedFault]) -> Vec<String> {
+/// What did not hold of a scenario's run.
+pub(crate) fn check(outcome: &Outcome, scenario: &Scenario) -> Vec<String> {
     let record = &outcome.record;
     let mut checker = Checker {
         outcome,
-        plan,
+        plan: &scenario.plan,
+        max_running_jobs: scenario.options.max_running_jobs,
         workflows: lives(record, "WorkflowExecution"),
         executions: lives(record, "KubernetesExecution"),
         jobs: lives(record, "Job"),
@@ -58,6 +61,7 @@ pub(crate) fn check(outcome: &Outcome, plan: &[PlannedFault]) -> Vec<String> {
     checker.what_is_gone_is_noticed();
     checker.calls_are_few();
     checker.everything_says_what_it_waits_for();
+    checker.no_more_jobs_run_than_may();
     checker.what_has_begun_has_its_place();
     checker.validation_is_given_up_for_silence_alone();
     checker.no_job_comes_after_the_end();

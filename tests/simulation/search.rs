@@ -94,7 +94,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
 
 pub(crate) fn violations(scenario: &Scenario) -> Vec<String> {
     match std::panic::catch_unwind(|| simulate(scenario)) {
-        Ok(Ok(outcome)) => check(&outcome, &scenario.plan),
+        Ok(Ok(outcome)) => check(&outcome, scenario),
         Ok(Err(error)) => vec![error],
         Err(_) => vec!["it panicked".to_owned()],
     }

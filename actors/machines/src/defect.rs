@@ -87,6 +87,8 @@ defects! {
     ForgetToTellOfAWait,
     /// A step that waits for its target keeps the slot for its Job meanwhile.
     KeepASlotForNothing,
+    /// One Job more runs than may.
+    RunOneJobMore,
     /// A workflow that is not started yet says nothing.
     StartInSilence,
 }

@@ -322,10 +322,7 @@ fn payload_annotation(index: usize, count: usize) -> String {
 }
 
 fn container(index: usize, argv: &[String], correlation: &str, payload: bool, settings: &Settings) -> Value {
-    let mut mounts = vec![
-        json!({"name": "tmp", "mountPath": "/tmp"}),
-        json!({"name": "access", "mountPath": ACCESS_PATH, "readOnly": true}),
-    ];
+    let mut mounts = vec![json!({"name": "access", "mountPath": ACCESS_PATH, "readOnly": true})];
     if payload {
         mounts.push(json!({"name": "payload", "mountPath": "/payload", "readOnly": true}));
     }
@@ -335,15 +332,13 @@ fn container(index: usize, argv: &[String], correlation: &str, payload: bool, se
         "imagePullPolicy": "IfNotPresent",
         "args": argv,
         "env": [
-            {"name": "HOME", "value": "/tmp"},
             {"name": "KUBECTL_KUBERC", "value": "false"},
             {"name": "KUBERNAUT_CORRELATION_ID", "value": correlation},
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        // Nothing is asked for of a node's disk: one whose kubelet does not count it has none to give.
         "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "0"},
-            "limits": {"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "128Mi"},
+            "requests": {"cpu": "50m", "memory": "64Mi"},
+            "limits": {"cpu": "200m", "memory": "256Mi"},
         },
         "securityContext": {
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
@@ -354,11 +349,9 @@ fn container(index: usize, argv: &[String], correlation: &str, payload: bool, se
 }
 
 fn volumes(files: &[(String, String)], attempt: &Attempt, secret: bool) -> Value {
-    let mut volumes = vec![
-        // kubectl keeps there what it knows of the API server's kinds.
-        json!({"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}),
-        access(),
-    ];
+    // Nothing to write to: what kubectl would keep there of the API server's kinds serves one command alone, and each volume is
+    // read and compared by the API server each time the Job's status is written.
+    let mut volumes = vec![access()];
     if secret {
         volumes.push(json!({"name": "payload", "secret": {"secretName": attempt.job_name}}));
     } else if !files.is_empty() {

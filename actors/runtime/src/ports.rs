@@ -98,8 +98,8 @@ pub trait StoreReader: Send + Sync + 'static {
     fn workflow(&self, uid: &str) -> Option<Arc<WorkflowExecution>>;
     /// By uid.
     fn execution(&self, uid: &str) -> Option<Arc<KubernetesExecution>>;
-    /// Executions whose controller is the workflow of this uid.
-    fn executions_of(&self, workflow_uid: &str) -> Vec<Arc<KubernetesExecution>>;
+    /// Uids and versions of the executions whose controller is the workflow of this uid: to read them all is dear.
+    fn execution_versions_of(&self, workflow_uid: &str) -> Vec<(String, u64)>;
     /// Their uids.
     fn execution_uids_of(&self, workflow_uid: &str) -> Vec<String>;
     /// Whether there is one.

@@ -294,16 +294,17 @@ impl WorkflowState {
         let uid = &self.subject.uid;
         // A machine that crashed on its steps shall say so, and not look at them again.
         if self.give_up.is_none() {
-            let executions = self.context.store.executions_of(uid);
             let mut absent: BTreeSet<String> = self.versions.keys().cloned().collect();
-            for execution in executions {
-                let execution_uid = uid_of(&execution.metadata).to_owned();
-                let version = version_of(&execution.metadata);
+            for (execution_uid, version) in self.context.store.execution_versions_of(uid) {
                 absent.remove(&execution_uid);
-                if !self.shown.contains(&execution_uid) {
-                    self.shown.insert(execution_uid.clone());
+                if self.versions.get(&execution_uid) == Some(&version) {
+                    continue;
                 }
-                if self.versions.insert(execution_uid, version) != Some(version) {
+                // One that went since is absent the next time.
+                if let Some(execution) = self.context.store.execution(&execution_uid) {
+                    self.shown.insert(execution_uid.clone());
+                    self.versions
+                        .insert(execution_uid, version_of(&execution.metadata));
                     events.push_back(WorkflowEvent::StepObserved(execution));
                 }
             }

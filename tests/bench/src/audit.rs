@@ -23,6 +23,8 @@ pub(crate) struct Requests {
     pub(crate) ran: usize,
     /// Steps that have had more than one.
     pub(crate) repeated: u64,
+    /// When the first write was answered that is no renewal of a lease, and no Event.
+    pub(crate) first_write: Option<Timestamp>,
     /// Answers of the server's own faults, and those that asked to slow down.
     pub(crate) refused: u64,
 }
@@ -127,6 +129,10 @@ pub(crate) fn read(log: &Path, from: u64, user: &str, steps: &Steps) -> std::io:
             *requests.everybody.entry(what.clone()).or_default() += 1;
         }
         if line.user == user && line.verb != "watch" {
+            let is_other = line.resource == "leases" || is_event(&line.resource) || is_review(&line.resource);
+            if WRITES.contains(&line.verb.as_str()) && !is_other {
+                requests.first_write.get_or_insert(line.at);
+            }
             *requests.counts.entry(what).or_default() += 1;
             requests.refused += u64::from(line.code >= 500 || line.code == 429);
         }
@@ -217,6 +223,7 @@ mod tests {
         ];
         assert_eq!(sums, [1, 1, 1, 1]);
         assert_eq!(requests.pod_to_pod, [250.0]);
+        assert_eq!(requests.first_write, "2026-01-01T00:00:00Z".parse().ok());
         assert_eq!((requests.ran, requests.repeated), (2, 0));
     }
 }

@@ -1,10 +1,14 @@
-//! What the controller holds: of workflows that wait to be started, and of steps that have ended.
+//! What the controller holds: of workflows that wait to be started, and of steps that have ended; and how soon it goes on after it
+//! was killed.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKubeletOptions, PodScript};
@@ -19,6 +23,10 @@ use crate::{BenchError, audit, io, processes, shapes};
 const SHAPE: &str = "dia8";
 /// How long what waits is looked at.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long a controller that was started after a kill is looked at.
+const RECOVERY: Duration = Duration::from_secs(40);
+/// Where the pods are.
+const EXECUTOR: &str = "kubernaut-executor";
 /// Longest time until all that wait say so.
 const TIMEOUT: Duration = Duration::from_mins(40);
 
@@ -36,6 +44,17 @@ pub(crate) struct Held {
     cpu_percent: f64,
     /// Until all is quiet again after the start, or until all that wait have said so.
     seconds: f64,
+    recovery: Option<Recovery>,
+}
+
+/// After a kill -9: a pod has ended meanwhile, and there is something to write.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Recovery {
+    /// From the start of the next controller to the answer of its first write.
+    first_write_seconds: f64,
+    /// What it wrote until all was quiet, by verb and resource.
+    writes: BTreeMap<String, u64>,
 }
 
 /// Measures, prints a table, and writes it with the figures as JSON into `output`.
@@ -56,7 +75,7 @@ pub(crate) async fn run(
         found.push(finish(program, *number).await?);
     }
     let mut text = String::from(
-        "| what | how many | MiB | at most | requests a second | % of a core | seconds until quiet |\n|---|---|---|---|---|---|---|\n",
+        "| what | how many | MiB | at most | requests a second | % of a core | seconds until quiet | killed: seconds to the first write |\n|---|---|---|---|---|---|---|---|\n",
     );
     for held in &found {
         let Held {
@@ -67,11 +86,15 @@ pub(crate) async fn run(
             requests_per_second,
             cpu_percent,
             seconds,
+            recovery,
         } = held;
+        let recovered = recovery
+            .as_ref()
+            .map_or("-".to_owned(), |recovery| format!("{:.1}", recovery.first_write_seconds));
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
-            "| {what} | {number} | {resident:.1} | {peak:.1} | {requests_per_second:.2} | {cpu_percent:.2} | {seconds:.0} |"
+            "| {what} | {number} | {resident:.1} | {peak:.1} | {requests_per_second:.2} | {cpu_percent:.2} | {seconds:.0} | {recovered} |"
         );
     }
     println!("{text}");
@@ -88,6 +111,8 @@ async fn wait(program: &Path, number: usize) -> Result<Held, BenchError> {
         flags: vec![
             "--max-running-jobs=1".to_owned(),
             "--max-step-timeout=1h".to_owned(),
+            // A killed one's lease would be waited for.
+            "--leader-election=false".to_owned(),
         ],
     };
     let steps = shapes::steps(SHAPE).map_err(BenchError::Arguments)?;
@@ -95,7 +120,7 @@ async fn wait(program: &Path, number: usize) -> Result<Held, BenchError> {
     let _kubelet = nodes(&cluster, PodScript::Hang).await?;
     engine.install(&cluster, &[]).await?;
     engine.prepare(&cluster, 1, &steps).await?;
-    let running = engine.start(&cluster, unused_port()?).await?;
+    let mut running = engine.start(&cluster, unused_port()?).await?;
     quiet(&cluster).await;
     hold_the_slot(&cluster).await?;
     let begun = Instant::now();
@@ -111,14 +136,46 @@ async fn wait(program: &Path, number: usize) -> Result<Held, BenchError> {
     }
     quiet(&cluster).await;
     let seconds = begun.elapsed().as_secs_f64();
-    look(
-        &cluster,
-        &running,
-        "workflows that wait to be started",
-        number,
-        seconds,
-    )
-    .await
+    let what = "workflows that wait to be started";
+    let mut held = look(&cluster, &running, what, number, seconds).await?;
+    running
+        .child
+        .kill()
+        .await
+        .map_err(|error| io("ending the controller", error))?;
+    held.recovery = Some(recover(&engine, &cluster).await?);
+    Ok(held)
+}
+
+/// The pod of what runs ends while no controller is there; then one is started.
+async fn recover(engine: &Engine, cluster: &ControlPlane) -> Result<Recovery, BenchError> {
+    let pods: Api<Pod> = Api::namespaced(cluster.admin_client().await?, EXECUTOR);
+    let end = json!({"status": {"phase": "Succeeded"}});
+    for pod in pods.list_metadata(&ListParams::default()).await?.items {
+        pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&end))
+            .await?;
+    }
+    quiet(cluster).await;
+    let log = cluster.audit_log();
+    let from = std::fs::metadata(&log)
+        .map_err(|error| io("finding the audit log", error))?
+        .len();
+    let begun = Timestamp::now();
+    let running = engine.start(cluster, unused_port()?).await?;
+    tokio::time::sleep(RECOVERY).await;
+    let requests = audit::read(&log, from, &running.user, &shapes::Steps::default())
+        .map_err(|error| io("reading the audit log", error))?;
+    let first = requests
+        .first_write
+        .ok_or_else(|| BenchError::Engine(format!("nothing was written within {RECOVERY:?} of a start")))?;
+    Ok(Recovery {
+        first_write_seconds: first.duration_since(begun).as_secs_f64(),
+        writes: requests
+            .counts
+            .into_iter()
+            .filter(|(what, _)| !what.starts_with("get") && !what.starts_with("list"))
+            .collect(),
+    })
 }
 
 /// A controller that starts where so many steps have ended.
@@ -229,6 +286,7 @@ async fn look(
         requests_per_second: to_f64(usize::try_from(all).unwrap_or(usize::MAX)) / LOOK.as_secs_f64(),
         cpu_percent: 100.0 * used / LOOK.as_secs_f64(),
         seconds,
+        recovery: None,
     })
 }
 

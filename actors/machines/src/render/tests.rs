@@ -289,19 +289,15 @@ fn every_container_has_a_token_of_ten_minutes_where_kubectl_looks_for_it_and_no_
 }
 
 #[test]
-fn what_kubectl_writes_to_disk_has_an_end() {
+fn kubectl_has_no_disk_to_write_to() {
     let pod = pod_of(rendered(&json!({"cordonNode": {"node": "n"}}), |_| {}));
-    assert_eq!(
-        pod["volumes"][0],
-        json!({"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}})
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    assert!(
+        volumes.iter().all(|volume| volume["projected"].is_object()),
+        "{volumes:?}"
     );
-    let resources = &pod["containers"][0]["resources"];
-    assert_eq!(resources["limits"]["ephemeral-storage"], "128Mi");
-    assert_eq!(resources["requests"]["ephemeral-storage"], "0");
-    assert_eq!(
-        pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"],
-        true
-    );
+    let security = &pod["containers"][0]["securityContext"];
+    assert_eq!(security["readOnlyRootFilesystem"], true);
 }
 
 #[test]
