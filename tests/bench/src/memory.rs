@@ -25,6 +25,8 @@ const SHAPE: &str = "dia8";
 const LOOK: Duration = Duration::from_secs(60);
 /// How long a controller that was started after a kill is looked at.
 const RECOVERY: Duration = Duration::from_secs(40);
+/// Workflows whose targets are there, the oldest ones.
+const WITH_TARGETS: usize = 200;
 /// Where the pods are.
 const EXECUTOR: &str = "kubernaut-executor";
 /// Longest time until all that wait say so.
@@ -88,9 +90,9 @@ pub(crate) async fn run(
             seconds,
             recovery,
         } = held;
-        let recovered = recovery
-            .as_ref()
-            .map_or("-".to_owned(), |recovery| format!("{:.1}", recovery.first_write_seconds));
+        let recovered = recovery.as_ref().map_or("-".to_owned(), |recovery| {
+            format!("{:.1}", recovery.first_write_seconds)
+        });
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
@@ -112,14 +114,15 @@ async fn wait(program: &Path, number: usize) -> Result<Held, BenchError> {
             "--max-running-jobs=1".to_owned(),
             "--max-step-timeout=1h".to_owned(),
             // A killed one's lease would be waited for.
-            "--leader-election=false".to_owned(),
+            "--leader-elect=false".to_owned(),
         ],
     };
     let steps = shapes::steps(SHAPE).map_err(BenchError::Arguments)?;
     let cluster = control_plane().await?;
     let _kubelet = nodes(&cluster, PodScript::Hang).await?;
     engine.install(&cluster, &[]).await?;
-    engine.prepare(&cluster, 1, &steps).await?;
+    // Of those that may be started while it is looked at.
+    engine.prepare(&cluster, number.min(WITH_TARGETS), &steps).await?;
     let mut running = engine.start(&cluster, unused_port()?).await?;
     quiet(&cluster).await;
     hold_the_slot(&cluster).await?;
