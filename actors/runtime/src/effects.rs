@@ -384,13 +384,8 @@ impl Effects {
                 message: format!("no answer within {} s", deadline.as_secs()),
             }),
         };
-        let now = self.clock.now();
         let is_refused = (result.as_ref()).is_err_and(|failure| failure.class.is_transient());
-        if is_refused || now.duration_since(sent) * 2 > span {
-            self.lanes.overloaded(sent, now);
-        } else {
-            self.lanes.in_time();
-        }
+        self.lanes.answered(sent, self.clock.now(), deadline, is_refused);
         result
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_machines::api_command::Lane;
@@ -14,9 +15,15 @@ const SHARES: [f64; 3] = [1.0, 2.0, 4.0];
 /// So many others get a free place before a lane that wants it, too.
 const PATIENCE: usize = 8;
 
-/// At least this part of the calls allowed goes at once, however slow the answers are: what is slow may be a webhook that
-/// nothing of ours makes faster.
-const LEAST: usize = 8;
+/// An answer is late after this part of its call's deadline: a second, where a healthy API server needs less (its own objective).
+const SLOW: u32 = 10;
+
+/// An eighth of the calls allowed, but no more than this, goes at once, however slow the answers are: what is slow may be a webhook that nothing of ours makes
+/// faster.
+const LEAST: usize = 4;
+
+/// So many go at once before there are answers to go by.
+const FIRST: usize = 32;
 
 /// As many calls under way as the API server takes well, with a share for each lane.
 ///
@@ -64,7 +71,7 @@ impl Lanes {
         Arc::new(Self {
             most,
             state: Mutex::new(State {
-                window: float(most),
+                window: float(most.min(FIRST)),
                 narrowed: Timestamp::MIN,
                 queues: Default::default(),
             }),
@@ -88,19 +95,35 @@ impl Lanes {
         }
     }
 
+    /// What was sent at `sent` was answered at `now`, or given up then; `is_refused` where the server has too much to do.
+    pub(crate) fn answered(
+        self: &Arc<Self>,
+        sent: Timestamp,
+        now: Timestamp,
+        deadline: Duration,
+        is_refused: bool,
+    ) {
+        let took = Duration::try_from(now.duration_since(sent)).unwrap_or_default();
+        if is_refused || took > deadline / SLOW {
+            self.overloaded(sent, now);
+        } else {
+            self.in_time();
+        }
+    }
+
     /// An answer came in time.
-    pub(crate) fn in_time(self: &Arc<Self>) {
+    fn in_time(self: &Arc<Self>) {
         let mut state = self.state();
         state.window = (state.window + 1.0 / state.window).min(float(self.most));
         self.give(&mut state);
     }
 
     /// At `now` the answer to what was sent at `sent` is late, or says that the server has too much to do.
-    pub(crate) fn overloaded(&self, sent: Timestamp, now: Timestamp) {
+    fn overloaded(&self, sent: Timestamp, now: Timestamp) {
         let mut state = self.state();
         if sent > state.narrowed {
             state.narrowed = now;
-            state.window = (state.window / 2.0).max(float((self.most / LEAST).max(1)));
+            state.window = (state.window / 2.0).max(float((self.most / 8).clamp(1, LEAST)));
         }
     }
 
@@ -179,9 +202,72 @@ fn float(calls: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use futures::FutureExt;
+    use jiff::SignedDuration;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
+
+    /// An API server that thrashes: each call under way makes all slower, and beyond some twenty far more so.
+    #[derive(Default)]
+    struct Thrashing {
+        under_way: AtomicU32,
+        answered: AtomicU32,
+    }
+
+    impl Thrashing {
+        async fn ask(&self) {
+            let others = f64::from(self.under_way.fetch_add(1, Ordering::Relaxed));
+            sleep(Duration::from_secs_f64(
+                0.02 * (1.0 + others + (others / 24.0).powi(3)),
+            ))
+            .await;
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers a second, when so many ask again and again and at most `concurrency` calls may be under way.
+    fn throughput(callers: usize, concurrency: usize) -> f64 {
+        const SECONDS: u32 = 300;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (lanes, server) = (Lanes::new(concurrency), Arc::new(Thrashing::default()));
+            let begun = Instant::now();
+            let now = move || at(0) + SignedDuration::try_from(begun.elapsed()).expect("a duration");
+            for _ in 0..callers {
+                let (lanes, server) = (Arc::clone(&lanes), Arc::clone(&server));
+                tokio::spawn(async move {
+                    loop {
+                        let _turn = lanes.turn(Lane::Running).await;
+                        let sent = now();
+                        server.ask().await;
+                        lanes.answered(sent, now(), Duration::from_secs(10), false);
+                    }
+                });
+            }
+            sleep(Duration::from_secs(SECONDS.into())).await;
+            f64::from(server.answered.load(Ordering::Relaxed)) / f64::from(SECONDS)
+        })
+    }
+
+    #[test]
+    fn more_that_ask_get_no_less_from_an_api_server_that_slows_down_under_load() {
+        for concurrency in [32, 128, 512] {
+            let rates = [16, 64, 256, 1024].map(|callers| throughput(callers, concurrency));
+            let mut best = 0_f64;
+            for rate in rates {
+                assert!(rate > 0.9 * best, "{concurrency} at once: {rates:?}");
+                best = best.max(rate);
+            }
+        }
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")

@@ -77,12 +77,7 @@ impl Engine {
                         "--all",
                     ])
                     .await?;
-                // Workflows run with the rights of the account `default` of their namespace.
-                let rights = ["create", "rolebinding", "bench", "--clusterrole=admin"];
-                let account = format!("--serviceaccount={NAMESPACE}:default");
-                cluster
-                    .run_kubectl(&[&rights[..], &[&account, "--namespace", NAMESPACE]].concat())
-                    .await?;
+                admit(cluster, NAMESPACE).await?;
             }
             Engine::Oracle(_) => {
                 cluster
@@ -185,7 +180,7 @@ impl Engine {
         match self {
             Engine::Ours { .. } => {
                 let api = resource(cluster, &WORKFLOW).await?;
-                let workflows = numbers.map(|number| workflow(number, steps));
+                let workflows = numbers.map(|number| workflow(NAMESPACE, number, steps));
                 create(&api, workflows.collect::<Result<_, _>>()?).await
             }
             Engine::Oracle(_) => {
@@ -219,19 +214,7 @@ impl Engine {
         steps: &Steps,
     ) -> Result<(), BenchError> {
         if let Engine::Ours { .. } = self {
-            let api = Api::<DynamicObject>::namespaced_with(
-                cluster.admin_client().await?,
-                NAMESPACE,
-                &config_map(),
-            );
-            let maps = (0..workflows).flat_map(|workflow| (0..steps.len()).map(move |step| (workflow, step)));
-            let maps = maps.map(|(workflow, step)| {
-                object(
-                    json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "value"},
-                    "metadata": {"name": map_name(workflow, step)}}),
-                )
-            });
-            create(&api, maps.collect::<Result<_, _>>()?).await?;
+            prepare_in(cluster, NAMESPACE, workflows, steps).await?;
         }
         Ok(())
     }
@@ -265,6 +248,34 @@ impl Engine {
     }
 }
 
+/// The targets of so many workflows.
+pub(crate) async fn prepare_in(
+    cluster: &ControlPlane,
+    namespace: &str,
+    workflows: usize,
+    steps: &Steps,
+) -> Result<(), BenchError> {
+    let api = Api::<DynamicObject>::namespaced_with(cluster.admin_client().await?, namespace, &config_map());
+    let maps = (0..workflows).flat_map(|workflow| (0..steps.len()).map(move |step| (workflow, step)));
+    let maps = maps.map(|(workflow, step)| {
+        object(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "value"},
+            "metadata": {"name": map_name(workflow, step)}}),
+        )
+    });
+    create(&api, maps.collect::<Result<_, _>>()?).await
+}
+
+/// Workflows run with the rights of the account `default` of their namespace.
+pub(crate) async fn admit(cluster: &ControlPlane, namespace: &str) -> Result<(), BenchError> {
+    let rights = ["create", "rolebinding", "bench", "--clusterrole=admin"];
+    let account = format!("--serviceaccount={namespace}:default");
+    cluster
+        .run_kubectl(&[&rights[..], &[&account, "--namespace", namespace]].concat())
+        .await?;
+    Ok(())
+}
+
 /// Group, version, kind and plural.
 pub(crate) type Resource = (&'static str, &'static str, &'static str, &'static str);
 
@@ -284,12 +295,20 @@ pub(crate) const EXECUTION: Resource = (
 
 pub(crate) async fn resource(
     cluster: &ControlPlane,
+    kind: &Resource,
+) -> Result<Api<DynamicObject>, BenchError> {
+    resource_in(cluster, NAMESPACE, kind).await
+}
+
+pub(crate) async fn resource_in(
+    cluster: &ControlPlane,
+    namespace: &str,
     (group, version, kind, plural): &Resource,
 ) -> Result<Api<DynamicObject>, BenchError> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
     Ok(Api::namespaced_with(
         cluster.admin_client().await?,
-        NAMESPACE,
+        namespace,
         &resource,
     ))
 }
@@ -303,13 +322,13 @@ fn map_name(workflow: usize, step: usize) -> String {
 }
 
 /// Each step sets a key of a ConfigMap of its own to what it is: the cheapest action there is.
-fn workflow(number: usize, steps: &Steps) -> Result<DynamicObject, BenchError> {
+pub(crate) fn workflow(namespace: &str, number: usize, steps: &Steps) -> Result<DynamicObject, BenchError> {
     let step = |(index, before): (usize, &Vec<usize>)| {
         json!({
             "stepNumber": index + 1, "name": format!("step-{}", index + 1), "action": "update-configmap",
             "dependsOn": before.iter().map(|other| other + 1).collect::<Vec<_>>(),
             "parameters": {"updateConfigMap": {
-                "namespace": NAMESPACE, "name": map_name(number, index), "dataUpdates": {"key": "value"}}},
+                "namespace": namespace, "name": map_name(number, index), "dataUpdates": {"key": "value"}}},
         })
     };
     object(json!({

@@ -2,6 +2,7 @@
 
 mod audit;
 mod engine;
+mod flood;
 mod installation;
 mod memory;
 mod oracle;
@@ -39,6 +40,8 @@ enum Command {
     Writes(WritesArguments),
     /// Say what the controller holds in memory, and what it asks for, while workflows wait to be started and after steps have ended
     Memory(MemoryArguments),
+    /// Say how much longer one workflow takes while another namespace asks for thousands of steps
+    Flood(FloodArguments),
     /// The floor: creates each Job when those before it are complete, and keeps nothing
     #[command(hide = true)]
     Oracle {
@@ -129,6 +132,22 @@ struct MemoryArguments {
     output: PathBuf,
 }
 
+#[derive(Args)]
+struct FloodArguments {
+    /// The kubernaut to measure; it should be a release build
+    #[arg(long, value_name = "PROGRAM")]
+    kubernaut: PathBuf,
+    /// How many steps the other namespace asks for at once
+    #[arg(long, default_value_t = 5000)]
+    steps: usize,
+    /// How long each step's pod runs, in seconds
+    #[arg(long, default_value_t = 5.0)]
+    pod_seconds: f64,
+    /// Where flood.md and flood.json go
+    #[arg(long, default_value = "bench")]
+    output: PathBuf,
+}
+
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
@@ -179,6 +198,12 @@ async fn main() -> ExitCode {
             finished,
             output,
         }) => memory::run(&kubernaut, &waiting, &finished, &output).await,
+        Command::Flood(FloodArguments {
+            kubernaut,
+            steps,
+            pod_seconds,
+            output,
+        }) => flood::run(&kubernaut, steps, pod_seconds, &output).await,
         Command::Oracle { kubeconfig, like } => oracle::run(&kubeconfig, like.as_deref()).await,
     };
     match done {
