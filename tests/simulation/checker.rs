@@ -462,6 +462,7 @@ impl Checker<'_> {
                 commit.revision > self.outcome.quiet_from
                     && commit.author.as_ref() == CONTROLLER
                     && commit.object["kind"] != "Lease"
+                    && !self.clears_away(commit)
             })
             .map(|commit| {
                 format!(
@@ -475,6 +476,15 @@ impl Checker<'_> {
         self.must(late.is_empty(), "I18", || {
             format!("written for no reason: {late:?}")
         });
+    }
+
+    /// Whether a Job is deleted whose execution somebody took away: there may have been nobody to do it earlier.
+    fn clears_away(&self, commit: &Committed) -> bool {
+        let execution = self.executions.get(label(&commit.object, EXECUTION));
+        let taken = execution
+            .and_then(Life::gone)
+            .is_some_and(|gone| gone.author.as_ref() != CONTROLLER && gone.revision < commit.revision);
+        commit.object["kind"] == "Job" && !commit.object["metadata"]["deletionTimestamp"].is_null() && taken
     }
 
     /// I22.
