@@ -40,7 +40,7 @@ pub(super) fn controller(options: &ControllerOptions) -> Result<(), Box<dyn Erro
         .thread_name("vital")
         .enable_all()
         .build()?;
-    // One thread has more to give than an API server takes; a second one costs a fifth more CPU for waking each other, and memory
+    // One thread has more to give than an API server takes; a second one costs a tenth more CPU for waking each other, and memory
     // of its own. It is not this one: whatever blocks it, this one ends the process when the lease is lost.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

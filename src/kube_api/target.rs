@@ -19,9 +19,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::failure::{already_exists, code_of, failure_of, is_unknown_kind, unread};
-use crate::guard::Guard;
-
 use super::{KubeApi, absent_is_success, kinds, precondition, rejected, vanished};
+use crate::guard::Guard;
 
 /// Objects of one page of a list: a node is 10 to 20 KB of JSON and several times that when it is read, so that 200 of them are
 /// some 20 MB for a moment.

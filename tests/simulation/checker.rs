@@ -478,13 +478,23 @@ impl Checker<'_> {
         });
     }
 
-    /// Whether a Job is deleted whose execution somebody took away: there may have been nobody to do it earlier.
+    /// Whether a controller deletes a Job whose execution somebody took away while nobody led: as soon as it may write.
     fn clears_away(&self, commit: &Committed) -> bool {
         let execution = self.executions.get(label(&commit.object, EXECUTION));
         let taken = execution
             .and_then(Life::gone)
             .is_some_and(|gone| gone.author.as_ref() != CONTROLLER && gone.revision < commit.revision);
-        commit.object["kind"] == "Job" && !commit.object["metadata"]["deletionTimestamp"].is_null() && taken
+        let first_write = self
+            .outcome
+            .record
+            .iter()
+            .find(|other| other.author.as_ref() == CONTROLLER && other.session == commit.session);
+        let is_new = first_write
+            .is_some_and(|first| first.revision > self.outcome.quiet_from && commit.at <= first.at + HEARSAY);
+        commit.object["kind"] == "Job"
+            && !commit.object["metadata"]["deletionTimestamp"].is_null()
+            && taken
+            && is_new
     }
 
     /// I22.

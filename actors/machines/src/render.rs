@@ -336,9 +336,11 @@ fn container(index: usize, argv: &[String], correlation: &str, payload: bool, se
             {"name": "KUBERNAUT_CORRELATION_ID", "value": correlation},
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        // What it prints is on the node's disk, too. Nothing is asked for of that: a node whose kubelet does not count it has none
+        // to give.
         "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"cpu": "200m", "memory": "256Mi"},
+            "requests": {"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "0"},
+            "limits": {"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "128Mi"},
         },
         "securityContext": {
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,

@@ -18,9 +18,12 @@ const PATIENCE: usize = 8;
 /// An answer is late after this part of its call's deadline: a second, where a healthy API server needs less (its own objective).
 const SLOW: u32 = 10;
 
-/// An eighth of the calls allowed, but no more than this, goes at once, however slow the answers are: what is slow may be a webhook that nothing of ours makes
-/// faster.
-const LEAST: usize = 4;
+/// At least this part of the calls allowed goes at once, or as many as [`ENOUGH`], however slow the answers are: what is slow may
+/// be a webhook that nothing of ours makes faster.
+const LEAST: usize = 8;
+
+/// More calls at once need not go on when answers are slow, however many are allowed.
+const ENOUGH: usize = 4;
 
 /// So many go at once before there are answers to go by.
 const FIRST: usize = 32;
@@ -123,7 +126,7 @@ impl Lanes {
         let mut state = self.state();
         if sent > state.narrowed {
             state.narrowed = now;
-            state.window = (state.window / 2.0).max(float((self.most / 8).clamp(1, LEAST)));
+            state.window = (state.window / 2.0).max(float((self.most / LEAST).clamp(1, ENOUGH)));
         }
     }
 

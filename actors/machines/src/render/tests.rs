@@ -289,15 +289,22 @@ fn every_container_has_a_token_of_ten_minutes_where_kubectl_looks_for_it_and_no_
 }
 
 #[test]
-fn kubectl_has_no_disk_to_write_to() {
-    let pod = pod_of(rendered(&json!({"cordonNode": {"node": "n"}}), |_| {}));
-    let volumes = pod["volumes"].as_array().expect("volumes");
-    assert!(
-        volumes.iter().all(|volume| volume["projected"].is_object()),
-        "{volumes:?}"
-    );
-    let security = &pod["containers"][0]["securityContext"];
-    assert_eq!(security["readOnlyRootFilesystem"], true);
+fn kubectl_has_no_disk_to_write_to_and_prints_within_bounds() {
+    for parameters in [
+        json!({"cordonNode": {"node": "n"}}),
+        json!({"updateConfigMap": {"namespace": "shop", "configMap": "c", "data": {"k": "v"}}}),
+    ] {
+        let pod = pod_of(rendered(&parameters, |_| {}));
+        let volumes = pod["volumes"].as_array().expect("volumes");
+        let read_only = |volume: &Value| volume["projected"].is_object() || volume["downwardAPI"].is_object();
+        assert!(volumes.iter().all(read_only), "{volumes:?}");
+        let container = &pod["containers"][0];
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        let mounts = container["volumeMounts"].as_array().expect("mounts");
+        assert!(mounts.iter().all(|mount| mount["readOnly"] == true), "{mounts:?}");
+        assert_eq!(container["resources"]["limits"]["ephemeral-storage"], "128Mi");
+        assert_eq!(container["resources"]["requests"]["ephemeral-storage"], "0");
+    }
 }
 
 #[test]
