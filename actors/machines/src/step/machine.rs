@@ -222,7 +222,6 @@ impl StepMachine {
             self.execution.metadata.resource_version.as_deref(),
             execution.metadata.resource_version.as_deref(),
         ) {
-            self.share(execution);
             return;
         }
         self.calls.reread = false;
@@ -244,13 +243,6 @@ impl StepMachine {
             self.waits.told = None;
         }
         self.status.refusals = 0;
-    }
-
-    /// Of two readings of one version the store's is held: it is there once then.
-    fn share(&mut self, seen: Arc<KubernetesExecution>) {
-        if seen.metadata.resource_version == self.execution.metadata.resource_version {
-            self.execution = seen;
-        }
     }
 
     fn gone(&mut self) {

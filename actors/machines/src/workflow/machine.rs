@@ -260,10 +260,6 @@ impl WorkflowMachine {
             workflow.metadata.resource_version.as_deref(),
         );
         if !newer {
-            if workflow.metadata.resource_version == self.workflow.metadata.resource_version {
-                // Of two readings of one version the store's is held: it is there once then.
-                self.workflow = workflow;
-            }
             return;
         }
         self.calls.reread = false;

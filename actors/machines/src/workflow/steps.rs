@@ -44,15 +44,14 @@ impl WorkflowMachine {
             (key.number == execution.spec.step_number).then_some(key)
         });
         let Some(key) = key else { return };
-        if let Some(known) = self.steps.executions.get_mut(&key) {
-            let (known_version, version) = (
-                known.metadata.resource_version.as_deref(),
-                execution.metadata.resource_version.as_deref(),
-            );
-            // Of two readings of one version the store's is held: it is there once then.
-            let is_due = is_newer(known_version, version) || known_version == version;
-            if known.metadata.uid == execution.metadata.uid && is_due {
-                *known = execution;
+        if let Some(known) = self.steps.executions.get(&key) {
+            let newer = known.metadata.uid == execution.metadata.uid
+                && is_newer(
+                    known.metadata.resource_version.as_deref(),
+                    execution.metadata.resource_version.as_deref(),
+                );
+            if newer {
+                self.steps.executions.insert(key, execution);
             }
             // It may have been seen before its create was answered.
             self.steps.unsure.remove(&key);
