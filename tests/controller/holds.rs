@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_cluster::Fault;
+use embedded_cluster::{Fault, PodScript};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
@@ -225,6 +225,50 @@ async fn a_target_that_a_person_releases_is_free_although_the_job_lives() {
         .unwrap();
     eventually("nothing is held", async || scene.holds() == (0, 0)).await;
     assert_eq!(at_work(&scene).await, ["a"]);
+}
+
+/// The pod of a Job is on a node that nobody reaches, and will not be confirmed stopped.
+async fn on_a_lost_node() -> Scene {
+    let scene = Scene::new().await;
+    scene.cluster.script_pods(Arc::new(|pod| {
+        (pod["metadata"]["namespace"] == "kubernaut-executor").then_some(PodScript::Lost)
+    }));
+    scene.submit_execution(execution("a", "web-1")).await;
+    works(&scene, "a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_on_a_lost_node_keeps_its_target_and_no_slot_whatever_becomes_of_its_execution() {
+    type Act = for<'a> fn(&'a Scene) -> futures::future::BoxFuture<'a, ()>;
+    let acts: [(&str, Act); 3] = [
+        ("it ends by itself", |_| Box::pin(async {})),
+        ("it is deleted", |scene| Box::pin(scene.delete_execution("a"))),
+        ("it is taken away by force", |scene| {
+            Box::pin(force_away(scene, "a"))
+        }),
+    ];
+    for (what, act) in acts {
+        for restarts in [false, true] {
+            let mut scene = on_a_lost_node().await;
+            act(&scene).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert_eq!(scene.holds(), (1, 1), "{what}");
+            // Its timeout, a minute to be confirmed stopped, and some.
+            tokio::time::sleep(Duration::from_mins(8)).await;
+            assert_eq!(scene.holds(), (1, 0), "{what}");
+            if restarts {
+                scene.stop().await;
+                scene.start().await;
+                tokio::time::sleep(Duration::from_mins(2)).await;
+                // What a Job acts on stands in its execution alone.
+                let knows = scene.executions().get_opt("a").await.unwrap().is_some();
+                let held = (i64::from(knows), 0);
+                assert_eq!(scene.holds(), held, "{what}, and there was another controller");
+            }
+        }
+    }
 }
 
 /// A workflow that a finalizer of somebody else keeps in deletion, and whose step waited for its target until then.

@@ -160,15 +160,26 @@ fn a_vanished_execution_that_can_not_be_asked_for(chance: &mut SeededRng) -> Sit
     }
 }
 
-/// The pod of a Job can't be reached any more, and others wait for its place.
+/// The pod of a Job can't be reached any more, and others wait for its place; perhaps its execution is taken away meanwhile, or
+/// the controller is another one.
 fn a_lost_node_and_one_place(chance: &mut SeededRng) -> Situation {
-    let lost = |chance: &mut SeededRng| PlannedFault::Pod {
+    let mut plan = vec![PlannedFault::Pod {
         number: number(chance, 2),
         script: PodScript::Lost,
-    };
+    }];
+    if chance.one_in(2) {
+        plan.push(PlannedFault::Stranger {
+            at: millis(chance, 500, 8_000),
+            disturbance: *chance.pick(&[Disturbance::StripFinalizer, Disturbance::DeleteExecution]),
+            choice: chance.draw(),
+        });
+    }
+    if chance.one_in(2) {
+        plan.push(crash(chance, 25, (0, 90_000)));
+    }
     Situation {
         runs: vec![worlds::abreast("flow-1", 4, chance)],
-        plan: vec![lost(chance)],
+        plan,
         limits: (1, 4),
         pod_run_time: millis(chance, 20, 2_000),
     }

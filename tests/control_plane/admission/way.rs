@@ -1,5 +1,7 @@
 //! A request that somebody tries, and what stands beside it that passes.
 
+use std::time::Duration;
+
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -138,12 +140,33 @@ pub(super) async fn all_pass(client: &Client, acts: Vec<(&'static str, Act)>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What a busy machine makes of a request is neither a refusal nor a permission: then it is asked again.
 pub(super) async fn send(client: &Client, act: &Act, dry_run: bool) -> Result<(), String> {
+    let mut pauses = [1, 2, 4].into_iter().map(Duration::from_secs);
+    loop {
+        match send_once(client, act, dry_run).await {
+            Ok(()) => return Ok(()),
+            Err(error) => match pauses.next().filter(|_| says_nothing(&error)) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error.to_string()),
+            },
+        }
+    }
+}
+
+fn says_nothing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500 || status.reason == "Conflict",
+        _ => true,
+    }
+}
+
+async fn send_once(client: &Client, act: &Act, dry_run: bool) -> Result<(), kube::Error> {
     let post = PostParams {
         dry_run,
         ..PostParams::default()
     };
-    let answer = match act {
+    match act {
         Act::Create(object) => {
             let text = |value: &Value| value.as_str().expect("a text").to_owned();
             let kind = format!("{}/{}", text(&object["apiVersion"]), text(&object["kind"]));
@@ -194,7 +217,7 @@ pub(super) async fn send(client: &Client, act: &Act, dry_run: bool) -> Result<()
         }
         Act::Put(kind, namespace, name, change) => {
             let objects = api(client, kind, namespace);
-            let there = objects.get(name).await.map_err(|error| error.to_string())?;
+            let there = objects.get(name).await?;
             let mut object = serde_json::to_value(there).expect("an object");
             merge(&mut object, change.clone());
             let object = serde_json::from_value(object).expect("an object");
@@ -215,20 +238,19 @@ pub(super) async fn send(client: &Client, act: &Act, dry_run: bool) -> Result<()
                 .map(drop)
         }
         Act::Get(kind, namespace, name) => api(client, kind, namespace).get(name).await.map(drop),
-        Act::Enter(namespace, pod, how) => return enter(client, namespace, pod, how).await,
-    };
-    answer.map_err(|error| error.to_string())
+        Act::Enter(namespace, pod, how) => enter(client, namespace, pod, how).await,
+    }
 }
 
 /// The request does not ask for another protocol, so that it never leaves the API server: it ends there with an error,
 /// which is one of 403 or another one. A proxy looks for the pod, and finds that no node has it.
-async fn enter(client: &Client, namespace: &str, pod: &str, how: &str) -> Result<(), String> {
+async fn enter(client: &Client, namespace: &str, pod: &str, how: &str) -> Result<(), kube::Error> {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/{how}?command=id&stdout=true");
     let request = http::Request::post(path).body(Vec::new()).expect("a request");
     match client.request_text(request).await {
         Err(kube::Error::Api(status)) if status.code != 403 && how == "proxy" => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 403 => Err(status.to_string()),
         Err(kube::Error::Api(status)) if status.code == 400 => Ok(()),
-        other => Err(format!("neither refused nor let through: {other:?}")),
+        Err(error) => Err(error),
+        Ok(answer) => panic!("neither refused nor let through: {answer}"),
     }
 }

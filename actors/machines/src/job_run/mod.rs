@@ -22,6 +22,7 @@ use crate::parameters::ValidatedExecution;
 
 pub(crate) use making::{MIN_LEFT, Refused};
 pub(crate) use payload::without_secrets;
+pub use running::UNREACHABLE_AFTER;
 pub(crate) use running::place_of;
 
 /// The Jobs of one execution, and what is known of the current attempt's.

@@ -23,8 +23,8 @@ const EXPLAIN_AT_MOST: Duration = Duration::from_secs(60);
 /// After its deadline the Job controller gets this long to end the Job before we delete it.
 const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 
-/// After its deadline a pod gets this long to be confirmed stopped.
-const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
+/// A pod that should have stopped gets this long to be confirmed stopped: one of a Job past its deadline, or told to go.
+pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// When the API is asked for a Job that the watch does not show, and then how often.
 struct Questions {

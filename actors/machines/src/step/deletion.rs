@@ -95,6 +95,7 @@ impl StepMachine {
         if now < tell_at {
             return self.wait_until(tell_at, "the end of a Job");
         }
+        self.free_the_slot_of_a_lost_node(out);
         let message = format!(
             "waits: in deletion, but {place} could not be confirmed stopped; it goes on when the pod object is gone"
         );

@@ -94,6 +94,15 @@ impl StepMachine {
         }
     }
 
+    /// Slots keep too many Jobs from running at once; a pod that nobody can reach is no reason to start none. The start of the
+    /// controller may have given it one that this machine knows nothing of.
+    pub(super) fn free_the_slot_of_a_lost_node(&mut self, out: &mut Vec<StepCommand>) {
+        if !planted(Defect::KeepThePlaceOfADeadNode) {
+            self.waits.slot = Slot::Given;
+            self.release_slot(out);
+        }
+    }
+
     /// A step is made with a slot for its Job; while it waits for something else, others have more use for it. One of which an
     /// attempt is recorded, by a controller before this one, has it for a Job that may run.
     pub(super) fn give_back_a_slot_of_no_use(&mut self, out: &mut Vec<StepCommand>) {
@@ -140,10 +149,7 @@ impl StepMachine {
 
     /// Nobody knows whether its Job still acts, and its time is over.
     fn unreachable(&mut self, pod: &str, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
-        // Slots keep too many Jobs from running at once; a pod that nobody can reach is no reason to start none.
-        if !planted(Defect::KeepThePlaceOfADeadNode) {
-            self.release_slot(out);
-        }
+        self.free_the_slot_of_a_lost_node(out);
         let (namespace, name) = self.key();
         let message = format!(
             "timeout: {pod} could not be confirmed stopped: nobody knows whether it still acts, so the target stays locked until \

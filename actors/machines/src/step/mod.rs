@@ -17,6 +17,7 @@ use crate::announcement::{Announcement, EventRecord};
 use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
 use crate::job_view::JobView;
 
+pub use crate::job_run::UNREACHABLE_AFTER;
 pub use checking::{CheckResult, Checking};
 pub use deletion::{is_lock_released, is_stray};
 pub use machine::StepMachine;

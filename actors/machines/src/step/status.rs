@@ -1,7 +1,6 @@
 //! How the draft of a status is changed and written.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
@@ -17,6 +16,7 @@ use crate::announcement::{Announcement, EventRecord};
 use crate::api_command::{ApiCommand, ApiFailure};
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
+use crate::job_run::UNREACHABLE_AFTER;
 use crate::owner::controlling_workflow;
 use crate::status_draft::{Entered, MESSAGE_MAX};
 use crate::time::{later, seconds_between};
@@ -214,7 +214,14 @@ impl StepMachine {
         if let Some(next) = self.run.delete_left(&job) {
             return self.follow(next, now, out);
         }
-        self.wait_until(later(now, Duration::from_secs(60)), "a Job that does not stop")
+        let give_up = self
+            .run
+            .since()
+            .map_or(now, |since| later(since, UNREACHABLE_AFTER));
+        if now >= give_up {
+            self.free_the_slot_of_a_lost_node(out);
+        }
+        self.wait_until(later(now, UNREACHABLE_AFTER), "a Job that does not stop")
     }
 }
 

@@ -46,10 +46,10 @@ pub struct WorkflowMachine {
     pub(super) calls: Calls<Purpose>,
     life: Life,
     /// Why the workflow has to fail visibly, whatever its steps do.
-    give_up: Option<String>,
+    pub(super) give_up: Option<String>,
     pub(super) pace: Pace,
     pub(super) plan: Option<Planned>,
-    rights: Option<Result<(), String>>,
+    pub(super) rights: Option<Result<(), String>>,
     pub(super) begun: Begun,
     /// When this machine had its first event.
     started: Option<Timestamp>,
@@ -484,42 +484,6 @@ impl WorkflowMachine {
         out.push(WorkflowCommand::Stop);
     }
 
-    /// planning and validating: nothing of a target is read before the rights are known.
-    fn before_execution(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        self.begin(now);
-        if let Some(reason) = self.give_up.clone() {
-            self.fail_workflow(ErrorType::UnknownError, None, &reason, now);
-            return self.write(now, out);
-        }
-        let plan = match self.plan_once() {
-            Ok(plan) => plan,
-            Err(errors) => {
-                self.planning_failed(&errors, now);
-                return self.write(now, out);
-            }
-        };
-        self.planned_well(&plan, now);
-        match &self.rights {
-            None if self.settings.authorization && !self.has_begun() => {
-                self.steps.starts.want(1);
-                if !self.calls.is_under_way(Purpose::Rights) {
-                    let question = self.question(&plan);
-                    self.call(Purpose::Rights, ApiCommand::CheckRights(question), out);
-                }
-            }
-            Some(Err(message)) if !self.has_begun() => {
-                let message = message.clone();
-                self.validation_failed(&message, now);
-                self.write(now, out);
-            }
-            None | Some(_) => {
-                self.begin_execution(&plan, now);
-                self.start_ready_steps(now, out);
-                self.write(now, out);
-            }
-        }
-    }
-
     fn executing(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         if let Some(reason) = self.give_up.clone() {
             self.fail_workflow(ErrorType::UnknownError, None, &reason, now);
@@ -570,7 +534,7 @@ impl WorkflowMachine {
         self.workflow.metadata.namespace.clone().unwrap_or_default()
     }
 
-    fn write(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
+    pub(super) fn write(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         let version = self.workflow.metadata.resource_version.as_deref();
         let Some(patch) = self.status.send(version) else {
             return;

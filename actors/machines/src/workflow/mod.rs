@@ -7,6 +7,7 @@ mod progress;
 mod starting;
 mod steps;
 mod undo;
+mod validating;
 
 use std::sync::Arc;
 

@@ -6,7 +6,8 @@ use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowExecution, nam
 use kubernaut_machines::announcement::EventRecord;
 use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::job_view::JobView;
-use kubernaut_machines::step::{StepEvent, is_lock_released};
+use kubernaut_machines::step::{StepEvent, UNREACHABLE_AFTER, is_lock_released};
+use kubernaut_machines::time::later;
 use ractor::{ActorProcessingErr, ActorRef};
 
 use super::SupervisorState;
@@ -163,6 +164,7 @@ impl SupervisorState {
         let jobs = self.context.store.jobs_of(uid);
         if !execution.is_some_and(is_lock_released) {
             if has_live_job(&jobs) {
+                self.free_the_slot_of_a_lost_node(uid, &jobs);
                 return false;
             }
             let now = self.context.clock.now();
@@ -172,8 +174,29 @@ impl SupervisorState {
                 return false;
             }
         }
+        self.leaving.remove(uid);
         self.context.release_all(uid);
         true
+    }
+
+    /// A Job that was told to go, and whose pod has not ended a while later, is on a node that nobody reaches. Its target stays locked;
+    /// its slot only keeps too many Jobs from running at once, and a pod that may never end is no reason to start none.
+    fn free_the_slot_of_a_lost_node(&mut self, uid: &str, jobs: &[JobView]) {
+        let may_go_on = |job: &JobView| job.live && job.is_made_here() && !job.deleting;
+        if jobs.iter().any(may_go_on) || planted(Defect::KeepThePlaceOfADeadNode) {
+            self.leaving.remove(uid);
+            return;
+        }
+        let now = self.context.clock.now();
+        let since = self.leaving.get(uid).copied();
+        let at = later(since.unwrap_or(now), UNREACHABLE_AFTER);
+        if now >= at {
+            self.context.slots.release(uid);
+            self.context.gauges();
+        } else if since.is_none() {
+            self.leaving.insert(uid.to_owned(), now);
+            self.again_at(at, Change::Jobs(uid.to_owned()));
+        }
     }
 
     /// Jobs or pods of an execution changed.

@@ -133,6 +133,8 @@ pub(crate) struct SupervisorState {
     /// What was known of executions when their actors ended: the store may lag behind.
     ended_executions: HashMap<String, RunEnd>,
     troubles: HashMap<String, Trouble>,
+    /// Executions that nobody runs, and whose Jobs have been on their way out since then.
+    leaving: HashMap<String, Timestamp>,
 
     /// When terminal workflows and executions are to be deleted.
     expiries: BTreeSet<(Timestamp, String)>,
@@ -173,6 +175,7 @@ impl Actor for Supervisor {
             standalone_actors: HashMap::new(),
             ended_executions: HashMap::new(),
             troubles: HashMap::new(),
+            leaving: HashMap::new(),
             expiries: BTreeSet::new(),
             expiry_of: HashMap::new(),
             expire_not_before: Timestamp::MIN,

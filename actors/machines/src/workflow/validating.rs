@@ -1,0 +1,72 @@
+//! planning and validating: one gate after the other, and nothing of a target is read before the rights are known.
+
+use jiff::Timestamp;
+use kubernaut_crds::ErrorType;
+
+use super::WorkflowCommand;
+use super::machine::{Purpose, WorkflowMachine};
+use crate::api_command::ApiCommand;
+use crate::plan::Plan;
+
+/// What a gate says before the first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// The next one is asked.
+    Open,
+    /// Something has to happen, or a time has to come; the status may say what.
+    Waits,
+    /// The workflow has failed in the draft.
+    Failed,
+}
+
+impl WorkflowMachine {
+    pub(super) fn before_execution(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
+        self.begin(now);
+        if let Some(reason) = self.give_up.clone() {
+            self.fail_workflow(ErrorType::UnknownError, None, &reason, now);
+            return self.write(now, out);
+        }
+        let plan = match self.plan_once() {
+            Ok(plan) => plan,
+            Err(errors) => {
+                self.planning_failed(&errors, now);
+                return self.write(now, out);
+            }
+        };
+        self.planned_well(&plan, now);
+        if !self.has_begun() {
+            match self.gates(&plan, now, out) {
+                Gate::Open => {}
+                Gate::Waits => return,
+                Gate::Failed => return self.write(now, out),
+            }
+        }
+        self.begin_execution(&plan, now);
+        self.start_ready_steps(now, out);
+        self.write(now, out);
+    }
+
+    /// In their order (docs/workflows.md, Validating).
+    fn gates(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Gate {
+        self.rights_gate(plan, now, out)
+    }
+
+    fn rights_gate(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Gate {
+        match &self.rights {
+            None if self.settings.authorization => {
+                self.steps.starts.want(1);
+                if !self.calls.is_under_way(Purpose::Rights) {
+                    let question = self.question(plan);
+                    self.call(Purpose::Rights, ApiCommand::CheckRights(question), out);
+                }
+                Gate::Waits
+            }
+            Some(Err(message)) => {
+                let message = message.clone();
+                self.validation_failed(&message, now);
+                Gate::Failed
+            }
+            None | Some(Ok(())) => Gate::Open,
+        }
+    }
+}
