@@ -35,6 +35,8 @@ words! {
         RollbackAvailable,
         /// It has ended, and well.
         Succeeded,
+        /// Of a workflow: what its steps had changed was taken back.
+        RolledBack,
     }
 }
 
@@ -69,5 +71,9 @@ words! {
         Completed,
         /// Some steps failed, and the workflow went on without them.
         PartialSuccess,
+        /// All that could be undone was.
+        Undone,
+        /// Something could have been undone, and was not.
+        UndoFailed,
     }
 }

@@ -296,9 +296,32 @@ pub struct RollbackInformation {
     /// The state before, in the form that restores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_parameters: Option<RecordedRollback>,
+    /// Addition. What takes the change back, made when the outcome was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<RecordedUndo>,
     /// How long taking it back may take, as a duration such as 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration: Option<String>,
+}
+
+/// What takes a change back: a patch that first tests what is there, or a deletion.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedUndo {
+    /// The apiVersion of the target, such as `apps/v1`.
+    #[schemars(length(max = 317))]
+    pub api_version: String,
+    /// The uid of the target: another object of its name is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub uid: Option<String>,
+    /// JSON patch (RFC 6902) as text; an empty list where the action changed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 200_000))]
+    pub patch: Option<String>,
+    /// Whether the target is deleted instead: the action created it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<bool>,
 }
 
 /// The state before, in the form that restores it: exactly one member.

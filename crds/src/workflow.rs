@@ -160,6 +160,10 @@ pub struct WorkflowStep {
     /// True: when this step fails for good, no new step starts.
     #[serde(default)]
     pub critical_step: bool,
+    /// Addition. True: the step runs whether the steps of `dependsOn` completed or not, when all of them have ended and one of them
+    /// had begun; it cleans up, and is never undone.
+    #[serde(default)]
+    pub always: bool,
     /// Retries after the first attempt; an explicit 0 means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 5))]

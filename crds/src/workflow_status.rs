@@ -283,6 +283,41 @@ pub struct StepStatus {
     /// The KubernetesExecution that was created for the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k8s_execution_ref: Option<ObjectRef>,
+    /// Addition. How undoing the step went; absent where it was not to be undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<StepUndo>,
+}
+
+/// How undoing a step went.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepUndo {
+    /// Where it stands.
+    pub status: UndoState,
+    /// What was undone, or why it was not, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// The class of what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<ErrorType>,
+    /// The KubernetesExecution that undoes the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k8s_execution_ref: Option<ObjectRef>,
+}
+
+/// Where undoing a step stands.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UndoState {
+    /// Its `KubernetesExecution` runs.
+    Executing,
+    /// The target is as it was before the step.
+    Completed,
+    /// It went wrong; the target may be as the step left it.
+    Failed,
+    /// The step can't be undone.
+    NotReversible,
 }
 
 /// Where a step of a workflow stands.

@@ -14,5 +14,6 @@ mod holds;
 mod lease;
 mod starting;
 mod strangers;
+mod undoing;
 mod waiting;
 mod workflows;

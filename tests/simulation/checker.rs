@@ -270,8 +270,9 @@ impl Checker<'_> {
         // What waits says for what: a target, say, that is locked until a lost pod is gone.
         let says_why = |life: &Life<'_>| {
             let status = &life.last()["status"];
-            let waits = text(&status["message"]).starts_with("waits: ")
-                || text(&status["message"]).starts_with("running: ");
+            let waits = ["waits: ", "running: ", "undoing step ", "paused by "]
+                .iter()
+                .any(|words| text(&status["message"]).starts_with(words));
             life.gone().is_some() || ["completed", "failed"].contains(&text(&status["phase"])) || waits
         };
         let ended = self.outcome.ended.is_some()
@@ -283,7 +284,9 @@ impl Checker<'_> {
                 && (self.is_refused_for_ever()
                     || self.outcome.objects.iter().any(|object| {
                         text(&object["status"]["message"]).contains("could not be confirmed stopped")
-                    }))
+                    })
+                    // Its execution may be gone, and then nothing else tells of it.
+                    || self.outcome.objects.iter().any(|object| is_lost_pod(object)))
             || self.is_refused_for_now();
         let last: Vec<String> = self
             .workflows
@@ -573,4 +576,11 @@ fn follows(before: &str, after: &str) -> bool {
         "rollback_ready" => ["completed", "failed", "executing"].contains(&after),
         _ => false,
     }
+}
+
+/// A pod of the executor that was told to go, and does not.
+fn is_lost_pod(object: &Value) -> bool {
+    object["kind"] == "Pod"
+        && object["metadata"]["namespace"] == "kubernaut-executor"
+        && !object["metadata"]["deletionTimestamp"].is_null()
 }

@@ -91,6 +91,18 @@ defects! {
     RunOneJobMore,
     /// A workflow that is not started yet says nothing.
     StartInSilence,
+    /// A workflow that is paused starts steps.
+    StartWhilePaused,
+    /// What runs of a workflow that is cancelled runs on.
+    LetRunOn,
+    /// Steps are undone in the order in which they completed.
+    UndoForwards,
+    /// Steps are undone all at once.
+    UndoAtOnce,
+    /// A step that cleans up is undone, too.
+    UndoTheCleanUp,
+    /// An undo does not test what is there.
+    UndoBlindly,
 }
 
 #[cfg(feature = "planted-defects")]

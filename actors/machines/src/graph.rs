@@ -223,6 +223,11 @@ impl Graph {
         self.dependencies.keys().copied()
     }
 
+    /// All steps, each after those it waits for.
+    pub fn order(&self) -> impl Iterator<Item = i32> + '_ {
+        self.order.iter().copied()
+    }
+
     /// How many steps there are.
     pub fn len(&self) -> usize {
         self.order.len()
@@ -236,6 +241,16 @@ impl Graph {
     /// The steps that a step waits for itself (not through others), ascending.
     pub fn dependencies_of(&self, number: i32) -> impl Iterator<Item = i32> + '_ {
         self.dependencies.get(&number).into_iter().flatten().copied()
+    }
+
+    /// The steps that a step waits for, also through others.
+    pub fn all_before(&self, number: i32) -> BTreeSet<i32> {
+        let mut found = BTreeSet::new();
+        let mut to_visit = vec![number];
+        while let Some(step) = to_visit.pop() {
+            to_visit.extend(self.dependencies_of(step).filter(|before| found.insert(*before)));
+        }
+        found
     }
 
     /// The steps that wait for a step, also through others.
@@ -394,6 +409,7 @@ mod tests {
             target_cluster: String::new(),
             parameters: StepParameters::default(),
             critical_step: false,
+            always: false,
             max_retries: None,
             timeout: None,
             depends_on: Some(depends_on.to_vec()),

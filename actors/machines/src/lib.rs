@@ -27,6 +27,7 @@ pub mod rbac;
 pub mod reads;
 pub mod render;
 pub mod toleration;
+pub mod undoing;
 pub mod verify;
 pub mod waiting;
 pub mod yaml;

@@ -16,6 +16,7 @@ use crate::actions::{
 };
 use crate::defect::{Defect, planted};
 use crate::duration::{DurationError, parse_go};
+use crate::execution_key::ExecutionKey;
 
 /// Longest grace period, in seconds.
 const GRACE_MAX: u64 = 3600;
@@ -122,6 +123,18 @@ pub fn execution_for(
     step: &WorkflowStep,
 ) -> Result<(KubernetesExecution, Vec<String>), MappingError> {
     let converted = convert(&step.parameters)?;
+    let key = ExecutionKey::step(step.step_number);
+    let execution = execution_with(workflow, step, key, converted.parameters);
+    Ok((execution, converted.warnings))
+}
+
+/// An execution of a step, whatever it is for.
+pub(crate) fn execution_with(
+    workflow: &WorkflowExecution,
+    step: &WorkflowStep,
+    key: ExecutionKey,
+    parameters: ActionParameters,
+) -> KubernetesExecution {
     let name = workflow.metadata.name.clone().unwrap_or_default();
     let namespace = workflow.metadata.namespace.clone();
     let uid = workflow.metadata.uid.clone().unwrap_or_default();
@@ -137,9 +150,9 @@ pub fn execution_for(
         (names::LABEL_STEP_NUMBER.to_owned(), step.step_number.to_string()),
         (names::LABEL_ACTION.to_owned(), label_value(&step.action)),
     ]);
-    let execution = KubernetesExecution {
+    KubernetesExecution {
         metadata: ObjectMeta {
-            name: Some(format!("{name}-step-{}", step.step_number)),
+            name: Some(key.name(&name)),
             namespace: namespace.clone(),
             owner_references: Some(vec![OwnerReference {
                 api_version: names::WORKFLOW_API_VERSION.to_owned(),
@@ -167,7 +180,7 @@ pub fn execution_for(
             }),
             step_number: step.step_number,
             action: step.action.clone(),
-            parameters: converted.parameters,
+            parameters,
             target_cluster: step.target_cluster.clone(),
             max_retries: retries_of(workflow, step),
             timeout: step.timeout.clone().unwrap_or_else(|| DEFAULT_TIMEOUT.to_owned()),
@@ -178,8 +191,7 @@ pub fn execution_for(
             shutdown: None,
         },
         status: None,
-    };
-    Ok((execution, converted.warnings))
+    }
 }
 
 /// Retries of a step: its own, else the strategy's, else the default.

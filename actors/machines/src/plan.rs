@@ -5,17 +5,18 @@ use std::fmt;
 use std::time::Duration;
 
 use kubernaut_crds::{
-    Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, RollbackAction,
-    SafetyCheckType, StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
+    Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, SafetyCheckType,
+    StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
 };
 
 use crate::Settings;
 use crate::actions::{AccessRequest, ActionKind, check_step_spelling, kind_of_step, step_field};
 use crate::duration::{format_go, parse_go};
 use crate::graph::Graph;
-use crate::mapping::{MappingError, execution_for, retries_of};
+use crate::mapping::{execution_for, retries_of};
 use crate::parameters::{self, CommonFields};
 use crate::problem::Problem;
+use crate::undoing::rollback_execution;
 
 /// A workflow that can be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub struct PlannedStep {
     pub name: String,
     /// When it fails for good, no new step starts.
     pub critical: bool,
+    /// It starts however those before it ended.
+    pub always: bool,
     /// What it does.
     pub kind: ActionKind,
     /// What it does it to.
@@ -62,24 +65,19 @@ impl fmt::Display for PlanError {
     }
 }
 
+/// The plan of a workflow that has begun: it is brought to its end, also when the flags became stricter since.
+///
+/// # Errors
+/// As of [`plan`].
+pub fn plan_of_begun(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, Vec<PlanError>> {
+    plan(workflow, &settings.without_limits())
+}
+
 /// Checks everything that needs no cluster (docs/workflows.md, Planning).
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the spec.
 pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, Vec<PlanError>> {
-    plan_as(workflow, settings, false)
-}
-
-/// The plan of a workflow that has begun: it is brought to its end, also when the flags became stricter since, or somebody asked
-/// it to stop.
-///
-/// # Errors
-/// As of [`plan`].
-pub fn plan_of_begun(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, Vec<PlanError>> {
-    plan_as(workflow, &settings.without_limits(), true)
-}
-
-fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Result<Plan, Vec<PlanError>> {
     if let Some(size) = parameters::oversize(&workflow.metadata) {
         return Err(vec![error("spec", parameters::too_long(size))]);
     }
@@ -89,7 +87,7 @@ fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Re
         // What else is wrong with it nobody looks for: that would take time in proportion.
         return Err(vec![error("spec", parameters::too_long(size))]);
     }
-    let mut errors = whole_workflow(workflow, settings, begun);
+    let mut errors = whole_workflow(workflow, settings);
     let definition = &spec.workflow_definition;
     let mut warnings = optional_checks(workflow);
     let graph = match Graph::new(&definition.steps, definition.dependencies.as_ref()) {
@@ -116,6 +114,19 @@ fn plan_as(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Re
             Err(problems) => errors.extend(problems),
         }
     }
+    let never_due = definition.steps.iter().enumerate().filter(|(_, step)| {
+        let waits_for_none = |graph: &Graph| graph.dependencies_of(step.step_number).next().is_none();
+        step.always && graph.as_ref().is_some_and(waits_for_none)
+    });
+    errors.extend(never_due.map(|(index, step)| {
+        error(
+            format!("spec.workflowDefinition.steps[{index}].always"),
+            format!(
+                "step {} ({}): a step that always runs needs dependsOn: the steps after which it cleans up",
+                step.step_number, step.name
+            ),
+        )
+    }));
     let Some(graph) = graph.filter(|_| errors.is_empty()) else {
         return Err(errors);
     };
@@ -150,7 +161,7 @@ fn error(field: impl Into<String>, message: impl Into<String>) -> PlanError {
     }
 }
 
-fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings, begun: bool) -> Vec<PlanError> {
+fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<PlanError> {
     let spec = &workflow.spec;
     let mut errors = Vec::new();
     let name = workflow.metadata.name.as_deref().unwrap_or_default();
@@ -189,13 +200,12 @@ fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings, begun: bool
     {
         errors.push(error("spec.executionStrategy.maxRetries", "is not within 0 to 5"));
     }
-    errors.extend(unsupported_workflow(workflow, begun));
+    errors.extend(unsupported_workflow(workflow));
     errors
 }
 
-/// What this version can't honour is refused, never ignored. Suspend and shutdown count only before anything ran:
-/// later they end the workflow by their own rule.
-fn unsupported_workflow(workflow: &WorkflowExecution, begun: bool) -> Vec<PlanError> {
+/// What this version can't honour is refused, never ignored.
+fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
     let spec = &workflow.spec;
     let strategy = &spec.execution_strategy;
     let mut errors = Vec::new();
@@ -213,16 +223,6 @@ fn unsupported_workflow(workflow: &WorkflowExecution, begun: bool) -> Vec<PlanEr
         strategy.dry_run_first,
         "spec.executionStrategy.dryRunFirst",
         "rehearse the workflow with `kubernaut rehearse`, and leave this out",
-    );
-    refuse(
-        spec.suspend == Some(true) && !begun,
-        "spec.suspend",
-        "create the workflow when it may start",
-    );
-    refuse(
-        spec.shutdown.is_some() && !begun,
-        "spec.shutdown",
-        "delete the workflow instead",
     );
     refuse(
         spec.rollback_of.is_some(),
@@ -276,16 +276,6 @@ pub fn unsupported_execution(spec: &KubernetesExecutionSpec) -> Vec<Problem> {
         "dryRun",
         "rehearse it with `kubernaut rehearse`, and leave this out",
     );
-    refuse(
-        spec.shutdown.is_some(),
-        "shutdown",
-        "delete the execution instead",
-    );
-    refuse(
-        spec.parameters.undo.is_some(),
-        "parameters.undo",
-        "use the action that sets the state before",
-    );
     refused
 }
 
@@ -317,7 +307,7 @@ fn plan_step(
     let fits = misfit.is_none();
     errors.extend(misfit.map(|problem| at("action", problem.message)));
     errors.extend(
-        rollback_spec(step)
+        rollback_spec(workflow, step, settings)
             .into_iter()
             .map(|problem| at("rollbackSpec", problem)),
     );
@@ -358,6 +348,7 @@ fn plan_step(
             let planned = PlannedStep {
                 name: step.name.clone(),
                 critical: step.critical_step,
+                always: step.always,
                 kind: checked.kind,
                 target: checked.target,
                 rights: checked.rights,
@@ -376,32 +367,29 @@ fn plan_step(
     }
 }
 
-/// A rollbackSpec is not run by this version, but what could never run is said now.
-fn rollback_spec(step: &WorkflowStep) -> Vec<String> {
-    let Some(rollback) = &step.rollback_spec else {
+/// What is wrong with a rollbackSpec: it is run as it stands here, once something has to be undone.
+fn rollback_spec(workflow: &WorkflowExecution, step: &WorkflowStep, settings: &Settings) -> Vec<String> {
+    let Some(spec) = &step.rollback_spec else {
         return Vec::new();
     };
     let mut problems = Vec::new();
-    if let Some(timeout) = &rollback.timeout
+    if let Some(timeout) = &spec.timeout
         && let Err(problem) = parse_go(timeout)
     {
         problems.push(format!("timeout: {problem}"));
     }
-    match RollbackAction::try_from(rollback.parameters.clone()) {
-        Err(members) => problems.push(members.to_string()),
-        Ok(RollbackAction::RestorePreviousConfig(config))
-            if config.r#type == kubernaut_crds::ConfigType::Secret =>
-        {
-            problems.push(
-                "restorePreviousConfig of a Secret is not possible: updateSecret is not reversible"
-                    .to_owned(),
-            );
+    match rollback_execution(workflow, step) {
+        Err(problem) => problems.push(problem),
+        Ok(_) if !problems.is_empty() => {}
+        Ok(execution) => {
+            let found = parameters::check(&execution, settings)
+                .err()
+                .into_iter()
+                .flatten();
+            // The step's own timeout and cluster are looked at with the step.
+            let found = found.filter(|problem| problem.field.starts_with("parameters."));
+            problems.extend(found.map(|problem| problem.to_string()));
         }
-        Ok(RollbackAction::Custom(custom)) if custom.action_type != "apply-manifest" => {
-            let problem = MappingError::CustomType(custom.action_type);
-            problems.push(format!("custom.{}: {problem}", problem.field()));
-        }
-        Ok(_) => {}
     }
     problems
 }

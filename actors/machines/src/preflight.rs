@@ -32,6 +32,8 @@ pub struct Preflight {
     pub state_summary: String,
     /// What will change, in words.
     pub impact: String,
+    /// What is wanted is there already, and no Job is needed: an undo alone says so.
+    pub is_done: bool,
 }
 
 /// Why it can't be run.
@@ -105,6 +107,7 @@ pub fn check(
         init_containers: Vec::new(),
         state_summary: String::new(),
         impact: format!("{} {name}", checked.kind.canonical()),
+        is_done: false,
     };
     let operation = operation(&checked.action);
     let read = target_read(checked);

@@ -55,6 +55,9 @@ pub enum RenderError {
     /// A manifest that could not be read.
     #[error("parameters.applyManifest: the manifest was not read")]
     NoManifest,
+    /// A kind whose plural nobody knows.
+    #[error("kind {0:?} is not known here")]
+    UnknownKind(String),
     /// Without a pod the request would be for all of them.
     #[error("there is no pod to delete")]
     NoPods,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kubernaut_crds::{Attempt, KubernetesExecution};
+use kubernaut_crds::{Action, Attempt, KubernetesExecution};
 use serde_json::Value;
 
 use crate::actions::{Look, Rollout, operation, rollout};
@@ -82,7 +82,7 @@ pub(crate) fn is_detail(checked: &ValidatedExecution, read: &Read) -> bool {
 }
 
 /// The target, when it was read.
-fn target_in<'a>(checked: &ValidatedExecution, facts: &'a ReadResults) -> Option<&'a Value> {
+pub(crate) fn target_in<'a>(checked: &ValidatedExecution, facts: &'a ReadResults) -> Option<&'a Value> {
     facts.get(&target_read(checked)?)?.first()
 }
 
@@ -109,7 +109,8 @@ pub fn postcondition(
     let object = target_in(checked, facts);
     // What is not read is not missing, and what was deleted is not there.
     let is_missing = object.is_none() && target_read(checked).is_some();
-    if is_missing && !checked.kind.definition().acts_on_pods {
+    let is_deleted = matches!(&checked.action, Action::Undo(undo) if undo.delete == Some(true));
+    if is_missing && !checked.kind.definition().acts_on_pods && !is_deleted {
         return Postcondition::Never {
             why: "the target does not exist any more".to_owned(),
         };

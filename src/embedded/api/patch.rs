@@ -13,9 +13,13 @@ pub(crate) fn json(object: &Value, patch: &[u8]) -> Result<Value, ApiError> {
         // In an object the server's library replaces also what is not there.
         let path = operation["path"].as_str().unwrap_or("");
         let parent = path.rsplit_once('/').and_then(|(parent, _)| out.pointer(parent));
-        if operation["op"] == "replace" && out.pointer(path).is_none() && parent.is_some_and(Value::is_object)
-        {
+        let is_absent = out.pointer(path).is_none() && parent.is_some_and(Value::is_object);
+        if operation["op"] == "replace" && is_absent {
             operation["op"] = "add".into();
+        }
+        // And nothing is null.
+        if operation["op"] == "test" && is_absent && operation["value"].is_null() {
+            continue;
         }
         let operation: json_patch::PatchOperation =
             serde_json::from_value(operation).map_err(|_| ApiError::unprocessable_patch())?;

@@ -337,6 +337,7 @@ fn says_why(object: &Value) -> bool {
     let message = text(&object["status"]["message"]);
     message.starts_with("waits: ")
         || message.starts_with("running: ")
+        || message.starts_with("undoing step ")
         || message.contains("could not be confirmed stopped")
 }
 

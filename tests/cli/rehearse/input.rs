@@ -91,16 +91,6 @@ fn what_is_wrong_is_named_with_its_field_before_anything_runs() {
     );
     refused(
         "spec:\n",
-        "spec:\n  suspend: true\n",
-        &["spec.suspend", "not supported by this version"],
-    );
-    refused(
-        "spec:\n",
-        "spec:\n  shutdown: Cancel\n",
-        &["spec.shutdown", "not supported by this version"],
-    );
-    refused(
-        "spec:\n",
         "spec:\n  executionStrategy: {approvalRequired: true, dryRunFirst: true}\n",
         &[
             "approvalRequired: not supported by this version",

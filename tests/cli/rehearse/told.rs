@@ -28,7 +28,7 @@ fn verdict(code: i32, input: &str, flags: &[&str]) -> String {
 
 #[test]
 fn what_a_failed_workflow_changed_is_undone_by_lines_to_paste_the_last_step_first() {
-    let steps = workflow(&[
+    let steps = by_hand(&[
         SCALE,
         "action: update-image, parameters: {updateImage: {namespace: shop, deployment: web, container: web, newImage: 'web:2'}}",
         "action: update-configmap, parameters: {updateConfigMap: {namespace: shop, name: conf, dataUpdates: {a: x, b: 'y'}}}",
@@ -62,16 +62,31 @@ fn what_a_failed_workflow_changed_is_undone_by_lines_to_paste_the_last_step_firs
     assert!(!said.contains("rollbackStrategy"), "{said}");
 }
 
+/// A workflow of which a person undoes what is to be undone.
+fn by_hand(steps: &[&str]) -> String {
+    workflow(steps).replacen(
+        "spec:\n",
+        "spec:\n  executionStrategy: {rollbackStrategy: manual}\n",
+        1,
+    )
+}
+
 #[test]
 fn where_nothing_was_changed_nothing_is_to_be_undone() {
     let apply = "criticalStep: true, action: apply-manifest, parameters: {custom: {actionType: apply-manifest, config: {manifest: '{apiVersion: v1, kind: ConfigMap, metadata: {name: new, namespace: shop}, data: {a: 5}}'}}}";
     for step in [apply, FAILS] {
         let said = verdict(
             1,
-            &format!("{NODES}{CONFIG}{}", workflow(&[step])),
+            &format!("{NODES}{CONFIG}{}", by_hand(&[step])),
             &["--apply-manifest-kinds=ConfigMap"],
         );
         assert!(!said.contains("undo"), "{said}");
+        let said = verdict(
+            1,
+            &format!("{NODES}{CONFIG}{}", workflow(&[step])),
+            &["--apply-manifest-kinds=ConfigMap"],
+        );
+        assert!(said.contains("nothing was to be undone"), "{said}");
     }
 }
 
@@ -113,7 +128,7 @@ fn an_autoscaler_on_what_is_scaled_is_a_warning() {
 fn what_kubectl_said_is_told_once_and_its_last_error_first() {
     let alone = "{apiVersion: v1, kind: Pod, metadata: {name: alone, namespace: shop}, spec: {nodeName: n1, containers: [{name: a, image: 'a:1'}]}}\n---\n";
     let drain = "criticalStep: true, action: drain-node, timeout: 1m, parameters: {drainNode: {nodeName: n1, ignoreDaemonSets: true, deleteLocalData: true}}";
-    let said = verdict(1, &format!("{NODES}{alone}{}", workflow(&[drain])), &[]);
+    let said = verdict(1, &format!("{NODES}{alone}{}", by_hand(&[drain])), &[]);
     let head = said.lines().nth(1).unwrap_or_default();
     assert!(
         head.contains("critical step 1 (s1) failed: error: cannot delete Pods"),

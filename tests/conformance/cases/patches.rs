@@ -20,6 +20,7 @@ super::cases!(
     a_json_patch_adds_moves_and_removes,
     a_json_patch_that_is_none_is_refused,
     a_json_patch_tests_the_version,
+    a_json_patch_tests_that_nothing_is_there_by_null,
     a_patch_of_an_unknown_type_is_refused,
     a_patch_that_is_no_json_is_refused,
     a_patch_of_a_wrong_type_is_refused,
@@ -248,6 +249,39 @@ async fn a_json_patch_is_all_or_nothing(lab: &CaseContext) {
     )
     .await
     .invalid(words);
+}
+
+async fn a_json_patch_tests_that_nothing_is_there_by_null(lab: &CaseContext) {
+    lab.given("cm", config("a", json!({"k": "1"}))).await;
+    let nothing = |path: &str| json!([{"op": "test", "path": path, "value": null}, {"op": "add", "path": "/data/l", "value": "2"}]);
+    let words = "the server rejected our request due to an error in our request";
+    lab.operations("cm/a", nothing("/data/k")).await.invalid(words);
+    lab.operations("cm/a", nothing("/more/l")).await.invalid(words);
+    lab.operations("cm/a", nothing("/data/l"))
+        .await
+        .has_code(200)
+        .has("/data/l", "2");
+    lab.operations("cm/a", nothing("/data/l")).await.invalid(words);
+    let uid = lab.get("cm/a").await.uid();
+    let with_uid = |uid: &str| json!([{"op": "test", "path": "/metadata/uid", "value": uid}, {"op": "remove", "path": "/data/l"}]);
+    lab.operations("cm/a", with_uid("another")).await.invalid(words);
+    lab.operations("cm/a", with_uid(&uid))
+        .await
+        .has_code(200)
+        .lacks("/data/l");
+    // A scale has no zero.
+    let made = lab.given("deploy", workload("a", 0)).await;
+    let zero = |value: Value| {
+        json!([{"op": "test", "path": "/metadata/uid", "value": made.uid()},
+        {"op": "test", "path": "/spec/replicas", "value": value}, {"op": "add", "path": "/spec/replicas", "value": 1}])
+    };
+    lab.operations("deploy/a/scale", zero(json!(0)))
+        .await
+        .invalid(words);
+    lab.operations("deploy/a/scale", zero(json!(null)))
+        .await
+        .has_code(200)
+        .has("/spec/replicas", 1);
 }
 
 async fn a_json_patch_adds_moves_and_removes(lab: &CaseContext) {

@@ -47,9 +47,6 @@ async fn what_a_workflow_asks_for_and_this_version_can_not_do_is_refused() {
     let cases = [
         ("approval", strategy("approvalRequired"), "approvalRequired"),
         ("dry-run", strategy("dryRunFirst"), "dryRunFirst"),
-        ("suspend", json!({"suspend": true}), "spec.suspend"),
-        ("cancel", json!({"shutdown": "Cancel"}), "spec.shutdown"),
-        ("rollback", json!({"shutdown": "Rollback"}), "spec.shutdown"),
         (
             "undo",
             json!({"rollbackOf": {"name": "other", "uid": "0"}, "workflowDefinition": {"steps": []}}),
@@ -99,7 +96,6 @@ async fn what_an_execution_asks_for_and_this_version_can_not_do_is_refused() {
     let cases = [
         ("approval", json!({"approvalReceived": false}), "approvalReceived"),
         ("dry-run", json!({"dryRun": true}), "dryRun"),
-        ("shut-down", json!({"shutdown": "Cancel"}), "shutdown"),
     ];
     for (name, more, _) in &cases {
         let made = execution(name, "update-configmap", parameters.clone(), more.clone());

@@ -1,11 +1,16 @@
 //! How many Jobs run at once.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Checker, EXECUTION};
 use crate::history::{Life, has_condition, label, owner, text};
+
+/// A pod that was told to go and has not ended by then is on a node that nobody reaches: it keeps no other from running. The
+/// controller counts in whole seconds, as the API server tells when something was deleted.
+const LOST_AFTER: Duration = Duration::from_secs(59);
 
 impl Checker<'_> {
     /// Never more Jobs run at once than --max-running-jobs says.
@@ -59,11 +64,19 @@ impl Checker<'_> {
             let ended = |object: &Value| ["completed", "failed"].contains(&text(&object["status"]["phase"]));
             execution.first(ended).or(execution.gone())
         });
-        [gone, ended, pod_ended, given_up]
-            .into_iter()
-            .flatten()
-            .map(|state| state.revision)
+        let told_to_go = job.first(|object| !object["metadata"]["deletionTimestamp"].is_null());
+        let lost = told_to_go.and_then(|state| self.first_revision_at(state.at + LOST_AFTER));
+        let over = [gone, ended, pod_ended, given_up].into_iter().flatten();
+        over.map(|state| state.revision)
+            .chain(lost)
             .min()
             .unwrap_or(u64::MAX)
+    }
+
+    fn first_revision_at(&self, at: Duration) -> Option<u64> {
+        let mut record = self.outcome.record.iter();
+        record
+            .find(|commit| commit.at >= at)
+            .map(|commit| commit.revision)
     }
 }

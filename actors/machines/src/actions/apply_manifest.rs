@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::access::{AccessRequest, Reach, requests, rule};
 use super::applied::has_applied;
 use super::checks::{LEAST_TIMEOUT, bad_name, bad_namespace};
+use super::inverse::mask;
 use super::rollback::{previous, reversible};
 use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
@@ -233,6 +234,10 @@ impl super::Operation for Operation<'_> {
             }
             Some(_) | None => not_there("the object does not have all that was applied"),
         }
+    }
+
+    fn part(&self, object: &Value, manifest: Option<&ParsedManifest>) -> Option<Value> {
+        Some(mask(object, &manifest?.object))
     }
 
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, target: &TargetRef) -> Option<String> {

@@ -115,6 +115,10 @@ impl super::Operation for Operation<'_> {
         node::outcome(look.object, true)
     }
 
+    fn part(&self, object: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        Some(node::part(object))
+    }
+
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {
         let node = recorded.uncordon_node.as_ref()?;
         Some(format!("kubectl uncordon {}", node.node))

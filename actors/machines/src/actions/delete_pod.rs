@@ -367,6 +367,10 @@ impl super::Operation for Operation<'_> {
         replaced_pods::outcome(&self.0.namespace, look.attempt, look.facts)
     }
 
+    fn part(&self, _: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        None
+    }
+
     fn undo_by_hand(&self, _: Variant, _: &RecordedRollback, _: &TargetRef) -> Option<String> {
         None
     }

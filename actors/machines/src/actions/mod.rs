@@ -7,6 +7,7 @@ mod access;
 mod applied;
 mod checks;
 mod images;
+mod inverse;
 mod node;
 mod replaced_pods;
 mod rollback;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kubernaut_crds::{
     Action, ActionParameters, Attempt, KubernetesExecution, KubernetesExecutionSpec, RecordedRollback,
-    StepAction, TargetRef,
+    RecordedUndo, StepAction, TargetRef,
 };
 use serde_json::Value;
 
@@ -362,6 +363,9 @@ pub(crate) trait Operation {
     fn reads_after(&self, attempt: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read>;
     /// Whether the outcome is what was wanted (docs/actions.md).
     fn outcome(&self, look: Look<'_>) -> Postcondition;
+    /// The part of an object that the action changes, of the target or of what was recorded of it; `None` where there is no way
+    /// back.
+    fn part(&self, object: &Value, manifest: Option<&ParsedManifest>) -> Option<Value>;
     /// A line for a person's shell that takes the change back; `None` where kubectl has none.
     fn undo_by_hand(
         &self,
@@ -371,6 +375,18 @@ pub(crate) trait Operation {
     ) -> Option<String>;
     /// What a rehearsal needs of the world.
     fn subject(&self, variant: Variant, manifest: Option<&ParsedManifest>) -> Subject;
+}
+
+/// What takes back what an action did, given its target as it is now.
+pub(crate) fn inverse(
+    checked: &ValidatedExecution,
+    recorded: &RecordedRollback,
+    object: &Value,
+) -> Option<RecordedUndo> {
+    let operation = operation(&checked.action);
+    inverse::inverse_of(recorded, object, |object| {
+        operation.part(object, checked.manifest.as_ref())
+    })
 }
 
 impl ActionKind {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kubernaut_crds::{ErrorType, NodeAction, RecordedRollback, TargetRef};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::access::rule;
 use super::rollback::{not_reversible, reversible};
@@ -93,6 +93,12 @@ pub(super) fn examine_cordon(
         )
     };
     Ok(())
+}
+
+/// Whether it takes pods, and nothing else of it.
+pub(super) fn part(node: &Value) -> Value {
+    let cordoned = node["spec"]["unschedulable"] == true;
+    json!({"spec": {"unschedulable": cordoned.then_some(true)}})
 }
 
 pub(super) fn outcome(node: &Value, wanted: bool) -> Postcondition {

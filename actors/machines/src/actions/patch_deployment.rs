@@ -1,16 +1,18 @@
 //! patch-deployment: patches a Deployment. As update-image it sets images of containers that are there, and nothing else.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kubernaut_crds::{
     Attempt, ErrorType, PatchDeployment, PatchType, RecordedRollback, TargetRef, UpdateImageStep,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::access::{AccessRequest, Reach, requests, rule};
 use super::applied::first_dropped;
 use super::checks::{LEAST_TIMEOUT, bad_name, bad_namespace};
 use super::images::{image_of, patch_text, patched_images};
-use super::rollback::previous;
+use super::rollback::{not_reversible, previous};
 use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
     Variant, namespaced, rollout, target_name, workload,
@@ -118,6 +120,35 @@ fn examine_images(
     Ok(())
 }
 
+/// The members of its spec that a patch changes; `None` where it changes anything else.
+fn members_of_spec(patch: &PatchDeployment) -> Option<BTreeSet<String>> {
+    let content: Value = serde_json::from_str(&patch.patch).ok()?;
+    let members: BTreeSet<String> = match &content {
+        Value::Array(operations) => {
+            let paths = operations
+                .iter()
+                .filter(|operation| operation["op"] != "test")
+                .flat_map(|operation| [operation["path"].as_str(), operation["from"].as_str()])
+                .flatten();
+            paths
+                .map(|path| Some(path.strip_prefix("/spec/")?.split('/').next()?.to_owned()))
+                .collect::<Option<_>>()?
+        }
+        Value::Object(object) if object.keys().all(|key| key == "spec") => {
+            let spec = object.get("spec")?.as_object()?;
+            // Words to the API server, which may be for all of it.
+            let is_whole = spec.contains_key("$patch") || spec.contains_key("$retainKeys");
+            if is_whole {
+                return None;
+            }
+            let named = spec.keys().filter(|key| !key.starts_with('$'));
+            named.cloned().collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => return None,
+    };
+    (!members.is_empty()).then_some(members)
+}
+
 /// What a patch did, and what it was hardly meant to leave out.
 fn patched(deployment: &Value, patch: &PatchDeployment) -> String {
     // ValidatedExecution before the first attempt.
@@ -221,7 +252,11 @@ impl super::Operation for Operation<'_> {
         if at.checked.variant == Variant::UpdateImage {
             examine_images(self.0, at, preflight)?;
         }
-        preflight.rollback = previous(&at.checked.target, &workload::template(at.object));
+        let recorded = self.part(at.object, None);
+        preflight.rollback = match recorded.as_ref().map(|part| &part["spec"]) {
+            Some(spec) => previous(&at.checked.target, spec),
+            None => not_reversible("the patch is for more than members of spec, and only these are recorded"),
+        };
         Ok(())
     }
 
@@ -288,6 +323,18 @@ impl super::Operation for Operation<'_> {
         }
         // kubectl's exit code is the proof that it was taken.
         rollout::outcome(look, &patched(look.object, self.0))
+    }
+
+    /// Members of its spec that the patch speaks of, as they were recorded.
+    fn part(&self, object: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        let spec: Map<String, Value> = members_of_spec(self.0)?
+            .into_iter()
+            .map(|member| {
+                let value = object["spec"][member.as_str()].clone();
+                (member, value)
+            })
+            .collect();
+        Some(json!({"spec": spec}))
     }
 
     fn undo_by_hand(&self, variant: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {

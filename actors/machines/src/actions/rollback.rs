@@ -12,6 +12,7 @@ pub(super) fn reversible(action: &str, parameters: RecordedRollback) -> Rollback
         reason: None,
         rollback_action: Some(action.to_owned()),
         rollback_parameters: Some(parameters),
+        undo: None,
         estimated_duration: None,
     }
 }

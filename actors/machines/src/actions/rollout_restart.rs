@@ -164,6 +164,10 @@ impl super::Operation for Operation<'_> {
         rollout::outcome(look, "restarted")
     }
 
+    fn part(&self, _: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        None
+    }
+
     fn undo_by_hand(&self, _: Variant, _: &RecordedRollback, _: &TargetRef) -> Option<String> {
         None
     }

@@ -148,6 +148,10 @@ impl super::Operation for Operation<'_> {
         rollout::scaled(look, self.0.replicas)
     }
 
+    fn part(&self, object: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        Some(json!({"spec": {"replicas": object["spec"]["replicas"]}}))
+    }
+
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {
         let scale = recorded.scale_to_previous.as_ref()?;
         Some(format!(

@@ -138,6 +138,10 @@ impl super::Operation for Operation<'_> {
         rollout::scaled(look, self.0.replicas)
     }
 
+    fn part(&self, object: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        Some(json!({"spec": {"replicas": object["spec"]["replicas"]}}))
+    }
+
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {
         let before = recorded.restore_previous_config.as_ref()?;
         let part: Value = serde_json::from_str(&before.previous_spec).ok()?;

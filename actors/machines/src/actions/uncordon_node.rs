@@ -130,6 +130,10 @@ impl super::Operation for Operation<'_> {
         node::outcome(look.object, false)
     }
 
+    fn part(&self, object: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        Some(node::part(object))
+    }
+
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {
         let node = recorded.cordon_node.as_ref()?;
         Some(format!("kubectl cordon {}", node.node))

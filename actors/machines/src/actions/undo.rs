@@ -1,19 +1,33 @@
 //! undo: takes back what another action did. It is made by the controller alone.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kubernaut_crds::{Attempt, RecordedRollback, TargetRef, Undo};
+use kubernaut_crds::{Action, Attempt, ErrorType, RecordedRollback, TargetRef, Undo};
 use serde_json::{Value, json};
 
 use super::access::{AccessRequest, Reach, requests};
 use super::checks::{bad_name, bad_namespace};
+use super::inverse::{Standing, changes_in, standing};
 use super::rollback::not_reversible;
-use super::{CheckContext, Examination, JobContext, Look, Subject, Variant};
-use crate::manifest_kinds::ParsedManifest;
-use crate::preflight::{Preflight, Refusal, Scope};
+use super::{Changes, CheckContext, Examination, JobContext, Look, Subject, Variant, kind_of, target_name};
+use crate::manifest_kinds::{ParsedManifest, known_kind};
+use crate::preflight::{Preflight, Refusal, Scope, refuse};
 use crate::problem::Problem;
 use crate::reads::{Read, ReadResults};
 use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError};
-use crate::verify::{JobResult, Postcondition, holds};
+use crate::verify::{Postcondition, holds, in_progress, not_there};
+
+/// The API server leaves zero replicas out of a scale, and what is not there is tested by null, and added.
+fn of_a_scale(patch: &str) -> String {
+    let mut operations: Vec<Value> = serde_json::from_str(patch).unwrap_or_default();
+    for operation in &mut operations {
+        match operation["op"].as_str() {
+            Some("test") if operation["value"] == 0 => operation["value"] = Value::Null,
+            Some("replace") => operation["op"] = json!("add"),
+            _ => {}
+        }
+    }
+    Value::Array(operations).to_string()
+}
 
 pub(super) struct Operation<'a>(pub(super) &'a Undo);
 
@@ -35,8 +49,21 @@ impl super::Operation for Operation<'_> {
         let is_deletion = self.0.delete == Some(true);
         let one_of_two = (self.0.patch.is_some() == is_deletion)
             .then(|| Problem::new("", "exactly one of patch and delete: true is needed"));
+        let unheld = (is_deletion && self.0.target.uid.is_none()).then(|| {
+            Problem::new(
+                "target.uid",
+                "is needed where the target is deleted: it may be another one by now",
+            )
+        });
+        let wrong = self
+            .0
+            .patch
+            .as_deref()
+            .and_then(|patch| standing(&Value::Null, patch).err());
         let problems = [
             one_of_two,
+            unheld,
+            wrong.map(|problem| Problem::new("patch", problem)),
             bad_name("target.name", &self.0.target.name),
             namespace.and_then(|namespace| bad_namespace("namespace", namespace)),
         ];
@@ -48,7 +75,7 @@ impl super::Operation for Operation<'_> {
     }
 
     fn payload_size(&self, _: Option<&ParsedManifest>) -> Option<(&'static str, usize)> {
-        None
+        Some(("patch", self.0.patch.as_ref()?.len()))
     }
 
     fn secrets(&self) -> Vec<&str> {
@@ -73,16 +100,36 @@ impl super::Operation for Operation<'_> {
     }
 
     fn may_create_its_target(&self) -> bool {
-        false
+        // One that is to be deleted may be gone.
+        self.0.delete == Some(true)
     }
 
     fn reads_before(&self, _: Scope) -> Vec<Read> {
         Vec::new()
     }
 
-    fn examine(&self, _: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+    fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+        let name = target_name(&at.checked.target);
         preflight.rollback = not_reversible("an undo is never itself undone");
-        Ok(())
+        let Some(patch) = &self.0.patch else {
+            let uid = self.0.target.uid.as_deref();
+            preflight.impact = format!("delete {name}, which the action created");
+            preflight.is_done = at.object.is_null() || at.object["metadata"]["uid"].as_str() != uid;
+            return Ok(());
+        };
+        preflight.impact = changes_in(patch);
+        match standing(at.object, patch) {
+            Ok(Standing::AsSet) => Ok(()),
+            Ok(Standing::AsBefore) => {
+                preflight.is_done = true;
+                Ok(())
+            }
+            Ok(Standing::Changed(how)) => refuse(
+                ErrorType::ResourceConflict,
+                format!("{name} was changed since, and is left as it is: {how}"),
+            ),
+            Err(problem) => refuse(ErrorType::ValidationError, format!("patch: {problem}")),
+        }
     }
 
     fn keeps_first_generation(&self) -> bool {
@@ -98,7 +145,9 @@ impl super::Operation for Operation<'_> {
         if let Some(patch) = &self.0.patch {
             let object = format!("{}/{}", target.kind.to_lowercase(), target.name);
             let namespace = target.namespace.as_ref();
-            let scale = (self.0.of == "scale-deployment").then(|| "--subresource=scale".to_owned());
+            let scale = kind_of(&Action::Undo(self.0.clone()))
+                .is_some_and(|kind| kind.definition().changes == Changes::Scale)
+                .then(|| "--subresource=scale".to_owned());
             let fixed = [
                 "--type=json".to_owned(),
                 FIELD_MANAGER.to_owned(),
@@ -108,17 +157,25 @@ impl super::Operation for Operation<'_> {
                 ["patch".to_owned(), object]
                     .into_iter()
                     .chain(namespace.map(|namespace| format!("--namespace={namespace}")))
-                    .chain(scale)
+                    .chain(scale.clone())
                     .chain(fixed),
             );
-            return Ok(call.with_file(PATCH_FILE, patch.clone()));
+            let content = if scale.is_some() {
+                of_a_scale(patch)
+            } else {
+                patch.clone()
+            };
+            return Ok(call.with_file(PATCH_FILE, content));
         }
         let root = if target.api_version.contains('/') {
             format!("/apis/{}", target.api_version)
         } else {
             "/api/v1".to_owned()
         };
-        let plural = target.kind.to_lowercase() + "s";
+        let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
+        let plural = known_kind(group, &target.kind)
+            .map(|kind| kind.plural)
+            .ok_or_else(|| RenderError::UnknownKind(target.kind.clone()))?;
         let namespace = target.namespace.as_ref();
         let place = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
         let options =
@@ -136,12 +193,24 @@ impl super::Operation for Operation<'_> {
     }
 
     fn outcome(&self, look: Look<'_>) -> Postcondition {
-        if look.what == JobResult::Success {
-            return holds("kubectl's success is the proof");
+        let Some(patch) = &self.0.patch else {
+            let is_there = look.object["metadata"]["uid"].as_str() == self.0.target.uid.as_deref();
+            return if is_there && !look.object.is_null() {
+                in_progress("it is still there")
+            } else {
+                holds("deleted")
+            };
+        };
+        match standing(look.object, patch) {
+            Ok(Standing::AsBefore) => holds("as before"),
+            Ok(Standing::AsSet) => not_there("it is as the action had set it"),
+            Ok(Standing::Changed(how)) => not_there(how),
+            Err(problem) => not_there(format!("patch: {problem}")),
         }
-        Postcondition::Unprovable {
-            why: "nothing shows that the undo took effect".to_owned(),
-        }
+    }
+
+    fn part(&self, _: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        None
     }
 
     fn undo_by_hand(&self, _: Variant, _: &RecordedRollback, _: &TargetRef) -> Option<String> {

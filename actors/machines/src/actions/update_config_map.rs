@@ -168,6 +168,14 @@ impl super::Operation for Operation<'_> {
         }
     }
 
+    fn part(&self, object: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        let keys = self.0.data.keys();
+        let data: Map<String, Value> = keys
+            .map(|key| (key.clone(), object["data"][key.as_str()].clone()))
+            .collect();
+        Some(json!({"data": data}))
+    }
+
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {
         let config = recorded.restore_previous_config.as_ref()?;
         let before: Value = serde_json::from_str(&config.previous_spec).ok()?;

@@ -1,7 +1,6 @@
 //! What actions on workloads have in common.
 
 use kubernaut_crds::ErrorType;
-use serde_json::Value;
 
 use super::access::AccessRequest;
 use super::{Examination, target_name};
@@ -21,11 +20,6 @@ pub(super) fn refuse_paused(at: Examination<'_>) -> Result<(), Refusal> {
         return refuse(ErrorType::ValidationError, message);
     }
     Ok(())
-}
-
-/// Its pod template as it was.
-pub(super) fn template(deployment: &Value) -> Value {
-    serde_json::json!({"template": deployment["spec"]["template"]})
 }
 
 /// With it, a person is warned of an autoscaler that would take the scale back.

@@ -133,10 +133,8 @@ pub(crate) struct Assignment<'a> {
     pub(crate) checked: &'a ValidatedExecution,
     /// The attempt, as it is recorded.
     pub(crate) attempt: &'a Attempt,
-    /// Why no Job may be made any more.
+    /// Why no Job may be made any more, and one that runs is stopped.
     pub(crate) stopped_by: Option<&'static str>,
-    /// Why a Job that runs is stopped.
-    pub(crate) cancelled_by: Option<&'static str>,
     /// The wait that the status tells of.
     pub(crate) told: Option<Wait>,
     pub(crate) now: Timestamp,

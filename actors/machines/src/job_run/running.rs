@@ -95,7 +95,7 @@ impl JobRun {
         task: &Assignment<'_>,
         overdue: Timestamp,
     ) -> Result<Option<Failure>, Next> {
-        if let Some(why) = task.cancelled_by {
+        if let Some(why) = task.stopped_by {
             return Ok(Some(Failure {
                 error_type: ErrorType::Cancelled,
                 message: why.to_owned(),

@@ -447,9 +447,20 @@ fn an_undo_runs_as_what_it_undoes() {
     );
     let mut both = undo("scale-deployment", "web");
     both["parameters"]["undo"]["delete"] = json!(true);
+    both["parameters"]["undo"]["target"]["uid"] = json!("u");
     one_problem(
         &problems(&both),
         "parameters.undo: exactly one of patch and delete: true is needed",
+    );
+    let mut unheld = undo("scale-deployment", "web");
+    unheld["parameters"]["undo"] = json!({"of": "apply-manifest", "delete": true,
+        "target": unheld["parameters"]["undo"]["target"]});
+    one_problem(&problems(&unheld), "parameters.undo.target.uid: is needed");
+    let mut wild = undo("scale-deployment", "web");
+    wild["parameters"]["undo"]["patch"] = json!(r#"[{"op": "copy", "path": "/a", "from": "/b"}]"#);
+    one_problem(
+        &problems(&wild),
+        "parameters.undo.patch: has the operation \"copy\"",
     );
     let mut other = undo("scale-deployment", "web");
     other["action"] = json!("scale-deployment");

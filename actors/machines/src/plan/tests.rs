@@ -345,7 +345,7 @@ fn a_bad_timeout_is_told_with_its_step_and_its_text() {
 
 #[test]
 fn a_rollback_spec_that_could_never_run_is_refused() {
-    let config = |kind: &str| json!({"restorePreviousConfig": {"namespace": "shop", "name": "s", "type": kind, "snapshot": "{}"}});
+    let config = |kind: &str, snapshot: &str| json!({"restorePreviousConfig": {"namespace": "shop", "name": "s", "type": kind, "snapshot": snapshot}});
     let rollback = |parameters: Value, timeout: &str| {
         with_step(
             "rollbackSpec",
@@ -353,15 +353,29 @@ fn a_rollback_spec_that_could_never_run_is_refused() {
         )
     };
     let uncordon = json!({"uncordonNode": {"nodeName": "n"}});
-    for good in [uncordon.clone(), config("ConfigMap")] {
+    let data = r#"{"data": {"a": "1"}}"#;
+    for good in [uncordon.clone(), config("ConfigMap", data)] {
         assert_eq!(errors(&rollback(good, "1m")), [""; 0]);
     }
     let place = format!("{STEP}.rollbackSpec");
     one_error(
-        &rollback(config("Secret"), "1m"),
+        &rollback(config("Secret", data), "1m"),
         &place,
         "updateSecret is not reversible",
     );
+    one_error(
+        &rollback(config("ConfigMap", "{}"), "1m"),
+        &place,
+        "snapshot has no data",
+    );
+    one_error(
+        &rollback(config("ConfigMap", "{"), "1m"),
+        &place,
+        "snapshot is not JSON",
+    );
+    let scale =
+        json!({"scaleToPrevious": {"namespace": "kube-system", "deployment": "dns", "previousReplicas": 2}});
+    one_error(&rollback(scale, "1m"), &place, "kube-system is protected");
     one_error(&rollback(json!({}), "1m"), &place, "no known member");
     one_error(
         &rollback(uncordon, "later"),
@@ -440,8 +454,6 @@ fn what_is_not_supported_is_refused_with_what_to_do_instead() {
         ),
         ("executionStrategy", json!({"dryRunFirst": true}), ".dryRunFirst"),
         ("executionStrategy", check("health", true), ".safetyChecks[1]"),
-        ("suspend", json!(true), ""),
-        ("shutdown", json!("Cancel"), ""),
         ("rollbackOf", json!({"name": "a", "uid": "b"}), ""),
     ];
     for (field, value, place) in cases {
@@ -459,13 +471,22 @@ fn what_is_not_supported_is_refused_with_what_to_do_instead() {
 }
 
 #[test]
-fn suspend_and_shutdown_of_a_workflow_that_runs_are_not_for_planning() {
+fn what_a_person_asks_of_a_workflow_is_not_for_planning() {
     for (field, value) in [("suspend", json!(true)), ("shutdown", json!("Cancel"))] {
-        let workflow = with(&format!("/spec/{field}"), value);
-        one_error(&workflow, &format!("spec.{field}"), "not supported");
-        let begun: WorkflowExecution = serde_json::from_value(workflow).expect("a workflow");
-        assert!(plan_of_begun(&begun, &Settings::default()).is_ok(), "{field}");
+        assert!(
+            planned(&with(&format!("/spec/{field}"), value)).is_ok(),
+            "{field}"
+        );
     }
+}
+
+#[test]
+fn a_step_that_always_runs_needs_steps_to_clean_up_after() {
+    let mut workflow = workflow(&[step(1, &[]), step(2, &[1])]);
+    workflow["spec"]["workflowDefinition"]["steps"][1]["always"] = json!(true);
+    assert!(planned(&workflow).is_ok());
+    workflow["spec"]["workflowDefinition"]["steps"][0]["always"] = json!(true);
+    one_error(&workflow, &format!("{STEP}.always"), "needs dependsOn");
 }
 
 #[test]

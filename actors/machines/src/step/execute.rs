@@ -47,7 +47,6 @@ impl StepMachine {
             checked: &checked,
             attempt: &attempt,
             stopped_by: self.stopped_by(),
-            cancelled_by: self.cancelled_by(),
             told: self.waits.told,
             now,
         };

@@ -567,15 +567,10 @@ impl StepMachine {
         )
     }
 
-    /// Why no attempt may begin; `None` while one may.
+    /// Why what runs is stopped, and nothing more begins.
     pub(super) fn stopped_by(&self) -> Option<&'static str> {
         let cancelled = self.execution.spec.shutdown.is_some().then_some(CANCELLED);
-        self.cancelled_by().or(cancelled)
-    }
-
-    /// Why what runs is stopped.
-    pub(super) fn cancelled_by(&self) -> Option<&'static str> {
-        self.workflow.is_deleted.then_some(WORKFLOW_DELETED)
+        self.workflow.is_deleted.then_some(WORKFLOW_DELETED).or(cancelled)
     }
 
     pub(super) fn uid(&self) -> String {

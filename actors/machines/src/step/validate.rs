@@ -14,6 +14,7 @@ use crate::actions::target_name;
 use crate::api_command::{ApiCommand, ApiFailure, ExecutionChange, RightsAnswer, RightsQuestion};
 use crate::defect::{Defect, planted};
 use crate::job_run::Wait;
+use crate::owner::controlling_workflow;
 use crate::parameters::ValidatedExecution;
 use crate::plan::unsupported_execution;
 use crate::preflight::{self, Preflight, Refusal, Scope};
@@ -97,12 +98,17 @@ impl StepMachine {
         };
         self.status.draft.target_name = Some(target_name(&checked.target));
         self.status.draft.target = Some(checked.target.clone());
-        if let Some(why) = self.cancelled_by() {
+        if let Some(why) = self.stopped_by() {
             return self.fail(ErrorType::Cancelled, why, now);
         }
         let unsupported = unsupported_execution(&self.execution.spec);
         if !unsupported.is_empty() {
             return self.fail(ErrorType::ValidationError, &Problem::joined(&unsupported), now);
+        }
+        if self.execution.spec.parameters.undo.is_some() && controlling_workflow(&self.execution).is_none() {
+            let message = "parameters.undo: an undo is made by the workflow whose step it takes back, and by nobody else; use the \
+                           action that sets the state before";
+            return self.fail(ErrorType::ValidationError, message, now);
         }
         if let Some(refused) = self.refused_namespace() {
             return self.fail(ErrorType::ValidationError, &refused, now);
@@ -167,6 +173,9 @@ impl StepMachine {
             Err(refusal) => return self.refuse(refusal.0, &refusal.1, now, out),
         };
         self.note_validation(&checked, &preflight, now);
+        if preflight.is_done {
+            return self.complete_without_job(now);
+        }
         self.start_attempt(&checked, &preflight, now)
     }
 
@@ -399,8 +408,8 @@ impl StepMachine {
     }
 }
 
-/// Said where a person stops an execution: this version finishes what runs and starts nothing.
-pub(super) const CANCELLED: &str = "stopped by spec.shutdown before a Job was made: no attempt starts";
+/// Said where a person stops an execution, or the workflow that it is a step of.
+pub(super) const CANCELLED: &str = "stopped by spec.shutdown: Cancel";
 /// Said where the workflow is being deleted, and somebody's finalizer keeps it.
 pub(super) const WORKFLOW_DELETED: &str = "stopped: its WorkflowExecution is being deleted";
 

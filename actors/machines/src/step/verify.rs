@@ -11,7 +11,7 @@ use kubernaut_crds::{
 use super::StepCommand;
 use super::attempts::MESSAGE_MAX;
 use super::machine::{Flow, Hold, Purpose, StepMachine};
-use crate::actions::Rollout;
+use crate::actions::{Rollout, inverse};
 use crate::api_command::{ApiCommand, ApiFailure};
 use crate::classify::{Failure, cut};
 use crate::defect::{Defect, planted};
@@ -173,7 +173,12 @@ impl StepMachine {
         if !self.settings.verification {
             return self.complete("", None, &success, now);
         }
-        if let Some(at) = self.outcome.next_look.filter(|at| now < *at) {
+        let stopped_by = self.stopped_by();
+        if let Some(at) = self
+            .outcome
+            .next_look
+            .filter(|at| now < *at && stopped_by.is_none())
+        {
             return self.wait_until(at, "the outcome");
         }
         let Some((outcome, waits)) = self.look(&checked, &attempt, JobResult::Success, out) else {
@@ -189,6 +194,15 @@ impl StepMachine {
             ),
             Postcondition::Stuck { why } | Postcondition::Never { why } => {
                 self.verification_failed(&why, now)
+            }
+            // The Job is over, and nobody waits for more.
+            Postcondition::InProgress { why } | Postcondition::NotThere { why } if stopped_by.is_some() => {
+                let by = stopped_by.unwrap_or_default();
+                self.fail(
+                    ErrorType::Cancelled,
+                    &format!("{by}; the Job is over, and {why}"),
+                    now,
+                )
             }
             Postcondition::InProgress { why } | Postcondition::NotThere { why } => {
                 let limit = self.outcome_limit(&checked, now);
@@ -322,7 +336,20 @@ impl StepMachine {
         let facts = std::mem::take(&mut look.facts);
         self.outcome.look = None;
         let outcome = verify::postcondition(&self.execution, checked, &attempt, &facts, what);
+        self.note_inverse(checked, &facts);
         Some((outcome, verify::waits(checked, &facts)))
+    }
+
+    /// What would take back the change that is seen now. It goes with the next write.
+    fn note_inverse(&mut self, checked: &ValidatedExecution, facts: &ReadResults) {
+        let rollback = self.status.draft.rollback_information.as_mut();
+        let Some(rollback) = rollback.filter(|rollback| rollback.available) else {
+            return;
+        };
+        let recorded = rollback.rollback_parameters.as_ref();
+        rollback.undo = verify::target_in(checked, facts)
+            .zip(recorded)
+            .and_then(|(object, recorded)| inverse(checked, recorded, object));
     }
 
     pub(super) fn after_read(&mut self, facts: ReadResults) {
@@ -416,6 +443,19 @@ impl StepMachine {
             &message,
             now,
         );
+        self.status.is_due = true;
+        Flow::Again
+    }
+
+    /// The target is as it shall be, and no Job is made.
+    pub(super) fn complete_without_job(&mut self, now: Timestamp) -> Flow {
+        let message = "nothing to undo: it is as it was before";
+        self.enter(ExecutionPhase::Completed, now);
+        self.status.draft.completion_time = Some(MicroTime(now));
+        self.status.draft.message = Some(message.to_owned());
+        for kind in [ConditionType::OutcomeVerified, ConditionType::Succeeded] {
+            self.condition(kind, true, ConditionReason::AsWanted, message, now);
+        }
         self.status.is_due = true;
         Flow::Again
     }

@@ -348,12 +348,36 @@ fn a_secret_is_never_read_and_kubectls_success_is_the_proof() {
 }
 
 #[test]
-fn an_undo_is_proved_by_kubectls_success_alone() {
-    let parameters = json!({"undo": {"of": "scale-deployment", "patch": "[]",
+fn an_undo_holds_when_the_fields_are_as_before_however_its_job_ended() {
+    let patch = json!([{"op": "test", "path": "/spec/replicas", "value": 5},
+                       {"op": "replace", "path": "/spec/replicas", "value": 2}]);
+    let parameters = json!({"undo": {"of": "scale-deployment", "patch": patch.to_string(),
         "target": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web"}}});
     let mut look = Look::new("undo", parameters);
-    let there = || deployment(json!({}), Value::Null);
-    look.expects([(there(), holds("kubectl's success is the proof"))]);
-    look.what = Failure;
-    look.expects([(there(), unprovable("nothing shows that the undo took effect"))]);
+    let scaled = |replicas: i64| deployment(json!({"replicas": replicas}), Value::Null);
+    for what in [JobResult::Success, Failure] {
+        look.what = what;
+        look.expects([
+            (scaled(2), holds("as before")),
+            (scaled(5), not_there("it is as the action had set it")),
+            (scaled(7), not_there("/spec/replicas was set to 5 and is 7 now")),
+        ]);
+    }
+}
+
+#[test]
+fn an_undo_that_deletes_holds_when_that_object_is_gone() {
+    let parameters = json!({"undo": {"of": "apply-manifest", "delete": true,
+        "target": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web", "uid": "u"}}});
+    let look = Look::new("undo", parameters);
+    let with_uid = |uid: &str| {
+        let mut object = deployment(json!({}), Value::Null);
+        object["metadata"]["uid"] = json!(uid);
+        object
+    };
+    look.expects([
+        (with_uid("u"), in_progress("it is still there")),
+        (with_uid("v"), holds("deleted")),
+    ]);
+    assert_eq!(look.sees(&[]), holds("deleted"));
 }

@@ -6,23 +6,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubernaut_crds::{
     ConditionReason, ConditionType, ErrorType, ExecutionMetrics, MicroTime, Outcome, ResourceHealth,
-    RollbackStrategy, StepState, WorkflowPhase, WorkflowResult,
+    RollbackStrategy, Shutdown, StepState, UndoState, WorkflowPhase, WorkflowResult,
 };
 
 use super::WorkflowCommand;
+use super::control::Halt;
 use super::machine::WorkflowMachine;
-use super::progress::{Halt, step_name};
+use super::progress::step_name;
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
 use crate::plan::Plan;
 use crate::time::seconds_between;
 
-/// Added to the reason where this version can't do what was asked for.
+/// Added to the reason where nothing is undone although something was changed.
 const NOT_UNDONE: &str = "Nothing was undone.";
-const NO_SUSPEND: &str = "spec.suspend is not supported by this version: the steps in flight were finished and no new \
-    one was started; create a new WorkflowExecution with the remaining steps";
-const NO_SHUTDOWN: &str = "spec.shutdown is not supported by this version: the steps in flight were finished and no new \
-    one was started; to stop a running step, delete the WorkflowExecution";
 
 impl WorkflowMachine {
     /// Ends the workflow when nothing runs and nothing more will.
@@ -39,34 +36,52 @@ impl WorkflowMachine {
         let states = self.step_states(plan);
         let pending = states.values().any(|(state, _)| *state == StepState::Pending);
         let halt = self.halted(plan, &states);
-        if pending && halt.is_none() {
+        if pending && (matches!(halt, None | Some(Halt::Suspended)) || self.has_to_clean_up(plan, &states)) {
             return false;
         }
-        if let Some(since) = self.doubtful_since(now) {
-            self.doubt_ready_steps(plan, &states, since);
-        }
-        if !self.steps.unsure.is_empty() {
-            self.find_unsure_steps(out);
+        if self.is_in_doubt(plan, &states, now, out) {
             return false;
         }
         let failed = |number: &i32| states.get(number).and_then(|(_, failure)| failure.clone());
+        let cancelled = |(state, failure): &(StepState, Option<(ErrorType, String)>)| {
+            *state == StepState::Failed
+                && failure
+                    .as_ref()
+                    .is_some_and(|(class, _)| *class == ErrorType::Cancelled)
+        };
         match halt {
-            Some(Halt::Critical(number)) => {
+            Some(halt @ Halt::Critical(number)) => {
                 let (error_type, why) = failed(&number).unwrap_or((ErrorType::UnknownError, String::new()));
-                let mut reason = format!("critical step {} failed: {why}", step_name(plan, number));
-                // Where something was changed, and it may matter to somebody.
-                if self.rollback_strategy() != RollbackStrategy::None && !self.undo_hints().is_empty() {
-                    reason = format!("{}. {NOT_UNDONE}", reason.trim_end_matches('.'));
+                let mut reason = Self::stopped_because(plan, halt, Some(&why));
+                match self.rollback_strategy() {
+                    RollbackStrategy::Automatic => {
+                        self.begin_rollback(Some(number), &reason, now);
+                        return true;
+                    }
+                    // Where something was changed, and it may matter to somebody.
+                    RollbackStrategy::Manual if !self.undo_hints().is_empty() => {
+                        reason = format!("{}. {NOT_UNDONE}", reason.trim_end_matches('.'));
+                    }
+                    RollbackStrategy::Manual | RollbackStrategy::None => {}
                 }
                 self.fail_workflow(error_type, Some(number), &reason, now);
             }
-            Some(Halt::Suspended) if pending => {
-                self.fail_workflow(ErrorType::Cancelled, None, NO_SUSPEND, now);
+            Some(halt @ Halt::Shutdown(Shutdown::Rollback)) => {
+                let reason = Self::stopped_because(plan, halt, None);
+                self.begin_rollback(None, &reason, now);
             }
-            Some(Halt::Shutdown) if pending => {
-                self.fail_workflow(ErrorType::Cancelled, None, NO_SHUTDOWN, now);
+            Some(halt @ Halt::Shutdown(Shutdown::Cancel)) if pending || states.values().any(cancelled) => {
+                let completed = self.numbers_of(StepState::Completed).len();
+                let reason = format!(
+                    "{}; {completed} of {} steps had completed",
+                    Self::stopped_because(plan, halt, None),
+                    plan.steps.len()
+                );
+                self.fail_workflow(ErrorType::Cancelled, None, &reason, now);
             }
-            Some(Halt::Suspended | Halt::Shutdown) | None => self.all_steps_ended(plan, now),
+            Some(Halt::Suspended | Halt::Shutdown(Shutdown::Cancel)) | None => {
+                self.all_steps_ended(plan, now);
+            }
         }
         true
     }
@@ -121,6 +136,9 @@ impl WorkflowMachine {
             .filter(|step| step.status == StepState::Completed)
             .count();
         let retries: i32 = steps.iter().map(|step| step.retries_attempted).sum();
+        let undos = steps.iter().filter_map(|step| step.undo.as_ref());
+        let rollbacks = undos.filter(|undo| undo.status == UndoState::Completed).count();
+        let rollbacks = i32::try_from(rollbacks).unwrap_or(i32::MAX);
         #[allow(clippy::cast_precision_loss)] // at most 100 steps
         let rate = if total == 0 {
             0.0
@@ -149,7 +167,7 @@ impl WorkflowMachine {
         self.status.draft.execution_metrics = Some(ExecutionMetrics {
             total_duration: Some(format_go(Duration::from_secs_f64(seconds_between(begun, now)))),
             step_success_rate: rate,
-            rollbacks_performed: 0,
+            rollbacks_performed: rollbacks,
             resources_affected: i32::try_from(targets.len()).unwrap_or(i32::MAX),
         });
         let failed = self.status.draft.phase == Some(WorkflowPhase::Failed);
@@ -164,7 +182,8 @@ impl WorkflowMachine {
         let undo = failed && self.rollback_strategy() != RollbackStrategy::None;
         self.status.draft.workflow_result = Some(WorkflowResult {
             outcome,
-            effectiveness_score: (rate - 0.05 * f64::from(retries)).clamp(0.0, 1.0),
+            effectiveness_score: (rate - 0.05 * f64::from(retries) - 0.1 * f64::from(rollbacks))
+                .clamp(0.0, 1.0),
             // Nothing was looked at once more: the monitoring window is zero in this version.
             resource_health: ResourceHealth::Unknown,
             new_alerts_triggered: None,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, KubernetesExecution, StepState, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase,
+    ErrorType, KubernetesExecution, StepState, UndoState, WorkflowExecution, WorkflowExecutionStatus,
+    WorkflowPhase,
 };
 
 use super::planning::{Planned, is_begun};
@@ -95,6 +96,8 @@ pub(super) struct Steps {
     pub(super) released: BTreeSet<String>,
     /// The states of steps and their retries that Events told of.
     pub(super) published: BTreeMap<i32, (StepState, i32)>,
+    /// The states of undoing steps that Events told of.
+    pub(super) published_undos: BTreeMap<i32, UndoState>,
     /// The slots for those that are made next.
     pub(super) starts: Starts,
 }
@@ -115,6 +118,8 @@ pub(super) enum Purpose {
     Create(ExecutionKey),
     /// A live read of an execution that the store lost.
     Find(ExecutionKey),
+    /// It is told that it is cancelled.
+    Cancel(ExecutionKey),
 }
 
 /// How often progress is written.
@@ -127,7 +132,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// When the next write of progress is due.
-    fn due(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn due(&self, now: Timestamp) -> Timestamp {
         self.last_write
             .map_or(now, |last| later(last, self.interval.max(WRITE_INTERVAL)))
     }
@@ -155,6 +160,11 @@ impl WorkflowMachine {
             .iter()
             .map(|step| (step.step_number, (step.status, step.retries_attempted)))
             .collect();
+        let published_undos = persisted
+            .step_statuses
+            .iter()
+            .filter_map(|step| Some((step.step_number, step.undo.as_ref()?.status)))
+            .collect();
         Self {
             settings,
             workflow,
@@ -172,6 +182,7 @@ impl WorkflowMachine {
             started: None,
             steps: Steps {
                 published,
+                published_undos,
                 ..Steps::default()
             },
             status: StatusDraft::restore(persisted),
@@ -273,6 +284,9 @@ impl WorkflowMachine {
             // What was planned is not what is asked for now, and no policy has kept it from being changed.
             self.give_up.get_or_insert_with(|| CHANGED.to_owned());
         }
+        if self.status.persisted.phase == Some(WorkflowPhase::RollingBack) {
+            Self::note_late_shutdown(self.workflow.spec.shutdown, workflow.spec.shutdown, out);
+        }
         self.workflow = workflow;
     }
 
@@ -322,6 +336,10 @@ impl WorkflowMachine {
                 self.created(now, key, execution);
             }
             (Purpose::Find(key), ApiOutcome::FoundExecution(found)) => self.found(now, key, found),
+            (Purpose::Cancel(key), ApiOutcome::Execution(execution)) => {
+                self.steps.waiting.remove(&key);
+                self.observe_step(execution);
+            }
             (purpose, outcome) => {
                 // A defect of ours. It is told, and the question asked again.
                 out.push(WorkflowCommand::Announce(Announcement::Unfitting {
@@ -379,6 +397,7 @@ impl WorkflowMachine {
                 }
                 self.calls.pause(now, purpose);
             }
+            (Purpose::Cancel(key), _) => self.cancel_failed(now, key, failure),
             (Purpose::Rights | Purpose::Reread, _) => self.calls.pause(now, purpose),
         }
     }
@@ -464,13 +483,11 @@ impl WorkflowMachine {
             None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating) => {
                 self.before_execution(now, out);
             }
-            // Phases that this version does not enter are read as executing.
-            Some(
-                WorkflowPhase::Executing
-                | WorkflowPhase::Paused
-                | WorkflowPhase::RollingBack
-                | WorkflowPhase::Monitoring,
-            ) => self.executing(now, out),
+            Some(WorkflowPhase::RollingBack) => self.rolling_back(now, out),
+            // One in monitoring, which this version does not stay in, has only to end.
+            Some(WorkflowPhase::Executing | WorkflowPhase::Paused | WorkflowPhase::Monitoring) => {
+                self.executing(now, out);
+            }
         }
     }
 
@@ -500,7 +517,9 @@ impl WorkflowMachine {
         self.ensure_steps(out);
         self.find_absent_steps(out);
         self.find_unseen_steps(out);
+        self.pause_or_resume(&plan, now);
         let changed = self.update_steps(&plan, now);
+        self.cancel_executions(&plan, now, out);
         self.start_ready_steps(now, out);
         self.release_recorded(out);
         if self.finish_if_done(&plan, now, out) {
@@ -508,7 +527,8 @@ impl WorkflowMachine {
         }
         if changed || self.status.draft != self.status.persisted {
             let due = self.pace.due(now);
-            if now >= due {
+            // A person who pauses or resumes it looks at its phase.
+            if now >= due || self.status.draft.phase != self.status.persisted.phase {
                 return self.write(now, out);
             }
             self.calls.alarm.set(due, "progress");
@@ -516,7 +536,7 @@ impl WorkflowMachine {
     }
 
     /// Each execution that has something left to do has an actor.
-    fn ensure_steps(&self, out: &mut Vec<WorkflowCommand>) {
+    pub(super) fn ensure_steps(&self, out: &mut Vec<WorkflowCommand>) {
         for execution in self.steps.executions.values() {
             if !execution.is_terminal() || execution.metadata.deletion_timestamp.is_some() {
                 out.push(WorkflowCommand::EnsureStep(execution.clone()));

@@ -1,9 +1,11 @@
 //! The phases of a WorkflowExecution: what happened comes in, what is to be done goes out.
 
+mod control;
 mod finish;
 mod machine;
 mod planning;
 mod progress;
+mod rolling_back;
 mod starting;
 mod steps;
 mod undo;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubernaut_crds::{
     ConditionReason, ConditionType, ErrorType, ExecutionPhase, ExecutionSnapshot, KubernetesExecution,
-    MicroTime, ObjectRef, Outcome, RollbackStrategy, StepState, StepStatus, WorkflowExecution, WorkflowPhase,
-    WorkflowValidationResults, names,
+    MicroTime, ObjectRef, Outcome, RollbackStrategy, StepState, StepStatus, UndoState, WorkflowExecution,
+    WorkflowPhase, WorkflowValidationResults, names,
 };
 
+use super::control::PAUSED;
 use super::machine::WorkflowMachine;
 use super::planning::is_begun;
 use super::steps::DELETED;
@@ -24,17 +25,6 @@ use crate::step::told_elsewhere;
 
 /// A step's state and, where it has one, the class and sentence of its failure.
 pub(super) type States = BTreeMap<i32, (StepState, Option<(ErrorType, String)>)>;
-
-/// Why no new step starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Halt {
-    /// This critical step failed.
-    Critical(i32),
-    /// spec.suspend was set.
-    Suspended,
-    /// spec.shutdown was set.
-    Shutdown,
-}
 
 impl WorkflowMachine {
     pub(super) fn enter(&mut self, phase: WorkflowPhase, now: Timestamp) {
@@ -194,51 +184,15 @@ impl WorkflowMachine {
             };
             states.insert(*number, state);
         }
-        for batch in plan.graph.batches() {
-            for number in batch {
-                if states
-                    .get(&number)
-                    .is_none_or(|(state, _)| *state != StepState::Pending)
-                {
-                    continue;
-                }
-                let cause = plan.graph.dependencies_of(number).find(|before| {
-                    states
-                        .get(before)
-                        .is_some_and(|(s, _)| matches!(s, StepState::Failed | StepState::Skipped))
-                });
-                if let Some(before) = cause {
-                    let what = match states.get(&before) {
-                        Some((StepState::Skipped, _)) => "was skipped",
-                        _ => "failed",
-                    };
-                    let reason = (
-                        ErrorType::DependencyFailed,
-                        format!("not run: step {before}, which it needs, {what}"),
-                    );
-                    states.insert(number, (StepState::Skipped, Some(reason)));
-                }
+        for number in plan.graph.order() {
+            let is_pending = states
+                .get(&number)
+                .is_none_or(|(state, _)| *state == StepState::Pending);
+            if is_pending && let Some(reason) = self.never_runs(plan, &states, number) {
+                states.insert(number, (StepState::Skipped, Some(reason)));
             }
         }
         states
-    }
-
-    /// Why no new step starts; `None` while they may.
-    pub(super) fn halted(&self, plan: &Plan, states: &States) -> Option<Halt> {
-        let critical = plan.steps.iter().find(|(number, step)| {
-            step.critical
-                && !planted(Defect::IgnoreCriticalFailure)
-                && states
-                    .get(*number)
-                    .is_some_and(|(state, _)| *state == StepState::Failed)
-        });
-        if let Some((number, _)) = critical {
-            return Some(Halt::Critical(*number));
-        }
-        if self.workflow.spec.shutdown.is_some() {
-            return Some(Halt::Shutdown);
-        }
-        (self.workflow.spec.suspend == Some(true)).then_some(Halt::Suspended)
     }
 
     /// Brings the draft up to what the executions say; true when a step's state changed.
@@ -277,7 +231,13 @@ impl WorkflowMachine {
             .iter()
             .map(|(key, waiting)| format!("step {} waits {}", key.number, waiting.why));
         let without_slot = self.waits_for_slots(plan, now);
-        let words: Vec<String> = running.into_iter().chain(waiting).chain(without_slot).collect();
+        let paused = self.is_paused().then(|| PAUSED.to_owned());
+        let words: Vec<String> = paused
+            .into_iter()
+            .chain(running)
+            .chain(waiting)
+            .chain(without_slot)
+            .collect();
         if !words.is_empty() {
             self.status.draft.message = Some(cut(&words.join("; "), 1000));
         }
@@ -334,6 +294,7 @@ impl WorkflowMachine {
             k8s_execution_ref: execution
                 .map(|execution| reference_to(execution))
                 .or_else(|| recorded.and_then(|recorded| recorded.k8s_execution_ref.clone())),
+            undo: recorded.and_then(|recorded| recorded.undo.clone()),
         }
     }
 
@@ -448,11 +409,14 @@ impl WorkflowMachine {
                     let note = told_elsewhere("failed", status.error_type);
                     out.push(publish("WorkflowFailed", true, &note));
                 }
+                WorkflowPhase::RollingBack => {
+                    let note = told_elsewhere("what was changed is undone", None);
+                    out.push(publish("RollbackStarted", true, &note));
+                }
                 WorkflowPhase::Planning
                 | WorkflowPhase::Validating
                 | WorkflowPhase::Executing
                 | WorkflowPhase::Paused
-                | WorkflowPhase::RollingBack
                 | WorkflowPhase::Monitoring => {}
             }
         }
@@ -475,6 +439,15 @@ impl WorkflowMachine {
             let told = |how: &str| told_elsewhere(&format!("{what} {how}"), None);
             if step.retries_attempted > retries {
                 tell("AttemptFailed", true, &told("is tried again"));
+            }
+            let undo = step.undo.as_ref().map(|undo| undo.status);
+            let told_undo = undo.and_then(|undo| self.steps.published_undos.insert(step.step_number, undo));
+            if undo != told_undo {
+                match undo {
+                    Some(UndoState::Completed) => tell("RolledBack", false, &format!("{what} was undone")),
+                    Some(UndoState::Failed) => tell("RollbackFailed", true, &told("could not be undone")),
+                    Some(UndoState::Executing | UndoState::NotReversible) | None => {}
+                }
             }
             if state == step.status {
                 continue;
@@ -530,7 +503,7 @@ fn earlier_class(message: &str) -> ErrorType {
 }
 
 /// Completed counts only in phase completed, not in rollback_ready. One that is deleted before was cancelled.
-fn state_of(execution: &KubernetesExecution) -> (StepState, Option<(ErrorType, String)>) {
+pub(super) fn state_of(execution: &KubernetesExecution) -> (StepState, Option<(ErrorType, String)>) {
     let status = execution.status.as_ref();
     match status.and_then(|status| status.phase) {
         Some(ExecutionPhase::Completed) => (StepState::Completed, None),
@@ -551,7 +524,7 @@ fn state_of(execution: &KubernetesExecution) -> (StepState, Option<(ErrorType, S
     }
 }
 
-fn reference_to(execution: &KubernetesExecution) -> ObjectRef {
+pub(super) fn reference_to(execution: &KubernetesExecution) -> ObjectRef {
     ObjectRef {
         api_version: Some(names::EXECUTION_API_VERSION.to_owned()),
         kind: Some(names::EXECUTION_KIND.to_owned()),

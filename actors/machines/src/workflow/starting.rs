@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubernaut_crds::{MicroTime, StepState, WorkflowExecution, WorkflowPhase};
 
+use super::control::Halt;
 use super::machine::{Purpose, WorkflowMachine};
 use super::planning::is_begun;
 use super::progress::States;
@@ -82,7 +83,12 @@ impl WorkflowMachine {
     pub(super) fn start_ready_steps(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         let Ok(plan) = self.plan_once() else { return };
         let states = self.step_states(&plan);
-        if self.halted(&plan, &states).is_some() {
+        let halt = self.halted(&plan, &states);
+        let cleans_up = halt.is_some() && !matches!(halt, Some(Halt::Suspended));
+        let is_idle = halt == Some(Halt::Suspended)
+            || cleans_up
+                && (!self.has_to_clean_up(&plan, &states) || self.is_in_doubt(&plan, &states, now, out));
+        if is_idle && !planted(Defect::StartWhilePaused) {
             self.steps.starts.note_waiting(Vec::new(), now);
             return;
         }
@@ -102,7 +108,12 @@ impl WorkflowMachine {
                 break;
             }
             let key = ExecutionKey::step(*number);
-            if !is_ready(&plan, &states, *number) || self.calls.is_under_way(Purpose::Create(key)) {
+            let is_due = if step.always {
+                self.may_clean_up(&plan, &states, *number, cleans_up)
+            } else {
+                !cleans_up && is_ready(&plan, &states, *number)
+            };
+            if !is_due || self.calls.is_under_way(Purpose::Create(key)) {
                 continue;
             }
             if let Some(waiting) = self.steps.waiting.get(&key)

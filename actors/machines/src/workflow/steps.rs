@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubernaut_crds::{ErrorType, KubernetesExecution, StepState};
+use kubernaut_crds::{ErrorType, KubernetesExecution, StepState, UndoState};
 
 use super::WorkflowCommand;
 use super::machine::{Purpose, Waiting, WorkflowMachine};
@@ -66,6 +66,11 @@ impl WorkflowMachine {
                     .is_some_and(|reference| reference.uid == execution.metadata.uid)
         });
         if !recorded && !planted(Defect::AdoptStrangersExecution) {
+            if key.role == Role::Rollback {
+                // Its step may not have been seen yet: it is looked at when its turn comes.
+                self.steps.executions.insert(key, execution);
+                return;
+            }
             let Ok(plan) = self.plan_once() else { return };
             let planned = plan.steps.get(&key.number).filter(|_| key.role == Role::Step);
             let Some(wanted) = planned.map(|step| &step.execution) else {
@@ -196,7 +201,7 @@ impl WorkflowMachine {
         self.steps.lost.insert(key, (error_type, message));
     }
 
-    fn conflict(&mut self, key: ExecutionKey, execution: &KubernetesExecution, what: &str) {
+    pub(super) fn conflict(&mut self, key: ExecutionKey, execution: &KubernetesExecution, what: &str) {
         let name = execution.metadata.name.clone().unwrap_or_default();
         let uid = execution.metadata.uid.clone().unwrap_or_default();
         let namespace = self.namespace();
@@ -231,6 +236,27 @@ impl WorkflowMachine {
         }
     }
 
+    /// Whether a step may be about to begin, or to have begun, without our knowing, although no new one starts.
+    pub(super) fn is_in_doubt(
+        &mut self,
+        plan: &Plan,
+        states: &States,
+        now: Timestamp,
+        out: &mut Vec<WorkflowCommand>,
+    ) -> bool {
+        if let Some(since) = self.doubtful_since(now) {
+            self.doubt_ready_steps(plan, states, since);
+        }
+        let is_step = |key: ExecutionKey| !Self::is_always(plan, key.number);
+        let creating = self
+            .calls
+            .count(|purpose| matches!(purpose, Purpose::Create(key) if is_step(key)));
+        if !self.steps.unsure.is_empty() {
+            self.find_unsure_steps(out);
+        }
+        creating > 0 || !self.steps.unsure.is_empty()
+    }
+
     /// No new step starts, but one may have been started without our knowing.
     pub(super) fn find_unsure_steps(&mut self, out: &mut Vec<WorkflowCommand>) {
         let unsure = self.steps.unsure.keys().copied();
@@ -240,7 +266,7 @@ impl WorkflowMachine {
         self.find(unsure, out);
     }
 
-    fn find(&mut self, keys: Vec<ExecutionKey>, out: &mut Vec<WorkflowCommand>) {
+    pub(super) fn find(&mut self, keys: Vec<ExecutionKey>, out: &mut Vec<WorkflowCommand>) {
         let workflow = self.workflow.metadata.name.clone().unwrap_or_default();
         for key in keys {
             if self.calls.is_under_way(Purpose::Find(key)) {
@@ -262,8 +288,16 @@ impl WorkflowMachine {
             .filter(|(key, execution)| {
                 execution.metadata.deletion_timestamp.is_some()
                     && self.status.persisted.step_statuses.iter().any(|status| {
-                        ExecutionKey::step(status.step_number) == **key
-                            && !matches!(status.status, StepState::Pending | StepState::Executing)
+                        status.step_number == key.number
+                            && match key.role {
+                                Role::Step | Role::DryRun => {
+                                    !matches!(status.status, StepState::Pending | StepState::Executing)
+                                }
+                                Role::Rollback => status
+                                    .undo
+                                    .as_ref()
+                                    .is_some_and(|undo| undo.status != UndoState::Executing),
+                            }
                     })
             })
             .filter_map(|(_, execution)| execution.metadata.uid.clone())

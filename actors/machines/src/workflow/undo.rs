@@ -2,12 +2,13 @@
 
 use kubernaut_crds::{
     Action, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, RecordedRollback,
-    TargetRef,
+    TargetRef, UndoState,
 };
 
 use super::machine::WorkflowMachine;
 use crate::actions::{kind_of, operation};
 use crate::classify::cut;
+use crate::execution_key::Role;
 
 /// A longer line is pasted by nobody.
 const LINE_MAX: usize = 900;
@@ -17,14 +18,25 @@ impl WorkflowMachine {
     pub(super) fn undo_hints(&self) -> Vec<String> {
         self.steps
             .executions
-            .values()
+            .iter()
             .rev()
-            .filter_map(|execution| self.undo_hint(execution))
+            .filter(|(key, _)| key.role == Role::Step)
+            .filter_map(|(_, execution)| self.undo_hint(execution))
             .collect()
+    }
+
+    fn is_undone(&self, number: i32) -> bool {
+        let mut steps = self.status.draft.step_statuses.iter();
+        let step = steps.find(|step| step.step_number == number);
+        step.and_then(|step| step.undo.as_ref())
+            .is_some_and(|undo| undo.status == UndoState::Completed)
     }
 
     fn undo_hint(&self, execution: &KubernetesExecution) -> Option<String> {
         let status = execution.status.as_ref()?;
+        if self.is_undone(execution.spec.step_number) {
+            return None;
+        }
         let changed = changed(execution, status)?;
         let rollback = status
             .rollback_information
@@ -56,13 +68,16 @@ impl WorkflowMachine {
 
 /// Whether a step has changed its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Changed {
+pub(super) enum Changed {
     Surely,
     Perhaps,
 }
 
 /// None where nothing was changed: the Job was never made, or the API server refused what it asked for.
-fn changed(execution: &KubernetesExecution, status: &KubernetesExecutionStatus) -> Option<Changed> {
+pub(super) fn changed(
+    execution: &KubernetesExecution,
+    status: &KubernetesExecutionStatus,
+) -> Option<Changed> {
     if status.phase == Some(ExecutionPhase::Completed) {
         return Some(Changed::Surely);
     }

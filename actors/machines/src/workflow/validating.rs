@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use kubernaut_crds::ErrorType;
 
 use super::WorkflowCommand;
+use super::control::Halt;
 use super::machine::{Purpose, WorkflowMachine};
+use super::progress::States;
 use crate::api_command::ApiCommand;
 use crate::plan::Plan;
 
@@ -34,6 +36,18 @@ impl WorkflowMachine {
             }
         };
         self.planned_well(&plan, now);
+        if let Some(halt @ Halt::Shutdown(_)) = self.halted(&plan, &States::new())
+            && !self.has_begun()
+        {
+            let reason = Self::stopped_because(&plan, halt, None);
+            self.fail_workflow(
+                ErrorType::Cancelled,
+                None,
+                &format!("{reason}, before its first step"),
+                now,
+            );
+            return self.write(now, out);
+        }
         if !self.has_begun() {
             match self.gates(&plan, now, out) {
                 Gate::Open => {}
@@ -42,6 +56,7 @@ impl WorkflowMachine {
             }
         }
         self.begin_execution(&plan, now);
+        self.pause_or_resume(&plan, now);
         self.start_ready_steps(now, out);
         self.write(now, out);
     }

@@ -6,12 +6,14 @@
 mod step_harness;
 mod workflow_harness;
 
+mod control;
 mod effects;
 mod jobs;
 mod manifests;
 mod outcomes;
 mod pods;
 mod refusals;
+mod rollback;
 mod strangers;
 mod waits;
 mod workflow_steps;

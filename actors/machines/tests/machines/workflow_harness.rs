@@ -173,12 +173,36 @@ impl WorkflowHarness {
     /// The step's execution gets this status, and the machine sees it.
     #[allow(clippy::needless_pass_by_value, reason = "objects are made in place")]
     pub(crate) fn set_status(&mut self, step: i32, status: Value) {
+        self.set_status_of(&format!("w-step-{step}"), status);
+    }
+
+    /// The execution of this name gets this status, and the machine sees it.
+    #[allow(clippy::needless_pass_by_value, reason = "objects are made in place")]
+    pub(crate) fn set_status_of(&mut self, name: &str, status: Value) {
         self.version += 1;
-        let execution = self.executions.get_mut(&format!("w-step-{step}")).expect("made");
+        let execution = self.executions.get_mut(name).expect("made");
         execution.metadata.resource_version = Some(self.version.to_string());
         execution.status = serde_json::from_value(status).expect("a status");
         let execution = Arc::new(execution.clone());
         self.event(WorkflowEvent::StepObserved(execution));
+    }
+
+    /// A person changes the workflow's spec, and the machine sees it.
+    #[allow(clippy::needless_pass_by_value, reason = "objects are made in place")]
+    pub(crate) fn ask(&mut self, spec: Value) {
+        self.version += 1;
+        let mut object = serde_json::to_value(&self.workflow).expect("JSON");
+        merge(&mut object["spec"], &spec);
+        self.workflow = serde_json::from_value(object).expect("a workflow");
+        self.workflow.metadata.resource_version = Some(self.version.to_string());
+        self.event(WorkflowEvent::Observed(Arc::new(self.workflow.clone())));
+    }
+
+    /// Names of the executions that were told to stop.
+    pub(crate) fn cancelled(&self) -> Vec<&str> {
+        let all = self.executions.iter();
+        let cancelled = all.filter(|(_, execution)| execution.spec.shutdown.is_some());
+        cancelled.map(|(name, _)| name.as_str()).collect()
     }
 
     pub(crate) fn complete(&mut self, step: i32) {
@@ -229,6 +253,14 @@ impl WorkflowHarness {
                 self.version += 1;
                 self.workflow.metadata.resource_version = Some(self.version.to_string());
                 ApiOutcome::Workflow(Arc::new(self.workflow.clone()))
+            }
+            ApiCommand::PatchExecution { execution, change } => {
+                self.version += 1;
+                let name = execution.metadata.name.clone().expect("a name");
+                let there = self.executions.get_mut(&name).expect("it is there");
+                there.metadata.resource_version = Some(self.version.to_string());
+                there.spec.shutdown = change.shutdown.or(there.spec.shutdown);
+                ApiOutcome::Execution(Arc::new(there.clone()))
             }
             ApiCommand::GetWorkflow { .. } => {
                 ApiOutcome::FoundWorkflow(Some(Arc::new(self.workflow.clone())))

@@ -351,14 +351,14 @@ fn a_workflow_whose_first_step_was_made_before_its_status_was_written_has_begun(
     bed.run_for(5);
     assert_eq!(
         bed.status().phase,
-        Some(WorkflowPhase::Executing),
+        Some(WorkflowPhase::Paused),
         "{:?}",
         bed.status().message
     );
     bed.complete(1);
     bed.run_for(120);
     assert_eq!(bed.state_of(1), Some(StepState::Completed));
-    assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Paused));
 }
 
 #[test]

@@ -30,7 +30,8 @@ fn what_takes_an_action_back_is_recorded_from_the_state_before() {
             patch(&json!({"spec": {"minReadySeconds": 5}})),
             &objects,
             "restore",
-            restore("Deployment", "web", template.clone()),
+            // What the patch speaks of, and nothing else.
+            restore("Deployment", "web", json!({"minReadySeconds": Value::Null})),
         ),
         (
             "update-image",

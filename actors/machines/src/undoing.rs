@@ -1,0 +1,154 @@
+//! The execution that takes back what a step did: from the step's rollbackSpec, else from what its execution recorded.
+
+use kubernaut_crds::{
+    Action, ActionParameters, ConfigType, KubernetesExecution, NodeAction, RollbackAction, ScaleDeployment,
+    Undo, UndoTarget, UpdateConfigMap, WorkflowExecution, WorkflowStep, names,
+};
+use serde_json::Value;
+
+use crate::actions::{apply_manifest, kind_of};
+use crate::execution_key::{ExecutionKey, Role};
+use crate::mapping::{MappingError, execution_with, label_value};
+
+/// Why a step can't be undone, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReversible(pub String);
+
+/// The execution that undoes a step that ended so; `None` where it changed nothing.
+///
+/// # Errors
+/// Why there is no way back.
+pub fn undo_execution(
+    workflow: &WorkflowExecution,
+    step: &WorkflowStep,
+    execution: &KubernetesExecution,
+) -> Result<Option<KubernetesExecution>, NotReversible> {
+    if step.rollback_spec.is_some() {
+        return rollback_execution(workflow, step)
+            .map(Some)
+            .map_err(|problem| NotReversible(format!("its rollbackSpec can't be run: {problem}")));
+    }
+    let Some((action, parameters)) = recorded_undo(execution)? else {
+        return Ok(None);
+    };
+    Ok(Some(made(workflow, step, action, parameters)))
+}
+
+/// The execution of a step's rollbackSpec.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn rollback_execution(
+    workflow: &WorkflowExecution,
+    step: &WorkflowStep,
+) -> Result<KubernetesExecution, String> {
+    let spec = step.rollback_spec.as_ref().ok_or("there is none")?;
+    let action = RollbackAction::try_from(spec.parameters.clone()).map_err(|members| members.to_string())?;
+    let action = executors(action)?;
+    let name = kind_of(&action).map_or("", |kind| kind.canonical()).to_owned();
+    let mut execution = made(workflow, step, name, action.into());
+    if let Some(timeout) = &spec.timeout {
+        execution.spec.timeout.clone_from(timeout);
+    }
+    Ok(execution)
+}
+
+/// A rollbackSpec in the executor's terms.
+fn executors(action: RollbackAction) -> Result<Action, String> {
+    Ok(match action {
+        RollbackAction::ScaleToPrevious(scale) => Action::ScaleDeployment(ScaleDeployment {
+            namespace: scale.namespace,
+            deployment: scale.deployment,
+            replicas: scale.previous_replicas,
+        }),
+        RollbackAction::UncordonNode(node) => Action::UncordonNode(NodeAction { node: node.node_name }),
+        RollbackAction::RestorePreviousConfig(config) if config.r#type == ConfigType::Secret => {
+            return Err(
+                "restorePreviousConfig of a Secret is not possible: updateSecret is not reversible"
+                    .to_owned(),
+            );
+        }
+        RollbackAction::RestorePreviousConfig(config) => {
+            let bad = |what: &str| format!("restorePreviousConfig.snapshot {what}");
+            let snapshot: Value = serde_json::from_str(&config.snapshot)
+                .map_err(|error| bad(&format!("is not JSON: {error}")))?;
+            let data = serde_json::from_value(snapshot["data"].clone())
+                .map_err(|_| bad("has no data, a map of texts, as a ConfigMap has"))?;
+            Action::UpdateConfigMap(UpdateConfigMap {
+                namespace: config.namespace,
+                config_map: config.name,
+                data,
+            })
+        }
+        RollbackAction::Custom(custom) => {
+            let located = |problem: MappingError| format!("custom.{}: {problem}", problem.field());
+            Action::ApplyManifest(apply_manifest::from_step(custom).map_err(located)?)
+        }
+        RollbackAction::RestorePreviousDeployment(_) => {
+            return Err(
+                "restorePreviousDeployment is not supported by this version: leave the rollbackSpec out, and what the step \
+                 recorded is restored"
+                    .to_owned(),
+            );
+        }
+    })
+}
+
+/// What the execution recorded when its outcome was looked at; `None` where it changed nothing.
+fn recorded_undo(
+    execution: &KubernetesExecution,
+) -> Result<Option<(String, ActionParameters)>, NotReversible> {
+    let no = |why: &str| Err(NotReversible(why.to_owned()));
+    let status = execution.status.clone().unwrap_or_default();
+    let Some(rollback) = status.rollback_information else {
+        return no("nothing was recorded of the state before");
+    };
+    if !rollback.available {
+        return no(rollback.reason.as_deref().unwrap_or("there is no way back"));
+    }
+    let action = Action::try_from(execution.spec.parameters.clone()).ok();
+    let kind = action.as_ref().and_then(kind_of);
+    let (Some(undo), Some(target), Some(kind)) = (rollback.undo, status.target, kind) else {
+        return no("nobody has seen what it changed: its target could not be read, or was not");
+    };
+    if undo.patch.as_deref() == Some("[]") {
+        return Ok(None);
+    }
+    let undo = Undo {
+        of: kind.canonical().to_owned(),
+        target: UndoTarget {
+            api_version: undo.api_version,
+            kind: target.kind,
+            namespace: target.namespace,
+            name: target.name,
+            uid: undo.uid,
+        },
+        patch: undo.patch,
+        delete: undo.delete,
+    };
+    Ok(Some(("undo".to_owned(), Action::Undo(undo).into())))
+}
+
+/// An execution of the workflow that undoes this step.
+fn made(
+    workflow: &WorkflowExecution,
+    step: &WorkflowStep,
+    action: String,
+    parameters: ActionParameters,
+) -> KubernetesExecution {
+    let key = ExecutionKey {
+        role: Role::Rollback,
+        number: step.step_number,
+    };
+    let step = WorkflowStep {
+        action,
+        ..step.clone()
+    };
+    let mut execution = execution_with(workflow, &step, key, parameters);
+    // Whoever let the workflow run let it be taken back.
+    execution.spec.approval_received = true;
+    let labels = execution.metadata.labels.get_or_insert_default();
+    labels.insert(names::LABEL_ROLLBACK.to_owned(), label_value("true"));
+    execution
+}
