@@ -142,8 +142,9 @@ pub struct RunOptions {
     )]
     pub authorization: Authorization,
 
-    /// How long a workflow is watched after its last step. This version supports 0s alone: a workflow ends at once
-    #[arg(long, env = "KUBERNAUT_MONITORING_WINDOW", default_value = "0s", value_parser = no_window, value_name = "DURATION")]
+    /// How long after its last step a workflow looks once more whether all is as wanted, and ends. 0s ends it at once, without
+    /// that look
+    #[arg(long, env = "KUBERNAUT_MONITORING_WINDOW", default_value = "30s", value_parser = window, value_name = "DURATION")]
     pub monitoring_window: Duration,
 
     /// Most Jobs that run at the same time; further steps and workflows wait until one ends, and namespaces take turns. A Job's
@@ -396,11 +397,15 @@ fn own_namespace() -> String {
     found.unwrap_or_else(|| CONTROLLER_NAMESPACE.to_owned())
 }
 
-/// A flag that can't be honoured yet is refused, never ignored.
-fn no_window(text: &str) -> Result<Duration, String> {
+/// Longest monitoring window: a workflow is not over before it is.
+const WINDOW_MAX: Duration = Duration::from_secs(3600);
+
+fn window(text: &str) -> Result<Duration, String> {
     match parse_go(text) {
-        Ok(Duration::ZERO) => Ok(Duration::ZERO),
-        Ok(_) => Err("a monitoring window is not supported by this version: leave it at 0s".to_owned()),
+        Ok(window) if window > WINDOW_MAX => {
+            Err("must be at most 1h: no workflow ends before it is over".to_owned())
+        }
+        Ok(window) => Ok(window),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -447,11 +452,13 @@ mod tests {
     }
 
     #[test]
-    fn a_monitoring_window_is_refused_until_it_is_supported() {
-        let error = parse(&["--monitoring-window=30s"])
+    fn a_monitoring_window_has_an_end() {
+        let error = parse(&["--monitoring-window=2h"])
             .expect_err("refused")
             .to_string();
-        assert!(error.contains("not supported by this version"), "{error}");
+        assert!(error.contains("at most 1h"), "{error}");
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.run.settings().monitoring_window, Duration::from_secs(30));
     }
 
     #[test]

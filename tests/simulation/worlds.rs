@@ -45,6 +45,7 @@ pub(crate) fn options(limits: Option<(u64, u64)>) -> RunOptions {
     let mut flags = vec![
         "kubernaut".to_owned(),
         "--controller-namespace=kubernaut-system".to_owned(),
+        "--monitoring-window=0s".to_owned(),
     ];
     if let Some((jobs, calls)) = limits {
         flags.extend([

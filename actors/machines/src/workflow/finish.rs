@@ -13,6 +13,7 @@ use super::WorkflowCommand;
 use super::control::Halt;
 use super::machine::WorkflowMachine;
 use super::progress::step_name;
+use crate::classify::cut;
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
 use crate::plan::Plan;
@@ -105,18 +106,43 @@ impl WorkflowMachine {
             .draft
             .monitoring_start_time
             .get_or_insert(MicroTime(now));
+        if let Some(ends) = self.window_ends() {
+            let left = Duration::try_from(ends.duration_since(now)).unwrap_or_default();
+            let message = format!(
+                "all steps have ended; their outcome is looked at once more in {}",
+                format_go(left)
+            );
+            self.status.draft.message = Some(message);
+            return;
+        }
+        self.complete_workflow(plan, ResourceHealth::Unknown, &[], now);
+    }
+
+    /// Ends the workflow as completed: in part, where a step failed or its target is not well any more.
+    pub(super) fn complete_workflow(
+        &mut self,
+        plan: &Plan,
+        health: ResourceHealth,
+        notes: &[String],
+        now: Timestamp,
+    ) {
+        let completed = self.numbers_of(StepState::Completed).len();
+        let failed = self.numbers_of(StepState::Failed);
         self.enter(WorkflowPhase::Completed, now);
         self.status.draft.completion_time = Some(MicroTime(now));
         let total = plan.steps.len();
-        let success = completed == total;
+        let is_well = !matches!(health, ResourceHealth::Degraded | ResourceHealth::Unhealthy);
+        let success = completed == total && is_well;
         let steps = if total == 1 { "step" } else { "steps" };
-        let counted = format!("{completed} of {total} {steps} completed");
-        let message = if success {
-            counted
-        } else {
+        let mut message = format!("{completed} of {total} {steps} completed");
+        if completed < total {
             let names: Vec<String> = failed.iter().map(|number| step_name(plan, *number)).collect();
-            format!("{counted}; failed: {}", names.join(", "))
-        };
+            message = format!("{message}; failed: {}", names.join(", "));
+        }
+        for note in notes {
+            message = format!("{message}; {note}");
+        }
+        let message = cut(&message, 1000);
         self.status.draft.message = Some(message.clone());
         let reason = if success {
             ConditionReason::Completed
@@ -125,6 +151,12 @@ impl WorkflowMachine {
         };
         self.condition(ConditionType::Succeeded, success, reason, &message, now);
         self.measure(now);
+        if let Some(result) = &mut self.status.draft.workflow_result {
+            result.resource_health = health;
+            if !is_well {
+                result.outcome = Outcome::PartialSuccess;
+            }
+        }
     }
 
     /// Fills executionMetrics and workflowResult from the draft.
@@ -184,7 +216,6 @@ impl WorkflowMachine {
             outcome,
             effectiveness_score: (rate - 0.05 * f64::from(retries) - 0.1 * f64::from(rollbacks))
                 .clamp(0.0, 1.0),
-            // Nothing was looked at once more: the monitoring window is zero in this version.
             resource_health: ResourceHealth::Unknown,
             new_alerts_triggered: None,
             recommended_actions: if undo { self.undo_hints() } else { Vec::new() },

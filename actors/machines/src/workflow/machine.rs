@@ -10,6 +10,7 @@ use kubernaut_crds::{
     WorkflowPhase,
 };
 
+use super::monitoring::Look;
 use super::planning::{Planned, is_begun};
 use super::starting::Starts;
 use super::{WorkflowCommand, WorkflowEvent};
@@ -98,6 +99,8 @@ pub(super) struct Steps {
     pub(super) published: BTreeMap<i32, (StepState, i32)>,
     /// The states of undoing steps that Events told of.
     pub(super) published_undos: BTreeMap<i32, UndoState>,
+    /// What was read of their targets at the end.
+    pub(super) looks: BTreeMap<i32, Look>,
     /// The slots for those that are made next.
     pub(super) starts: Starts,
 }
@@ -120,6 +123,8 @@ pub(super) enum Purpose {
     Find(ExecutionKey),
     /// It is told that it is cancelled.
     Cancel(ExecutionKey),
+    /// How the target of this step is, once more.
+    Look(i32),
 }
 
 /// How often progress is written.
@@ -336,6 +341,7 @@ impl WorkflowMachine {
                 self.created(now, key, execution);
             }
             (Purpose::Find(key), ApiOutcome::FoundExecution(found)) => self.found(now, key, found),
+            (Purpose::Look(number), ApiOutcome::ReadResults(facts)) => self.looked(number, facts),
             (Purpose::Cancel(key), ApiOutcome::Execution(execution)) => {
                 self.steps.waiting.remove(&key);
                 self.observe_step(execution);
@@ -398,6 +404,7 @@ impl WorkflowMachine {
                 self.calls.pause(now, purpose);
             }
             (Purpose::Cancel(key), _) => self.cancel_failed(now, key, failure),
+            (Purpose::Look(number), _) => self.look_failed(now, number, failure),
             (Purpose::Rights | Purpose::Reread, _) => self.calls.pause(now, purpose),
         }
     }
@@ -484,10 +491,8 @@ impl WorkflowMachine {
                 self.before_execution(now, out);
             }
             Some(WorkflowPhase::RollingBack) => self.rolling_back(now, out),
-            // One in monitoring, which this version does not stay in, has only to end.
-            Some(WorkflowPhase::Executing | WorkflowPhase::Paused | WorkflowPhase::Monitoring) => {
-                self.executing(now, out);
-            }
+            Some(WorkflowPhase::Monitoring) => self.monitoring(now, out),
+            Some(WorkflowPhase::Executing | WorkflowPhase::Paused) => self.executing(now, out),
         }
     }
 

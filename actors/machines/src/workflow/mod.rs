@@ -3,6 +3,7 @@
 mod control;
 mod finish;
 mod machine;
+mod monitoring;
 mod planning;
 mod progress;
 mod rolling_back;

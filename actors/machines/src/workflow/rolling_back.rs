@@ -133,7 +133,7 @@ impl WorkflowMachine {
     }
 
     /// As its execution has it, which is more precise than what this workflow saw of it.
-    fn completed_at(&self, number: i32) -> Option<Timestamp> {
+    pub(super) fn completed_at(&self, number: i32) -> Option<Timestamp> {
         let execution = self.steps.executions.get(&ExecutionKey::step(number));
         let of_execution = execution.and_then(|execution| execution.status.as_ref()?.completion_time.clone());
         let mut steps = self.status.persisted.step_statuses.iter();

@@ -10,6 +10,7 @@ mod control;
 mod effects;
 mod jobs;
 mod manifests;
+mod monitoring;
 mod outcomes;
 mod pods;
 mod refusals;

@@ -9,6 +9,7 @@ use kubernaut_crds::{KubernetesExecution, StepState, WorkflowExecution, Workflow
 use kubernaut_machines::Settings;
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, RightsAnswer};
 use kubernaut_machines::mapping::execution_for;
+use kubernaut_machines::reads::Read;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::{Value, json};
 
@@ -27,6 +28,9 @@ pub(crate) struct WorkflowHarness {
     /// When each create was sent, with its step.
     pub(crate) creates: Vec<(Timestamp, i32)>,
     pub(crate) writes: usize,
+    /// Objects that a read of a target finds, by kind and name.
+    pub(crate) objects: Vec<Value>,
+    pub(crate) reads: usize,
     /// Reasons of the events that were published.
     pub(crate) events: Vec<&'static str>,
     pub(crate) stopped: bool,
@@ -63,6 +67,8 @@ impl WorkflowHarness {
             executions: BTreeMap::new(),
             creates: Vec::new(),
             writes: 0,
+            objects: Vec::new(),
+            reads: 0,
             events: Vec::new(),
             stopped: false,
             free_slots: usize::MAX,
@@ -261,6 +267,20 @@ impl WorkflowHarness {
                 there.metadata.resource_version = Some(self.version.to_string());
                 there.spec.shutdown = change.shutdown.or(there.spec.shutdown);
                 ApiOutcome::Execution(Arc::new(there.clone()))
+            }
+            ApiCommand::Read(reads) => {
+                self.reads += 1;
+                let found = |read: &Read| {
+                    let Read::Get { kind, name, .. } = read else {
+                        return Vec::new();
+                    };
+                    let mut objects = self.objects.iter();
+                    let fits = |object: &&Value| {
+                        object["kind"] == kind.as_str() && object["metadata"]["name"] == name.as_str()
+                    };
+                    objects.find(fits).cloned().into_iter().collect()
+                };
+                ApiOutcome::ReadResults(reads.iter().map(|read| (read.clone(), found(read))).collect())
             }
             ApiCommand::GetWorkflow { .. } => {
                 ApiOutcome::FoundWorkflow(Some(Arc::new(self.workflow.clone())))
