@@ -302,3 +302,30 @@ async fn an_undo_made_by_hand_is_refused() {
             .contains("an undo is made by the workflow")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_has_ended_is_undone_by_another_one() {
+    let scene = world().await;
+    let before = state(&scene).await;
+    let mut steps = all_that_has_an_inverse();
+    steps.pop();
+    scene.submit(workflow("fix", &steps)).await;
+    let fixed = ended(&scene, "fix").await;
+    assert_eq!(
+        fixed.status.unwrap().workflow_result.unwrap().outcome,
+        Outcome::Success
+    );
+    assert_ne!(state(&scene).await, before);
+    let mut undo = workflow("fix-undo-1", &[]);
+    undo["spec"]["rollbackOf"] = json!({"name": "fix", "uid": fixed.metadata.uid});
+    scene.submit(undo).await;
+    let undone = ended(&scene, "fix-undo-1").await.status.unwrap();
+    assert_eq!(
+        undone.workflow_result.unwrap().outcome,
+        Outcome::Success,
+        "{:#?}",
+        undone.step_statuses
+    );
+    assert_eq!(undone.total_steps, Some(8));
+    assert_eq!(state(&scene).await, before);
+}

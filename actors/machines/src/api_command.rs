@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::actions::AccessRequest;
 use crate::job_view::JobView;
 use crate::reads::{Read, ReadResults};
+use crate::undoing::Undone;
 
 /// Ties a result to the command that asked for it. A machine drops results that it no longer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,6 +141,13 @@ pub enum ApiCommand {
         /// Name.
         name: String,
     },
+    /// Live read of a workflow and of the executions that its status names.
+    GetUndone {
+        /// Namespace.
+        namespace: String,
+        /// Name of the workflow.
+        name: String,
+    },
     /// Create a step's execution. When one of its name exists, the result is that one.
     CreateExecution(Box<KubernetesExecution>),
     /// Create the Secret (if any), then the Job. When a Job of its name exists, the result is that one.
@@ -188,6 +196,7 @@ impl ApiCommand {
             ApiCommand::PatchExecution { .. } => "patch_execution",
             ApiCommand::GetExecution { .. } => "get_execution",
             ApiCommand::GetWorkflow { .. } => "get_workflow",
+            ApiCommand::GetUndone { .. } => "get_undone",
             ApiCommand::CreateExecution(_) => "create_execution",
             ApiCommand::CreateJob { .. } => "create_job",
             ApiCommand::GetJob { .. } => "get_job",
@@ -275,6 +284,8 @@ pub enum ApiOutcome {
     Workflow(Arc<WorkflowExecution>),
     /// Of GetWorkflow.
     FoundWorkflow(Option<Arc<WorkflowExecution>>),
+    /// Of GetUndone.
+    Undone(Arc<Undone>),
     /// Of CreateExecution: ours, or the one that was there.
     Created {
         /// The object in the cluster.
@@ -302,6 +313,7 @@ impl ApiOutcome {
             ApiOutcome::FoundExecution(_) => "found_execution",
             ApiOutcome::Workflow(_) => "workflow",
             ApiOutcome::FoundWorkflow(_) => "found_workflow",
+            ApiOutcome::Undone(_) => "undone",
             ApiOutcome::Created { .. } => "created",
             ApiOutcome::JobCreated(_) => "job_created",
             ApiOutcome::FoundJob(_) => "found_job",

@@ -228,6 +228,15 @@ impl Graph {
         self.order.iter().copied()
     }
 
+    /// Of steps none of which waits for another one.
+    pub(crate) fn of_numbers(numbers: &[i32]) -> Self {
+        Self {
+            dependencies: numbers.iter().map(|number| (*number, BTreeSet::new())).collect(),
+            dependents: BTreeMap::new(),
+            order: numbers.to_vec(),
+        }
+    }
+
     /// How many steps there are.
     pub fn len(&self) -> usize {
         self.order.len()

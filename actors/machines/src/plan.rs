@@ -224,11 +224,6 @@ fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
         "spec.executionStrategy.dryRunFirst",
         "rehearse the workflow with `kubernaut rehearse`, and leave this out",
     );
-    refuse(
-        spec.rollback_of.is_some(),
-        "spec.rollbackOf",
-        "write the steps that undo the other workflow; what it changed stands in rollbackInformation of its executions",
-    );
     for (index, check) in strategy.safety_checks.iter().flatten().enumerate() {
         let place = format!("spec.executionStrategy.safetyChecks[{index}]");
         let other = check.required && check.r#type != SafetyCheckType::Rbac;

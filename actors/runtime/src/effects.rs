@@ -13,6 +13,7 @@ use kubernaut_machines::api_command::{
     ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, RightsAnswer, RightsQuestion, Terms,
 };
 use kubernaut_machines::step::is_stray;
+use kubernaut_machines::undoing::Undone;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -228,6 +229,9 @@ impl Effects {
             ApiCommand::GetWorkflow { namespace, name } => {
                 ApiOutcome::FoundWorkflow(self.call(terms, home.workflow(&namespace, &name)).await?)
             }
+            ApiCommand::GetUndone { namespace, name } => {
+                ApiOutcome::Undone(Arc::new(self.undone(&namespace, &name, terms).await?))
+            }
             ApiCommand::CreateExecution(execution) => {
                 let (execution, fresh) = self.write(terms, home.create_execution(&execution)).await?;
                 ApiOutcome::Created { execution, fresh }
@@ -258,6 +262,24 @@ impl Effects {
             ApiCommand::ExplainJob { name } => {
                 ApiOutcome::Explained(self.call(terms, target.explain_job(&name)).await?)
             }
+        })
+    }
+
+    /// A workflow, and of its executions those that its status names and that are there.
+    async fn undone(&self, namespace: &str, name: &str, terms: Terms) -> Result<Undone, ApiFailure> {
+        let workflow = self.call(terms, self.home.workflow(namespace, name)).await?;
+        let steps = workflow.iter().flat_map(|workflow| workflow.status.iter());
+        let named = steps
+            .flat_map(|status| &status.step_statuses)
+            .filter_map(|step| step.k8s_execution_ref.as_ref());
+        let found: Vec<_> = stream::iter(named.map(|reference| reference.name.clone()))
+            .map(async |name| self.call(terms, self.home.execution(namespace, &name)).await)
+            .buffered(QUESTIONS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(Undone {
+            executions: found.into_iter().flatten().collect(),
+            workflow,
         })
     }
 

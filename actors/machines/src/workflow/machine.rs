@@ -23,6 +23,7 @@ use crate::execution_key::ExecutionKey;
 use crate::status_draft::{StatusDraft, is_newer};
 use crate::step::refusal_of;
 use crate::time::{CREATE_WINDOW, later, micros};
+use crate::undoing::Undone;
 
 /// Step progress is written at most this often, and less often where many workflows are under way
 /// ([`WorkflowMachine::write_progress_every`]); a phase change at once.
@@ -99,6 +100,10 @@ pub(super) struct Steps {
     pub(super) published: BTreeMap<i32, (StepState, i32)>,
     /// The states of undoing steps that Events told of.
     pub(super) published_undos: BTreeMap<i32, UndoState>,
+    /// The workflow that this one undoes, once it was read.
+    pub(super) undone: Option<Arc<Undone>>,
+    /// Executions of a workflow of which is not known yet what it does.
+    pub(super) unjudged: Vec<Arc<KubernetesExecution>>,
     /// What was read of their targets at the end.
     pub(super) looks: BTreeMap<i32, Look>,
     /// The slots for those that are made next.
@@ -123,6 +128,8 @@ pub(super) enum Purpose {
     Find(ExecutionKey),
     /// It is told that it is cancelled.
     Cancel(ExecutionKey),
+    /// The workflow that this one undoes.
+    Undone,
     /// How the target of this step is, once more.
     Look(i32),
 }
@@ -341,6 +348,12 @@ impl WorkflowMachine {
                 self.created(now, key, execution);
             }
             (Purpose::Find(key), ApiOutcome::FoundExecution(found)) => self.found(now, key, found),
+            (Purpose::Undone, ApiOutcome::Undone(undone)) => {
+                self.steps.undone = Some(undone);
+                for execution in std::mem::take(&mut self.steps.unjudged) {
+                    self.observe_step(execution);
+                }
+            }
             (Purpose::Look(number), ApiOutcome::ReadResults(facts)) => self.looked(number, facts),
             (Purpose::Cancel(key), ApiOutcome::Execution(execution)) => {
                 self.steps.waiting.remove(&key);
@@ -405,7 +418,7 @@ impl WorkflowMachine {
             }
             (Purpose::Cancel(key), _) => self.cancel_failed(now, key, failure),
             (Purpose::Look(number), _) => self.look_failed(now, number, failure),
-            (Purpose::Rights | Purpose::Reread, _) => self.calls.pause(now, purpose),
+            (Purpose::Rights | Purpose::Reread | Purpose::Undone, _) => self.calls.pause(now, purpose),
         }
     }
 
@@ -485,7 +498,11 @@ impl WorkflowMachine {
             }
             return;
         }
-        match self.status.persisted.phase {
+        let phase = self.status.persisted.phase;
+        if self.lacks_what_it_undoes() && !phase.is_some_and(WorkflowPhase::is_terminal) {
+            return self.read_what_it_undoes(out);
+        }
+        match phase {
             Some(WorkflowPhase::Completed | WorkflowPhase::Failed) => self.terminal(out),
             None | Some(WorkflowPhase::Planning | WorkflowPhase::Validating) => {
                 self.before_execution(now, out);

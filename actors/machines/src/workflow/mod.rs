@@ -22,6 +22,7 @@ use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
 pub use machine::{WorkflowMachine, expires_at};
 pub use planning::{Planned, Planning};
 pub use starting::{TELL_AFTER, has_begun, tell_of_the_wait};
+pub(crate) use undo::changed;
 
 /// What happened to a workflow.
 #[derive(Clone, Debug)]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use kubernaut_crds::{WorkflowExecution, WorkflowPhase};
 
-use super::machine::{Begun, WorkflowMachine};
+use super::WorkflowCommand;
+use super::machine::{Begun, Purpose, WorkflowMachine};
 use crate::Settings;
-use crate::api_command::RightsQuestion;
+use crate::api_command::{ApiCommand, RightsQuestion};
 use crate::plan::{Plan, PlanError, plan, plan_of_begun};
+use crate::undoing::{Undone, plan_undo};
 
 /// What came of planning.
 pub type Planned = Result<Arc<Plan>, Vec<PlanError>>;
@@ -20,12 +22,21 @@ pub struct Planning {
     pub(super) settings: Arc<Settings>,
     pub(super) workflow: Arc<WorkflowExecution>,
     pub(super) begun: bool,
+    /// What it undoes, where it undoes another workflow.
+    pub(super) undone: Option<Arc<Undone>>,
 }
 
 impl Planning {
     /// Plans.
     pub fn make(&self) -> Planned {
-        let planned = if self.begun {
+        let planned = if let Some(undone) = &self.undone {
+            let settings = if self.begun {
+                &self.settings.without_limits()
+            } else {
+                &*self.settings
+            };
+            plan_undo(&self.workflow, undone, settings)
+        } else if self.begun {
             plan_of_begun(&self.workflow, &self.settings)
         } else {
             plan(&self.workflow, &self.settings)
@@ -50,6 +61,7 @@ impl WorkflowMachine {
             .phase
             .is_some_and(WorkflowPhase::is_terminal);
         let needed = self.plan.is_none() && !ended && self.workflow.metadata.deletion_timestamp.is_none();
+        let needed = needed && !self.lacks_what_it_undoes();
         needed.then(|| self.to_plan())
     }
 
@@ -63,6 +75,7 @@ impl WorkflowMachine {
             settings: Arc::clone(&self.settings),
             workflow: Arc::clone(&self.workflow),
             begun: self.has_begun(),
+            undone: self.steps.undone.clone(),
         }
     }
 
@@ -72,6 +85,26 @@ impl WorkflowMachine {
         }
         let planned = self.to_plan().make();
         self.plan.insert(planned).clone()
+    }
+
+    /// The workflow that it undoes has to be read before it can be planned.
+    pub(super) fn lacks_what_it_undoes(&self) -> bool {
+        self.workflow.spec.rollback_of.is_some() && self.steps.undone.is_none() && self.plan.is_none()
+    }
+
+    /// Asks for the workflow that it undoes, and for its executions.
+    pub(super) fn read_what_it_undoes(&mut self, out: &mut Vec<WorkflowCommand>) {
+        let Some(of) = self.workflow.spec.rollback_of.clone() else {
+            return;
+        };
+        if !self.calls.is_under_way(Purpose::Undone) {
+            let namespace = self.namespace();
+            let command = ApiCommand::GetUndone {
+                namespace,
+                name: of.name,
+            };
+            self.call(Purpose::Undone, command, out);
+        }
     }
 
     /// A step of it was seen that the status does not tell of.

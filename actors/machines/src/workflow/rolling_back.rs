@@ -107,6 +107,10 @@ impl WorkflowMachine {
 
     /// The steps that changed something, or may have, the last one first. What cleans up is not undone.
     fn to_undo(&self, plan: &Plan) -> Vec<i32> {
+        if self.workflow.spec.rollback_of.is_some() {
+            // An undo is never itself undone.
+            return Vec::new();
+        }
         let steps = &self.status.draft.step_statuses;
         let mut ended: Vec<_> = steps
             .iter()

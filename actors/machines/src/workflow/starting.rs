@@ -96,9 +96,13 @@ impl WorkflowMachine {
             .values()
             .filter(|(state, _)| *state == StepState::Executing)
             .count();
-        let limit = usize::try_from(self.workflow.spec.max_parallel_steps)
-            .unwrap_or(1)
-            .max(1);
+        let limit = match self.workflow.spec.rollback_of {
+            // Each undo waits for the one before it, however that ends.
+            Some(_) => 1,
+            None => usize::try_from(self.workflow.spec.max_parallel_steps)
+                .unwrap_or(1)
+                .max(1),
+        };
         let creating = self.creating();
         let mut free = limit.saturating_sub(running + creating);
         let mut slots = self.steps.starts.kept.saturating_sub(creating);

@@ -71,6 +71,10 @@ impl WorkflowMachine {
                 self.steps.executions.insert(key, execution);
                 return;
             }
+            if self.lacks_what_it_undoes() {
+                // It is compared once it is known what this workflow does.
+                return self.steps.unjudged.push(execution);
+            }
             let Ok(plan) = self.plan_once() else { return };
             let planned = plan.steps.get(&key.number).filter(|_| key.role == Role::Step);
             let Some(wanted) = planned.map(|step| &step.execution) else {

@@ -68,13 +68,13 @@ impl WorkflowMachine {
 
 /// Whether a step has changed its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Changed {
+pub(crate) enum Changed {
     Surely,
     Perhaps,
 }
 
 /// None where nothing was changed: the Job was never made, or the API server refused what it asked for.
-pub(super) fn changed(
+pub(crate) fn changed(
     execution: &KubernetesExecution,
     status: &KubernetesExecutionStatus,
 ) -> Option<Changed> {

@@ -1,7 +1,12 @@
 //! What a workflow changed is taken back: in which order, by what, and what is told of it.
 
-use kubernaut_crds::{ErrorType, Outcome, StepState, UndoState, WorkflowPhase, names};
+use std::sync::Arc;
+
+use kubernaut_crds::{
+    ErrorType, Outcome, RollbackOf, StepState, UndoState, WorkflowExecution, WorkflowPhase, names,
+};
 use kubernaut_machines::api_command::{ApiCommand, FailureClass};
+use kubernaut_machines::undoing::Undone;
 use serde_json::{Value, json};
 
 use crate::step_harness::failure;
@@ -406,4 +411,129 @@ fn an_undo_that_can_not_be_made_yet_is_waited_for_and_one_that_is_refused_has_fa
             assert_eq!(undo_of(&bed, 3), Some(UndoState::Failed));
         }
     }
+}
+
+/// A workflow that has completed, with two steps that changed something and one that can't be undone.
+fn ended() -> (WorkflowExecution, Undone) {
+    let mut bed = WorkflowHarness::new(&[cordon(1, json!({})), cordon(2, json!({})), cordon(3, json!({}))]);
+    bed.workflow.metadata.name = Some("w".to_owned());
+    bed.start();
+    bed.set_status(2, changed(1, "completed"));
+    bed.set_status(1, changed(2, "completed"));
+    let mut irreversible = changed(3, "completed");
+    irreversible["rollbackInformation"] =
+        json!({"available": false, "reason": "a restart can't be taken back"});
+    bed.set_status(3, irreversible);
+    bed.run_for(2);
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
+    let executions = bed.executions.into_values().map(Arc::new).collect();
+    let workflow = Arc::new(bed.workflow.clone());
+    let undone = Undone {
+        workflow: Some(workflow),
+        executions,
+    };
+    (bed.workflow, undone)
+}
+
+/// A workflow `u` that undoes that one.
+fn undoing(uid: &str) -> WorkflowHarness {
+    let (_, undone) = ended();
+    let mut bed = WorkflowHarness::new(&[]);
+    bed.workflow.metadata.name = Some("u".to_owned());
+    bed.workflow.metadata.uid = Some("u-uid".to_owned());
+    bed.workflow.spec.rollback_of = Some(RollbackOf {
+        name: "w".to_owned(),
+        uid: uid.to_owned(),
+    });
+    bed.undone = undone;
+    bed
+}
+
+#[test]
+fn a_workflow_that_undoes_another_one_takes_its_steps_back_one_at_a_time_the_last_change_first() {
+    for restarts in [false, true] {
+        let mut bed = undoing("w-uid");
+        bed.start();
+        for (turn, name) in [(1, "undo s1"), (2, "undo s2")] {
+            let made = bed.executions.len();
+            assert_eq!(made, turn, "{:?}", bed.status());
+            bed.run_for(60);
+            assert_eq!(bed.executions.len(), made, "the next one has to wait");
+            if restarts {
+                bed.start();
+            }
+            let execution = &bed.executions[&format!("u-step-{turn}")];
+            assert_eq!(execution.spec.action, "undo");
+            assert_eq!(
+                execution
+                    .metadata
+                    .labels
+                    .as_ref()
+                    .map(|labels| labels[names::LABEL_ROLLBACK].as_str()),
+                Some("true")
+            );
+            let steps = bed.status().step_statuses;
+            assert_eq!(steps[turn - 1].name.as_deref(), Some(name));
+            // A failed one does not stop the next.
+            let end = if turn == 1 {
+                json!({"phase": "failed", "errorType": "resource_conflict", "failureReason": "changed since"})
+            } else {
+                done()
+            };
+            bed.set_status_of(&format!("u-step-{turn}"), end);
+            bed.run_for(2);
+        }
+        let status = bed.status();
+        assert_eq!(status.phase, Some(WorkflowPhase::Completed));
+        assert_eq!(
+            status.workflow_result.map(|result| result.outcome),
+            Some(Outcome::PartialSuccess)
+        );
+        let warnings = status
+            .validation_results
+            .map(|results| results.warnings)
+            .unwrap_or_default();
+        assert_eq!(
+            warnings,
+            ["step 3 (s3) is not reversible: a restart can't be taken back"]
+        );
+    }
+}
+
+#[test]
+fn what_can_not_be_undone_by_another_workflow_is_refused_in_planning() {
+    let refused = |bed: &mut WorkflowHarness, words: &str| {
+        bed.start();
+        bed.run_for(2);
+        let status = bed.status();
+        assert_eq!(status.error_type, Some(ErrorType::ValidationError));
+        let reason = status.failure_reason.unwrap_or_default();
+        assert!(reason.contains(words), "{reason}");
+        assert!(bed.executions.is_empty());
+    };
+    refused(
+        &mut undoing("other-uid"),
+        "is another one: its uid is not other-uid",
+    );
+    let mut gone = undoing("w-uid");
+    gone.undone = Undone::default();
+    refused(
+        &mut gone,
+        "there is no WorkflowExecution w in this namespace any more",
+    );
+    let mut running = undoing("w-uid");
+    let mut workflow = running.undone.workflow.as_deref().cloned().expect("there");
+    workflow.status.as_mut().expect("a status").phase = Some(WorkflowPhase::Executing);
+    running.undone.workflow = Some(Arc::new(workflow));
+    refused(&mut running, "has not ended: set spec.shutdown: Rollback");
+}
+
+#[test]
+fn a_workflow_of_which_nothing_is_left_to_undo_ends_well() {
+    let mut bed = undoing("w-uid");
+    bed.undone.executions.clear();
+    bed.start();
+    bed.run_for(2);
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
+    assert!(bed.executions.is_empty());
 }

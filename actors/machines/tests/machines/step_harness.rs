@@ -384,6 +384,7 @@ impl StepHarness {
             ApiCommand::DeleteSecret { .. } => ApiOutcome::Deleted,
             ApiCommand::ExplainJob { .. } => ApiOutcome::Explained(self.events.clone()),
             ApiCommand::GetWorkflow { .. }
+            | ApiCommand::GetUndone { .. }
             | ApiCommand::WriteWorkflowStatus { .. }
             | ApiCommand::CreateExecution(_) => panic!("a step does not ask for this"),
         })
@@ -463,7 +464,7 @@ fn word(command: &ApiCommand) -> &'static str {
         ApiCommand::WriteWorkflowStatus { .. } => "write workflow",
         ApiCommand::PatchExecution { .. } => "write finalizers",
         ApiCommand::GetExecution { .. } => "get execution",
-        ApiCommand::GetWorkflow { .. } => "get workflow",
+        ApiCommand::GetWorkflow { .. } | ApiCommand::GetUndone { .. } => "get workflow",
         ApiCommand::CreateExecution(_) => "create execution",
         ApiCommand::CreateJob { .. } => "create job",
         ApiCommand::GetJob { .. } => "get job",

@@ -10,6 +10,7 @@ use kubernaut_machines::Settings;
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, RightsAnswer};
 use kubernaut_machines::mapping::execution_for;
 use kubernaut_machines::reads::Read;
+use kubernaut_machines::undoing::Undone;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::{Value, json};
 
@@ -28,6 +29,8 @@ pub(crate) struct WorkflowHarness {
     /// When each create was sent, with its step.
     pub(crate) creates: Vec<(Timestamp, i32)>,
     pub(crate) writes: usize,
+    /// What a workflow finds that undoes another one.
+    pub(crate) undone: Undone,
     /// Objects that a read of a target finds, by kind and name.
     pub(crate) objects: Vec<Value>,
     pub(crate) reads: usize,
@@ -67,6 +70,7 @@ impl WorkflowHarness {
             executions: BTreeMap::new(),
             creates: Vec::new(),
             writes: 0,
+            undone: Undone::default(),
             objects: Vec::new(),
             reads: 0,
             events: Vec::new(),
@@ -282,6 +286,7 @@ impl WorkflowHarness {
                 };
                 ApiOutcome::ReadResults(reads.iter().map(|read| (read.clone(), found(read))).collect())
             }
+            ApiCommand::GetUndone { .. } => ApiOutcome::Undone(Arc::new(self.undone.clone())),
             ApiCommand::GetWorkflow { .. } => {
                 ApiOutcome::FoundWorkflow(Some(Arc::new(self.workflow.clone())))
             }

@@ -352,6 +352,7 @@ impl World {
                 Ok(ApiOutcome::Execution(Arc::new(self.execution.clone())))
             }
             ApiCommand::GetWorkflow { .. }
+            | ApiCommand::GetUndone { .. }
             | ApiCommand::WriteWorkflowStatus { .. }
             | ApiCommand::CreateExecution(_) => panic!("a step does not ask for this"),
         }
