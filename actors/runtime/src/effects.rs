@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use kubernaut_crds::WorkflowExecution;
 use kubernaut_machines::api_command::{
     ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, RightsAnswer, RightsQuestion, Terms,
 };
@@ -268,11 +269,8 @@ impl Effects {
     /// A workflow, and of its executions those that its status names and that are there.
     async fn undone(&self, namespace: &str, name: &str, terms: Terms) -> Result<Undone, ApiFailure> {
         let workflow = self.call(terms, self.home.workflow(namespace, name)).await?;
-        let steps = workflow.iter().flat_map(|workflow| workflow.status.iter());
-        let named = steps
-            .flat_map(|status| &status.step_statuses)
-            .filter_map(|step| step.k8s_execution_ref.as_ref());
-        let found: Vec<_> = stream::iter(named.map(|reference| reference.name.clone()))
+        let named = workflow.as_deref().map(executions_of).unwrap_or_default();
+        let found: Vec<_> = stream::iter(named)
             .map(async |name| self.call(terms, self.home.execution(namespace, &name)).await)
             .buffered(QUESTIONS_AT_ONCE)
             .try_collect()
@@ -442,6 +440,13 @@ impl Effects {
             "a call to the API server failed"
         );
     }
+}
+
+/// The names of the executions that a workflow's status names.
+fn executions_of(workflow: &WorkflowExecution) -> Vec<String> {
+    let steps = workflow.status.iter().flat_map(|status| &status.step_statuses);
+    let named = steps.filter_map(|step| step.k8s_execution_ref.as_ref());
+    named.map(|reference| reference.name.clone()).collect()
 }
 
 fn shutting_down() -> ApiFailure {

@@ -57,7 +57,10 @@ fn pods_that_take_their_time_are_waited_for_until_it_takes_too_long() {
     let (code, told) = ended("90s");
     assert_eq!(code, Some(0), "{told}");
     // One pod more than the three may be there, so they are replaced one after the other; the wait is shown with its time.
-    assert!(told.contains(" 272.520s  workflow shop/fix  completed"), "{told}");
+    assert!(
+        told.contains(" 272.520s  workflow shop/fix  monitoring"),
+        "{told}"
+    );
     let (code, told) = ended("20m");
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains(" 300.000s  workflow shop/fix  failed"), "{told}");
