@@ -69,6 +69,12 @@ words! {
         NotReversible,
         /// All that was wanted was done.
         Completed,
+        /// It was only tried, and nothing was changed.
+        DryRun,
+        /// A dry run of a step failed.
+        DryRunFailed,
+        /// A check that is required failed.
+        SafetyCheckFailed,
         /// Some steps failed, and the workflow went on without them.
         PartialSuccess,
         /// All that could be undone was.

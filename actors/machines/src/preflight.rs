@@ -30,6 +30,8 @@ pub struct Preflight {
     pub init_containers: Vec<String>,
     /// The part that changes, in words.
     pub state_summary: String,
+    /// The part that changes as it shall be, in words; empty where nothing can be said of it before.
+    pub wanted: String,
     /// What will change, in words.
     pub impact: String,
     /// What is wanted is there already, and no Job is needed: an undo alone says so.
@@ -43,6 +45,22 @@ pub struct Refusal {
     pub error_type: ErrorType,
     /// For a person.
     pub message: String,
+}
+
+impl Preflight {
+    /// Takes down the part that changes: as it is, and as it shall be.
+    pub(crate) fn change(&mut self, before: impl Into<String>, wanted: impl Into<String>) {
+        self.state_summary = before.into();
+        self.wanted = wanted.into();
+    }
+
+    /// How many objects would change: none where the target is already as it shall be.
+    pub fn affected(&self) -> usize {
+        if !self.wanted.is_empty() && self.wanted == self.state_summary {
+            return 0;
+        }
+        self.pods.len().max(1)
+    }
 }
 
 pub(crate) fn refuse<T>(error_type: ErrorType, message: impl Into<String>) -> Result<T, Refusal> {
@@ -106,6 +124,7 @@ pub fn check(
         pods: Vec::new(),
         init_containers: Vec::new(),
         state_summary: String::new(),
+        wanted: String::new(),
         impact: format!("{} {name}", checked.kind.canonical()),
         is_done: false,
     };

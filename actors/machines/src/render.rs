@@ -61,6 +61,9 @@ pub enum RenderError {
     /// Without a pod the request would be for all of them.
     #[error("there is no pod to delete")]
     NoPods,
+    /// A call of kubectl in a dry run would not be one.
+    #[error("kubectl {0} has no form by which it changes nothing: it can't be tried by a dry run")]
+    NotDry(String),
     /// What was put together is no Job.
     #[error("the Job could not be put together: {0}")]
     Malformed(String),
@@ -96,6 +99,16 @@ pub(crate) const PATCH_FILE: &str = "patch.json";
 /// See [`PATCH_FILE`].
 pub(crate) const PATCH_FLAG: &str = "--patch-file=/payload/patch.json";
 
+/// By this kubectl asks the API server to do all but store what comes of it.
+const DRY_RUN_FLAG: &str = "--dry-run=server";
+
+/// Says the same in the DeleteOptions of a request that is sent as it is, also those of an eviction.
+pub(crate) fn dry_options(options: &mut Value, dry_run: bool) {
+    if dry_run {
+        options["dryRun"] = json!(["All"]);
+    }
+}
+
 /// What kubectl is called with, and what it reads. No --request-timeout: with it kubectl takes its configuration for one that
 /// a person made, and asks localhost:8080 instead of the cluster that its pod runs in. The Job's deadline bounds each request.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +134,41 @@ impl Call {
         self
     }
 
+    /// Where it is to be tried: in the form by which the API server does all but store what comes of it. Not for what is sent
+    /// with --raw, where kubectl ignores the flag and would change things: see [`dry_options`].
+    pub(crate) fn dry(mut self, dry_run: bool) -> Self {
+        if dry_run {
+            let argv = self.argv.iter_mut();
+            argv.for_each(|arguments| arguments.push(DRY_RUN_FLAG.to_owned()));
+        }
+        self
+    }
+
+    /// The first command that would change something: neither the flag nor its file says that it is a dry run.
+    fn changing(&self) -> Option<&str> {
+        let changing = self.argv.iter().find(|arguments| !self.is_dry(arguments))?;
+        Some(changing.first().map_or("", String::as_str))
+    }
+
+    fn is_dry(&self, arguments: &[String]) -> bool {
+        if !arguments.iter().any(|argument| argument.starts_with("--raw=")) {
+            return arguments.iter().any(|argument| argument == DRY_RUN_FLAG);
+        }
+        let mut arguments = arguments.iter();
+        let file = arguments.find_map(|argument| argument.strip_prefix("--filename=/payload/"));
+        let content = file.and_then(|file| self.files.iter().find(|(name, _)| name == file));
+        let body: Value = content
+            .and_then(|(_, content)| serde_json::from_str(content).ok())
+            .unwrap_or_default();
+        let all = json!(["All"]);
+        let options = if body["kind"] == "Eviction" {
+            &body["deleteOptions"]
+        } else {
+            &body
+        };
+        options["dryRun"] == all
+    }
+
     /// And after it another one.
     pub(crate) fn then(mut self, other: Self) -> Self {
         self.argv.extend(other.argv);
@@ -144,7 +192,13 @@ pub fn render(
         checked,
         attempt,
         patience,
+        dry_run: attempt.is_dry_run(),
     })?;
+    if attempt.is_dry_run()
+        && let Some(verb) = call.changing()
+    {
+        return Err(RenderError::NotDry(verb.to_owned()));
+    }
     let size: usize = call.files.iter().map(|(_, content)| content.len()).sum();
     if size > PAYLOAD_MAX {
         return Err(RenderError::PayloadTooLarge(size));

@@ -8,6 +8,9 @@ use jiff::Timestamp;
 /// long after its attempt was recorded a Job is made.
 pub const CREATE_WINDOW: Duration = Duration::from_secs(60);
 
+/// A dry run must have ended this long after it was recorded.
+pub const DRY_RUN_TIME: Duration = Duration::from_secs(30);
+
 /// `time + duration`, at most the end of time. In whole microseconds, rounded up: now has no more, and would never quite
 /// reach what has.
 pub fn later(time: Timestamp, duration: Duration) -> Timestamp {

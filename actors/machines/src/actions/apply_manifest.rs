@@ -11,7 +11,7 @@ use super::inverse::mask;
 use super::rollback::{previous, reversible};
 use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
-    Variant, namespaced,
+    Variant, namespaced, target_name,
 };
 use crate::Settings;
 use crate::manifest_kinds::{
@@ -178,7 +178,8 @@ impl super::Operation for Operation<'_> {
 
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         if at.object.is_null() {
-            preflight.state_summary = "does not exist".to_owned();
+            preflight.change("does not exist", "exists");
+            preflight.impact = format!("{}: does not exist -> exists", target_name(&at.checked.target));
             let custom = Some(RecordedCustom {
                 description: "delete the object that was created".to_owned(),
                 parameters: None,
@@ -199,6 +200,7 @@ impl super::Operation for Operation<'_> {
         if let Some(metadata) = old["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
+        "applied".clone_into(&mut preflight.wanted);
         preflight.rollback = previous(&at.checked.target, &old);
         Ok(())
     }
@@ -220,7 +222,9 @@ impl super::Operation for Operation<'_> {
             FIELD_MANAGER.to_owned(),
             "--filename=/payload/manifest.yaml".to_owned(),
         ]);
-        Ok(call.with_file("manifest.yaml", manifest.object.to_string()))
+        Ok(call
+            .dry(job.dry_run)
+            .with_file("manifest.yaml", manifest.object.to_string()))
     }
 
     fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {

@@ -103,8 +103,8 @@ impl super::Operation for Operation<'_> {
         None
     }
 
-    fn call(&self, _: JobContext<'_>) -> Result<Call, RenderError> {
-        Ok(Call::of(["cordon".to_owned(), self.0.node.clone()]))
+    fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError> {
+        Ok(Call::of(["cordon".to_owned(), self.0.node.clone()]).dry(job.dry_run))
     }
 
     fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {

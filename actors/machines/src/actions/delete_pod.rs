@@ -20,7 +20,7 @@ use crate::mapping::{MappingError, grace_seconds};
 use crate::preflight::{Preflight, Refusal, Scope, refuse, refuse_gitops};
 use crate::problem::Problem;
 use crate::reads::{Read, ReadResults};
-use crate::render::{Call, RenderError};
+use crate::render::{Call, RenderError, dry_options};
 use crate::verify::Postcondition;
 
 /// Most pods that a selector may resolve to.
@@ -302,7 +302,9 @@ impl super::Operation for Operation<'_> {
             None => self.pods_to_delete(at)?,
         };
         let names: Vec<&str> = preflight.pods.iter().map(|pod| pod.name.as_str()).collect();
-        preflight.state_summary = format!("pods: {}", names.join(", "));
+        let names = names.join(", ");
+        preflight.change(format!("pods: {names}"), "deleted");
+        preflight.impact = format!("Pods deleted: {names}");
         preflight.rollback = not_reversible("a deleted pod can't be brought back");
         Ok(())
     }
@@ -325,6 +327,7 @@ impl super::Operation for Operation<'_> {
             if let Some(grace) = self.0.grace_period_seconds {
                 options["gracePeriodSeconds"] = json!(grace);
             }
+            dry_options(&mut options, job.dry_run);
             options
         };
         let pods = &job.attempt.pods;

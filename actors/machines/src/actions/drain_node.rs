@@ -55,6 +55,9 @@ pub(super) const DEFINITION: Definition = Definition {
     },
 };
 
+/// How a node is after a drain, in words.
+const EMPTY: &str = "cordoned and empty";
+
 /// Seconds that a drained pod gets where the step says nothing (the design document's default).
 const GRACE: i64 = 30;
 
@@ -150,7 +153,10 @@ impl super::Operation for Operation<'_> {
     }
 
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
-        node::examine_cordon(&self.0.node, at, preflight)
+        node::examine_cordon(&self.0.node, at, preflight)?;
+        EMPTY.clone_into(&mut preflight.wanted);
+        preflight.impact = format!("Node {}: {} -> {EMPTY}", self.0.node, preflight.state_summary);
+        Ok(())
     }
 
     fn keeps_first_generation(&self) -> bool {
@@ -173,7 +179,8 @@ impl super::Operation for Operation<'_> {
             format!("--timeout={}s", job.patience),
             // Our own pod may run on that node.
             format!("--pod-selector=!{}", names::LABEL_EXECUTION_UID),
-        ]))
+        ])
+        .dry(job.dry_run))
     }
 
     fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {
@@ -192,7 +199,7 @@ impl super::Operation for Operation<'_> {
             .filter_map(|pod| pod["metadata"]["name"].as_str())
             .collect();
         match left.first() {
-            None => holds("cordoned and empty"),
+            None => holds(EMPTY),
             Some(first) => not_there(format!("{} pods are left, such as {first}", left.len())),
         }
     }

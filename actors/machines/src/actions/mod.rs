@@ -302,6 +302,8 @@ pub(crate) struct JobContext<'a> {
     pub(crate) attempt: &'a Attempt,
     /// Seconds after which kubectl gives up by itself.
     pub(crate) patience: i64,
+    /// It is to be tried without changing anything.
+    pub(crate) dry_run: bool,
 }
 
 /// Where an outcome is looked at.
@@ -357,7 +359,7 @@ pub(crate) trait Operation {
     fn keeps_first_generation(&self) -> bool;
     /// The node that its pod had better not run on.
     fn avoids_node(&self) -> Option<&str>;
-    /// What kubectl is called with.
+    /// What kubectl is called with; of a dry run, in a form by which nothing is changed.
     fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError>;
     /// What is read afterwards beside the target, given what was read.
     fn reads_after(&self, attempt: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read>;

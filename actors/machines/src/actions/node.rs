@@ -77,7 +77,8 @@ pub(super) fn examine_cordon(
         );
         return refuse(ErrorType::ValidationError, message);
     }
-    preflight.state_summary = words(cordoned).to_owned();
+    preflight.change(words(cordoned), words(true));
+    preflight.impact = format!("Node {name}: {} -> {}", words(cordoned), words(true));
     preflight.rollback = if cordoned {
         not_reversible("the node was cordoned before: there is nothing to take back")
     } else {

@@ -100,7 +100,7 @@ fn examine_images(
         Ok(images) => images,
         Err(problem) => return refuse(ErrorType::ValidationError, format!("patch: {problem}")),
     };
-    let (mut old, mut change) = (Vec::new(), Vec::new());
+    let (mut old, mut new, mut change) = (Vec::new(), Vec::new(), Vec::new());
     for (container, image) in images {
         let Some((there, is_init)) = image_of(at.object, &container) else {
             let message = format!(
@@ -110,12 +110,13 @@ fn examine_images(
             return refuse(ErrorType::ValidationError, message);
         };
         old.push(format!("image of {container}: {there}"));
+        new.push(format!("image of {container}: {image}"));
         change.push(format!("Image of {container}: {there} -> {image}"));
         if is_init {
             preflight.init_containers.push(container);
         }
     }
-    preflight.state_summary = old.join(", ");
+    preflight.change(old.join(", "), new.join(", "));
     preflight.impact = change.join(", ");
     Ok(())
 }
@@ -249,6 +250,7 @@ impl super::Operation for Operation<'_> {
 
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         workload::refuse_paused(at)?;
+        "patched".clone_into(&mut preflight.wanted);
         if at.checked.variant == Variant::UpdateImage {
             examine_images(self.0, at, preflight)?;
         }
@@ -293,7 +295,7 @@ impl super::Operation for Operation<'_> {
             FIELD_MANAGER.to_owned(),
             PATCH_FLAG.to_owned(),
         ]);
-        Ok(call.with_file(PATCH_FILE, content))
+        Ok(call.dry(job.dry_run).with_file(PATCH_FILE, content))
     }
 
     fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read> {

@@ -121,6 +121,7 @@ impl super::Operation for Operation<'_> {
 
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         workload::refuse_paused(at)?;
+        "new pods".clone_into(&mut preflight.wanted);
         preflight.rollback = not_reversible("a restart can't be taken back");
         Ok(())
     }
@@ -146,7 +147,8 @@ impl super::Operation for Operation<'_> {
             "--type=strategic".to_owned(),
             FIELD_MANAGER.to_owned(),
             format!("--patch={patch}"),
-        ]))
+        ])
+        .dry(job.dry_run))
     }
 
     fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read> {

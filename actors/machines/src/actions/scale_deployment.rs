@@ -131,13 +131,14 @@ impl super::Operation for Operation<'_> {
         None
     }
 
-    fn call(&self, _: JobContext<'_>) -> Result<Call, RenderError> {
+    fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError> {
         Ok(Call::of([
             "scale".to_owned(),
             format!("deployment/{}", self.0.deployment),
             format!("--namespace={}", self.0.namespace),
             format!("--replicas={}", self.0.replicas),
-        ]))
+        ])
+        .dry(job.dry_run))
     }
 
     fn reads_after(&self, _: &Attempt, target: Option<&Value>, facts: &ReadResults) -> Vec<Read> {

@@ -94,7 +94,13 @@ impl super::Operation for Operation<'_> {
 
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         let cordoned = at.object["spec"]["unschedulable"] == true;
-        preflight.state_summary = node::words(cordoned).to_owned();
+        preflight.change(node::words(cordoned), node::words(false));
+        preflight.impact = format!(
+            "Node {}: {} -> {}",
+            self.0.node,
+            node::words(cordoned),
+            node::words(false)
+        );
         preflight.rollback = if cordoned {
             let cordon_node = Some(self.0.clone());
             reversible(
@@ -118,8 +124,8 @@ impl super::Operation for Operation<'_> {
         None
     }
 
-    fn call(&self, _: JobContext<'_>) -> Result<Call, RenderError> {
-        Ok(Call::of(["uncordon".to_owned(), self.0.node.clone()]))
+    fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError> {
+        Ok(Call::of(["uncordon".to_owned(), self.0.node.clone()]).dry(job.dry_run))
     }
 
     fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {

@@ -13,7 +13,7 @@ use crate::manifest_kinds::{ParsedManifest, known_kind};
 use crate::preflight::{Preflight, Refusal, Scope, refuse};
 use crate::problem::Problem;
 use crate::reads::{Read, ReadResults};
-use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError};
+use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError, dry_options};
 use crate::verify::{Postcondition, holds, in_progress, not_there};
 
 /// The API server leaves zero replicas out of a scale, and what is not there is tested by null, and added.
@@ -140,7 +140,7 @@ impl super::Operation for Operation<'_> {
         None
     }
 
-    fn call(&self, _: JobContext<'_>) -> Result<Call, RenderError> {
+    fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError> {
         let target = &self.0.target;
         if let Some(patch) = &self.0.patch {
             let object = format!("{}/{}", target.kind.to_lowercase(), target.name);
@@ -165,7 +165,7 @@ impl super::Operation for Operation<'_> {
             } else {
                 patch.clone()
             };
-            return Ok(call.with_file(PATCH_FILE, content));
+            return Ok(call.dry(job.dry_run).with_file(PATCH_FILE, content));
         }
         let root = if target.api_version.contains('/') {
             format!("/apis/{}", target.api_version)
@@ -178,8 +178,9 @@ impl super::Operation for Operation<'_> {
             .ok_or_else(|| RenderError::UnknownKind(target.kind.clone()))?;
         let namespace = target.namespace.as_ref();
         let place = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
-        let options =
+        let mut options =
             json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": target.uid}});
+        dry_options(&mut options, job.dry_run);
         let call = Call::of([
             "delete".to_owned(),
             format!("--raw={root}{place}/{plural}/{}", target.name),

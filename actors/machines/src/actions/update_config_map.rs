@@ -131,7 +131,22 @@ impl super::Operation for Operation<'_> {
             .keys()
             .map(|key| (key.clone(), at.object["data"][key].clone()))
             .collect();
-        preflight.state_summary = format!("keys: {}", self.keys());
+        let is_new = |(key, value): &(&String, &String)| old.get(*key) != Some(&json!(value));
+        let changed: Vec<&str> = self
+            .0
+            .data
+            .iter()
+            .filter(is_new)
+            .map(|(key, _)| key.as_str())
+            .collect();
+        let before = format!("keys: {}", self.keys());
+        if changed.is_empty() {
+            preflight.change(before.clone(), before);
+            "Keys set: none, they have these values".clone_into(&mut preflight.impact);
+        } else {
+            preflight.change(before, format!("keys set: {}", self.keys()));
+            preflight.impact = format!("Keys set: {}", changed.join(", "));
+        }
         preflight.rollback = previous(&at.checked.target, &json!({"data": old}));
         Ok(())
     }
@@ -144,7 +159,7 @@ impl super::Operation for Operation<'_> {
         None
     }
 
-    fn call(&self, _: JobContext<'_>) -> Result<Call, RenderError> {
+    fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError> {
         let call = Call::of([
             "patch".to_owned(),
             format!("configmap/{}", self.0.config_map),
@@ -153,7 +168,7 @@ impl super::Operation for Operation<'_> {
             FIELD_MANAGER.to_owned(),
             PATCH_FLAG.to_owned(),
         ]);
-        Ok(call.with_file(PATCH_FILE, self.patch()))
+        Ok(call.dry(job.dry_run).with_file(PATCH_FILE, self.patch()))
     }
 
     fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {

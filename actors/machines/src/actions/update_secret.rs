@@ -136,6 +136,9 @@ impl super::Operation for Operation<'_> {
     }
 
     fn examine(&self, _: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
+        let keys: Vec<&str> = self.0.data.keys().map(String::as_str).collect();
+        preflight.wanted = format!("keys set: {}", keys.join(", "));
+        preflight.impact = format!("Keys set: {}", keys.join(", "));
         preflight.rollback =
             not_reversible("the controller may not read Secrets, so the state before is not known");
         Ok(())
@@ -149,7 +152,7 @@ impl super::Operation for Operation<'_> {
         None
     }
 
-    fn call(&self, _: JobContext<'_>) -> Result<Call, RenderError> {
+    fn call(&self, job: JobContext<'_>) -> Result<Call, RenderError> {
         let call = Call::of([
             "patch".to_owned(),
             format!("secret/{}", self.0.secret),
@@ -158,7 +161,7 @@ impl super::Operation for Operation<'_> {
             FIELD_MANAGER.to_owned(),
             PATCH_FLAG.to_owned(),
         ]);
-        Ok(call.with_file(PATCH_FILE, self.patch()))
+        Ok(call.dry(job.dry_run).with_file(PATCH_FILE, self.patch()))
     }
 
     fn reads_after(&self, _: &Attempt, _: Option<&Value>, _: &ReadResults) -> Vec<Read> {

@@ -42,7 +42,7 @@ pub(super) fn reads_before_scaling(namespace: &str, scope: Scope) -> Vec<Read> {
 /// Takes down how many replicas there are and shall be, and warns of autoscalers; returns how many there are.
 pub(super) fn examine_scale(at: Examination<'_>, wanted: i32, preflight: &mut Preflight) -> i32 {
     let replicas = at.object["spec"]["replicas"].as_i64().unwrap_or(1);
-    preflight.state_summary = format!("replicas: {replicas}");
+    preflight.change(format!("replicas: {replicas}"), format!("replicas: {wanted}"));
     preflight.impact = format!("Replicas: {replicas} -> {wanted}");
     let target = &at.checked.target;
     let autoscalers = at

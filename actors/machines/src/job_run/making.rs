@@ -146,10 +146,7 @@ impl JobRun {
         }
         if task.now >= too_late {
             let words = self.current.job.refusal.as_deref().unwrap_or("it was never seen");
-            let message = format!(
-                "the Job could not be made within the timeout of {}: {words}",
-                task.execution.spec.timeout
-            );
+            let message = format!("the Job could not be made within {}: {words}", task.limit());
             let waits_for_quota = task.attempt.waits_for_quota();
             return self.ended(Ended::Failure(Failure {
                 error_type: if waits_for_quota {

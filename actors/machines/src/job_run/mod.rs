@@ -19,6 +19,7 @@ use crate::classify::{self, Failure};
 use crate::defect::{Defect, planted};
 use crate::job_view::{JobEnd, JobView};
 use crate::parameters::ValidatedExecution;
+use crate::time::DRY_RUN_TIME;
 
 pub(crate) use making::{MIN_LEFT, Refused};
 pub(crate) use payload::without_secrets;
@@ -138,6 +139,17 @@ pub(crate) struct Assignment<'a> {
     /// The wait that the status tells of.
     pub(crate) told: Option<Wait>,
     pub(crate) now: Timestamp,
+}
+
+impl Assignment<'_> {
+    /// The time that the attempt has, in words.
+    pub(crate) fn limit(&self) -> String {
+        if self.attempt.is_dry_run() {
+            format!("the {} s of a dry run", DRY_RUN_TIME.as_secs())
+        } else {
+            format!("the timeout of {}", self.execution.spec.timeout)
+        }
+    }
 }
 
 /// What a run is waiting for, where the status has to tell of it.

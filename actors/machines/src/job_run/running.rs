@@ -106,10 +106,9 @@ impl JobRun {
             if let Some(look) = self.look_first(task.attempt, overdue) {
                 return Err(look);
             }
-            let timeout = &task.execution.spec.timeout;
             return Ok(Some(Failure {
                 error_type: ErrorType::Timeout,
-                message: format!("the Job did not end within the timeout of {timeout}"),
+                message: format!("the Job did not end within {}", task.limit()),
                 retry: Retry::Never,
             }));
         }

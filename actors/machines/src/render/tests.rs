@@ -412,3 +412,90 @@ fn the_hash_says_nothing_of_what_a_secret_holds() {
     };
     assert_eq!(hash("aHVudGVyMg=="), hash("c3dvcmRmaXNo"));
 }
+
+#[test]
+fn each_action_has_a_form_that_changes_nothing() {
+    let pod = |name: &str| kubernaut_crds::PodRef {
+        name: name.into(),
+        uid: format!("uid-of-{name}"),
+        controller: None,
+    };
+    let undo = json!({"undo": {"of": "scale-deployment", "target": {
+        "apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web"}}});
+    let with = |field: &str, value: Value| {
+        let mut undo = undo.clone();
+        undo["undo"][field] = value;
+        undo
+    };
+    let samples = ActionKind::ALL.into_iter().flat_map(ActionKind::samples);
+    let undoes = [with("patch", json!("[]")), with("delete", json!(true))];
+    for parameters in samples.map(|(_, parameters)| parameters).chain(undoes) {
+        let job = |number: i32| {
+            let rendered = rendered(&parameters, |attempt| {
+                attempt.attempt = number;
+                attempt.pods = vec![pod("web-1"), pod("web-2")];
+            });
+            let template = rendered.job.spec.expect("a spec").template;
+            let annotations = template.metadata.and_then(|metadata| metadata.annotations);
+            let pod = template.spec.expect("a pod");
+            let containers = pod.init_containers.into_iter().flatten().chain(pod.containers);
+            let arguments: Vec<Vec<String>> = containers.filter_map(|container| container.args).collect();
+            (arguments, annotations.unwrap_or_default())
+        };
+        let (arguments, annotations) = job(0);
+        let is_raw = |arguments: &[String]| arguments.iter().any(|word| word.starts_with("--raw="));
+        let files = annotations.iter();
+        let files = files.filter(|(key, _)| key.starts_with(names::ANNOTATION_PAYLOAD));
+        let bodies: Vec<Value> = files
+            .filter_map(|(_, text)| serde_json::from_str(text).ok())
+            .collect();
+        for arguments in &arguments {
+            let has_flag = arguments.iter().any(|word| word == "--dry-run=server");
+            assert_ne!(has_flag, is_raw(arguments), "{arguments:?}");
+        }
+        if arguments.iter().any(|arguments| is_raw(arguments)) {
+            assert_eq!(bodies.len(), arguments.len());
+            let all = json!(["All"]);
+            assert!(
+                bodies
+                    .iter()
+                    .all(|body| body["dryRun"] == all || body["deleteOptions"]["dryRun"] == all),
+                "{bodies:?}"
+            );
+        }
+        let (arguments, annotations) = job(1);
+        let real = format!("{arguments:?} {annotations:?}");
+        assert!(!real.contains("dry-run") && !real.contains("dryRun"), "{real}");
+    }
+}
+
+#[test]
+fn a_call_that_would_change_something_is_no_dry_run() {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let delete = words(&[
+        "delete",
+        "--raw=/x",
+        "--filename=/payload/o.json",
+        "--dry-run=server",
+    ]);
+    let with = |content: Value| Call::of(delete.clone()).with_file("o.json", content.to_string());
+    assert_eq!(
+        with(json!({})).changing(),
+        Some("delete"),
+        "the flag is ignored with --raw"
+    );
+    assert_eq!(with(json!({"dryRun": ["All"]})).changing(), None);
+    let eviction =
+        |options: Value| with(json!({"kind": "Eviction", "deleteOptions": options, "dryRun": ["All"]}));
+    assert_eq!(eviction(json!({})).changing(), Some("delete"));
+    assert_eq!(eviction(json!({"dryRun": ["All"]})).changing(), None);
+    assert_eq!(
+        Call::of(delete.clone()).changing(),
+        Some("delete"),
+        "without its file"
+    );
+    let cordon = Call::of(words(&["cordon", "n1"]));
+    assert_eq!(cordon.clone().changing(), Some("cordon"));
+    assert_eq!(cordon.clone().dry(false).changing(), Some("cordon"));
+    assert_eq!(cordon.dry(true).changing(), None);
+}

@@ -38,6 +38,9 @@ impl StepMachine {
         preflight: &Preflight,
         now: Timestamp,
     ) -> Flow {
+        if self.is_dry_run_next() {
+            return self.start_dry_run(checked, preflight, now);
+        }
         let begun = self
             .status
             .draft
@@ -50,35 +53,15 @@ impl StepMachine {
             return self.out_of_time(now);
         }
         let recorded = self.current_attempt();
-        let waits_for_quota = recorded.is_some_and(Attempt::waits_for_quota);
         let number = match recorded {
             Some(attempt) if attempt.outcome.is_none() => attempt.attempt,
             Some(attempt) => attempt.attempt + 1,
             None => 1,
         };
-        let (_, name) = self.key();
-        let mut attempt = Attempt {
-            attempt: number,
-            job_name: render::job_name(&name, &self.uid(), number),
-            job_hash: String::new(),
-            target_generation: self.tested_generation(checked, preflight),
-            start_time: MicroTime(now),
-            deadline: MicroTime(deadline),
-            pods: preflight.pods.clone(),
-            init_containers: preflight.init_containers.clone(),
-            restarted_at: (checked.kind.definition().records_its_time)
-                .then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-            end_time: None,
-            outcome: None,
-            error_type: waits_for_quota.then_some(ErrorType::ResourceQuotaExceeded),
-            retry: None,
-            message: None,
-        };
-        match render::render(&self.execution, checked, &attempt, &self.settings) {
-            Ok(_) if planted(Defect::RecordAnotherHash) => attempt.job_hash = "0".repeat(32),
-            Ok(rendered) => attempt.job_hash = rendered.hash,
+        let attempt = match self.attempt_of(number, deadline, checked, preflight, now) {
+            Ok(attempt) => attempt,
             Err(error) => return self.fail(ErrorType::ValidationError, &error.to_string(), now),
-        }
+        };
         if self.status.draft.rollback_information.is_none() {
             self.status.draft.rollback_information = Some(preflight.rollback.clone());
             let available = preflight.rollback.available;
@@ -99,18 +82,11 @@ impl StepMachine {
         results.job_name = Some(attempt.job_name.clone());
         results.retries_attempted = number - 1;
         if results.resources_affected.is_empty() {
-            results.resources_affected.push(AffectedResource {
-                kind: checked.target.kind.clone(),
-                namespace: checked.target.namespace.clone(),
-                name: checked.target.name.clone(),
-                action: checked.kind.canonical().to_owned(),
-                before: Some(preflight.state_summary.clone()).filter(|words| !words.is_empty()),
-                after: None,
-            });
+            results.resources_affected.push(affected(checked, preflight));
         }
         self.status.draft.attempt = Some(number);
         self.status.draft.job_name = Some(attempt.job_name.clone());
-        if !waits_for_quota {
+        if !attempt.waits_for_quota() {
             self.status.draft.message = Some(if number == 1 {
                 preflight.impact.clone()
             } else {
@@ -120,13 +96,55 @@ impl StepMachine {
         if planted(Defect::ShowSecrets) {
             self.status.draft.message = serde_json::to_string(&self.execution.spec.parameters).ok();
         }
-        match self.status.draft.attempts.last_mut() {
-            Some(last) if last.attempt == number => *last = attempt,
-            _ => self.status.draft.attempts.push(attempt),
-        }
+        self.record(attempt);
         self.enter(ExecutionPhase::Executing, now);
         self.status.is_due = true;
         Flow::Again
+    }
+
+    /// An attempt as it is recorded: whatever the rendering of its Job needs.
+    pub(super) fn attempt_of(
+        &self,
+        number: i32,
+        deadline: Timestamp,
+        checked: &ValidatedExecution,
+        preflight: &Preflight,
+        now: Timestamp,
+    ) -> Result<Attempt, render::RenderError> {
+        let (_, name) = self.key();
+        let waits_for_quota = self.current_attempt().is_some_and(Attempt::waits_for_quota);
+        let mut attempt = Attempt {
+            attempt: number,
+            job_name: render::job_name(&name, &self.uid(), number),
+            job_hash: String::new(),
+            target_generation: self.tested_generation(checked, preflight),
+            start_time: MicroTime(now),
+            deadline: MicroTime(deadline),
+            pods: preflight.pods.clone(),
+            init_containers: preflight.init_containers.clone(),
+            restarted_at: (checked.kind.definition().records_its_time)
+                .then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            end_time: None,
+            outcome: None,
+            error_type: waits_for_quota.then_some(ErrorType::ResourceQuotaExceeded),
+            retry: None,
+            message: None,
+        };
+        let rendered = render::render(&self.execution, checked, &attempt, &self.settings)?;
+        attempt.job_hash = if planted(Defect::RecordAnotherHash) {
+            "0".repeat(32)
+        } else {
+            rendered.hash
+        };
+        Ok(attempt)
+    }
+
+    /// Takes an attempt into the draft: a new one, or the current one anew.
+    pub(super) fn record(&mut self, attempt: Attempt) {
+        match self.status.draft.attempts.last_mut() {
+            Some(last) if last.attempt == attempt.attempt => *last = attempt,
+            _ => self.status.draft.attempts.push(attempt),
+        }
     }
 
     /// What a JSON patch tests before it changes anything. Later attempts keep to the first one's: should its answer alone
@@ -310,6 +328,18 @@ impl StepMachine {
                 out,
             ),
         }
+    }
+}
+
+/// The target as it is before, for executionResults.
+pub(super) fn affected(checked: &ValidatedExecution, preflight: &Preflight) -> AffectedResource {
+    AffectedResource {
+        kind: checked.target.kind.clone(),
+        namespace: checked.target.namespace.clone(),
+        name: checked.target.name.clone(),
+        action: checked.kind.canonical().to_owned(),
+        before: Some(preflight.state_summary.clone()).filter(|words| !words.is_empty()),
+        after: None,
     }
 }
 

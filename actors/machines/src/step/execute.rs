@@ -1,15 +1,16 @@
 //! executing: the run of the recorded attempt's Job, and what its end means.
 
 use jiff::Timestamp;
-use kubernaut_crds::{AttemptOutcome, ErrorType};
+use kubernaut_crds::{Attempt, AttemptOutcome, ErrorType};
 
 use super::StepCommand;
 use super::machine::{Flow, Hold, Slot, StepMachine};
 use super::validate::Snapshot;
 use crate::api_command::ApiFailure;
 use crate::defect::{Defect, planted};
-use crate::job_run::{Assignment, Run, Wait};
+use crate::job_run::{Assignment, Ended, Run, Wait};
 use crate::job_view::JobView;
+use crate::parameters::ValidatedExecution;
 use crate::problem::Problem;
 
 impl StepMachine {
@@ -26,46 +27,62 @@ impl StepMachine {
         if let Some(next) = self.run.delete_late(&self.status.persisted) {
             return self.follow(next, now, out);
         }
-        let Some(attempt) = self.current_attempt().cloned() else {
+        // A dry run never leads to this phase.
+        let current = self.current_attempt().filter(|attempt| !attempt.is_dry_run());
+        let Some(attempt) = current.cloned() else {
             return self.fail(
                 ErrorType::UnknownError,
-                "status.attempts is empty while executing: it was edited",
+                "status.attempts has no attempt while executing: it was edited",
                 now,
             );
         };
         if attempt.outcome.is_some() {
             return self.between_attempts(&attempt, now, out);
         }
-        if self.run.needs_slot(&attempt)
+        match self.run_job(&checked, &attempt, now, out) {
+            Ok(ended) => self.look_after(&checked, &attempt, &ended, now, out),
+            Err(flow) => flow,
+        }
+    }
+
+    /// Brings the Job of an open attempt on its way; `Ok` when it has ended.
+    pub(super) fn run_job(
+        &mut self,
+        checked: &ValidatedExecution,
+        attempt: &Attempt,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) -> Result<Ended, Flow> {
+        if self.run.needs_slot(attempt)
             && let Some(flow) = self.take_slot(out)
         {
-            return flow;
+            return Err(flow);
         }
         let task = Assignment {
             settings: &self.settings,
             execution: &self.execution,
-            checked: &checked,
-            attempt: &attempt,
+            checked,
+            attempt,
             stopped_by: self.stopped_by(),
             told: self.waits.told,
             now,
         };
         let run = self.run.advance(&task, &mut self.calls.alarm);
-        if self.run.frees_slot(&attempt) {
+        if self.run.frees_slot(attempt) {
             self.release_slot(out);
         }
-        match run {
+        Err(match run {
             Run::Running(next) => self.follow(next, now, out),
             Run::Ended(ended) => {
                 self.release_slot(out);
-                self.look_after(&checked, &attempt, &ended, now, out)
+                return Ok(ended);
             }
             Run::NotOurs(message) => {
                 self.end_attempt(AttemptOutcome::Failed, ErrorType::ResourceConflict, &message, now);
                 self.fail(ErrorType::ResourceConflict, &message, now)
             }
             Run::Unreachable(pod) => self.unreachable(&pod, now, out),
-        }
+        })
     }
 
     /// The slot among the running Jobs; `None` once it is held.

@@ -3,6 +3,7 @@
 mod attempts;
 mod checking;
 mod deletion;
+mod dry_run;
 mod execute;
 mod machine;
 mod status;

@@ -113,7 +113,11 @@ impl StepMachine {
             if let (false, Some(outcome)) = (known, attempt.outcome) {
                 let message = attempt.message.clone().unwrap_or_default();
                 if outcome != AttemptOutcome::Succeeded {
-                    let what = format!("attempt {} failed", attempt.attempt);
+                    let what = if attempt.is_dry_run() {
+                        "the dry run failed".to_owned()
+                    } else {
+                        format!("attempt {} failed", attempt.attempt)
+                    };
                     let note = told_elsewhere(&what, attempt.error_type);
                     out.push(publish("AttemptFailed", true, "Execute", &note));
                 }

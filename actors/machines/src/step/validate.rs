@@ -141,6 +141,9 @@ impl StepMachine {
     }
 
     pub(super) fn validated(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        if let Some(attempt) = self.dry_run() {
+            return self.trying(&attempt, now, out);
+        }
         if let Some(why) = self.stopped_by() {
             return self.fail(ErrorType::Cancelled, why, now);
         }
@@ -347,11 +350,14 @@ impl StepMachine {
             .chain(&preflight.warnings)
             .cloned()
             .collect();
+        let earlier = self.status.draft.validation_results.take();
+        let tried = earlier
+            .as_ref()
+            .and_then(|results| results.dry_run_results.clone());
         let dry_run = ExecutionDryRunResults {
             warnings,
-            ..Default::default()
+            ..tried.unwrap_or_default()
         };
-        let earlier = self.status.draft.validation_results.take();
         self.status.draft.validation_results = Some(ValidationResults {
             parameter_validation: true,
             rbac_validation: true,
@@ -360,7 +366,7 @@ impl StepMachine {
                 .and_then(|results| results.validation_time)
                 .or(Some(MicroTime(now))),
             policy_validation: None,
-            dry_run_results: (!dry_run.warnings.is_empty()).then_some(dry_run),
+            dry_run_results: (dry_run != ExecutionDryRunResults::default()).then_some(dry_run),
         });
         self.condition(
             ConditionType::Validated,

@@ -7,6 +7,7 @@ mod step_harness;
 mod workflow_harness;
 
 mod control;
+mod dry_runs;
 mod effects;
 mod jobs;
 mod manifests;

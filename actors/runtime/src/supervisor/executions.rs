@@ -67,7 +67,7 @@ impl SupervisorState {
             let at_work = matches!(
                 phase,
                 Some(ExecutionPhase::Executing | ExecutionPhase::RollbackReady)
-            );
+            ) || is_in_an_attempt(&execution);
             let target = execution
                 .status
                 .as_ref()
@@ -406,5 +406,5 @@ fn is_orphaning(workflow: &WorkflowExecution) -> bool {
 
 /// Its Job was decided on, and how that ended is not recorded.
 fn is_in_an_attempt(execution: &KubernetesExecution) -> bool {
-    execution.phase() == Some(ExecutionPhase::Executing) && execution.attempts().open().is_some()
+    !execution.is_terminal() && execution.attempts().open().is_some()
 }
