@@ -138,15 +138,28 @@ pub(super) fn check_answer(
     ))
 }
 
-/// An object of a list without what no decision looks at and what makes it large: the images of a node, the containers of a pod,
-/// the template of a ReplicaSet.
+/// An object of a list without what no decision looks at and what makes it large: the images of a node, the containers of a pod
+/// but for what they ask for, the template of a ReplicaSet.
 pub(super) fn without_weight(kind: &str, mut object: Value) -> Value {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("managedFields");
     }
     match kind {
-        "Node" => object["status"] = json!({"conditions": object["status"]["conditions"].take()}),
-        "Pod" => object["spec"] = json!({"nodeName": object["spec"]["nodeName"].take()}),
+        "Node" => {
+            let mut status = object["status"].take();
+            let (conditions, allocatable) = (status["conditions"].take(), status["allocatable"].take());
+            object["status"] = json!({"conditions": conditions, "allocatable": allocatable});
+        }
+        "Pod" => {
+            let mut spec = object["spec"].take();
+            let containers = spec["containers"].as_array_mut().into_iter().flatten();
+            let requests = containers.map(|container| container["resources"]["requests"].take());
+            let requests = requests.filter(|requests| !requests.is_null());
+            let containers: Vec<Value> = requests
+                .map(|requests| json!({"resources": {"requests": requests}}))
+                .collect();
+            object["spec"] = json!({"nodeName": spec["nodeName"].take(), "containers": containers});
+        }
         "ReplicaSet" => {
             if let Some(spec) = object["spec"].as_object_mut() {
                 spec.remove("template");
@@ -264,18 +277,22 @@ mod tests {
             slim(
                 "Node",
                 taints.clone(),
-                json!({"conditions": [{"type": "Ready"}], "images": [{}]})
+                json!({"conditions": [{"type": "Ready"}], "allocatable": {"cpu": "4"}, "images": [{}]})
             ),
-            (taints, json!({"conditions": [{"type": "Ready"}]}))
+            (
+                taints,
+                json!({"conditions": [{"type": "Ready"}], "allocatable": {"cpu": "4"}})
+            )
         );
+        let requests = json!({"resources": {"requests": {"cpu": "1"}}});
         let status = json!({"phase": "Running"});
         assert_eq!(
             slim(
                 "Pod",
-                json!({"nodeName": "n1", "containers": [{}]}),
+                json!({"nodeName": "n1", "containers": [{}, {"image": "a", "resources": requests["resources"]}]}),
                 status.clone()
             ),
-            (json!({"nodeName": "n1"}), status)
+            (json!({"nodeName": "n1", "containers": [requests]}), status)
         );
         let selector = json!({"selector": {"matchLabels": {"a": "b"}}});
         let mut spec = selector.clone();

@@ -42,6 +42,12 @@ impl ExecutionKey {
         Self { role, number }
     }
 
+    /// Of the execution that tries this step.
+    pub fn dry_run(number: i32) -> Self {
+        let role = Role::DryRun;
+        Self { role, number }
+    }
+
     /// The name of the execution: `fix-step-3` of workflow `fix`.
     pub fn name(self, workflow: &str) -> String {
         format!("{workflow}-{self}")

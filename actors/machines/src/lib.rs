@@ -23,6 +23,7 @@ pub mod problem;
 pub mod classify;
 pub mod job_view;
 pub mod preflight;
+mod quantity;
 pub mod rbac;
 pub mod reads;
 pub mod render;

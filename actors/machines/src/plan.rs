@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use kubernaut_crds::{
-    Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, SafetyCheckType,
-    StepAction, TargetRef, WorkflowExecution, WorkflowStep, names,
+    Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, StepAction,
+    TargetRef, WorkflowExecution, WorkflowStep, names,
 };
 
 use crate::Settings;
@@ -89,7 +89,7 @@ pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, V
     }
     let mut errors = whole_workflow(workflow, settings);
     let definition = &spec.workflow_definition;
-    let mut warnings = optional_checks(workflow);
+    let mut warnings = Vec::new();
     let graph = match Graph::new(&definition.steps, definition.dependencies.as_ref()) {
         Ok(graph) => Some(graph),
         Err(problems) => {
@@ -219,37 +219,7 @@ fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
         "spec.executionStrategy.approvalRequired",
         "create the workflow only after it was approved, and leave this out",
     );
-    refuse(
-        strategy.dry_run_first,
-        "spec.executionStrategy.dryRunFirst",
-        "rehearse the workflow with `kubernaut rehearse`, and leave this out",
-    );
-    for (index, check) in strategy.safety_checks.iter().flatten().enumerate() {
-        let place = format!("spec.executionStrategy.safetyChecks[{index}]");
-        let other = check.required && check.r#type != SafetyCheckType::Rbac;
-        refuse(
-            other,
-            &place,
-            "a required check can only be of type rbac; set required to false, and check by hand",
-        );
-    }
     errors
-}
-
-fn optional_checks(workflow: &WorkflowExecution) -> Vec<String> {
-    let checks = workflow
-        .spec
-        .execution_strategy
-        .safety_checks
-        .iter()
-        .flatten()
-        .enumerate();
-    checks
-        .filter(|(_, check)| !check.required && check.r#type != SafetyCheckType::Rbac)
-        .map(|(index, _)| {
-            format!("executionStrategy.safetyChecks[{index}]: this version does not make this check")
-        })
-        .collect()
 }
 
 /// What an execution asks for, made by hand or not, that this version does not do.

@@ -47,6 +47,7 @@ use crate::verify::{JobResult, Postcondition};
 
 pub use access::AccessRequest;
 pub(crate) use checks::{LEAST_TIMEOUT, bad_number};
+pub(crate) use node::takes_pods;
 pub use rollout::Waits;
 
 /// One line for each action: its name here, and the file that says everything about it, which is also its member of

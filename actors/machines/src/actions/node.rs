@@ -40,7 +40,7 @@ pub(super) fn words(cordoned: bool) -> &'static str {
 }
 
 /// Whether a pod that tolerates nothing may be scheduled there. A node that says nothing of its kubelet is taken for Ready.
-fn takes_pods(node: &Value) -> bool {
+pub(crate) fn takes_pods(node: &Value) -> bool {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let keeps_out = |taint: &Value| matches!(taint["effect"].as_str(), Some("NoSchedule" | "NoExecute"));
     let is_not_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] != "True";

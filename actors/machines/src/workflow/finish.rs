@@ -16,6 +16,7 @@ use super::progress::step_name;
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
 use crate::duration::format_go;
+use crate::execution_key::Role;
 use crate::plan::Plan;
 use crate::time::seconds_between;
 
@@ -180,8 +181,9 @@ impl WorkflowMachine {
         let targets: BTreeSet<_> = self
             .steps
             .executions
-            .values()
-            .filter_map(|execution| execution.status.as_ref())
+            .iter()
+            .filter(|(key, _)| key.role == Role::Step)
+            .filter_map(|(_, execution)| execution.status.as_ref())
             .filter(|status| {
                 status
                     .execution_results

@@ -12,6 +12,7 @@ use kubernaut_crds::{
 
 use super::monitoring::Look;
 use super::planning::{Planned, is_begun};
+use super::safety::Safety;
 use super::starting::Starts;
 use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
@@ -52,11 +53,18 @@ pub struct WorkflowMachine {
     pub(super) give_up: Option<String>,
     pub(super) pace: Pace,
     pub(super) plan: Option<Planned>,
-    pub(super) rights: Option<Result<(), String>>,
+    pub(super) checks: Checks,
     pub(super) begun: Begun,
     /// When this machine had its first event.
     started: Option<Timestamp>,
     pub(super) steps: Steps,
+}
+
+/// What was found out before the first step.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    pub(super) rights: Option<Result<(), String>>,
+    pub(super) safety: Safety,
 }
 
 /// Whether there is anything to decide.
@@ -121,6 +129,10 @@ pub(super) struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Rights,
+    /// What the safety checks look at.
+    Safety,
+    /// A cheap read, whose answer is waited for with a watch in hand.
+    Network,
     Write,
     Reread,
     Create(ExecutionKey),
@@ -185,7 +197,7 @@ impl WorkflowMachine {
             give_up: None,
             pace: Pace::default(),
             plan: None,
-            rights: None,
+            checks: Checks::default(),
             begun: if is_begun(persisted.phase) {
                 Begun::Elsewhere
             } else {
@@ -323,10 +335,12 @@ impl WorkflowMachine {
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => {
                 let account = format!("{}/{}", self.namespace(), self.workflow.spec.service_account_name);
-                self.rights = Some(
+                self.checks.rights = Some(
                     refusal_of(&answer, &account, &self.settings.executor_namespace).map_or(Ok(()), Err),
                 );
             }
+            (Purpose::Safety, ApiOutcome::ReadResults(facts)) => self.checks.safety.read(Ok(facts)),
+            (Purpose::Network, ApiOutcome::ReadResults(_)) => self.checks.safety.answered(now),
             // Seen through the watch before? Then it was taken in there.
             (Purpose::Write, ApiOutcome::Workflow(workflow)) if self.status.is_sent() => {
                 self.written(now, workflow, out);
@@ -389,10 +403,17 @@ impl WorkflowMachine {
                 }
             }
             (Purpose::Rights, class) if !class.is_transient() => {
-                self.rights = Some(Err(format!(
+                self.checks.rights = Some(Err(format!(
                     "the rights could not be checked: {}",
                     failure.message
                 )));
+            }
+            (Purpose::Safety, class) if !class.is_transient() => {
+                self.checks.safety.read(Err(failure.clone()));
+            }
+            (Purpose::Network, _) => {
+                self.checks.safety.not_answered(failure);
+                self.calls.pause(now, purpose);
             }
             (Purpose::Create(key), FailureClass::Quota) => {
                 self.wait_to_create(now, key, format!("for room in a quota: {}", failure.message));
@@ -418,7 +439,7 @@ impl WorkflowMachine {
             }
             (Purpose::Cancel(key), _) => self.cancel_failed(now, key, failure),
             (Purpose::Look(number), _) => self.look_failed(now, number, failure),
-            (Purpose::Rights | Purpose::Reread | Purpose::Undone, _) => self.calls.pause(now, purpose),
+            (Purpose::Rights | Purpose::Safety | Purpose::Reread | Purpose::Undone, _) => self.calls.pause(now, purpose),
         }
     }
 

@@ -1,12 +1,14 @@
 //! The phases of a WorkflowExecution: what happened comes in, what is to be done goes out.
 
 mod control;
+mod dry_run;
 mod finish;
 mod machine;
 mod monitoring;
 mod planning;
 mod progress;
 mod rolling_back;
+mod safety;
 mod starting;
 mod steps;
 mod undo;

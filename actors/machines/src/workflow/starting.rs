@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use kubernaut_crds::{MicroTime, StepState, WorkflowExecution, WorkflowPhase};
 
 use super::control::Halt;
+use super::dry_run::dry_run_of;
 use super::machine::{Purpose, WorkflowMachine};
 use super::planning::is_begun;
 use super::progress::States;
 use super::{WorkflowCommand, step_words};
 use crate::api_command::ApiCommand;
 use crate::defect::{Defect, planted};
-use crate::execution_key::ExecutionKey;
+use crate::execution_key::{ExecutionKey, Role};
 use crate::plan::Plan;
 use crate::status_draft::StatusDraft;
 use crate::time::later;
@@ -96,6 +97,31 @@ impl WorkflowMachine {
             .values()
             .filter(|(state, _)| *state == StepState::Executing)
             .count();
+        let is_due = |number: i32, always: bool| {
+            if always {
+                self.may_clean_up(&plan, &states, number, cleans_up)
+            } else {
+                !cleans_up && is_ready(&plan, &states, number)
+            }
+        };
+        let ready = plan
+            .steps
+            .iter()
+            .filter(|(number, step)| is_due(**number, step.always));
+        let ready: Vec<i32> = ready.map(|(number, _)| *number).collect();
+        self.create(Role::Step, &plan, ready, running, now, out);
+    }
+
+    /// Creates executions of this role for the steps that are ready, beside those that run.
+    pub(super) fn create(
+        &mut self,
+        role: Role,
+        plan: &Plan,
+        ready: Vec<i32>,
+        running: usize,
+        now: Timestamp,
+        out: &mut Vec<WorkflowCommand>,
+    ) {
         let limit = match self.workflow.spec.rollback_of {
             // Each undo waits for the one before it, however that ends.
             Some(_) => 1,
@@ -107,17 +133,12 @@ impl WorkflowMachine {
         let mut free = limit.saturating_sub(running + creating);
         let mut slots = self.steps.starts.kept.saturating_sub(creating);
         let (mut wanted, mut without) = (creating, Vec::new());
-        for (number, step) in &plan.steps {
-            if free == 0 {
+        for number in ready {
+            let Some(step) = plan.steps.get(&number).filter(|_| free > 0) else {
                 break;
-            }
-            let key = ExecutionKey::step(*number);
-            let is_due = if step.always {
-                self.may_clean_up(&plan, &states, *number, cleans_up)
-            } else {
-                !cleans_up && is_ready(&plan, &states, *number)
             };
-            if !is_due || self.calls.is_under_way(Purpose::Create(key)) {
+            let key = ExecutionKey { role, number };
+            if self.calls.is_under_way(Purpose::Create(key)) {
                 continue;
             }
             if let Some(waiting) = self.steps.waiting.get(&key)
@@ -130,11 +151,14 @@ impl WorkflowMachine {
             free -= 1;
             wanted += 1;
             if slots == 0 {
-                without.push(*number);
+                without.push(number);
                 continue;
             }
             slots -= 1;
-            let mut execution = step.execution.clone();
+            let mut execution = match role {
+                Role::DryRun => dry_run_of(&step.execution, key),
+                Role::Step | Role::Rollback => step.execution.clone(),
+            };
             if planted(Defect::CreateUnderAnotherName) {
                 let name = execution.metadata.name.unwrap_or_default();
                 execution.metadata.name = Some(format!("{name}-{}", now.as_millisecond() % 100_000));

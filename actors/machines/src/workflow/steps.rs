@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubernaut_crds::{ErrorType, KubernetesExecution, StepState, UndoState};
+use kubernaut_crds::{ErrorType, KubernetesExecution, StepState, StepStatus, UndoState};
 
 use super::WorkflowCommand;
+use super::dry_run::dry_run_of;
 use super::machine::{Purpose, Waiting, WorkflowMachine};
 use super::progress::States;
 use super::starting::is_ready;
@@ -38,11 +39,14 @@ impl WorkflowMachine {
         if !self.owns(&execution) {
             return;
         }
-        self.note_begun();
         let key = self.workflow.metadata.name.as_deref().and_then(|workflow| {
             let key = ExecutionKey::parse(execution.metadata.name.as_deref()?, workflow)?;
             (key.number == execution.spec.step_number).then_some(key)
         });
+        // What only tries a step is no beginning.
+        if key.is_none_or(|key| key.role != Role::DryRun) {
+            self.note_begun();
+        }
         let Some(key) = key else { return };
         if let Some(known) = self.steps.executions.get(&key) {
             let newer = known.metadata.uid == execution.metadata.uid
@@ -76,11 +80,17 @@ impl WorkflowMachine {
                 return self.steps.unjudged.push(execution);
             }
             let Ok(plan) = self.plan_once() else { return };
-            let planned = plan.steps.get(&key.number).filter(|_| key.role == Role::Step);
-            let Some(wanted) = planned.map(|step| &step.execution) else {
+            let Some(wanted) = plan.steps.get(&key.number).map(|step| &step.execution) else {
                 return;
             };
-            if !same_spec(&wanted.spec, &execution.spec) {
+            let is_same = match key.role {
+                Role::Step => same_spec(&wanted.spec, &execution.spec),
+                Role::DryRun if self.wants_dry_runs() => {
+                    same_spec(&dry_run_of(wanted, key).spec, &execution.spec)
+                }
+                Role::DryRun | Role::Rollback => return,
+            };
+            if !is_same {
                 let what = "carries this workflow's owner reference, but another spec";
                 return self.conflict(key, &execution, what);
             }
@@ -290,19 +300,21 @@ impl WorkflowMachine {
             .executions
             .iter()
             .filter(|(key, execution)| {
+                let is_recorded = |status: &StepStatus| {
+                    status.step_number == key.number
+                        && match key.role {
+                            Role::Step => !matches!(status.status, StepState::Pending | StepState::Executing),
+                            Role::DryRun => true,
+                            Role::Rollback => status
+                                .undo
+                                .as_ref()
+                                .is_some_and(|undo| undo.status != UndoState::Executing),
+                        }
+                };
+                // A dry run that is gone before its end was recorded is made anew: it changes nothing.
                 execution.metadata.deletion_timestamp.is_some()
-                    && self.status.persisted.step_statuses.iter().any(|status| {
-                        status.step_number == key.number
-                            && match key.role {
-                                Role::Step | Role::DryRun => {
-                                    !matches!(status.status, StepState::Pending | StepState::Executing)
-                                }
-                                Role::Rollback => status
-                                    .undo
-                                    .as_ref()
-                                    .is_some_and(|undo| undo.status != UndoState::Executing),
-                            }
-                    })
+                    && (key.role == Role::DryRun
+                        || self.status.persisted.step_statuses.iter().any(is_recorded))
             })
             .filter_map(|(_, execution)| execution.metadata.uid.clone())
             .collect();

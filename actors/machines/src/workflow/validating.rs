@@ -1,13 +1,14 @@
 //! planning and validating: one gate after the other, and nothing of a target is read before the rights are known.
 
 use jiff::Timestamp;
-use kubernaut_crds::ErrorType;
+use kubernaut_crds::{ConditionReason, ConditionType, ErrorType, WorkflowValidationResults};
 
 use super::WorkflowCommand;
 use super::control::Halt;
 use super::machine::{Purpose, WorkflowMachine};
 use super::progress::States;
 use crate::api_command::ApiCommand;
+use crate::classify::cut;
 use crate::plan::Plan;
 
 /// What a gate says before the first step.
@@ -36,9 +37,13 @@ impl WorkflowMachine {
             }
         };
         self.planned_well(&plan, now);
+        self.release_recorded(out);
         if let Some(halt @ Halt::Shutdown(_)) = self.halted(&plan, &States::new())
             && !self.has_begun()
         {
+            if self.stop_dry_runs(&plan, now, out) {
+                return;
+            }
             let reason = Self::stopped_because(&plan, halt, None);
             self.fail_workflow(
                 ErrorType::Cancelled,
@@ -63,11 +68,19 @@ impl WorkflowMachine {
 
     /// In their order (docs/workflows.md, Validating).
     fn gates(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Gate {
-        self.rights_gate(plan, now, out)
+        match self.rights_gate(plan, now, out) {
+            Gate::Open => {}
+            shut @ (Gate::Waits | Gate::Failed) => return shut,
+        }
+        match self.safety_gate(plan, now, out) {
+            Gate::Open => {}
+            shut @ (Gate::Waits | Gate::Failed) => return shut,
+        }
+        self.dry_run_gate(plan, now, out)
     }
 
     fn rights_gate(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Gate {
-        match &self.rights {
+        match &self.checks.rights {
             None if self.settings.authorization => {
                 self.steps.starts.want(1);
                 if !self.calls.is_under_way(Purpose::Rights) {
@@ -83,5 +96,29 @@ impl WorkflowMachine {
             }
             None | Some(Ok(())) => Gate::Open,
         }
+    }
+
+    /// The workflow fails before its first step; `step` is the one that is to blame.
+    pub(super) fn refuse_to_begin(
+        &mut self,
+        plan: &Plan,
+        step: Option<i32>,
+        error_type: ErrorType,
+        why: ConditionReason,
+        reason: &str,
+        now: Timestamp,
+    ) {
+        self.validation_results().validation_errors = vec![cut(reason, 4000)];
+        self.condition(ConditionType::Validated, false, why, reason, now);
+        self.fail_workflow(error_type, step, reason, now);
+        let action = step.and_then(|number| plan.steps.get(&number));
+        self.status.draft.failed_action = action.map(|step| step.execution.spec.action.clone());
+    }
+
+    pub(super) fn validation_results(&mut self) -> &mut WorkflowValidationResults {
+        self.status
+            .draft
+            .validation_results
+            .get_or_insert_with(WorkflowValidationResults::default)
     }
 }

@@ -8,6 +8,7 @@ mod workflow_harness;
 
 mod control;
 mod dry_runs;
+mod dry_runs_first;
 mod effects;
 mod jobs;
 mod manifests;
@@ -16,6 +17,7 @@ mod outcomes;
 mod pods;
 mod refusals;
 mod rollback;
+mod safety_checks;
 mod strangers;
 mod waits;
 mod workflow_steps;

@@ -344,7 +344,7 @@ impl StepHarness {
                 ..RightsAnswer::default()
             }),
             ApiCommand::Read(reads) => {
-                let found = |read: &Read| self.find(read);
+                let found = |read: &Read| find(&self.objects, read);
                 ApiOutcome::ReadResults(reads.iter().map(|read| (read.clone(), found(read))).collect())
             }
             ApiCommand::WriteExecutionStatus { patch, .. } => {
@@ -408,27 +408,28 @@ impl StepHarness {
         self.execution.metadata.resource_version = Some(self.version.to_string());
         Arc::new(self.execution.clone())
     }
+}
 
-    fn find(&self, read: &Read) -> Vec<Value> {
-        let fits = |object: &&Value| match read {
-            Read::Get { kind, name, .. } => {
-                object["kind"] == kind.as_str() && object["metadata"]["name"] == name.as_str()
-            }
-            Read::List {
-                kind,
-                label_selector,
-                field_selector,
-                ..
-            } => {
-                object["kind"] == kind.as_str()
-                    && label_selector.as_deref().is_none_or(|text| selects(text, object))
-                    && field_selector
-                        .as_deref()
-                        .is_none_or(|text| has_fields(text, object))
-            }
-        };
-        self.objects.iter().filter(fits).cloned().collect()
-    }
+/// What a read finds among these objects.
+pub(crate) fn find(objects: &[Value], read: &Read) -> Vec<Value> {
+    let fits = |object: &&Value| match read {
+        Read::Get { kind, name, .. } => {
+            object["kind"] == kind.as_str() && object["metadata"]["name"] == name.as_str()
+        }
+        Read::List {
+            kind,
+            label_selector,
+            field_selector,
+            ..
+        } => {
+            object["kind"] == kind.as_str()
+                && label_selector.as_deref().is_none_or(|text| selects(text, object))
+                && field_selector
+                    .as_deref()
+                    .is_none_or(|text| has_fields(text, object))
+        }
+    };
+    objects.iter().filter(fits).cloned().collect()
 }
 
 /// Requirements of the form `a=b`.

@@ -14,7 +14,7 @@ use kubernaut_machines::undoing::Undone;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::{Value, json};
 
-use crate::step_harness::merge;
+use crate::step_harness::{find, merge};
 
 /// More calls than this without a pause are a loop.
 const MANY_CALLS: usize = 60;
@@ -40,6 +40,12 @@ pub(crate) struct WorkflowHarness {
     /// As many slots as its steps may have kept, and as they want now.
     pub(crate) free_slots: usize,
     pub(crate) wanted_slots: usize,
+    /// Objects that a read finds.
+    pub(crate) objects: Vec<Value>,
+    /// How often something was read, and what.
+    pub(crate) reads: Vec<Read>,
+    /// Executions whose finalizer may go, by uid.
+    pub(crate) let_go: Vec<String>,
     fault: Fault,
     version: u64,
     machine: Option<WorkflowMachine>,
@@ -77,6 +83,9 @@ impl WorkflowHarness {
             stopped: false,
             free_slots: usize::MAX,
             wanted_slots: 0,
+            objects: Vec::new(),
+            reads: Vec::new(),
+            let_go: Vec::new(),
             fault: Box::new(|_| None),
             version: 1,
             machine: None,
@@ -124,9 +133,8 @@ impl WorkflowHarness {
                     }
                     WorkflowCommand::Stop => self.stopped = true,
                     WorkflowCommand::Publish(event) => self.events.push(event.reason),
-                    WorkflowCommand::EnsureStep(_)
-                    | WorkflowCommand::ReleaseStep { .. }
-                    | WorkflowCommand::Announce(_) => {}
+                    WorkflowCommand::ReleaseStep { uid } => self.let_go.push(uid),
+                    WorkflowCommand::EnsureStep(_) | WorkflowCommand::Announce(_) => {}
                 }
             }
         }
@@ -247,6 +255,12 @@ impl WorkflowHarness {
     /// Carries a call out.
     pub(crate) fn act(&mut self, command: ApiCommand) -> ApiOutcome {
         match command {
+            ApiCommand::Read(reads) => {
+                let found = |read: &Read| find(&self.objects, read);
+                let facts = reads.iter().map(|read| (read.clone(), found(read))).collect();
+                self.reads.extend(reads);
+                ApiOutcome::ReadResults(facts)
+            }
             ApiCommand::CheckRights(_) => ApiOutcome::Rights(RightsAnswer::default()),
             ApiCommand::CreateExecution(execution) => {
                 let name = execution.metadata.name.clone().expect("a name");
