@@ -9,6 +9,7 @@ mod calls;
 mod cost;
 mod crashes;
 mod deletions;
+mod dry_runs;
 mod faults;
 mod holds;
 mod lease;

@@ -91,16 +91,8 @@ fn what_is_wrong_is_named_with_its_field_before_anything_runs() {
     );
     refused(
         "spec:\n",
-        "spec:\n  executionStrategy: {approvalRequired: true, dryRunFirst: true}\n",
-        &[
-            "approvalRequired: not supported by this version",
-            "dryRunFirst: not supported by this version",
-        ],
-    );
-    refused(
-        "spec:\n",
-        "spec:\n  executionStrategy: {safetyChecks: [{type: capacity, required: true}]}\n",
-        &["safetyChecks[0]: not supported by this version"],
+        "spec:\n  executionStrategy: {approvalRequired: true}\n",
+        &["approvalRequired: not supported by this version"],
     );
 }
 

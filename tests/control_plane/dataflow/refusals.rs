@@ -46,22 +46,10 @@ async fn what_a_workflow_asks_for_and_this_version_can_not_do_is_refused() {
     let strategy = |field: &str| json!({"executionStrategy": {field: true}});
     let cases = [
         ("approval", strategy("approvalRequired"), "approvalRequired"),
-        ("dry-run", strategy("dryRunFirst"), "dryRunFirst"),
         (
             "undo",
             json!({"rollbackOf": {"name": "other", "uid": "0"}, "workflowDefinition": {"steps": []}}),
             "spec.rollbackOf",
-        ),
-        (
-            "health",
-            json!({"executionStrategy": {"safetyChecks": [{"type": "health", "required": true}]}}),
-            "safetyChecks[0]",
-        ),
-        (
-            "capacity",
-            json!({"executionStrategy": {"safetyChecks": [
-                {"type": "rbac", "required": true}, {"type": "capacity", "required": true}]}}),
-            "safetyChecks[1]",
         ),
     ];
     for (name, more, _) in &cases {
@@ -75,18 +63,34 @@ async fn what_a_workflow_asks_for_and_this_version_can_not_do_is_refused() {
 }
 
 #[tokio::test]
-async fn checks_that_are_not_required_are_a_warning() {
+async fn a_check_that_fails_and_is_not_required_is_a_warning() {
     let scene = scene("ref-optional").await;
     let checks = json!({"executionStrategy": {"safetyChecks": [
         {"type": "rbac", "required": true}, {"type": "health"}, {"type": "network", "required": false}]}});
-    let steps = json!([step(1, "update-configmap", update("ref-optional"), json!({}))]);
-    scene.start("optional", steps, checks).await;
-    let ended = scene.succeeded("optional").await;
-    let warnings = ended["status"]["validationResults"]["warnings"].to_string();
-    for place in ["safetyChecks[1]", "safetyChecks[2]"] {
-        assert!(warnings.contains(place), "{warnings}");
-    }
-    assert!(!warnings.contains("safetyChecks[0]"), "{warnings}");
+    let mut missing = update("ref-optional");
+    missing["updateConfigMap"]["name"] = json!("nobody");
+    let steps = json!([
+        step(1, "update-configmap", update("ref-optional"), json!({})),
+        step(2, "update-configmap", missing, json!({})),
+    ]);
+    scene.start("optional", steps.clone(), checks).await;
+    let ended = scene.ended("optional").await;
+    let results = &ended["status"]["validationResults"];
+    assert_eq!(
+        results["warnings"],
+        json!([
+            "safety check health failed: step 2 (update-configmap-2): configmap/ref-optional/nobody does not exist"
+        ]),
+        "{}",
+        pretty(&ended["status"])
+    );
+    assert_eq!(ended["status"]["workflowResult"]["outcome"], "partial_success");
+    let required = json!({"executionStrategy": {"safetyChecks": [{"type": "health", "required": true}]}});
+    scene.start("required", steps, required).await;
+    let ended = scene.ended("required").await;
+    let status = &ended["status"];
+    assert_eq!(status["errorType"], "resource_not_found", "{}", pretty(status));
+    assert_eq!(status["failedStep"], 2);
 }
 
 #[tokio::test]
@@ -95,7 +99,6 @@ async fn what_an_execution_asks_for_and_this_version_can_not_do_is_refused() {
     let parameters = json!({"updateConfigMap": {"namespace": "ref-execution", "configMap": "settings", "data": {"a": "new"}}});
     let cases = [
         ("approval", json!({"approvalReceived": false}), "approvalReceived"),
-        ("dry-run", json!({"dryRun": true}), "dryRun"),
     ];
     for (name, more, _) in &cases {
         let made = execution(name, "update-configmap", parameters.clone(), more.clone());

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ConditionReason, ConditionType, ErrorType, ExecutionDryRunResults, KubernetesExecution, StepState,
-    WorkflowDryRunResults, WorkflowValidationResults,
+    ConditionReason, ErrorType, ExecutionDryRunResults, KubernetesExecution, StepState, WorkflowDryRunResults,
 };
 
 use super::machine::WorkflowMachine;

@@ -299,10 +299,12 @@ impl WorkflowMachine {
                 .is_some_and(|node| names.contains(node))
         };
         let mut free = RESOURCES.map(|(resource, _)| {
-            let all: f64 = open
-                .iter()
-                .map(|node| quantity(&node["status"]["allocatable"][resource]))
-                .sum();
+            // A node that does not say what it has may have enough.
+            let allocatable = |node: &&Value| match &node["status"]["allocatable"][resource] {
+                Value::Null => f64::INFINITY,
+                has => quantity(has),
+            };
+            let all: f64 = open.iter().map(allocatable).sum();
             let taken: f64 = found(&pods())
                 .iter()
                 .filter(on_them)
