@@ -43,7 +43,7 @@ pub(crate) async fn api_server() -> &'static ControlPlane {
 pub(crate) async fn bed() -> &'static Bed {
     static BED: OnceCell<Bed> = OnceCell::const_new();
     let options = BedOptions {
-        nodes: 5,
+        nodes: 6,
         run_flags: &["--apply-manifest-kinds=ConfigMap"],
         controller_flags: &["--cluster-name=production-cluster", PROTECTED],
         ..BedOptions::default()

@@ -12,6 +12,8 @@ mod controller;
 mod installed;
 #[path = "../support/scene.rs"]
 mod scene;
+#[path = "../support/tried.rs"]
+mod tried;
 
 mod admission;
 mod conformance;

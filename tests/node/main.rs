@@ -19,6 +19,8 @@ mod installed;
 #[allow(dead_code)]
 #[path = "../support/scene.rs"]
 mod scene;
+#[path = "../support/tried.rs"]
+mod tried;
 
 mod actions;
 mod cluster;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::bed::{bed_alone, bed_of_one_node};
 use crate::scene::{DEPLOYMENT, NODE, POD, Scene, pretty, step};
 use crate::traces::{effects, effects_on_node, only_ended_jobs_remain};
+use crate::tried::each_action_changes_nothing;
 
 async fn run(scene: &Scene<'_>, name: &str, action: &str, parameters: Value) -> Value {
     scene
@@ -73,6 +74,14 @@ async fn a_drain_moves_the_pods_to_the_other_node_and_leaves_the_node_cordoned()
     assert_eq!(evictions.len(), to_move, "{evictions:?}");
     run(&scene, "open", "uncordon-node", uncordon("node-2")).await;
     assert!(!is_cordoned(&scene, "node-2").await);
+    only_ended_jobs_remain(&scene).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_of_each_action_leaves_every_object_as_it_is() {
+    let (bed, _turn) = bed_alone().await;
+    let scene = Scene::of_a_cluster_admin(bed, "tried").await;
+    each_action_changes_nothing(&scene, "node-2").await;
     only_ended_jobs_remain(&scene).await;
 }
 

@@ -147,7 +147,13 @@ impl Live {
             if !of_workflow {
                 row.said = words(&[&name, &row.said]);
             } else if row.head.is_none() {
-                row.head = Some(format!("{number:>3} {}", execution.spec.action));
+                let action = &execution.spec.action;
+                let only = if execution.spec.dry_run == Some(true) {
+                    " (dry run)"
+                } else {
+                    ""
+                };
+                row.head = Some(format!("{number:>3} {action}{only}"));
             }
         });
         self.draw();

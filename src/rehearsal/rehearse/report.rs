@@ -120,6 +120,10 @@ pub(crate) fn of_workflow(workflow: &WorkflowExecution, objects: &Objects<'_>) -
     for warning in results().flat_map(|results| &results.warnings) {
         let _ = writeln!(text, "  warning: {warning}");
     }
+    let tried = results().filter_map(|results| results.dry_run_results.as_ref());
+    for issue in tried.flat_map(|tried| &tried.potential_issues) {
+        let _ = writeln!(text, "  dry run: {issue}");
+    }
     let mut advised = false;
     let names: Vec<&str> = status.step_statuses.iter().map(name_of).collect();
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0);

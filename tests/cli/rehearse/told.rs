@@ -172,3 +172,30 @@ fn another_attempt_has_a_line_of_the_log() {
         "{said}"
     );
 }
+
+#[test]
+fn a_workflow_is_rehearsed_with_its_dry_runs_and_safety_checks_and_says_what_they_found() {
+    let first = "spec:\n  executionStrategy:\n    dryRunFirst: true\n    safetyChecks:\n    - {type: health, required: true}\n    \
+                 - {type: network, required: true}\n    - {type: capacity}\n    - {type: rbac, required: true}\n";
+    let steps = workflow(&[
+        SCALE,
+        "action: apply-manifest, parameters: {custom: {actionType: apply-manifest, config: {manifest: '{apiVersion: v1, kind: ConfigMap, metadata: {name: new, namespace: shop}, data: {a: z}}'}}}",
+        "dependsOn: [2], action: update-configmap, parameters: {updateConfigMap: {namespace: shop, name: new, dataUpdates: {a: x}}}",
+    ]);
+    let steps = steps.replacen("spec:\n", first, 1);
+    let said = verdict(
+        0,
+        &format!("{NODES}{DEPLOYMENT}{steps}"),
+        &["--apply-manifest-kinds=ConfigMap"],
+    );
+    let issue = "dry run: step 3 (s3) can't be tried now; it runs after 2 (s2)";
+    assert!(said.contains(issue), "{said}");
+    assert!(!said.contains("warning: "), "{said}");
+    let missing = "action: cordon-node, parameters: {cordonNode: {nodeName: gone}}";
+    let steps = workflow(&[SCALE, missing]).replacen("spec:\n", first, 1);
+    let said = verdict(1, &format!("{NODES}{DEPLOYMENT}{steps}"), &[]);
+    assert!(
+        said.contains("safety check health failed: step 2 (s2): node/gone does not exist"),
+        "{said}"
+    );
+}

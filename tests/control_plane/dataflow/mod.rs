@@ -4,6 +4,7 @@ mod actions;
 mod addresses;
 mod deletion;
 mod design;
+mod dry_runs;
 mod namespaces;
 mod nodes;
 mod outcomes;

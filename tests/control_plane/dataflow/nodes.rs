@@ -6,7 +6,7 @@ use crate::bed::bed;
 use crate::scene::{NODE, POD, Scene, merge, step};
 
 /// Keeps the pods of all other tests off the node.
-async fn reserve(scene: &Scene<'_>, node: &str) {
+pub(super) async fn reserve(scene: &Scene<'_>, node: &str) {
     let taint = json!({"key": "tests", "value": node, "effect": "NoSchedule"});
     scene
         .patch(NODE, node, &json!({"spec": {"taints": [taint]}}))

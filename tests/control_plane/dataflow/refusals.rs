@@ -78,9 +78,7 @@ async fn a_check_that_fails_and_is_not_required_is_a_warning() {
     let results = &ended["status"]["validationResults"];
     assert_eq!(
         results["warnings"],
-        json!([
-            "safety check health failed: step 2 (update-configmap-2): configmap/ref-optional/nobody does not exist"
-        ]),
+        json!(["safety check health failed: step 2 (step-2): configmap/ref-optional/nobody does not exist"]),
         "{}",
         pretty(&ended["status"])
     );

@@ -11,7 +11,7 @@ use super::inverse::mask;
 use super::rollback::{previous, reversible};
 use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
-    Variant, namespaced, target_name,
+    Variant, namespaced,
 };
 use crate::Settings;
 use crate::manifest_kinds::{
@@ -179,7 +179,7 @@ impl super::Operation for Operation<'_> {
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         if at.object.is_null() {
             preflight.change("does not exist", "exists");
-            preflight.impact = format!("{}: does not exist -> exists", target_name(&at.checked.target));
+            "Object: does not exist -> exists".clone_into(&mut preflight.impact);
             let custom = Some(RecordedCustom {
                 description: "delete the object that was created".to_owned(),
                 parameters: None,

@@ -155,7 +155,7 @@ impl super::Operation for Operation<'_> {
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         node::examine_cordon(&self.0.node, at, preflight)?;
         EMPTY.clone_into(&mut preflight.wanted);
-        preflight.impact = format!("Node {}: {} -> {EMPTY}", self.0.node, preflight.state_summary);
+        preflight.impact = format!("Node: {} -> {EMPTY}", preflight.state_summary);
         Ok(())
     }
 

@@ -78,7 +78,7 @@ pub(super) fn examine_cordon(
         return refuse(ErrorType::ValidationError, message);
     }
     preflight.change(words(cordoned), words(true));
-    preflight.impact = format!("Node {name}: {} -> {}", words(cordoned), words(true));
+    preflight.impact = format!("Node: {} -> {}", words(cordoned), words(true));
     preflight.rollback = if cordoned {
         not_reversible("the node was cordoned before: there is nothing to take back")
     } else {

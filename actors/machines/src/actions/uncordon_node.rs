@@ -95,12 +95,7 @@ impl super::Operation for Operation<'_> {
     fn examine(&self, at: Examination<'_>, preflight: &mut Preflight) -> Result<(), Refusal> {
         let cordoned = at.object["spec"]["unschedulable"] == true;
         preflight.change(node::words(cordoned), node::words(false));
-        preflight.impact = format!(
-            "Node {}: {} -> {}",
-            self.0.node,
-            node::words(cordoned),
-            node::words(false)
-        );
+        preflight.impact = format!("Node: {} -> {}", node::words(cordoned), node::words(false));
         preflight.rollback = if cordoned {
             let cordon_node = Some(self.0.clone());
             reversible(
