@@ -267,3 +267,68 @@ fn no_status_makes_a_real_attempt_of_a_dry_run() {
     assert_eq!(bed.phase(), Some(ExecutionPhase::Failed));
     assert!(bed.message().contains("it was edited"), "{}", bed.message());
 }
+
+/// As a controller left it that had to try the action first: attempt 0 is recorded, and its Job runs.
+fn to_be_done_after_its_dry_run() -> StepHarness {
+    let mut before = tried(scale(5));
+    before.start();
+    let mut bed = StepHarness::new(scale(5)).with([deployment(1, json!({}), json!({}))]);
+    let mut status = before.status();
+    status.execution_results = None;
+    bed.execution.status = Some(status);
+    bed.jobs.clone_from(&before.jobs);
+    bed.made.clone_from(&before.made);
+    bed.start();
+    bed
+}
+
+#[test]
+fn what_had_to_be_tried_first_is_done_after_that_and_counts_from_one() {
+    let mut bed = to_be_done_after_its_dry_run();
+    bed.wait(20);
+    bed.take_calls();
+    bed.pod_succeeds(SAID);
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Executing), "{}", bed.message());
+    assert_eq!(
+        bed.attempts().iter().map(|a| a.attempt).collect::<Vec<_>>(),
+        [0, 1]
+    );
+    assert!(!arguments(&bed).contains(&"--dry-run=server".to_owned()));
+    let status = bed.status();
+    assert!(
+        status
+            .rollback_information
+            .is_some_and(|rollback| rollback.available)
+    );
+    let results = status.execution_results.expect("results");
+    assert_eq!(results.retries_attempted, 0);
+    let attempt = &bed.attempts()[1];
+    assert_eq!(results.start_time, Some(attempt.start_time.clone()));
+    let time = attempt.deadline.0.duration_since(attempt.start_time.0);
+    assert_eq!(time.as_secs(), 300, "the dry run took nothing of it");
+    assert_eq!(bed.count("read"), 1, "the target was read again");
+    let tried = status
+        .validation_results
+        .and_then(|results| results.dry_run_results);
+    assert!(tried.is_some_and(|tried| tried.performed && tried.success));
+    for _ in 0..3 {
+        bed.pod_fails("Error from server (InternalError): no");
+        if bed.phase() == Some(ExecutionPhase::Failed) {
+            break;
+        }
+        let made = bed.made.len();
+        bed.run_until(|bed| bed.made.len() > made);
+    }
+    bed.run_to_the_end();
+    let numbers: Vec<i32> = bed.attempts().iter().map(|attempt| attempt.attempt).collect();
+    assert_eq!(numbers, [0, 1, 2, 3], "two retries, whatever was tried before");
+}
+
+#[test]
+fn what_had_to_be_tried_first_is_not_done_where_that_fails() {
+    let mut bed = to_be_done_after_its_dry_run();
+    bed.pod_fails("Error from server (Forbidden): deployments.apps \"web\" is forbidden");
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Failed));
+    assert_eq!(bed.status().error_type, Some(ErrorType::InsufficientPermissions));
+    assert_eq!(bed.made.len(), 1);
+}
