@@ -180,7 +180,7 @@ fn a_workflow_is_rehearsed_with_its_dry_runs_and_safety_checks_and_says_what_the
     let steps = workflow(&[
         SCALE,
         "action: apply-manifest, parameters: {custom: {actionType: apply-manifest, config: {manifest: '{apiVersion: v1, kind: ConfigMap, metadata: {name: new, namespace: shop}, data: {a: z}}'}}}",
-        "dependsOn: [2], action: update-configmap, parameters: {updateConfigMap: {namespace: shop, name: new, dataUpdates: {a: x}}}",
+        "action: update-configmap, parameters: {updateConfigMap: {namespace: shop, name: new, dataUpdates: {a: x}}}",
     ]);
     let steps = steps.replacen("spec:\n", first, 1);
     let said = verdict(

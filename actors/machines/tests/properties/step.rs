@@ -158,6 +158,87 @@ proptest! {
     }
 }
 
+/// What holds of a dry run, whatever happens.
+fn held_of_a_dry_run(world: &mut World) -> Result<(), TestCaseError> {
+    let status = world.execution.status.clone().unwrap_or_default();
+    prop_assert!(
+        status.phase.is_some_and(ExecutionPhase::is_terminal),
+        "{:?}",
+        status.message
+    );
+    prop_assert_eq!(world.effects, 0);
+    prop_assert!(world.made.len() <= 1, "{:?}", world.made);
+    prop_assert!(world.wrong.is_empty(), "{:?}", world.wrong);
+    prop_assert!(status.attempts.iter().all(|attempt| attempt.attempt == 0));
+    prop_assert!(status.rollback_information.is_none());
+    for pair in world.phases.windows(2) {
+        prop_assert!(is_edge(&pair[0], &pair[1]), "{} -> {}", pair[0], pair[1]);
+    }
+    prop_assert!(!world.phases.iter().any(|phase| phase == "executing"));
+    let tried = status
+        .validation_results
+        .and_then(|results| results.dry_run_results);
+    if status.phase == Some(ExecutionPhase::Completed) {
+        prop_assert!(tried.is_some_and(|tried| tried.performed && tried.success));
+    } else {
+        prop_assert!(tried.is_none_or(|tried| !tried.success));
+    }
+    world.go_to(world.now + Duration::from_secs(3_600));
+    prop_assert!(world.payloads.is_empty(), "{:?}", world.payloads);
+    Ok(())
+}
+
+fn tried(secret: bool, fate: PodOutcome) -> World {
+    let world = if secret {
+        World::of_a_secret(2, vec![fate])
+    } else {
+        World::new(2, vec![fate])
+    };
+    world.only_tried()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_a_dry_run_changes_nothing_has_one_job_and_ends_as_that_does(
+        fate in fate(),
+        secret in any::<bool>(),
+        luck in prop::collection::vec(prop_oneof![luck(), bad_luck()], 0..40),
+    ) {
+        let mut world = live("5m", tried(secret, fate), &luck);
+        held_of_a_dry_run(&mut world)?;
+        let phase = world.execution.status.and_then(|status| status.phase);
+        if fate != PodOutcome::Succeeds {
+            prop_assert_eq!(phase, Some(ExecutionPhase::Failed));
+        } else if luck.is_empty() {
+            prop_assert_eq!(phase, Some(ExecutionPhase::Completed));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_dry_run_that_another_controller_takes_over_after_any_event_ends_as_it_would_have(
+        fate in fate(),
+        secret in any::<bool>(),
+    ) {
+        let life = |dies_after| {
+            let mut world = tried(secret, fate);
+            world.dies_after = dies_after;
+            live("5m", world, &[])
+        };
+        let whole = life(None);
+        for after in 0..whole.events {
+            let mut restored = life(Some(after));
+            prop_assert_eq!(end_of(&restored), end_of(&whole), "restored after event {}", after);
+            held_of_a_dry_run(&mut restored)?;
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 

@@ -149,6 +149,12 @@ impl World {
         world
     }
 
+    /// With a step that is only tried.
+    pub(crate) fn only_tried(mut self) -> Self {
+        self.execution.spec.dry_run = Some(true);
+        self
+    }
+
     /// Whether the controller has died by now; it does so once.
     fn is_dead(&mut self) -> bool {
         let is_dead = self.dies_after.is_some_and(|after| self.events > after);
@@ -187,12 +193,17 @@ impl World {
                 .next()
                 .and_then(|n| n.parse().ok())
                 .expect("an attempt");
+            let is_dry = format!("{job:?}").contains("--dry-run=server");
+            if is_dry != (attempt == 0) {
+                self.wrong.push(format!("attempt {attempt} is dry: {is_dry}"));
+            }
             let fate = self
                 .fates
-                .get(attempt - 1)
+                .get(attempt.saturating_sub(1))
                 .copied()
                 .unwrap_or(PodOutcome::Succeeds);
             let message = match fate {
+                PodOutcome::Succeeds | PodOutcome::LiesAboutFailure if is_dry => "deployment.apps/web scaled",
                 PodOutcome::Succeeds | PodOutcome::LiesAboutFailure => {
                     self.replicas = WANTED;
                     self.effects += 1;
