@@ -95,9 +95,7 @@ async fn a_check_that_fails_and_is_not_required_is_a_warning() {
 async fn what_an_execution_asks_for_and_this_version_can_not_do_is_refused() {
     let scene = scene("ref-execution").await;
     let parameters = json!({"updateConfigMap": {"namespace": "ref-execution", "configMap": "settings", "data": {"a": "new"}}});
-    let cases = [
-        ("approval", json!({"approvalReceived": false}), "approvalReceived"),
-    ];
+    let cases = [("approval", json!({"approvalReceived": false}), "approvalReceived")];
     for (name, more, _) in &cases {
         let made = execution(name, "update-configmap", parameters.clone(), more.clone());
         scene.create(made).await;

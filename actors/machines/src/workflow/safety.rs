@@ -300,9 +300,13 @@ impl WorkflowMachine {
         };
         let mut free = RESOURCES.map(|(resource, _)| {
             // A node that does not say what it has may have enough.
-            let allocatable = |node: &&Value| match &node["status"]["allocatable"][resource] {
-                Value::Null => f64::INFINITY,
-                has => quantity(has),
+            let allocatable = |node: &&Value| {
+                let has = &node["status"]["allocatable"][resource];
+                if has.is_null() {
+                    f64::INFINITY
+                } else {
+                    quantity(has)
+                }
             };
             let all: f64 = open.iter().map(allocatable).sum();
             let taken: f64 = found(&pods())

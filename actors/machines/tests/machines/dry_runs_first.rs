@@ -302,6 +302,8 @@ fn a_workflow_that_is_shut_down_while_its_steps_are_tried_ends_cancelled() {
     bed.workflow.spec.shutdown = serde_json::from_value(json!("Cancel")).expect("a shutdown");
     bed.workflow.metadata.resource_version = Some("500".to_owned());
     bed.event(WorkflowEvent::Observed(std::sync::Arc::new(bed.workflow.clone())));
+    let told = bed.executions["w-dryrun-1"].spec.shutdown;
+    assert_eq!(told, Some(kubernaut_crds::ExecutionShutdown::Cancel));
     assert_ne!(
         bed.status().phase,
         Some(WorkflowPhase::Failed),
