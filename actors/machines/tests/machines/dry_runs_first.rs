@@ -327,7 +327,7 @@ fn a_workflow_without_dry_runs_makes_and_writes_none_of_it() {
     bed.start();
     assert_eq!(names(&bed), ["w-step-1"]);
     assert_eq!(bed.writes, 1);
-    assert!(bed.reads.is_empty());
+    assert!(bed.looked_at.is_empty());
     let results = bed.status().validation_results.expect("results");
     assert!(!results.dry_run_performed && results.dry_run_results.is_none());
 }

@@ -182,9 +182,9 @@ fn nodes_and_pods_are_read_only_where_something_grows() {
     let mut bed = checked(&[cordon(1, json!({}))], optional("capacity"));
     bed.start();
     assert!(
-        bed.reads.iter().all(|read| matches!(read, Read::Get { .. })),
+        bed.looked_at.iter().all(|read| matches!(read, Read::Get { .. })),
         "{:?}",
-        bed.reads
+        bed.looked_at
     );
 }
 
@@ -264,12 +264,12 @@ fn nothing_of_a_target_is_read_where_the_rights_fail_or_no_check_asks_for_it() {
     });
     bed.start();
     assert_eq!(bed.status().phase, Some(WorkflowPhase::Failed));
-    assert!(bed.reads.is_empty());
+    assert!(bed.looked_at.is_empty());
     for checks in [json!([]), required("rbac"), optional("rbac")] {
         let mut bed = checked(&[cordon(1, json!({}))], checks);
         bed.start();
         assert_eq!(bed.status().phase, Some(WorkflowPhase::Executing));
-        assert!(bed.reads.is_empty());
+        assert!(bed.looked_at.is_empty());
         assert_eq!(bed.writes, 1);
     }
 }

@@ -40,10 +40,8 @@ pub(crate) struct WorkflowHarness {
     /// As many slots as its steps may have kept, and as they want now.
     pub(crate) free_slots: usize,
     pub(crate) wanted_slots: usize,
-    /// Objects that a read finds.
-    pub(crate) objects: Vec<Value>,
-    /// How often something was read, and what.
-    pub(crate) reads: Vec<Read>,
+    /// All that was read.
+    pub(crate) looked_at: Vec<Read>,
     /// Executions whose finalizer may go, by uid.
     pub(crate) let_go: Vec<String>,
     fault: Fault,
@@ -83,8 +81,7 @@ impl WorkflowHarness {
             stopped: false,
             free_slots: usize::MAX,
             wanted_slots: 0,
-            objects: Vec::new(),
-            reads: Vec::new(),
+            looked_at: Vec::new(),
             let_go: Vec::new(),
             fault: Box::new(|_| None),
             version: 1,
@@ -258,7 +255,8 @@ impl WorkflowHarness {
             ApiCommand::Read(reads) => {
                 let found = |read: &Read| find(&self.objects, read);
                 let facts = reads.iter().map(|read| (read.clone(), found(read))).collect();
-                self.reads.extend(reads);
+                self.reads += 1;
+                self.looked_at.extend(reads);
                 ApiOutcome::ReadResults(facts)
             }
             ApiCommand::CheckRights(_) => ApiOutcome::Rights(RightsAnswer::default()),
@@ -285,20 +283,6 @@ impl WorkflowHarness {
                 there.metadata.resource_version = Some(self.version.to_string());
                 there.spec.shutdown = change.shutdown.or(there.spec.shutdown);
                 ApiOutcome::Execution(Arc::new(there.clone()))
-            }
-            ApiCommand::Read(reads) => {
-                self.reads += 1;
-                let found = |read: &Read| {
-                    let Read::Get { kind, name, .. } = read else {
-                        return Vec::new();
-                    };
-                    let mut objects = self.objects.iter();
-                    let fits = |object: &&Value| {
-                        object["kind"] == kind.as_str() && object["metadata"]["name"] == name.as_str()
-                    };
-                    objects.find(fits).cloned().into_iter().collect()
-                };
-                ApiOutcome::ReadResults(reads.iter().map(|read| (read.clone(), found(read))).collect())
             }
             ApiCommand::GetUndone { .. } => ApiOutcome::Undone(Arc::new(self.undone.clone())),
             ApiCommand::GetWorkflow { .. } => {

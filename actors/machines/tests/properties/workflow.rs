@@ -18,6 +18,8 @@ struct Case {
     fails: Vec<bool>,
     critical: Vec<bool>,
     parallel: usize,
+    /// All steps are tried before the first one runs.
+    tried: bool,
     /// Which calls are lost before (1) or after (2) they took effect, or crash the controller after (3), or are lost after
     /// the watch has shown what they did (4).
     luck: Vec<u8>,
@@ -32,13 +34,14 @@ fn case() -> impl Strategy<Value = Case> {
             prop::collection::vec(prop::bool::weighted(0.2), count),
             prop::collection::vec(prop::bool::weighted(0.3), count),
             1..6_usize,
+            any::<bool>(),
             prop::collection::vec(
                 prop_oneof![5 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)],
                 0..30,
             ),
             prop::collection::vec(0..100_usize, 40),
         )
-            .prop_map(|(waits, fails, critical, parallel, luck, order)| Case {
+            .prop_map(|(waits, fails, critical, parallel, tried, luck, order)| Case {
                 waits_for: waits
                     .into_iter()
                     .enumerate()
@@ -47,6 +50,7 @@ fn case() -> impl Strategy<Value = Case> {
                 fails,
                 critical,
                 parallel,
+                tried,
                 luck,
                 order,
             })
@@ -59,6 +63,8 @@ struct World {
     workflow: WorkflowExecution,
     executions: BTreeMap<String, KubernetesExecution>,
     created: Vec<i32>,
+    /// Those of which a dry run was made.
+    tried: Vec<i32>,
     /// Every call of this name is answered so, for ever.
     refused: Option<(&'static str, FailureClass)>,
     /// What was sent since the clock moved, or something came from outside.
@@ -89,7 +95,7 @@ impl World {
         let workflow = serde_json::from_value(json!({
             "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
             "metadata": {"name": "w", "namespace": "shop", "uid": "w-uid", "resourceVersion": "1", "generation": 1},
-            "spec": {"maxParallelSteps": case.parallel, "executionStrategy": {"rollbackStrategy": "none"},
+            "spec": {"maxParallelSteps": case.parallel, "executionStrategy": {"rollbackStrategy": "none", "dryRunFirst": case.tried},
                      "workflowDefinition": {"name": "w", "version": "1", "steps": steps}}
         }))
         .expect("a workflow");
@@ -99,6 +105,7 @@ impl World {
             workflow,
             executions: BTreeMap::new(),
             created: Vec::new(),
+            tried: Vec::new(),
             refused: None,
             sent_at_once: Vec::new(),
             repeated: Vec::new(),
@@ -141,9 +148,23 @@ impl World {
                 let mut execution = *execution;
                 execution.metadata.uid = Some(format!("uid-{name}"));
                 execution.metadata.resource_version = Some(self.next_version());
-                self.created.push(execution.spec.step_number);
+                let is_dry = execution.spec.dry_run == Some(true);
+                if is_dry {
+                    self.tried.push(execution.spec.step_number);
+                } else {
+                    self.created.push(execution.spec.step_number);
+                    let mut dry = self
+                        .executions
+                        .values()
+                        .filter(|ke| ke.spec.dry_run == Some(true));
+                    if case.tried
+                        && (self.tried.len() < case.fails.len() || dry.any(|ke| ke.status.is_none()))
+                    {
+                        self.too_early = Some(format!("{name} was made before all were tried"));
+                    }
+                }
                 let index = usize::try_from((execution.spec.step_number - 1) / 3).expect("a step");
-                for other in &case.waits_for[index] {
+                for other in case.waits_for[index].iter().filter(|_| !is_dry) {
                     if self.phase_of(*other).as_deref() != Some("completed") {
                         self.too_early =
                             Some(format!("step {index} began before step {other} had completed"));
@@ -186,7 +207,8 @@ impl World {
         let version = Some(self.next_version());
         let execution = self.executions.get_mut(name).expect("there");
         let index = usize::try_from((execution.spec.step_number - 1) / 3).expect("a step");
-        let phase = if case.fails[index] { "failed" } else { "completed" };
+        let fails = case.fails[index] && execution.spec.dry_run.is_none();
+        let phase = if fails { "failed" } else { "completed" };
         execution.status = serde_json::from_value(json!({"phase": phase})).expect("a status");
         execution.metadata.resource_version = version;
         Some(Arc::new(execution.clone()))
@@ -309,6 +331,10 @@ proptest! {
         once.sort_unstable();
         once.dedup();
         prop_assert_eq!(once.len(), world.created.len(), "a step was made twice");
+        let mut tried = world.tried.clone();
+        tried.sort_unstable();
+        let all: Vec<i32> = (0..case.fails.len()).filter(|_| case.tried).map(number).collect();
+        prop_assert_eq!(tried, all, "each was tried once");
 
         let states: BTreeMap<i32, StepState> = status.step_statuses.iter().map(|s| (s.step_number, s.status)).collect();
         prop_assert_eq!(states.len(), case.fails.len());
