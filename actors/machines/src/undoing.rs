@@ -225,7 +225,7 @@ pub fn plan_undo(
         match undo_execution(first, step, execution) {
             Ok(None) => warnings.push(format!("step {number} ({name}) changed nothing")),
             Err(NotReversible(why)) => {
-                warnings.push(format!("step {number} ({name}) is not reversible: {why}"))
+                warnings.push(format!("step {number} ({name}) is not reversible: {why}"));
             }
             Ok(Some(undo)) => {
                 let turn = i32::try_from(steps.len() + 1).unwrap_or(i32::MAX);

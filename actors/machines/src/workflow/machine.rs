@@ -439,7 +439,9 @@ impl WorkflowMachine {
             }
             (Purpose::Cancel(key), _) => self.cancel_failed(now, key, failure),
             (Purpose::Look(number), _) => self.look_failed(now, number, failure),
-            (Purpose::Rights | Purpose::Safety | Purpose::Reread | Purpose::Undone, _) => self.calls.pause(now, purpose),
+            (Purpose::Rights | Purpose::Safety | Purpose::Reread | Purpose::Undone, _) => {
+                self.calls.pause(now, purpose);
+            }
         }
     }
 
