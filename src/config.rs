@@ -147,6 +147,27 @@ pub struct RunOptions {
     #[arg(long, env = "KUBERNAUT_MONITORING_WINDOW", default_value = "30s", value_parser = window, value_name = "DURATION")]
     pub monitoring_window: Duration,
 
+    /// How long a workflow or an execution waits for its approval, such as 1h, before it fails
+    #[arg(long, env = "KUBERNAUT_APPROVAL_TIMEOUT", default_value = "1h", value_parser = at_least_a_second, value_name = "DURATION")]
+    pub approval_timeout: Duration,
+
+    /// How old an Approval may be when what it approves begins, such as 1h; an older one has to be made anew
+    #[arg(long, env = "KUBERNAUT_APPROVAL_VALIDITY", default_value = "1h", value_parser = at_least_a_second, value_name = "DURATION")]
+    pub approval_validity: Duration,
+
+    /// Whether whoever created a workflow or an execution may also approve it; for clusters where one person does all
+    #[arg(
+        long,
+        env = "KUBERNAUT_ALLOW_SELF_APPROVAL",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub allow_self_approval: bool,
+
     /// Most Jobs that run at the same time; further steps and workflows wait until one ends, and namespaces take turns. A Job's
     /// time runs while its pod waits for a node: keep it within what the nodes can run
     #[arg(long, env = "KUBERNAUT_MAX_RUNNING_JOBS", default_value_t = 50, value_parser = at_least_one, value_name = "NUMBER")]
@@ -335,6 +356,9 @@ impl RunOptions {
                 .collect(),
             authorization: self.authorization == Authorization::Rights,
             monitoring_window: self.monitoring_window,
+            approval_timeout: self.approval_timeout,
+            approval_validity: self.approval_validity,
+            allow_self_approval: self.allow_self_approval,
         }
     }
 
@@ -433,6 +457,15 @@ fn at_least_a_minute(text: &str) -> Result<Duration, String> {
     match parse_go(text) {
         Ok(ttl) if ttl < Duration::from_mins(1) => Err("must be at least 1m".to_owned()),
         Ok(ttl) => Ok(ttl),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A second is the unit in which the API server says when something was made.
+fn at_least_a_second(text: &str) -> Result<Duration, String> {
+    match parse_go(text) {
+        Ok(span) if span < Duration::from_secs(1) => Err("must be at least 1s".to_owned()),
+        Ok(span) => Ok(span),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -541,6 +574,9 @@ mod tests {
             "--executor-tolerations=pool=repairs:NoSchedule",
             "--authorization=none",
             "--monitoring-window=0s",
+            "--approval-timeout=30m",
+            "--approval-validity=20m",
+            "--allow-self-approval",
             "--max-running-jobs=7",
         ])
         .unwrap();
@@ -559,6 +595,9 @@ mod tests {
             apply_manifest_kinds: vec!["ConfigMap".to_owned(), "apps/Deployment".to_owned()],
             authorization: false,
             monitoring_window: Duration::ZERO,
+            approval_timeout: Duration::from_mins(30),
+            approval_validity: Duration::from_mins(20),
+            allow_self_approval: true,
         };
         assert_eq!(options.run.settings(), expected);
         assert_eq!(options.run.limits().max_running_jobs, 7);

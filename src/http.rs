@@ -89,6 +89,12 @@ impl Readiness {
             .insert(topic, note);
     }
 
+    /// Whether this is what was said last about `topic`.
+    pub fn is_noted(&self, topic: &'static str, note: &str) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.notes.get(topic).is_some_and(|known| known == note)
+    }
+
     /// True when nothing is missing, and the words.
     pub fn report(&self) -> (bool, String) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

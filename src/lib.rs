@@ -35,7 +35,7 @@ use crate::http::Readiness;
 use crate::kube_api::KubeApi;
 use crate::lease::{Candidacy, Candidate, LeaseLost};
 use crate::telemetry::Telemetry;
-use crate::watch::Watches;
+use crate::watch::{Sinks, Watches};
 
 /// Of the program, of its tests and of what is measured: all that links this crate.
 #[global_allocator]
@@ -147,10 +147,14 @@ pub async fn run(
     let mut watches = Watches::start(
         &client,
         &settings.executor_namespace,
-        publisher.clone(),
-        changes.clone(),
-        readiness.clone(),
-        Arc::clone(&telemetry),
+        manifests::approvals_policy(&options.controller_namespace()),
+        Sinks {
+            publisher: publisher.clone(),
+            changes: changes.clone(),
+            readiness: readiness.clone(),
+            telemetry: Arc::clone(&telemetry),
+            clock: Arc::clone(&clock),
+        },
     );
     let store = Arc::clone(watches.store());
     if !leads(

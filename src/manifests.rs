@@ -10,12 +10,14 @@ mod people;
 mod policies;
 mod policy;
 
+use kubernaut_crds::names;
 use kubernaut_machines::Settings;
 use kubernaut_machines::manifest_kinds::allowed_kinds;
 use kubernaut_machines::rbac;
 use serde_json::{Value, json};
 
 use crate::lease::LEASE_NAME;
+use crate::watch::Expected;
 
 /// Usual namespace of the controller.
 pub const CONTROLLER_NAMESPACE: &str = "kubernaut-system";
@@ -76,7 +78,7 @@ pub struct File {
 /// When a manifest can't be serialized, which happens for none that is made here.
 pub fn files(installation: &Installation) -> Result<Vec<File>, serde_json::Error> {
     let settings = &installation.settings;
-    let crds = [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()];
+    let crds = kubernaut_crds::crds();
     let mut files = vec![
         File {
             name: "crds.yaml",
@@ -179,6 +181,27 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
 }
 
+const READ: [&str; 3] = ["get", "list", "watch"];
+
+/// The policy without which no Approval counts, and its binding, as a controller in this namespace expects them.
+pub fn approvals_policy(controller_namespace: &str) -> Expected {
+    let [mut policy, mut binding] = policies::of_approvals(controller_namespace);
+    Expected {
+        policy: policy["spec"].take(),
+        binding: binding["spec"].take(),
+    }
+}
+
+fn the_policy_of_approvals() -> Value {
+    let mut read = rule(
+        "admissionregistration.k8s.io",
+        &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+        &READ,
+    );
+    read["resourceNames"] = json!([names::APPROVALS_POLICY]);
+    read
+}
+
 /// Nothing that the controller does not call: it writes its own resources and its Jobs, and reads targets.
 fn controller(installation: &Installation) -> Vec<Value> {
     let Installation {
@@ -216,6 +239,10 @@ fn controller(installation: &Installation) -> Vec<Value> {
         rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
         rule("events.k8s.io", &["events"], &["create"]),
         rule("", &["serviceaccounts"], &["get"]),
+        // Who approves, and where somebody has to. Nobody who runs workflows says that they are approved: there is no create here.
+        rule("workflow.kubernaut.io", &["approvals"], &READ),
+        rule("", &["namespaces"], &READ),
+        the_policy_of_approvals(),
         // Targets, and what their state depends on.
         rule("", &["pods", "nodes"], &["get", "list"]),
         rule("", &["configmaps", "replicationcontrollers"], &["get"]),

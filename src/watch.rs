@@ -1,6 +1,7 @@
-//! What the cluster looks like: four watches, one store, and a poke for each change. No decisions, no writes but a
+//! What the cluster looks like: a watch for each kind, one store, and a poke for each change. No decisions, no writes but a
 //! warning on an object that can't be read.
 
+mod approvals;
 mod kept;
 mod store;
 mod table;
@@ -14,13 +15,13 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
-use kubernaut_actors::ports::{Key, Subject, uid_of};
-use kubernaut_actors::{Changes, Publisher};
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_actors::ports::{Clock, Key, StoreReader, Subject, uid_of};
+use kubernaut_actors::{Change, Changes, Publisher};
+use kubernaut_crds::{Approval, KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::announcement::EventRecord;
 use tokio::task::JoinSet;
 
@@ -28,12 +29,14 @@ use crate::guard::Guard;
 use crate::http::Readiness;
 use crate::kube_api::chain;
 use crate::telemetry::Telemetry;
+use approvals::{AdmissionBinding, AdmissionPolicy};
 use kept::Kept;
 
 /// Objects in one answer of a list: one may have a megabyte and a half, and the whole answer is held.
 const PAGE: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(800);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub use approvals::Expected;
 pub use store::Store;
 
 /// The watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. Dropped, they end.
@@ -44,6 +47,20 @@ pub struct Watches {
     tasks: JoinSet<()>,
 }
 
+/// Where the watches tell what they see.
+pub struct Sinks {
+    /// Events on objects that can't be read.
+    pub publisher: Publisher,
+    /// Pokes.
+    pub changes: Changes,
+    /// What is missing, and what a person should know.
+    pub readiness: Readiness,
+    /// Metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// When a change was seen.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// What all watches share.
 #[derive(Clone)]
 struct Scene {
@@ -52,27 +69,30 @@ struct Scene {
     readiness: Readiness,
     telemetry: Arc<Telemetry>,
     publisher: Publisher,
+    clock: Arc<dyn Clock>,
 }
 
 impl Watches {
-    /// Starts them. `readiness` says which of them have not got their first list yet.
-    pub fn start(
-        client: &Client,
-        executor_namespace: &str,
-        publisher: Publisher,
-        changes: Changes,
-        readiness: Readiness,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
+    /// Starts them. `readiness` says which of them have not got their first list yet, and whether Approvals count: while the
+    /// policy for them is as `expected`.
+    pub fn start(client: &Client, executor_namespace: &str, expected: Expected, sinks: Sinks) -> Self {
+        let Sinks {
+            publisher,
+            changes,
+            readiness,
+            telemetry,
+            clock,
+        } = sinks;
         let mut watches = Self {
             client: client.clone(),
             executor_namespace: executor_namespace.to_owned(),
             scene: Scene {
-                store: Arc::default(),
+                store: Arc::new(Store::expecting(expected)),
                 changes,
                 readiness,
                 telemetry,
                 publisher,
+                clock,
             },
             tasks: JoinSet::new(),
         };
@@ -123,6 +143,17 @@ impl Watches {
         tasks.spawn(follow::<Job>(jobs, ours.clone(), scene.clone()));
         let pods = in_namespace(client, namespace);
         tasks.spawn(follow::<Pod>(pods, ours, scene.clone()));
+        tasks.spawn(follow::<Approval>(Api::all(client.clone()), all(), scene.clone()));
+        tasks.spawn(follow::<Namespace>(
+            Api::all(client.clone()),
+            all(),
+            scene.clone(),
+        ));
+        let guard = all().fields(&format!("metadata.name={}", names::APPROVALS_POLICY));
+        let policies = Api::all(client.clone());
+        tasks.spawn(follow::<AdmissionPolicy>(policies, guard.clone(), scene.clone()));
+        let bindings = Api::all(client.clone());
+        tasks.spawn(follow::<AdmissionBinding>(bindings, guard, scene.clone()));
     }
 }
 
@@ -133,7 +164,7 @@ where
     Api::namespaced(client.clone(), namespace)
 }
 
-/// How long a watch that was lost is left alone. kube's own has jitter: four watches are no herd, and the same run shall
+/// How long a watch that was lost is left alone. kube's own has jitter: eight watches are no herd, and the same run shall
 /// send the same requests in the same order.
 #[derive(Default)]
 struct Pause {
@@ -149,6 +180,24 @@ impl Pause {
 
     fn reset(&mut self) {
         self.failures = 0;
+    }
+}
+
+/// The topic of what /readyz says of Approvals.
+const APPROVALS: &str = "approvals";
+
+impl Scene {
+    /// Says whether anybody's Approval counts, where /readyz and the log are read.
+    fn tell_of_the_guard(&self) {
+        let words = match self.store.approvals_guard() {
+            Ok(since) => format!("Approvals count that were made after {since}"),
+            Err(why) => format!("nobody's Approval counts: {why}"),
+        };
+        if self.readiness.is_noted(APPROVALS, &words) {
+            return;
+        }
+        tracing::info!("{words}");
+        self.readiness.note(APPROVALS, words);
     }
 }
 
@@ -222,14 +271,23 @@ impl<K: Kept> Follower<K> {
                 let uids = std::mem::take(&mut self.listed);
                 self.told.retain(|uid, _| uids.contains(uid));
                 let changes = self.scene.store.listed::<K>(&uids);
+                if changes.contains(&Change::ApprovalsGuard) {
+                    let now = self.scene.clock.now();
+                    self.scene.store.note_admission::<K>(None, now);
+                }
                 self.note(changes);
                 self.scene.readiness.has(K::WATCH);
+                if uids.is_empty() && K::change("", None) == Some(Change::ApprovalsGuard) {
+                    self.scene.tell_of_the_guard();
+                }
             }
             Event::Apply(object) => self.put(object),
             Event::Delete(object) => {
                 let uid = uid_of(object.meta());
                 self.told.remove(uid);
                 let changes = self.scene.store.remove::<K>(uid);
+                let now = self.scene.clock.now();
+                self.scene.store.note_admission::<K>(None, now);
                 self.note(changes);
             }
         }
@@ -237,14 +295,19 @@ impl<K: Kept> Follower<K> {
 
     fn put(&mut self, object: Guard<K>) {
         if let Some((object, size)) = self.readable(object) {
+            let now = self.scene.clock.now();
+            self.scene.store.note_admission(Some(&object), now);
             let changes = self.scene.store.put(object, size);
             self.note(changes);
         }
     }
 
-    fn note(&self, changes: Vec<kubernaut_actors::Change>) {
+    fn note(&self, changes: Vec<Change>) {
         let (objects, bytes) = self.scene.store.amount::<K>();
         self.scene.telemetry.stored(K::KIND, objects, bytes);
+        if changes.contains(&Change::ApprovalsGuard) {
+            self.scene.tell_of_the_guard();
+        }
         for change in changes {
             self.scene.changes.note(change);
         }

@@ -53,6 +53,14 @@ words! {
         InsufficientPermissions,
         /// No approval was asked for.
         Automatic,
+        /// An approval is waited for.
+        ApprovalRequired,
+        /// Everybody who has to approve has approved.
+        Approved,
+        /// Somebody rejected it.
+        Rejected,
+        /// Nobody approved it in time.
+        ApprovalTimeout,
         /// The Job has ended well.
         Succeeded,
         /// It went wrong.

@@ -57,9 +57,9 @@ pub struct KubernetesExecutionSpec {
     /// Whether nobody needs to approve it any more.
     #[serde(default)]
     pub approval_received: bool,
-    /// Addition. Who approved; absent with `approvalReceived` means an automatic approval.
+    /// Addition. Who approved, several separated by commas; absent with `approvalReceived` means an automatic approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 1536))]
     pub approved_by: Option<String>,
     /// Addition. True: nothing is changed, the result says what would be.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,7 +30,7 @@ pub struct KubernetesExecutionStatus {
     pub attempt: Option<i32>,
     /// Who released the execution, or that nobody had to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approval: Option<Approval>,
+    pub approval: Option<ExecutionApproval>,
     /// What the checks before the first Job found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_results: Option<ValidationResults>,
@@ -127,11 +127,12 @@ pub struct TargetRef {
 /// Who released an execution.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Approval {
+pub struct ExecutionApproval {
     /// Where the approval came from.
     pub source: ApprovalSource,
     /// The person who approved, as the API server knows that person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1536))]
     pub approved_by: Option<String>,
     /// When the person approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]

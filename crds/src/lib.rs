@@ -1,4 +1,4 @@
-//! The two custom resources of kubernaut, `WorkflowExecution` and `KubernetesExecution`: their types, the rules
+//! The custom resources of kubernaut, `WorkflowExecution`, `KubernetesExecution` and `Approval`: their types, the rules
 //! the API server checks, and the manifests made from them (`yaml/`, written by `crdgen`, compared in a test).
 //!
 //! Field names are the design document's; fields that it does not have are marked "Addition" in their docs.
@@ -18,17 +18,19 @@ mod action;
 mod execution;
 mod execution_status;
 
+mod approval;
 mod conditions;
 mod duration_pattern;
 mod manifest;
 mod state;
 
 pub use action::*;
+pub use approval::*;
 pub use conditions::{ConditionReason, ConditionType};
 pub use duration_pattern::{DURATION_MAX_LENGTH, DURATION_PATTERN};
 pub use execution::*;
 pub use execution_status::*;
-pub use manifest::{execution_crd, manifest_yaml, workflow_crd};
+pub use manifest::{approval_crd, crds, execution_crd, manifest_yaml, workflow_crd};
 pub use parameters::*;
 pub use state::Attempts;
 pub use workflow::*;

@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{KubernetesExecution, WorkflowExecution, names};
+use crate::{Approval, KubernetesExecution, WorkflowExecution, names};
 
 /// The manifest of `WorkflowExecution`.
 pub fn workflow_crd() -> CustomResourceDefinition {
@@ -15,6 +15,16 @@ pub fn workflow_crd() -> CustomResourceDefinition {
 /// The manifest of `KubernetesExecution`.
 pub fn execution_crd() -> CustomResourceDefinition {
     finished(KubernetesExecution::crd())
+}
+
+/// The manifest of `Approval`.
+pub fn approval_crd() -> CustomResourceDefinition {
+    finished(Approval::crd())
+}
+
+/// Every kind that is installed.
+pub fn crds() -> [CustomResourceDefinition; 3] {
+    [workflow_crd(), execution_crd(), approval_crd()]
 }
 
 /// A manifest as the committed file has it.
@@ -40,7 +50,7 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         {
             finish(schema);
             as_one_field(schema, &["status"]);
-            if crd.spec.names.kind == names::EXECUTION_KIND {
+            if crd.spec.names.kind != names::WORKFLOW_KIND {
                 as_one_field(schema, &["spec"]);
             }
             as_one_field(schema, &["spec", "workflowDefinition"]);

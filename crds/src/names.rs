@@ -10,6 +10,8 @@ pub const WORKFLOW_API_VERSION: &str = "workflow.kubernaut.io/v1";
 pub const EXECUTION_API_VERSION: &str = "kubernetesexecution.kubernaut.io/v1";
 /// Kind of the workflow resource.
 pub const WORKFLOW_KIND: &str = "WorkflowExecution";
+/// Kind of the resource that a person approves or rejects with.
+pub const APPROVAL_KIND: &str = "Approval";
 /// Kind of the step resource.
 pub const EXECUTION_KIND: &str = "KubernetesExecution";
 
@@ -33,12 +35,14 @@ pub const LABEL_ATTEMPT: &str = "kubernaut.io/attempt";
 /// Label of a `KubernetesExecution` that takes back what another one did.
 pub const LABEL_ROLLBACK: &str = "kubernaut.io/rollback";
 
-/// Annotation of a workflow or an execution: `approved` or `rejected`.
-pub const ANNOTATION_APPROVAL: &str = "kubernaut.io/approval";
-/// Annotation: who says so.
-pub const ANNOTATION_APPROVED_BY: &str = "kubernaut.io/approved-by";
-/// Annotation: why.
-pub const ANNOTATION_APPROVAL_REASON: &str = "kubernaut.io/approval-reason";
+/// Annotation of a workflow or an execution: the user who created it, who can't approve it.
+pub const ANNOTATION_CREATED_BY: &str = "kubernaut.io/created-by";
+/// Label of a namespace; with the value `required` everything in it needs an approval.
+pub const LABEL_APPROVAL: &str = "kubernaut.io/approval";
+/// Value of [`LABEL_APPROVAL`].
+pub const APPROVAL_REQUIRED: &str = "required";
+/// Name of the ValidatingAdmissionPolicy, and of its binding, without which no Approval counts.
+pub const APPROVALS_POLICY: &str = "kubernaut-approvals";
 /// Annotation that follows a remediation through workflow, step, Job and logs.
 pub const ANNOTATION_CORRELATION_ID: &str = "kubernaut.io/correlation-id";
 /// Annotation of a Job: hash of what was recorded before it was made.
@@ -60,6 +64,8 @@ pub const ANNOTATION_OVERSIZE: &str = "kubernaut.io/oversize";
 
 /// Longest name of a `WorkflowExecution`: `<name>-step-<n>` and labels made of it then stay within 63.
 pub const WORKFLOW_NAME_MAX: usize = 52;
+/// Most people who can be asked to approve a workflow.
+pub const APPROVERS_MAX: usize = 5;
 /// Most steps of a workflow.
 pub const STEPS_MAX: usize = 100;
 /// Longest spec as JSON, in bytes.

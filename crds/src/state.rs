@@ -18,6 +18,11 @@ impl WorkflowExecution {
         self.phase().is_some_and(WorkflowPhase::is_terminal)
     }
 
+    /// Who created it, as its annotation says.
+    pub fn created_by(&self) -> Option<&str> {
+        created_by(&self.metadata)
+    }
+
     /// What logs follow from an alert to the last Job: its annotation, and its uid where it has none.
     pub fn correlation_id(&self) -> &str {
         correlation_id(&self.metadata).unwrap_or_default()
@@ -35,6 +40,11 @@ impl KubernetesExecution {
         self.phase().is_some_and(ExecutionPhase::is_terminal)
     }
 
+    /// Who created it, or the workflow that it is a step of, as its annotation says.
+    pub fn created_by(&self) -> Option<&str> {
+        created_by(&self.metadata)
+    }
+
     /// Its attempts; none before any controller has seen it.
     pub fn attempts(&self) -> Attempts<'_> {
         Attempts(self.status.as_ref().map_or(&[], |status| &status.attempts))
@@ -49,6 +59,14 @@ impl KubernetesExecution {
             .or(self.metadata.uid.as_deref())
             .unwrap_or_default()
     }
+}
+
+fn created_by(meta: &ObjectMeta) -> Option<&str> {
+    let annotations = meta.annotations.as_ref()?;
+    annotations
+        .get(names::ANNOTATION_CREATED_BY)
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
 }
 
 fn annotation(meta: &ObjectMeta) -> Option<&str> {

@@ -197,12 +197,16 @@ pub struct RollbackSpec {
 }
 
 /// How the workflow is run.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionStrategy {
     /// The whole workflow waits for an approval before its first step.
     #[serde(default)]
     pub approval_required: bool,
+    /// Addition. The number of different people who must approve it.
+    #[serde(default = "default_required_approvals")]
+    #[schemars(range(min = 1, max = 5))]
+    pub required_approvals: i32,
     /// All steps are dry-run before the first one runs.
     #[serde(default)]
     pub dry_run_first: bool,
@@ -217,6 +221,23 @@ pub struct ExecutionStrategy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     pub safety_checks: Option<Vec<SafetyCheck>>,
+}
+
+fn default_required_approvals() -> i32 {
+    1
+}
+
+impl Default for ExecutionStrategy {
+    fn default() -> Self {
+        Self {
+            approval_required: false,
+            required_approvals: default_required_approvals(),
+            dry_run_first: false,
+            rollback_strategy: RollbackStrategy::default(),
+            max_retries: None,
+            safety_checks: None,
+        }
+    }
 }
 
 /// What happens to the completed steps when a critical step fails.

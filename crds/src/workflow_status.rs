@@ -152,6 +152,10 @@ pub struct ExecutionPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub estimated_duration: Option<String>,
+    /// Addition. SHA-256 of the steps as they would run: actions, parameters, accounts and order. An approval can name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub digest: Option<String>,
     /// What happens to the completed steps when a critical step fails.
     #[serde(default)]
     pub rollback_strategy: RollbackStrategy,
@@ -204,9 +208,9 @@ pub struct WorkflowValidationResults {
     /// When the workflow was approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_timestamp: Option<MicroTime>,
-    /// Addition. The person who approved the workflow.
+    /// Addition. The people who approved the workflow, several separated by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 1536))]
     pub approved_by: Option<String>,
     /// All errors that were found, each with its field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -518,15 +522,41 @@ pub struct Condition {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowApproval {
-    /// The person who approved, as the API server knows that person.
+    /// When the last of the approvals that were needed was taken in.
+    pub time: MicroTime,
+    /// The people who approved, each once.
+    #[schemars(length(max = 5))]
+    pub approvers: Vec<Approver>,
+}
+
+impl WorkflowApproval {
+    /// The names of those who approved, `ana, bob`.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self
+            .approvers
+            .iter()
+            .map(|approver| approver.name.as_str())
+            .collect();
+        names.join(", ")
+    }
+}
+
+/// A person who approved.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Approver {
+    /// The user's name, as the API server knows that user.
     #[schemars(length(max = 253))]
-    pub approved_by: String,
+    pub name: String,
     /// When the person approved.
     pub time: MicroTime,
     /// Why it was approved, in the person's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
+    /// The name of the Approval.
+    #[schemars(length(max = 253))]
+    pub approval: String,
 }
 
 /// A phase that the object was in, and when that began.

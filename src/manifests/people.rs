@@ -9,7 +9,7 @@ pub(super) const INTO_EDIT: &str = "rbac.authorization.k8s.io/aggregate-to-edit"
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 7] = ["get", "list", "watch", "create", "patch", "update", "delete"];
-const APPROVE: [&str; 5] = ["get", "list", "watch", "patch", "approve"];
+const APPROVE: [&str; 5] = ["get", "list", "watch", "create", "delete"];
 
 /// kubernaut-view, kubernaut-edit and kubernaut-approve. None of them may write a status.
 ///
@@ -18,16 +18,17 @@ const APPROVE: [&str; 5] = ["get", "list", "watch", "patch", "approve"];
 ///   Secrets, while edit may;
 /// - creating a workflow uses a ServiceAccount of the namespace, which edit can do already by creating a pod.
 ///
-/// approve goes to nobody by itself: it is a second person's word.
+/// kubernaut-approve goes to nobody by itself: it is a second person's word, and nothing else.
 pub(super) fn roles() -> Vec<Value> {
     vec![
-        role("kubernaut-view", &READ, true),
-        role("kubernaut-edit", &WRITE, true),
-        role("kubernaut-approve", &APPROVE, false),
+        role("kubernaut-view", &READ, &READ, true),
+        role("kubernaut-edit", &WRITE, &READ, true),
+        role("kubernaut-approve", &READ, &APPROVE, false),
     ]
 }
 
-fn role(name: &str, verbs: &[&str], into_edit: bool) -> Value {
+/// What may be done with workflows and executions, and what with Approvals.
+fn role(name: &str, verbs: &[&str], approvals: &[&str], into_edit: bool) -> Value {
     let mut labels = labels("people");
     if into_edit {
         labels[INTO_EDIT] = json!("true");
@@ -38,6 +39,7 @@ fn role(name: &str, verbs: &[&str], into_edit: bool) -> Value {
         "rules": [
             rule("workflow.kubernaut.io", &["workflowexecutions"], verbs),
             rule("kubernetesexecution.kubernaut.io", &["kubernetesexecutions"], verbs),
+            rule("workflow.kubernaut.io", &["approvals"], approvals),
         ],
     })
 }

@@ -25,7 +25,7 @@ pub(super) fn manifests(installation: &Installation) -> Vec<Value> {
     let settings = &installation.settings;
     let controller = controller(&installation.controller_namespace);
     let all: Vec<Policy> = [
-        vec![approvals::policy()],
+        approvals::policies(&controller),
         executions::policies(&controller),
         vec![protected_namespaces::policy(settings, &controller)],
         vec![sizes::policy(&controller)],
@@ -42,6 +42,11 @@ pub(super) fn manifests(installation: &Installation) -> Vec<Value> {
     .flatten()
     .collect();
     all.into_iter().flat_map(Policy::manifests).collect()
+}
+
+/// The policy without which no Approval counts, and its binding.
+pub(super) fn of_approvals(controller_namespace: &str) -> [Value; 2] {
+    approvals::approvals(&controller(controller_namespace)).manifests()
 }
 
 /// The controller's user name, in quotes for CEL.
@@ -101,9 +106,8 @@ fn with_annotations(policy: Policy) -> Policy {
             "before",
             "oldObject == null ? {} : oldObject.metadata.?annotations.orValue({})",
         )
-        .variable("after", "object.metadata.?annotations.orValue({})")
+        .variable(
+            "after",
+            "object == null ? {} : object.metadata.?annotations.orValue({})",
+        )
 }
-
-/// Whether the user has the verb `approve` on the object of the request.
-const MAY_APPROVE: &str = "authorizer.group(request.resource.group).resource(request.resource.resource)\
-    .namespace(request.namespace).name(object.metadata.?name.orValue('')).check('approve').allowed()";

@@ -34,6 +34,12 @@ pub(super) trait Kept:
     fn gone(_owner: Option<&str>) -> Option<Change> {
         None
     }
+    /// Whether a new version is compared with the one before.
+    const COMPARED: bool = false;
+    /// Nobody has to look again for this version of it.
+    fn says_the_same(&self, _before: Option<&Self>) -> bool {
+        false
+    }
     /// Nothing will be begun by it.
     fn is_ended(&self) -> bool {
         false

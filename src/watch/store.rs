@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kubernaut_actors::Change;
 use kubernaut_actors::ports::{JobRef, Key, StoreReader, uid_of};
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_crds::{Approval, KubernetesExecution, WorkflowExecution, names};
+use kubernaut_machines::approval::Requirement;
 use kubernaut_machines::job_view::{JobView, view};
 
+use super::approvals::{AdmissionBinding, AdmissionPolicy, Expected, LastSeen, requires_approval, standing};
 use super::kept::{Kept, job_of, label};
 use super::table::Table;
 
@@ -17,6 +20,8 @@ use super::table::Table;
 #[derive(Default)]
 pub struct Store {
     tables: RwLock<Tables>,
+    /// The policy that makes Approvals true, as it has to be.
+    expected: Expected,
 }
 
 #[derive(Default)]
@@ -27,9 +32,38 @@ pub(super) struct Tables {
     pub(super) executions: Table<KubernetesExecution>,
     pub(super) jobs: Table<Job>,
     pub(super) pods: Table<Pod>,
+    pub(super) approvals: Table<Approval>,
+    pub(super) namespaces: Table<Namespace>,
+    pub(super) policies: Table<AdmissionPolicy>,
+    pub(super) bindings: Table<AdmissionBinding>,
+    policy: LastSeen,
+    binding: LastSeen,
 }
 
 impl Store {
+    /// An empty one, for which Approvals are true while policy and binding are these.
+    pub fn expecting(expected: Expected) -> Self {
+        Self {
+            tables: RwLock::default(),
+            expected,
+        }
+    }
+
+    /// Notes that policy or binding for Approvals, if this is one of them, is as it is now; `None` that it is gone.
+    pub(super) fn note_admission<K: Kept>(&self, object: Option<&K>, now: Timestamp) {
+        let tables = &mut *self.write();
+        for (is_this, last) in [
+            (K::KIND == AdmissionPolicy::KIND, &mut tables.policy),
+            (K::KIND == AdmissionBinding::KIND, &mut tables.binding),
+        ] {
+            match object {
+                Some(object) if is_this => last.note(object.meta(), now),
+                None if is_this => last.gone(now),
+                Some(_) | None => {}
+            }
+        }
+    }
+
     /// Puts an object in, of a text of this length. Says whom to poke.
     pub(super) fn put<K: Kept>(&self, object: K, size: usize) -> Vec<Change> {
         put(&mut self.write(), object, size).into_iter().collect()
@@ -69,12 +103,22 @@ impl Store {
             executions,
             jobs,
             pods,
+            approvals,
+            namespaces,
+            policies,
+            bindings,
+            policy: _,
+            binding: _,
             followed: _,
         } = &mut *self.write();
         workflows.complete = false;
         executions.complete = false;
         jobs.complete = false;
         pods.complete = false;
+        approvals.complete = false;
+        namespaces.complete = false;
+        policies.complete = false;
+        bindings.complete = false;
     }
 
     /// True when each kind has had its first list.
@@ -84,9 +128,17 @@ impl Store {
             executions,
             jobs,
             pods,
+            approvals,
+            namespaces,
+            policies,
+            bindings,
+            policy: _,
+            binding: _,
             followed: _,
         } = &*self.read();
-        workflows.complete && executions.complete && jobs.complete && pods.complete
+        let admission = policies.complete && bindings.complete;
+        let approvals = approvals.complete && namespaces.complete && admission;
+        workflows.complete && executions.complete && jobs.complete && pods.complete && approvals
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
@@ -104,6 +156,7 @@ fn put<K: Kept>(tables: &mut Tables, object: K, size: usize) -> Option<Change> {
     if K::table(tables).knows(&uid, object.meta()) {
         return None;
     }
+    let is_news = !K::COMPARED || !object.says_the_same(K::table(tables).get(&uid).as_deref());
     let (retires, is_followed) = (!tables.followed && object.is_ended(), tables.followed);
     let change = K::change(&uid, object.owner());
     let alone = tables.is_alone(object.owner());
@@ -117,7 +170,7 @@ fn put<K: Kept>(tables: &mut Tables, object: K, size: usize) -> Option<Change> {
         // Nobody looks at it before there is somebody, and then not at all of them at once.
         table.pack(&uid);
     }
-    change
+    change.filter(|_| is_news)
 }
 
 impl Tables {
@@ -223,6 +276,27 @@ impl StoreReader for Store {
 
     fn job_refs_of(&self, execution_uid: &str) -> Vec<JobRef> {
         self.read().refs(execution_uid)
+    }
+
+    fn approvals_of(&self, uid: &str) -> Vec<Arc<Approval>> {
+        self.read().approvals.of_owner(uid)
+    }
+
+    fn requires_approval(&self, namespace: &str) -> Requirement {
+        match self.read().namespaces.of_owner(namespace).first() {
+            None => Requirement::Unknown,
+            Some(found) if requires_approval(found) => Requirement::Required,
+            Some(_) => Requirement::None,
+        }
+    }
+
+    fn approvals_guard(&self) -> Result<Timestamp, String> {
+        let tables = &*self.read();
+        let policy = tables.policies.only();
+        let binding = tables.bindings.only();
+        let policy = standing(policy.as_deref(), &self.expected.policy, &tables.policy)?;
+        let binding = standing(binding.as_deref(), &self.expected.binding, &tables.binding)?;
+        Ok(policy.max(binding))
     }
 
     fn workflow_uids(&self) -> Vec<String> {

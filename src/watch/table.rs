@@ -155,6 +155,11 @@ impl<K: Kept> Table<K> {
         self.entries.get(uid)?.read()
     }
 
+    /// The one that there is, of a kind of which one is watched.
+    pub(super) fn only(&self) -> Option<Arc<K>> {
+        self.entries.values().next()?.read()
+    }
+
     pub(super) fn owner(&self, uid: &str) -> Option<&str> {
         self.entries.get(uid)?.owner.as_deref()
     }

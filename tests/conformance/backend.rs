@@ -54,7 +54,7 @@ impl Memory {
         };
         let loaded = LOADED.get_or_init(|| {
             let cluster = EmbeddedCluster::new(options());
-            let ours = [kubernaut_crds::workflow_crd(), kubernaut_crds::execution_crd()];
+            let ours = kubernaut_crds::crds();
             let mut objects: Vec<Value> = ours
                 .iter()
                 .map(|crd| serde_json::to_value(crd).expect("JSON"))

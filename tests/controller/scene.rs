@@ -19,9 +19,7 @@ use kubernaut::telemetry::Telemetry;
 use kubernaut::{Environment, RunError, run};
 use kubernaut_actors::ports::Clock;
 use kubernaut_actors::{FaultHook, TokioClock};
-use kubernaut_crds::{
-    ExecutionPhase, KubernetesExecution, WorkflowExecution, WorkflowPhase, execution_crd, workflow_crd,
-};
+use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowExecution, WorkflowPhase, crds};
 use kubernaut_machines::actions::ActionKind;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -517,12 +515,11 @@ fn user(name: &str) -> User {
 
 fn objects() -> Vec<Value> {
     let mut objects = vec![
-        serde_json::to_value(workflow_crd()).unwrap(),
-        serde_json::to_value(execution_crd()).unwrap(),
         json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}),
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONTROLLER_NAMESPACE}}),
         account("shop", "default"),
     ];
+    objects.extend(crds().iter().map(|crd| serde_json::to_value(crd).unwrap()));
     for number in 1..=9 {
         let name = format!("web-{number}");
         objects.push(json!({

@@ -20,6 +20,7 @@ fn the_committed_crds_are_those_of_the_types() {
             "crds/yaml/kubernetesexecutions.yaml",
             kubernaut_crds::execution_crd(),
         ),
+        ("crds/yaml/approvals.yaml", kubernaut_crds::approval_crd()),
     ] {
         let made = kubernaut_crds::manifest_yaml(&crd).expect("a manifest");
         assert!(

@@ -9,6 +9,7 @@ mod settings;
 mod status_draft;
 
 pub mod actions;
+pub mod approval;
 pub mod duration;
 pub mod execution_key;
 pub mod graph;

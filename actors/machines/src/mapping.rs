@@ -145,6 +145,10 @@ pub(crate) fn execution_with(
         .as_ref()
         .and_then(|annotations| annotations.get(names::ANNOTATION_CORRELATION_ID).cloned())
         .unwrap_or_else(|| uid.clone());
+    let mut annotations = BTreeMap::from([(names::ANNOTATION_CORRELATION_ID.to_owned(), correlation)]);
+    // Whoever made the workflow may not approve a step of it either.
+    let creator = workflow.created_by().map(str::to_owned);
+    annotations.extend(creator.map(|creator| (names::ANNOTATION_CREATED_BY.to_owned(), creator)));
     let labels = BTreeMap::from([
         (names::LABEL_WORKFLOW.to_owned(), label_value(&name)),
         (names::LABEL_STEP_NUMBER.to_owned(), step.step_number.to_string()),
@@ -165,10 +169,7 @@ pub(crate) fn execution_with(
             finalizers: (!planted(Defect::ForgetTheFinalizer))
                 .then(|| vec![names::CLEANUP_FINALIZER.to_owned()]),
             labels: Some(labels),
-            annotations: Some(BTreeMap::from([(
-                names::ANNOTATION_CORRELATION_ID.to_owned(),
-                correlation,
-            )])),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         },
         spec: KubernetesExecutionSpec {

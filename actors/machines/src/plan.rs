@@ -1,6 +1,6 @@
 //! planning: everything that can be checked without a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use kubernaut_crds::{
     Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, StepAction,
     TargetRef, WorkflowExecution, WorkflowStep, names,
 };
+use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::actions::{AccessRequest, ActionKind, check_step_spelling, kind_of_step, step_field};
@@ -16,6 +17,7 @@ use crate::graph::Graph;
 use crate::mapping::{execution_for, retries_of};
 use crate::parameters::{self, CommonFields};
 use crate::problem::Problem;
+use crate::render::hex;
 use crate::undoing::rollback_execution;
 
 /// A workflow that can be run.
@@ -137,6 +139,7 @@ pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, V
             .unwrap_or(Duration::ZERO)
     };
     let execution_plan = ExecutionPlan {
+        digest: Some(digest(&graph, &steps)),
         strategy: graph.strategy(),
         estimated_duration: Some(format_go(graph.longest_path(timeout))),
         rollback_strategy: spec.execution_strategy.rollback_strategy,
@@ -152,6 +155,33 @@ pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, V
         execution_plan,
         warnings,
     })
+}
+
+/// What an approver looked at: what the steps do, with whose rights, and in which order. Nothing of it depends on what the workflow
+/// is called or when it was made, so that it is known before the workflow is.
+pub(crate) fn digest(graph: &Graph, steps: &BTreeMap<i32, PlannedStep>) -> String {
+    let rendered: Vec<Value> = steps
+        .iter()
+        .map(|(number, step)| {
+            let spec = &step.execution.spec;
+            let before: BTreeSet<i32> = graph.dependencies_of(*number).collect();
+            json!({
+                "stepNumber": number,
+                "name": step.name,
+                "action": spec.action,
+                "parameters": spec.parameters,
+                "targetCluster": spec.target_cluster,
+                "serviceAccountName": spec.service_account_name,
+                "executorAccount": step.kind.service_account(),
+                "timeout": spec.timeout,
+                "maxRetries": spec.max_retries,
+                "criticalStep": step.critical,
+                "dependsOn": before,
+            })
+        })
+        .collect();
+    // The keys of its maps are sorted: serde_json keeps them so.
+    hex(Value::from(rendered).to_string().as_bytes(), 64)
 }
 
 fn error(field: impl Into<String>, message: impl Into<String>) -> PlanError {
@@ -200,44 +230,16 @@ fn whole_workflow(workflow: &WorkflowExecution, settings: &Settings) -> Vec<Plan
     {
         errors.push(error("spec.executionStrategy.maxRetries", "is not within 0 to 5"));
     }
-    errors.extend(unsupported_workflow(workflow));
+    if !(1..=5).contains(&spec.execution_strategy.required_approvals) {
+        errors.push(error(
+            "spec.executionStrategy.requiredApprovals",
+            format!(
+                "{} is not within 1 to 5",
+                spec.execution_strategy.required_approvals
+            ),
+        ));
+    }
     errors
-}
-
-/// What this version can't honour is refused, never ignored.
-fn unsupported_workflow(workflow: &WorkflowExecution) -> Vec<PlanError> {
-    let spec = &workflow.spec;
-    let strategy = &spec.execution_strategy;
-    let mut errors = Vec::new();
-    let mut refuse = |when: bool, place: &str, instead: &str| {
-        if when {
-            errors.push(error(place, format!("not supported by this version: {instead}")));
-        }
-    };
-    refuse(
-        strategy.approval_required,
-        "spec.executionStrategy.approvalRequired",
-        "create the workflow only after it was approved, and leave this out",
-    );
-    errors
-}
-
-/// What an execution asks for, made by hand or not, that this version does not do.
-pub fn unsupported_execution(spec: &KubernetesExecutionSpec) -> Vec<Problem> {
-    let mut refused = Vec::new();
-    let mut refuse = |when: bool, field: &str, instead: &str| {
-        if when {
-            let message = format!("not supported by this version: {instead}");
-            refused.push(Problem::new(field, message));
-        }
-    };
-    refuse(
-        // What changes nothing needs no approval.
-        !spec.approval_received && spec.dry_run != Some(true),
-        "approvalReceived",
-        "false waits for an approval; create the execution once it is approved, with approvalReceived: true",
-    );
-    refused
 }
 
 fn plan_step(

@@ -81,7 +81,8 @@ pub fn job_name(execution_name: &str, execution_uid: &str, attempt: i32) -> Stri
     format!("{}{tail}", head.trim_end_matches('-'))
 }
 
-fn hex(bytes: &[u8], digits: usize) -> String {
+/// The first hex digits of the SHA-256 of `bytes`.
+pub(crate) fn hex(bytes: &[u8], digits: usize) -> String {
     // Two digits a byte.
     Sha256::digest(bytes)
         .iter()

@@ -38,6 +38,12 @@ pub struct Settings {
     pub authorization: bool,
     /// How long a workflow stays in monitoring; zero skips it.
     pub monitoring_window: Duration,
+    /// How long an approval is waited for.
+    pub approval_timeout: Duration,
+    /// How old an Approval may be when what it approves begins.
+    pub approval_validity: Duration,
+    /// Whoever created something may also approve it.
+    pub allow_self_approval: bool,
 }
 
 impl Settings {
@@ -80,6 +86,9 @@ impl Default for Settings {
             apply_manifest_kinds: Vec::new(),
             authorization: true,
             monitoring_window: Duration::ZERO,
+            approval_timeout: Duration::from_hours(1),
+            approval_validity: Duration::from_hours(1),
+            allow_self_approval: false,
         }
     }
 }

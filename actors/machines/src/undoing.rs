@@ -19,7 +19,7 @@ use crate::graph::Graph;
 use crate::mapping::{MappingError, execution_with, label_value};
 use crate::owner::is_controlled_by;
 use crate::parameters;
-use crate::plan::{Plan, PlanError, PlannedStep};
+use crate::plan::{Plan, PlanError, PlannedStep, digest};
 use crate::problem::Problem;
 use crate::workflow::changed;
 
@@ -245,9 +245,10 @@ pub fn plan_undo(
         .values()
         .map(|step: &PlannedStep| step.execution.spec.timeout.as_str());
     let budget: Duration = budget.filter_map(|timeout| parse_go(timeout).ok()).sum();
+    let graph = Graph::of_numbers(&numbers);
     Ok(Plan {
-        graph: Graph::of_numbers(&numbers),
         execution_plan: ExecutionPlan {
+            digest: Some(digest(&graph, &steps)),
             strategy: PlanStrategy::Sequential,
             estimated_duration: Some(format_go(budget)),
             rollback_strategy: RollbackStrategy::None,
@@ -265,6 +266,7 @@ pub fn plan_undo(
                 })
                 .collect(),
         },
+        graph,
         steps,
         warnings,
     })

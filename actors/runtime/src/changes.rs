@@ -17,6 +17,12 @@ pub enum Change {
     Execution(String),
     /// Jobs or pods of the execution of this uid came, changed or went.
     Jobs(String),
+    /// An Approval of the workflow or execution of this uid came, changed or went.
+    Approval(String),
+    /// The namespace of this name came or went, or asks for something else.
+    Namespace(String),
+    /// The policy that makes Approvals true came, changed or went.
+    ApprovalsGuard,
 }
 
 /// Changes that the supervisor has not looked at yet: each at most once, whatever the watches send.

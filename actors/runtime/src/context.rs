@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kubernaut_machines::Settings;
+use kubernaut_machines::approval::Seen;
 
 use crate::desk::Desk;
 use crate::effects::Effects;
@@ -139,6 +140,25 @@ impl Context {
     /// Whether an end in order gave up something that was under way: a write of ours may yet arrive.
     pub fn was_cut_off(&self) -> bool {
         self.effects.was_cut_off()
+    }
+
+    /// What an approval of this object depends on, where it has changed since.
+    pub(crate) fn approvals_seen(
+        &self,
+        namespace: &str,
+        uid: &str,
+        known: &mut Option<Arc<Seen>>,
+    ) -> Option<Arc<Seen>> {
+        let seen = Seen {
+            requirement: self.store.requires_approval(namespace),
+            guard: self.store.approvals_guard(),
+            approvals: self.store.approvals_of(uid),
+        };
+        if known.as_deref() == Some(&seen) {
+            return None;
+        }
+        *known = Some(Arc::new(seen));
+        known.clone()
     }
 
     /// Where tests make actors panic.

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_crds::{Approval, KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::actions::AccessRequest;
 use kubernaut_machines::announcement::{Announcement, EventRecord};
 use kubernaut_machines::api_command::ApiFailure;
+use kubernaut_machines::approval::Requirement;
 use kubernaut_machines::job_view::JobView;
 use kubernaut_machines::reads::{Read, ReadResults};
 use serde_json::Value;
@@ -116,6 +117,15 @@ pub trait StoreReader: Send + Sync + 'static {
     fn is_ended(&self, execution_uid: &str) -> bool;
     /// Uids of executions that Jobs name in a label, whether these executions are there or not.
     fn uids_with_jobs(&self) -> Vec<String>;
+    /// Approvals that name this uid.
+    fn approvals_of(&self, uid: &str) -> Vec<Arc<Approval>>;
+    /// What a namespace asks for.
+    fn requires_approval(&self, namespace: &str) -> Requirement;
+    /// Since when the policy stands that makes Approvals true.
+    ///
+    /// # Errors
+    /// Why it does not, in words: then nobody's Approval counts.
+    fn approvals_guard(&self) -> Result<Timestamp, String>;
     /// The workflow or execution of this uid has ended, and nothing is left to do for it: what only running it needs may be
     /// dropped.
     fn settled(&self, uid: &str);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubernaut_crds::KubernetesExecution;
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
+use kubernaut_machines::approval::Seen;
 use kubernaut_machines::job_view::JobView;
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -68,6 +69,8 @@ pub(crate) struct StepState {
     first: Option<StepEvent>,
     dirty: Dirty,
     jobs: Vec<JobView>,
+    /// What its approval depends on, as the machine knows it.
+    approvals: Option<Arc<Seen>>,
     /// The last command that asked for a Job.
     creating: Option<CommandId>,
     waits: u64,
@@ -88,6 +91,8 @@ struct Wait {
 #[derive(Clone)]
 pub(crate) struct StepHandle {
     pub(crate) actor: ActorRef<StepMessage>,
+    /// Namespace of the execution.
+    pub(crate) namespace: String,
     dirty: Dirty,
 }
 
@@ -102,6 +107,7 @@ impl StepHandle {
         parent: ractor::ActorCell,
     ) -> Option<Self> {
         let dirty = Dirty::default();
+        let namespace = execution.metadata.namespace.clone().unwrap_or_default();
         let arguments = StepArguments {
             context,
             execution,
@@ -114,7 +120,11 @@ impl StepHandle {
         let (actor, _) = StepActor::spawn_linked(None, StepActor, arguments, parent)
             .await
             .ok()?;
-        Some(Self { actor, dirty })
+        Some(Self {
+            actor,
+            namespace,
+            dirty,
+        })
     }
 
     /// Says that something in the store has changed.
@@ -155,6 +165,7 @@ impl Actor for StepActor {
             first,
             dirty,
             jobs: Vec::new(),
+            approvals: None,
             creating: None,
             waits: 0,
             lock: Wait::default(),
@@ -244,6 +255,11 @@ impl StepState {
 
     /// Reads the store. Jobs first: what the status says is then never older than what is known of its Jobs.
     fn look(&mut self, events: &mut VecDeque<StepEvent>) {
+        let Subject { uid, key, .. } = &*self.subject;
+        let seen = self
+            .context
+            .approvals_seen(&key.namespace, uid, &mut self.approvals);
+        events.extend(seen.map(StepEvent::ApprovalsSeen));
         let jobs = self.context.store.jobs_of(&self.subject.uid);
         if jobs != self.jobs {
             self.jobs.clone_from(&jobs);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
+use kubernaut_machines::approval::Seen;
 use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::step::StepEvent;
 use kubernaut_machines::time::later;
@@ -84,6 +85,8 @@ pub(crate) struct WorkflowState {
     ended: BTreeMap<String, u64>,
     released: BTreeSet<String>,
     finished_at: Option<u64>,
+    /// What its approval depends on, as the machine knows it.
+    approvals: Option<Arc<Seen>>,
     _alive: Alive,
     _active: ActiveWorkflow,
 }
@@ -108,6 +111,8 @@ enum Run {
 #[derive(Clone)]
 pub(crate) struct WorkflowHandle {
     pub(crate) actor: ActorRef<WorkflowMessage>,
+    /// Namespace of the workflow.
+    pub(crate) namespace: String,
     dirty: Dirty,
 }
 
@@ -121,6 +126,7 @@ impl WorkflowHandle {
     ) -> Option<Self> {
         let dirty = Dirty::default();
         let parent = supervisor.get_cell();
+        let namespace = workflow.metadata.namespace.clone().unwrap_or_default();
         let arguments = WorkflowArguments {
             context,
             workflow,
@@ -132,7 +138,11 @@ impl WorkflowHandle {
         let (actor, _) = WorkflowActor::spawn_linked(None, WorkflowActor, arguments, parent)
             .await
             .ok()?;
-        Some(Self { actor, dirty })
+        Some(Self {
+            actor,
+            namespace,
+            dirty,
+        })
     }
 
     /// Says that something in the store has changed.
@@ -179,6 +189,7 @@ impl Actor for WorkflowActor {
             ended: BTreeMap::new(),
             released: BTreeSet::new(),
             finished_at: None,
+            approvals: None,
             _alive: Alive::new(Arc::clone(&context), ActorKind::Workflow),
             _active: ActiveWorkflow::new(Arc::clone(&context)),
             context,
@@ -291,7 +302,12 @@ impl WorkflowState {
 
     /// Reads the store: the executions first, so that the workflow's status is never judged without them.
     fn look(&mut self, events: &mut VecDeque<WorkflowEvent>) {
-        let uid = &self.subject.uid;
+        let Subject { uid, key, .. } = &*self.subject;
+        // Before anything is decided.
+        let seen = self
+            .context
+            .approvals_seen(&key.namespace, uid, &mut self.approvals);
+        events.extend(seen.map(WorkflowEvent::ApprovalsSeen));
         // A machine that crashed on its steps shall say so, and not look at them again.
         if self.give_up.is_none() {
             let mut absent: BTreeSet<String> = self.versions.keys().cloned().collect();

@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (file, crd) in [
         ("workflowexecutions.yaml", kubernaut_crds::workflow_crd()),
         ("kubernetesexecutions.yaml", kubernaut_crds::execution_crd()),
+        ("approvals.yaml", kubernaut_crds::approval_crd()),
     ] {
         std::fs::write(directory.join(file), kubernaut_crds::manifest_yaml(&crd)?)?;
     }

@@ -3,9 +3,8 @@
 use kubernaut_crds::names;
 use serde_json::json;
 
-use super::{
-    MAY_APPROVE, Policy, asked_by, both_kinds, but_the_controllers, list, quoted, requests, with_annotations,
-};
+use super::approvals::MAY_APPROVE;
+use super::{Policy, asked_by, both_kinds, but_the_controllers, list, quoted, requests, with_annotations};
 
 const WRITES: [&str; 2] = ["CREATE", "UPDATE"];
 
@@ -96,12 +95,8 @@ fn fields(controller: &str) -> Policy {
     )
     .must(
         "object.?spec.?approvedBy == (oldObject == null ? optional.none() : oldObject.?spec.?approvedBy)",
-        format!(
-            "spec.approvedBy is set by the controller alone, from the approval of the workflow: approve by the annotations \
-             {} and {}",
-            names::ANNOTATION_APPROVAL,
-            names::ANNOTATION_APPROVED_BY
-        ),
+        "spec.approvedBy is set by the controller alone, from the approval of the workflow: to approve an execution, create an \
+         Approval of it",
     )
     .must(
         format!(
@@ -117,15 +112,13 @@ fn fields(controller: &str) -> Policy {
     )
 }
 
-/// What a person must be trusted with: to release an execution, and to release its lock.
+/// To release an execution, and to release its lock.
 fn approval(controller: &str) -> Policy {
     let key = quoted(names::ANNOTATION_RELEASE_LOCK);
-    let approval = quoted(names::ANNOTATION_APPROVAL);
-    let by = quoted(names::ANNOTATION_APPROVED_BY);
     let policy = with_annotations(of_executions(
         "kubernaut-execution-approval",
-        "Only the controller, or a person who has the verb approve, releases an execution that waits, or the lock of one \
-         whose Job could not be confirmed stopped.",
+        "Only the controller releases an execution that waits, and only a person who may approve the lock of one whose Job could \
+         not be confirmed stopped.",
     ));
     // It releases the executions of a workflow that was approved.
     but_the_controllers(policy, controller)
@@ -139,32 +132,18 @@ fn approval(controller: &str) -> Policy {
         "unlocked",
         format!("variables.before[?{key}] != variables.after[?{key}]"),
     )
-    .must_else(
-        format!("!variables.released || {MAY_APPROVE}"),
-        "request.userInfo.username + ' may not set approvalReceived: the verb approve on kubernetesexecutions in \
-         namespace ' + request.namespace + ' is needed (ClusterRole kubernaut-approve)'",
-        "the verb approve is needed to set approvalReceived (ClusterRole kubernaut-approve)",
-    )
-    // An approval has a name, whichever way it is given.
     .must(
-        format!(
-            "!variables.released || (variables.after[?{approval}].orValue('') == 'approved' && \
-             variables.after[?{by}].orValue('') == request.userInfo.username)"
-        ),
-        format!(
-            "whoever sets approvalReceived signs it: set {} to approved and {} to your own name in the same request",
-            names::ANNOTATION_APPROVAL,
-            names::ANNOTATION_APPROVED_BY
-        ),
+        "!variables.released",
+        "approvalReceived is set by the controller alone: to approve this execution, create an Approval of it",
     )
     .must_else(
         format!("!variables.unlocked || {MAY_APPROVE}"),
         format!(
-            "request.userInfo.username + ' may not set {}: the verb approve on kubernetesexecutions in namespace ' + \
+            "request.userInfo.username + ' may not set {}: create on approvals in namespace ' + \
              request.namespace + ' is needed (ClusterRole kubernaut-approve)'",
             names::ANNOTATION_RELEASE_LOCK
         ),
-        "the verb approve is needed to release a lock (ClusterRole kubernaut-approve)",
+        "create on approvals is needed to release a lock (ClusterRole kubernaut-approve)",
     )
     // Set beforehand it would say that a pod is stopped that does not even exist yet.
     .must(

@@ -444,25 +444,6 @@ fn the_whole_workflow_is_held_to_its_limits() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_with_what_to_do_instead() {
-    let cases = [
-        (
-            "executionStrategy",
-            json!({"approvalRequired": true}),
-            ".approvalRequired",
-        ),
-        ("rollbackOf", json!({"name": "a", "uid": "b"}), ""),
-    ];
-    for (field, value, place) in cases {
-        one_error(
-            &with(&format!("/spec/{field}"), value),
-            &format!("spec.{field}{place}"),
-            "not supported by this version: ",
-        );
-    }
-}
-
-#[test]
 fn what_a_person_asks_of_a_workflow_is_not_for_planning() {
     for (field, value) in [("suspend", json!(true)), ("shutdown", json!("Cancel"))] {
         assert!(

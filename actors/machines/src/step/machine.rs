@@ -13,6 +13,7 @@ use super::{StepCommand, StepEvent};
 use crate::Settings;
 use crate::announcement::Announcement;
 use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, Terms};
+use crate::approval::Seen;
 use crate::calls::Calls;
 use crate::defect::{Defect, planted};
 use crate::job_run::{JobCall, JobRun, Next, Refused, Wait, without_secrets};
@@ -70,6 +71,8 @@ pub(super) struct Workflow {
 pub(super) struct Waits {
     pub(super) lock: Hold,
     pub(super) slot: Slot,
+    /// Who approved it, and whether somebody has to.
+    pub(super) seen: Arc<Seen>,
     /// The wait that the status tells of.
     pub(super) told: Option<Wait>,
 }
@@ -170,6 +173,7 @@ impl StepMachine {
         let mut out = Vec::new();
         match event {
             StepEvent::Observed(execution) => self.observe(execution, &mut out),
+            StepEvent::ApprovalsSeen(seen) => self.waits.seen = seen,
             StepEvent::Gone => self.gone(),
             StepEvent::JobsObserved(views) => {
                 let current = self.current_attempt().map(|attempt| attempt.job_name.clone());

@@ -1,5 +1,6 @@
 //! The phases of a KubernetesExecution: what happened comes in, what is to be done goes out.
 
+mod approval;
 mod attempts;
 mod checking;
 mod deletion;
@@ -16,6 +17,7 @@ use kubernaut_crds::{KubernetesExecution, TargetRef};
 
 use crate::announcement::{Announcement, EventRecord};
 use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
+use crate::approval::Seen;
 use crate::job_view::JobView;
 
 pub use crate::job_run::UNREACHABLE_AFTER;
@@ -34,6 +36,8 @@ pub enum StepEvent {
     Gone,
     /// The Jobs (and pods) of this execution as the store has them: all of them, each time.
     JobsObserved(Vec<JobView>),
+    /// What of the cluster an approval depends on has changed.
+    ApprovalsSeen(Arc<Seen>),
     /// An API command ended.
     Finished {
         /// The command.

@@ -105,6 +105,7 @@ impl StepMachine {
         let before = self.status.written(execution.status.clone().unwrap_or_default());
         self.execution = execution;
         self.announce(out);
+        self.tell_of_release(&before, out);
         for (index, attempt) in self.status.persisted.attempts.iter().enumerate() {
             let known = before
                 .attempts
@@ -174,6 +175,10 @@ impl StepMachine {
                 let note = told_elsewhere("validation failed", status.error_type);
                 out.push(publish("ValidationFailed", true, "Validate", &note));
             }
+            if failed && status.error_type == Some(ErrorType::ApprovalRejected) {
+                let note = told_elsewhere("rejected", None);
+                out.push(publish("Rejected", true, "Approve", &note));
+            }
             match phase {
                 // In a workflow that tells of its steps.
                 ExecutionPhase::Executing | ExecutionPhase::Completed
@@ -188,10 +193,11 @@ impl StepMachine {
                     let note = told_elsewhere("failed", status.error_type);
                     out.push(publish("ExecutionFailed", true, "Execute", &note));
                 }
-                ExecutionPhase::Validating
-                | ExecutionPhase::Validated
-                | ExecutionPhase::WaitingApproval
-                | ExecutionPhase::RollbackReady => {}
+                ExecutionPhase::WaitingApproval => {
+                    let note = told_elsewhere("waits for approval", None);
+                    out.push(publish("ApprovalRequired", false, "Approve", &note));
+                }
+                ExecutionPhase::Validating | ExecutionPhase::Validated | ExecutionPhase::RollbackReady => {}
             }
         }
     }

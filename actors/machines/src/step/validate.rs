@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    Approval, ApprovalSource, AttemptOutcome, ConditionReason, ConditionType, ErrorType,
+    ApprovalSource, AttemptOutcome, ConditionReason, ConditionType, ErrorType, ExecutionApproval,
     ExecutionDryRunResults, ExecutionPhase, MicroTime, ValidationResults, names,
 };
 
@@ -16,7 +16,6 @@ use crate::defect::{Defect, planted};
 use crate::job_run::Wait;
 use crate::owner::controlling_workflow;
 use crate::parameters::ValidatedExecution;
-use crate::plan::unsupported_execution;
 use crate::preflight::{self, Preflight, Refusal, Scope};
 use crate::problem::Problem;
 use crate::reads::ReadResults;
@@ -101,10 +100,6 @@ impl StepMachine {
         if let Some(why) = self.stopped_by() {
             return self.fail(ErrorType::Cancelled, why, now);
         }
-        let unsupported = unsupported_execution(&self.execution.spec);
-        if !unsupported.is_empty() {
-            return self.fail(ErrorType::ValidationError, &Problem::joined(&unsupported), now);
-        }
         if self.execution.spec.parameters.undo.is_some() && controlling_workflow(&self.execution).is_none() {
             let message = "parameters.undo: an undo is made by the workflow whose step it takes back, and by nobody else; use the \
                            action that sets the state before";
@@ -116,7 +111,10 @@ impl StepMachine {
         if let Some(flow) = self.without_rights(&checked, None, now, out) {
             return flow;
         }
+        // The lock is asked for when the approval is there: nobody waits for a person who only looks at it.
+        let must_be_released = self.must_be_released();
         match &self.waits.lock {
+            Hold::None if must_be_released => {}
             Hold::None => return self.acquire_lock(out),
             Hold::Asked => return Flow::Wait,
             Hold::Busy(_) | Hold::Held => {}
@@ -124,7 +122,7 @@ impl StepMachine {
         let preflight = match self.state_before(&checked, out) {
             Ok(Some(preflight)) => preflight,
             Ok(None) => return Flow::Wait,
-            Err((_, message)) if !self.validation.snapshot.is_locked() => {
+            Err((_, message)) if !must_be_released && !self.validation.snapshot.is_locked() => {
                 // Whoever holds the lock may change just this.
                 let holder = match &self.waits.lock {
                     Hold::Busy(reason) => reason.clone(),
@@ -151,13 +149,19 @@ impl StepMachine {
             Ok(checked) => checked,
             Err(problems) => return self.fail(ErrorType::ValidationError, &Problem::joined(&problems), now),
         };
+        if let Some(flow) = self.without_approval(now, out) {
+            return flow;
+        }
         if let Some(flow) = self.without_rights(&checked, None, now, out) {
             return flow;
         }
         match self.waits.lock.clone() {
             Hold::None => return self.acquire_lock(out),
             Hold::Asked => return Flow::Wait,
-            Hold::Busy(reason) => return self.tell_of(Wait::Lock, &format!("waits: {reason}")),
+            Hold::Busy(reason) => {
+                self.enter(ExecutionPhase::Validated, now);
+                return self.tell_of(Wait::Lock, &format!("waits: {reason}"));
+            }
             Hold::Held => {}
         }
         if let Some(flow) = self.take_slot(out) {
@@ -197,7 +201,7 @@ impl StepMachine {
         self.fail(error_type, message, now)
     }
 
-    fn release_lock(&mut self, out: &mut Vec<StepCommand>) {
+    pub(super) fn release_lock(&mut self, out: &mut Vec<StepCommand>) {
         if self.waits.lock != Hold::None {
             self.waits.lock = Hold::None;
             out.push(StepCommand::ReleaseLock);
@@ -375,8 +379,12 @@ impl StepMachine {
             "parameters, rights and target were checked",
             now,
         );
-        if self.status.draft.approval.is_none() {
-            self.status.draft.approval = Some(Approval {
+        let must_be_released = self.must_be_released();
+        if !must_be_released {
+            self.note_release(now);
+        }
+        if self.status.draft.approval.is_none() && !must_be_released {
+            self.status.draft.approval = Some(ExecutionApproval {
                 source: ApprovalSource::Automatic,
                 approved_by: None,
                 time: Some(MicroTime(now)),

@@ -18,6 +18,7 @@ use super::{WorkflowCommand, WorkflowEvent};
 use crate::Settings;
 use crate::announcement::{Announcement, EventRecord};
 use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, Terms};
+use crate::approval::Seen;
 use crate::calls::{Alarm, Calls};
 use crate::defect::{Defect, planted};
 use crate::execution_key::ExecutionKey;
@@ -53,18 +54,21 @@ pub struct WorkflowMachine {
     pub(super) give_up: Option<String>,
     pub(super) pace: Pace,
     pub(super) plan: Option<Planned>,
-    pub(super) checks: Checks,
+    pub(super) gates: Gates,
     pub(super) begun: Begun,
     /// When this machine had its first event.
     started: Option<Timestamp>,
     pub(super) steps: Steps,
 }
 
-/// What was found out before the first step.
+/// What is known of what a workflow has to pass before its first step.
 #[derive(Debug, Default)]
-pub(super) struct Checks {
+pub(super) struct Gates {
+    /// Why the rights don't suffice, once they were asked for.
     pub(super) rights: Option<Result<(), String>>,
     pub(super) safety: Safety,
+    /// Who approved it, and whether somebody has to.
+    pub(super) seen: Arc<Seen>,
 }
 
 /// Whether there is anything to decide.
@@ -136,6 +140,8 @@ pub(super) enum Purpose {
     Write,
     Reread,
     Create(ExecutionKey),
+    /// An execution is told that its workflow was approved.
+    Release(ExecutionKey),
     /// A live read of an execution that the store lost.
     Find(ExecutionKey),
     /// It is told that it is cancelled.
@@ -197,7 +203,7 @@ impl WorkflowMachine {
             give_up: None,
             pace: Pace::default(),
             plan: None,
-            checks: Checks::default(),
+            gates: Gates::default(),
             begun: if is_begun(persisted.phase) {
                 Begun::Elsewhere
             } else {
@@ -249,6 +255,7 @@ impl WorkflowMachine {
                 }
                 self.observe(now, workflow, out);
             }
+            WorkflowEvent::ApprovalsSeen(seen) => self.gates.seen = seen,
             WorkflowEvent::Gone => self.gone(),
             WorkflowEvent::StepObserved(execution) => self.observe_step(execution),
             WorkflowEvent::StepAbsent { uid } => self.step_absent(&uid),
@@ -335,12 +342,12 @@ impl WorkflowMachine {
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => {
                 let account = format!("{}/{}", self.namespace(), self.workflow.spec.service_account_name);
-                self.checks.rights = Some(
+                self.gates.rights = Some(
                     refusal_of(&answer, &account, &self.settings.executor_namespace).map_or(Ok(()), Err),
                 );
             }
-            (Purpose::Safety, ApiOutcome::ReadResults(facts)) => self.checks.safety.read(Ok(facts)),
-            (Purpose::Network, ApiOutcome::ReadResults(_)) => self.checks.safety.answered(now),
+            (Purpose::Safety, ApiOutcome::ReadResults(facts)) => self.gates.safety.read(Ok(facts)),
+            (Purpose::Network, ApiOutcome::ReadResults(_)) => self.gates.safety.answered(now),
             // Seen through the watch before? Then it was taken in there.
             (Purpose::Write, ApiOutcome::Workflow(workflow)) if self.status.is_sent() => {
                 self.written(now, workflow, out);
@@ -361,6 +368,7 @@ impl WorkflowMachine {
             (Purpose::Create(key), ApiOutcome::Created { execution, fresh: _ }) => {
                 self.created(now, key, execution);
             }
+            (Purpose::Release(key), ApiOutcome::Execution(execution)) => self.released(key, execution),
             (Purpose::Find(key), ApiOutcome::FoundExecution(found)) => self.found(now, key, found),
             (Purpose::Undone, ApiOutcome::Undone(undone)) => {
                 self.steps.undone = Some(undone);
@@ -403,16 +411,16 @@ impl WorkflowMachine {
                 }
             }
             (Purpose::Rights, class) if !class.is_transient() => {
-                self.checks.rights = Some(Err(format!(
+                self.gates.rights = Some(Err(format!(
                     "the rights could not be checked: {}",
                     failure.message
                 )));
             }
             (Purpose::Safety, class) if !class.is_transient() => {
-                self.checks.safety.read(Err(failure.clone()));
+                self.gates.safety.read(Err(failure.clone()));
             }
             (Purpose::Network, _) => {
-                self.checks.safety.not_answered(failure);
+                self.gates.safety.not_answered(failure);
                 self.calls.pause(now, purpose);
             }
             (Purpose::Create(key), FailureClass::Quota) => {
@@ -431,6 +439,7 @@ impl WorkflowMachine {
                 }
                 self.calls.pause(now, purpose);
             }
+            (Purpose::Release(key), _) => self.release_failed(now, key, failure),
             (Purpose::Find(key), _) => {
                 if !planted(Defect::AskOnceForTheAbsent) {
                     self.steps.absent.insert(key);
@@ -566,6 +575,7 @@ impl WorkflowMachine {
         let changed = self.update_steps(&plan, now);
         self.cancel_executions(&plan, now, out);
         self.start_ready_steps(now, out);
+        self.release_executions(now, out);
         self.release_recorded(out);
         if self.finish_if_done(&plan, now, out) {
             return self.write(now, out);

@@ -1,5 +1,6 @@
 //! The phases of a WorkflowExecution: what happened comes in, what is to be done goes out.
 
+mod approval;
 mod control;
 mod dry_run;
 mod finish;
@@ -20,6 +21,8 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 
 use crate::announcement::{Announcement, EventRecord};
 use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
+
+use crate::approval::Seen;
 
 pub use machine::{WorkflowMachine, expires_at};
 pub use planning::{Planned, Planning};
@@ -52,6 +55,8 @@ pub enum WorkflowEvent {
         /// What a person should know.
         reason: String,
     },
+    /// What of the cluster an approval depends on has changed.
+    ApprovalsSeen(Arc<Seen>),
     /// An API command ended.
     Finished {
         /// The command.

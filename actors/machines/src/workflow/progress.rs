@@ -135,13 +135,15 @@ impl WorkflowMachine {
         results.safety_checks_passed = true;
         results.approval_received = true;
         self.condition(ConditionType::Validated, true, ConditionReason::Passed, "", now);
-        self.condition(
-            ConditionType::Approved,
-            true,
-            ConditionReason::Automatic,
-            "no approval was asked for",
-            now,
-        );
+        if !self.is_approved_by_people() {
+            self.condition(
+                ConditionType::Approved,
+                true,
+                ConditionReason::Automatic,
+                "no approval was asked for",
+                now,
+            );
+        }
         self.enter(WorkflowPhase::Executing, now);
         self.status
             .draft
@@ -369,8 +371,9 @@ impl WorkflowMachine {
         out: &mut Vec<WorkflowCommand>,
     ) {
         self.pace.last_write = Some(now);
-        self.status.written(workflow.status.clone().unwrap_or_default());
+        let earlier = self.status.written(workflow.status.clone().unwrap_or_default());
         self.workflow = workflow;
+        self.tell_of_approval(&earlier, out);
         self.announce_steps(out);
         let entered = self.status.entered();
         let status = &self.status.persisted;
@@ -467,7 +470,7 @@ fn words_of(step: &StepStatus) -> String {
     step_words(step.step_number, step.name.as_deref().unwrap_or(&step.action))
 }
 
-fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {
+pub(super) fn publish(reason: &'static str, warning: bool, note: &str) -> WorkflowCommand {
     WorkflowCommand::Publish(event(reason, warning, note))
 }
 

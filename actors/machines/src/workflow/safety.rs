@@ -102,12 +102,12 @@ impl WorkflowMachine {
         self.steps.starts.want(1);
         let asks = |wanted: SafetyCheckType| checks.iter().any(|check| check.r#type == wanted);
         let mut waits = false;
-        if asks(SafetyCheckType::Network) && self.checks.safety.network.answer.is_none() {
+        if asks(SafetyCheckType::Network) && self.gates.safety.network.answer.is_none() {
             self.ask_the_network(now, out);
             waits = true;
         }
         let looks = asks(SafetyCheckType::Health) || asks(SafetyCheckType::Capacity);
-        if looks && self.checks.safety.facts.is_none() {
+        if looks && self.gates.safety.facts.is_none() {
             if !self.calls.is_under_way(Purpose::Safety) {
                 let reads = self.safety_reads(plan, asks(SafetyCheckType::Capacity));
                 self.call(Purpose::Safety, ApiCommand::Read(reads), out);
@@ -134,7 +134,7 @@ impl WorkflowMachine {
         if self.calls.is_under_way(Purpose::Network) {
             return;
         }
-        self.checks.safety.network.sent = Some(now);
+        self.gates.safety.network.sent = Some(now);
         let cheap = Read::List {
             api_version: "v1".to_owned(),
             kind: "Node".to_owned(),
@@ -213,7 +213,7 @@ impl WorkflowMachine {
     }
 
     fn findings(&self, plan: &Plan, check: SafetyCheckType) -> Vec<Finding> {
-        let facts = match (check, &self.checks.safety.facts) {
+        let facts = match (check, &self.gates.safety.facts) {
             (SafetyCheckType::Rbac, _) => return Vec::new(),
             (SafetyCheckType::Network, _) => return self.network_finding().into_iter().collect(),
             (SafetyCheckType::Health | SafetyCheckType::Capacity, None) => return Vec::new(),
@@ -246,7 +246,7 @@ impl WorkflowMachine {
     }
 
     fn network_finding(&self) -> Option<Finding> {
-        let why = self.checks.safety.network.answer.clone()?.err()?;
+        let why = self.gates.safety.network.answer.clone()?.err()?;
         Some(Finding {
             step: None,
             error_type: ErrorType::Timeout,

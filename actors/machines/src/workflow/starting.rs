@@ -82,6 +82,10 @@ impl Starts {
 impl WorkflowMachine {
     /// Creates the executions of the steps whose dependencies have completed, lowest number first.
     pub(super) fn start_ready_steps(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
+        if self.waits_for_its_record() {
+            self.steps.starts.want(1);
+            return;
+        }
         let Ok(plan) = self.plan_once() else { return };
         let states = self.step_states(&plan);
         let halt = self.halted(&plan, &states);
@@ -159,6 +163,8 @@ impl WorkflowMachine {
                 Role::DryRun => dry_run_of(&step.execution, key),
                 Role::Step | Role::Rollback => step.execution.clone(),
             };
+            // A dry run changes nothing: nobody has to approve it.
+            execution.spec.approval_received &= role == Role::DryRun || !self.is_approved_by_people();
             if planted(Defect::CreateUnderAnotherName) {
                 let name = execution.metadata.name.unwrap_or_default();
                 execution.metadata.name = Some(format!("{name}-{}", now.as_millisecond() % 100_000));

@@ -53,12 +53,10 @@ impl WorkflowMachine {
             );
             return self.write(now, out);
         }
-        if !self.has_begun() {
-            match self.gates(&plan, now, out) {
-                Gate::Open => {}
-                Gate::Waits => return,
-                Gate::Failed => return self.write(now, out),
-            }
+        match self.gates(&plan, now, out) {
+            Gate::Open => {}
+            Gate::Waits => return,
+            Gate::Failed => return self.write(now, out),
         }
         self.begin_execution(&plan, now);
         self.pause_or_resume(&plan, now);
@@ -68,19 +66,21 @@ impl WorkflowMachine {
 
     /// In their order (docs/workflows.md, Validating).
     fn gates(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Gate {
-        match self.rights_gate(plan, now, out) {
-            Gate::Open => {}
-            shut @ (Gate::Waits | Gate::Failed) => return shut,
+        // What has begun had its rights, and each step asks for its own; that it was approved has to be recorded.
+        if !self.has_begun() {
+            let first = [Self::rights_gate, Self::safety_gate, Self::dry_run_gate];
+            for gate in first {
+                match gate(self, plan, now, out) {
+                    Gate::Open => {}
+                    shut @ (Gate::Waits | Gate::Failed) => return shut,
+                }
+            }
         }
-        match self.safety_gate(plan, now, out) {
-            Gate::Open => {}
-            shut @ (Gate::Waits | Gate::Failed) => return shut,
-        }
-        self.dry_run_gate(plan, now, out)
+        self.approval_gate(plan, now, out)
     }
 
     fn rights_gate(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) -> Gate {
-        match &self.checks.rights {
+        match &self.gates.rights {
             None if self.settings.authorization => {
                 self.steps.starts.want(1);
                 if !self.calls.is_under_way(Purpose::Rights) {

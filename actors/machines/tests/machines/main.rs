@@ -6,6 +6,7 @@
 mod step_harness;
 mod workflow_harness;
 
+mod approval;
 mod control;
 mod dry_runs;
 mod dry_runs_first;

@@ -277,12 +277,15 @@ impl WorkflowHarness {
                 ApiOutcome::Workflow(Arc::new(self.workflow.clone()))
             }
             ApiCommand::PatchExecution { execution, change } => {
-                self.version += 1;
+                let patch = change.merge_patch(&execution);
                 let name = execution.metadata.name.clone().expect("a name");
-                let there = self.executions.get_mut(&name).expect("it is there");
-                there.metadata.resource_version = Some(self.version.to_string());
-                there.spec.shutdown = change.shutdown.or(there.spec.shutdown);
-                ApiOutcome::Execution(Arc::new(there.clone()))
+                let mut object = serde_json::to_value(&self.executions[&name]).expect("JSON");
+                merge(&mut object["spec"], &patch["spec"]);
+                self.version += 1;
+                object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                let patched: KubernetesExecution = serde_json::from_value(object).expect("an execution");
+                self.executions.insert(name, patched.clone());
+                ApiOutcome::Execution(Arc::new(patched))
             }
             ApiCommand::GetUndone { .. } => ApiOutcome::Undone(Arc::new(self.undone.clone())),
             ApiCommand::GetWorkflow { .. } => {

@@ -29,6 +29,12 @@ pub(super) struct Run {
     handle: Option<StepHandle>,
 }
 
+impl Run {
+    pub(super) fn handle(&self) -> Option<&StepHandle> {
+        self.handle.as_ref()
+    }
+}
+
 enum Owner {
     /// A child of the actor of this workflow.
     Workflow(String),
@@ -125,6 +131,12 @@ impl SupervisorState {
             // The workflow has no use for an execution that has ended; a Job of it that lives has to be stopped.
         }
         self.run_standalone(uid, execution, settled).await;
+    }
+
+    pub(super) fn poke_step(&self, uid: &str) {
+        if let Some(handle) = self.runs.get(uid).and_then(Run::handle) {
+            handle.poke();
+        }
     }
 
     fn poke_run(&self, uid: &str, execution: Option<&KubernetesExecution>) {

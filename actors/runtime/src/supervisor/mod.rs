@@ -263,6 +263,9 @@ impl SupervisorState {
                 Change::Workflow(uid) => self.look_at_workflow(uid).await,
                 Change::Execution(uid) => self.look_at_execution(uid).await,
                 Change::Jobs(uid) => self.look_at_jobs(uid).await,
+                Change::Approval(uid) => self.approval_changed(&uid),
+                Change::Namespace(name) => self.poke_all(Some(&name)),
+                Change::ApprovalsGuard => self.poke_all(None),
             }
         }
         self.arm_expiry();
@@ -291,9 +294,28 @@ impl SupervisorState {
         match &change {
             Change::Workflow(uid) => self.workflow_rested(uid),
             Change::Execution(uid) => self.execution_rested(uid),
-            Change::Jobs(_) => {}
+            Change::Jobs(_) | Change::Approval(_) | Change::Namespace(_) | Change::ApprovalsGuard => {}
         }
         self.agenda.push_back(change);
+    }
+
+    /// Whoever runs what an Approval speaks of looks at it. One that nobody runs is looked at when it starts.
+    fn approval_changed(&self, uid: &str) {
+        self.poke_workflow(uid);
+        self.poke_step(uid);
+    }
+
+    /// Everybody, or everybody in a namespace, looks again.
+    fn poke_all(&self, namespace: Option<&str>) {
+        let is_meant = |of: &str| namespace.is_none_or(|namespace| namespace == of);
+        let workflows = self.workflows.values().filter_map(|run| run.handle.as_ref());
+        for handle in workflows.filter(|handle| is_meant(&handle.namespace)) {
+            handle.poke();
+        }
+        let steps = self.runs.values().filter_map(Run::handle);
+        for handle in steps.filter(|handle| is_meant(&handle.namespace)) {
+            handle.poke();
+        }
     }
 
     fn again_after(&mut self, pause: Duration, change: Change) {

@@ -1,6 +1,6 @@
 {{- /* Made from the code: run ./dev fix. */ -}}
 {{- define "kubernaut.flagNames" -}}
-leader-elect lease-duration lease-renew-deadline lease-retry-period executor-namespace controller-namespace protected-namespaces cluster-name kubectl-image actions executor-node-selector executor-tolerations max-step-timeout job-ttl execution-ttl verification allow-gitops-managed apply-manifest-kinds authorization monitoring-window max-running-jobs api-concurrency log-format log-level
+leader-elect lease-duration lease-renew-deadline lease-retry-period executor-namespace controller-namespace protected-namespaces cluster-name kubectl-image actions executor-node-selector executor-tolerations max-step-timeout job-ttl execution-ttl verification allow-gitops-managed apply-manifest-kinds authorization monitoring-window approval-timeout approval-validity allow-self-approval max-running-jobs api-concurrency log-format log-level
 {{- end }}
 {{- define "kubernaut.default.controllerNamespace" -}}
 kubernaut-system
