@@ -5,6 +5,7 @@
 
 mod scene;
 
+mod approvals;
 mod calls;
 mod cost;
 mod crashes;

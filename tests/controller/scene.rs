@@ -186,6 +186,12 @@ impl Scene {
         eventually("the controller is ready", async || readiness.report().0).await;
     }
 
+    /// Starts the controller, and what it says of itself.
+    pub(crate) async fn start_told(&mut self) -> Readiness {
+        self.start().await;
+        self.controller.as_ref().unwrap().readiness.clone()
+    }
+
     /// A controller that waits for the lease, under its own name in the log of requests.
     pub(crate) async fn candidate(&self, name: &str) -> Controller {
         let candidate = Candidate {

@@ -48,10 +48,9 @@ async fn the_policies_of_an_installation_are_stored_and_not_evaluated() {
     });
     create_object(&client, protected).await.expect("not evaluated");
     let executions: Api<kubernaut_crds::KubernetesExecution> = Api::namespaced(client, "kube-public");
-    let approval =
-        Patch::Merge(json!({"metadata": {"annotations": {"kubernaut.io/approved-by": "anybody"}}}));
+    let forged = Patch::Merge(json!({"metadata": {"annotations": {"kubernaut.io/created-by": "anybody"}}}));
     executions
-        .patch("here", &PatchParams::default(), &approval)
+        .patch("here", &PatchParams::default(), &forged)
         .await
         .expect("not evaluated");
 }

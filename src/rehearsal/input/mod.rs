@@ -1,5 +1,6 @@
 //! What a command that runs workflows in the embedded cluster is given: read, checked, and a cluster to run it in.
 
+mod approved;
 mod base_cluster;
 mod check;
 mod cluster;
@@ -142,7 +143,7 @@ impl Input {
         let beside = files.iter().filter(|one| !one.runs());
         let beside = beside.filter_map(Manifest::title).collect();
         let (mut notes, manifests) = without_foreign(&installed, files);
-        let (runs, of_files): (Vec<Manifest>, Vec<Manifest>) = manifests
+        let (mut runs, of_files): (Vec<Manifest>, Vec<Manifest>) = manifests
             .into_iter()
             .filter(|manifest| !manifest.is_definition())
             .partition(Manifest::runs);
@@ -168,6 +169,7 @@ impl Input {
         let (mut world, mut made) = (taken.manifests, taken.added);
         // What people wrote for this run comes last, and counts.
         world.extend(of_files);
+        notes.extend(approved::take_as_approved(&mut runs, &mut world));
         if !from_cluster && arguments.world.is_empty() && !world.iter().any(synthesized::is_of_the_world) {
             let invented = synthesized::invent(&planned);
             notes.push(format!(

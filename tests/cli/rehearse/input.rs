@@ -89,11 +89,6 @@ fn what_is_wrong_is_named_with_its_field_before_anything_runs() {
         "namespace: kube-system}\nspec",
         &["kube-system", "protected"],
     );
-    refused(
-        "spec:\n",
-        "spec:\n  executionStrategy: {approvalRequired: true}\n",
-        &["approvalRequired: not supported by this version"],
-    );
 }
 
 #[test]

@@ -5,11 +5,10 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::approvals::approval;
 use super::way::{create, send};
 use crate::bed::{CONTROLLER, bed};
-use crate::scene::{
-    CONFIG_MAP, EXECUTION, EXECUTOR, JOB, POD, Scene, WORKFLOW, api, execution, merge, step, workflow,
-};
+use crate::scene::{CONFIG_MAP, EXECUTOR, JOB, POD, Scene, api, execution, merge, step, workflow};
 
 /// Where the developer has the role edit.
 pub(super) const TEAM: &str = "adm-team";
@@ -22,9 +21,9 @@ pub(super) struct Backend {
     pub(super) pod: String,
 }
 
-/// In [`TEAM`]: executions `hang-alone` (by hand, its Job runs), `hang-flow-step-1` (a workflow's, its Job runs), `ended`,
-/// `approved` (by alice) and `unapproved`; workflows `hang-flow`, `ended` and `approved` (by alice); a pod `own` without
-/// a node. In [`OTHER`] executions and workflows `theirs`, ended.
+/// In [`TEAM`]: executions `hang-alone` (by hand, its Job runs), `hang-flow-step-1` (a workflow's, its Job runs), `ended` and
+/// `unapproved`; workflows `hang-flow`, `ended` and `asks`, which waits for an approval; Approvals `alices` and `admins` of
+/// nothing; a pod `own` without a node. In [`OTHER`] executions and workflows `theirs`, ended.
 pub(super) async fn ground() -> &'static Backend {
     static GROUND: OnceCell<Backend> = OnceCell::const_new();
     GROUND.get_or_init(make).await
@@ -116,21 +115,25 @@ async fn make() -> Backend {
     team.create(flow("hang-flow", json!({}))).await;
     // Shut down before they begin: they end at once, and rest.
     let ended = json!({"spec": {"shutdown": "Cancel"}});
-    for name in ["ended", "approved"] {
-        team.create(single(name, ended.clone())).await;
-        team.create(flow(name, ended.clone())).await;
-    }
+    team.create(single("ended", ended.clone())).await;
+    team.create(flow("ended", ended.clone())).await;
     other.create(at(OTHER, single("theirs", ended.clone()))).await;
     other.create(at(OTHER, flow("theirs", ended))).await;
-    team.create(single("unapproved", json!({"spec": {"approvalReceived": false}})))
-        .await;
+    let by_admin = json!({"metadata": {"annotations": {"kubernaut.io/created-by": "admin"}}});
+    let mut unapproved = single("unapproved", json!({"spec": {"approvalReceived": false}}));
+    merge(&mut unapproved, by_admin.clone());
+    team.create(unapproved).await;
+    let mut asks = flow(
+        "asks",
+        json!({"spec": {"executionStrategy": {"approvalRequired": true}}}),
+    );
+    merge(&mut asks, by_admin);
+    team.create(asks).await;
     let nowhere = json!({"spec": {"nodeSelector": {"kubernetes.io/hostname": "nowhere"}}});
     team.create(pod(TEAM, "own", nowhere)).await;
     approve(&team).await;
-    for name in ["ended", "approved"] {
-        team.execution_ended(name).await;
-        team.ended(name).await;
-    }
+    team.execution_ended("ended").await;
+    team.ended("ended").await;
     assert_eq!(team.get(CONFIG_MAP, "two").await["data"]["a"], "old");
     running(&team).await
 }
@@ -169,13 +172,9 @@ async fn people(team: &Scene<'_>) {
 async fn approve(team: &Scene<'_>) {
     let alice = team.bed.cluster.client_as("alice", &[]).await;
     let alice = alice.expect("a client");
-    let approval = json!({"metadata": {"annotations": {
-        "kubernaut.io/approval": "approved", "kubernaut.io/approved-by": "alice",
-        "kubernaut.io/approval-reason": "seen"}}});
-    for kind in [WORKFLOW, EXECUTION] {
-        let act = super::way::patch(kind, TEAM, "approved", approval.clone());
-        send(&alice, &act, false).await.expect("alice may approve");
-    }
+    let alices = create(approval("alices", "alice", json!({"spec": {"reason": "seen"}})));
+    send(&alice, &alices, false).await.expect("alice may approve");
+    team.create(approval("admins", "admin", json!({}))).await;
 }
 
 async fn running(team: &Scene<'_>) -> Backend {

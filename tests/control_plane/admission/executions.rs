@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::backend::{TEAM, administrator, alice, at, developer, flow, ground, single};
+use super::backend::{TEAM, administrator, at, developer, flow, ground, single};
 use super::way::{all_are_refused, create, delete, get, patch, send, way};
 use crate::bed::bed;
 use crate::scene::{EXECUTION, Scene, WORKFLOW, merge, pretty};
@@ -128,7 +128,7 @@ async fn nobody_lets_a_running_execution_go_or_forges_its_trail() {
     let set_by = "is set and removed by the controller alone";
     let id = "kubernaut.io/correlation-id";
     let unlock = "kubernaut.io/release-lock";
-    let may_not = "may not set kubernaut.io/release-lock: the verb approve";
+    let may_not = "may not set kubernaut.io/release-lock: create on approvals";
     let note = || annotated("example.com/note", json!("x"));
     let ways = vec![
         way(
@@ -252,13 +252,13 @@ async fn a_lock_is_released_by_one_who_may_approve_and_only_after_the_end() {
     ground().await;
     let unlock = || json!({"metadata": {"annotations": {"kubernaut.io/release-lock": "the node is off"}}});
     let ways = vec![way(
-        "an approver releases the lock of an execution whose Job runs",
+        "an administrator releases the lock of an execution whose Job runs",
         patch(EXECUTION, TEAM, "hang-alone", unlock()),
         "is for an execution that has ended",
-        "an approver releases the lock of one that ended",
+        "an administrator releases the lock of one that ended",
         patch(EXECUTION, TEAM, "ended", unlock()),
     )];
-    all_are_refused(&alice().await, ways).await;
+    all_are_refused(&administrator().await, ways).await;
 }
 
 #[tokio::test]

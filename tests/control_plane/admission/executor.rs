@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::backend::{TEAM, administrator, controller, ground, pod, pod_spec};
 use super::way::{Act, all_are_refused, create, delete, get, patch, patch_part, token_of, way};
-use crate::bed::CONTROLLER;
 use crate::scene::{EXECUTOR, JOB, POD};
 
 const SECRET: &str = "v1/Secret";
@@ -255,13 +254,11 @@ async fn merged_image(change: Value) -> Value {
 #[tokio::test]
 async fn the_controller_itself_can_not_do_what_it_never_does() {
     let ground = ground().await;
-    let approval = json!({"metadata": {"annotations": {
-        "kubernaut.io/approval": "approved", "kubernaut.io/approved-by": CONTROLLER}}});
     let ways = vec![
         way(
-            "the controller approves",
-            patch(crate::scene::EXECUTION, TEAM, "unapproved", approval),
-            "may not approve",
+            "the controller deletes an approval",
+            delete("workflow.kubernaut.io/v1/Approval", TEAM, "alices"),
+            "cannot delete resource \"approvals\"",
             "the controller releases an execution of a workflow that was approved",
             patch(
                 crate::scene::EXECUTION,

@@ -41,25 +41,11 @@ async fn failed_in_planning(scene: &Scene<'_>, name: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_a_workflow_asks_for_and_this_version_can_not_do_is_refused() {
-    let scene = scene("ref-unsupported").await;
-    let strategy = |field: &str| json!({"executionStrategy": {field: true}});
-    let cases = [
-        ("approval", strategy("approvalRequired"), "approvalRequired"),
-        (
-            "undo",
-            json!({"rollbackOf": {"name": "other", "uid": "0"}, "workflowDefinition": {"steps": []}}),
-            "spec.rollbackOf",
-        ),
-    ];
-    for (name, more, _) in &cases {
-        let steps = json!([step(1, "update-configmap", update("ref-unsupported"), json!({}))]);
-        scene.start(name, steps, more.clone()).await;
-    }
-    for (name, _, place) in &cases {
-        failed_in_planning(&scene, name, &["not supported by this version", place]).await;
-    }
-    assert_eq!(scene.get(CONFIG_MAP, "settings").await["data"]["a"], "old");
+async fn a_workflow_that_would_undo_one_that_is_not_there_fails_in_planning() {
+    let scene = scene("ref-undo").await;
+    let undo = json!({"rollbackOf": {"name": "other", "uid": "0"}, "workflowDefinition": {"steps": []}});
+    scene.start("undo", json!([]), undo).await;
+    failed_in_planning(&scene, "undo", &["spec.rollbackOf", "there is no WorkflowExecution other"]).await;
 }
 
 #[tokio::test]
@@ -89,29 +75,6 @@ async fn a_check_that_fails_and_is_not_required_is_a_warning() {
     let status = &ended["status"];
     assert_eq!(status["errorType"], "resource_not_found", "{}", pretty(status));
     assert_eq!(status["failedStep"], 2);
-}
-
-#[tokio::test]
-async fn what_an_execution_asks_for_and_this_version_can_not_do_is_refused() {
-    let scene = scene("ref-execution").await;
-    let parameters = json!({"updateConfigMap": {"namespace": "ref-execution", "configMap": "settings", "data": {"a": "new"}}});
-    let cases = [("approval", json!({"approvalReceived": false}), "approvalReceived")];
-    for (name, more, _) in &cases {
-        let made = execution(name, "update-configmap", parameters.clone(), more.clone());
-        scene.create(made).await;
-    }
-    for (name, _, word) in cases {
-        let ended = scene.execution_ended(name).await;
-        let status = &ended["status"];
-        assert_eq!(status["phase"], "failed", "{name}: {}", pretty(status));
-        assert_eq!(status["errorType"], "validation_error");
-        let reason = status["failureReason"].as_str().expect("a reason");
-        assert!(
-            reason.contains("not supported by this version") && reason.contains(word),
-            "{reason}"
-        );
-    }
-    assert_eq!(scene.jobs().await, Vec::<Value>::new());
 }
 
 #[tokio::test]
@@ -241,7 +204,7 @@ async fn a_foreign_execution_with_our_name_is_left_alone_and_fails_the_step() {
         "clash-step-1",
         "update-configmap",
         parameters,
-        json!({"approvalReceived": false}),
+        json!({"shutdown": "Cancel"}),
     );
     scene.create(theirs).await;
     let before = scene.execution_ended("clash-step-1").await;
