@@ -445,3 +445,39 @@ spec:
     );
     assert_eq!(find("Deployment", "payment-api")["spec"]["replicas"], 5);
 }
+
+#[test]
+fn what_needs_an_approval_is_taken_as_approved_and_told() {
+    let asking = WORKFLOW.replacen(
+        "spec:\n",
+        "spec:\n  executionStrategy: {approvalRequired: true}\n",
+        1,
+    );
+    let waiting = "
+---
+apiVersion: kubernetesexecution.kubernaut.io/v1
+kind: KubernetesExecution
+metadata: {name: by-hand, namespace: shop}
+spec:
+  action: scale-deployment
+  parameters: {scaleDeployment: {namespace: shop, deployment: web, replicas: 2}}
+";
+    let output = run(&["-"], &format!("{DEPLOYMENT}{asking}{waiting}"));
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    let told = "Taken as approved, where in a cluster somebody has to create an Approval first: \
+                WorkflowExecution shop/fix, KubernetesExecution shop/by-hand.";
+    assert!(said.contains(told), "{said}");
+    let required = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {kubernaut.io/approval: required}}
+---
+";
+    let output = run(&["-"], &format!("{required}{DEPLOYMENT}{WORKFLOW}"));
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    assert!(said.contains("Taken as approved"), "{said}");
+    let output = run(&["-"], &format!("{DEPLOYMENT}{WORKFLOW}"));
+    assert!(!text(&output.stdout).contains("Taken as approved"));
+}

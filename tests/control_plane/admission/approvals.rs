@@ -137,15 +137,12 @@ fn malformed() -> Vec<Way> {
     ways.collect()
 }
 
-fn without_nulls(mut object: Value) -> Value {
-    match &mut object {
-        Value::Object(members) => {
-            members.retain(|_, value| !value.is_null());
-            for value in members.values_mut() {
-                *value = without_nulls(value.take());
-            }
+pub(super) fn without_nulls(mut object: Value) -> Value {
+    if let Value::Object(members) = &mut object {
+        members.retain(|_, value| !value.is_null());
+        for value in members.values_mut() {
+            *value = without_nulls(value.take());
         }
-        _ => {}
     }
     object
 }
