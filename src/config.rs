@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kubernaut_actors::Limits;
-use kubernaut_machines::Settings;
 use kubernaut_machines::duration::parse_go;
 use kubernaut_machines::manifest_kinds::check_kind;
+use kubernaut_machines::{ApprovalRules, Settings};
 
 pub use self::executor::ExecutorOptions;
 pub(crate) use self::image::{image, names_a_registry};
@@ -356,9 +356,11 @@ impl RunOptions {
                 .collect(),
             authorization: self.authorization == Authorization::Rights,
             monitoring_window: self.monitoring_window,
-            approval_timeout: self.approval_timeout,
-            approval_validity: self.approval_validity,
-            allow_self_approval: self.allow_self_approval,
+            approval: ApprovalRules {
+                timeout: self.approval_timeout,
+                validity: self.approval_validity,
+                allow_self: self.allow_self_approval,
+            },
         }
     }
 
@@ -595,9 +597,11 @@ mod tests {
             apply_manifest_kinds: vec!["ConfigMap".to_owned(), "apps/Deployment".to_owned()],
             authorization: false,
             monitoring_window: Duration::ZERO,
-            approval_timeout: Duration::from_mins(30),
-            approval_validity: Duration::from_mins(20),
-            allow_self_approval: true,
+            approval: ApprovalRules {
+                timeout: Duration::from_mins(30),
+                validity: Duration::from_mins(20),
+                allow_self: true,
+            },
         };
         assert_eq!(options.run.settings(), expected);
         assert_eq!(options.run.limits().max_running_jobs, 7);

@@ -28,6 +28,7 @@ use std::time::Duration;
 use kube::Client;
 use kubernaut_actors::ports::{AlwaysOpen, Clock, HomeApi, Observer, WriteGate};
 use kubernaut_actors::{Changes, Context, FaultHook, Ports, Publisher, SupervisorHandle};
+use kubernaut_machines::Settings;
 use kubernaut_machines::defect::{Defect, planted};
 
 use crate::config::RunOptions;
@@ -111,11 +112,7 @@ pub async fn run(
         fault,
     } = environment;
     let settings = options.settings();
-    let policy = if settings.authorization {
-        "steps are authorized by RBAC, as the workflow's ServiceAccount; there is no extra policy file"
-    } else {
-        "steps are not authorized (--authorization=none): whoever may create workflows may do what the executor's accounts may"
-    };
+    let policy = policy_of(&settings);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         executor_namespace = settings.executor_namespace,
@@ -207,6 +204,15 @@ pub async fn run(
     }
     tracing::info!("stopped; running Jobs go on");
     Ok(())
+}
+
+/// What decides which steps may run, in words.
+fn policy_of(settings: &Settings) -> &'static str {
+    if settings.authorization {
+        "steps are authorized by RBAC, as the workflow's ServiceAccount; there is no extra policy file"
+    } else {
+        "steps are not authorized (--authorization=none): whoever may create workflows may do what the executor's accounts may"
+    }
 }
 
 /// Returns when the watches know the cluster and this controller leads; false when it is to end before.

@@ -181,7 +181,8 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
 }
 
-const READ: [&str; 3] = ["get", "list", "watch"];
+/// What a watch asks for.
+const FOLLOW: [&str; 2] = ["list", "watch"];
 
 /// The policy without which no Approval counts, and its binding, as a controller in this namespace expects them.
 pub fn approvals_policy(controller_namespace: &str) -> Expected {
@@ -196,7 +197,7 @@ fn the_policy_of_approvals() -> Value {
     let mut read = rule(
         "admissionregistration.k8s.io",
         &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
-        &READ,
+        &FOLLOW,
     );
     read["resourceNames"] = json!([names::APPROVALS_POLICY]);
     read
@@ -240,8 +241,8 @@ fn controller(installation: &Installation) -> Vec<Value> {
         rule("events.k8s.io", &["events"], &["create"]),
         rule("", &["serviceaccounts"], &["get"]),
         // Who approves, and where somebody has to. Nobody who runs workflows says that they are approved: there is no create here.
-        rule("workflow.kubernaut.io", &["approvals"], &READ),
-        rule("", &["namespaces"], &READ),
+        rule("workflow.kubernaut.io", &["approvals"], &FOLLOW),
+        rule("", &["namespaces"], &FOLLOW),
         the_policy_of_approvals(),
         // Targets, and what their state depends on.
         rule("", &["pods", "nodes"], &["get", "list"]),

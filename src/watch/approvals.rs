@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use kubernaut_actors::Change;
-use kubernaut_crds::{Approval, ApprovalKind, names};
+use kubernaut_crds::{Approval, names};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -57,14 +57,6 @@ impl Kept for Approval {
 
     fn change(_: &str, owner: Option<&str>) -> Option<Change> {
         owner.map(|uid| Change::Approval(uid.to_owned()))
-    }
-
-    /// It is read when somebody looks at what it speaks of, which is seldom.
-    fn is_hot(&self) -> bool {
-        matches!(
-            self.spec.object_ref.kind,
-            ApprovalKind::WorkflowExecution | ApprovalKind::KubernetesExecution
-        )
     }
 }
 
@@ -290,7 +282,9 @@ fn without_defaults(spec: &Value) -> Value {
         matches.retain(|key, value| {
             let is_default = match key.as_str() {
                 "matchPolicy" => value == "Equivalent",
-                "namespaceSelector" | "objectSelector" => value.as_object().is_some_and(|map| map.is_empty()),
+                "namespaceSelector" | "objectSelector" => {
+                    value.as_object().is_some_and(serde_json::Map::is_empty)
+                }
                 _ => false,
             };
             !is_default
@@ -309,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    fn found(spec: Value, generation: i64) -> AdmissionPolicy {
+    fn found(spec: &Value, generation: i64) -> AdmissionPolicy {
         let metadata = json!({"name": "kubernaut-approvals", "uid": "u", "generation": generation,
                               "creationTimestamp": "2026-01-01T00:00:00Z"});
         let text = json!({"metadata": metadata, "spec": spec}).to_string();
@@ -329,7 +323,7 @@ mod tests {
                 "resourceRules": [{"resources": ["approvals"], "operations": ["CREATE"], "scope": "*"}]}});
         let created: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         assert_eq!(
-            standing(Some(&found(filled.clone(), 1)), &rendered(), &last),
+            standing(Some(&found(&filled, 1)), &rendered(), &last),
             Ok(created)
         );
         for (path, weaker) in [
@@ -349,7 +343,7 @@ mod tests {
         ] {
             let mut spec = filled.clone();
             *spec.pointer_mut(path).expect(path) = weaker;
-            let why = standing(Some(&found(spec, 1)), &rendered(), &last).expect_err(path);
+            let why = standing(Some(&found(&spec, 1)), &rendered(), &last).expect_err(path);
             assert!(why.contains("is not what this version"), "{path}: {why}");
         }
         for (key, more) in [
@@ -361,7 +355,7 @@ mod tests {
         ] {
             let mut spec = filled.clone();
             spec[key] = more;
-            standing(Some(&found(spec, 1)), &rendered(), &last).expect_err(key);
+            standing(Some(&found(&spec, 1)), &rendered(), &last).expect_err(key);
         }
         let why = standing::<false>(None, &rendered(), &last).expect_err("none");
         assert!(why.contains("does not exist"), "{why}");
@@ -371,12 +365,12 @@ mod tests {
     fn one_that_was_changed_and_changed_back_stands_since_then() {
         let time = |second| Timestamp::from_second(second).expect("a time");
         let mut last = LastSeen::default();
-        last.note(&found(rendered(), 1).metadata, time(1_800_000_000));
-        last.note(&found(rendered(), 1).metadata, time(1_800_000_001));
+        last.note(&found(&rendered(), 1).metadata, time(1_800_000_000));
+        last.note(&found(&rendered(), 1).metadata, time(1_800_000_001));
         let created: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let stands = |last: &LastSeen| standing(Some(&found(rendered(), 3)), &rendered(), last);
+        let stands = |last: &LastSeen| standing(Some(&found(&rendered(), 3)), &rendered(), last);
         assert_eq!(stands(&last), Ok(created));
-        last.note(&found(rendered(), 3).metadata, time(1_800_000_002));
+        last.note(&found(&rendered(), 3).metadata, time(1_800_000_002));
         assert_eq!(stands(&last), Ok(time(1_800_000_002)));
         last.gone(time(1_800_000_005));
         assert_eq!(stands(&last), Ok(time(1_800_000_005)));

@@ -121,7 +121,7 @@ impl Question<'_> {
             let time = MicroTime(now);
             return Decision::Approved(WorkflowApproval { time, approvers });
         }
-        let deadline = later(self.since, settings.approval_timeout);
+        let deadline = later(self.since, settings.approval.timeout);
         let count = format!("{} of {required}", approvers.len());
         if now >= deadline {
             return Decision::Expired(format!(
@@ -135,7 +135,7 @@ impl Question<'_> {
 
     /// When a wait that has begun at `since` is over.
     pub fn deadline(&self, settings: &Settings) -> Timestamp {
-        later(self.since, settings.approval_timeout)
+        later(self.since, settings.approval.timeout)
     }
 
     fn words(
@@ -152,7 +152,7 @@ impl Question<'_> {
             );
         }
         let but = match self.created_by {
-            _ if settings.allow_self_approval => String::new(),
+            _ if settings.approval.allow_self => String::new(),
             Some(creator) => format!(", but not {}, who created it", shown(creator)),
             None => {
                 return format!(
@@ -207,7 +207,7 @@ impl Question<'_> {
         if spec.approver.is_empty() {
             return Some("it has no approver".to_owned());
         }
-        if !settings.allow_self_approval {
+        if !settings.approval.allow_self {
             match self.created_by {
                 None => return Some("nobody knows who created the object".to_owned()),
                 Some(creator) if creator == spec.approver => {
@@ -216,7 +216,7 @@ impl Question<'_> {
                 Some(_) => {}
             }
         }
-        if now > later(made, settings.approval_validity) {
+        if now > later(made, settings.approval.validity) {
             return Some("it is too old; make another one".to_owned());
         }
         match (&spec.plan_digest, self.digest) {
@@ -235,7 +235,7 @@ fn created(approval: &Approval) -> Option<Timestamp> {
 }
 
 fn humantime(settings: &Settings) -> String {
-    crate::duration::format_go(settings.approval_timeout)
+    crate::duration::format_go(settings.approval.timeout)
 }
 
 fn shown(name: &str) -> String {

@@ -41,4 +41,4 @@ pub mod step;
 pub mod time;
 pub mod workflow;
 
-pub use settings::Settings;
+pub use settings::{ApprovalRules, Settings};

@@ -38,12 +38,29 @@ pub struct Settings {
     pub authorization: bool,
     /// How long a workflow stays in monitoring; zero skips it.
     pub monitoring_window: Duration,
+    /// When an approval counts.
+    pub approval: ApprovalRules,
+}
+
+/// When an approval counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApprovalRules {
     /// How long an approval is waited for.
-    pub approval_timeout: Duration,
+    pub timeout: Duration,
     /// How old an Approval may be when what it approves begins.
-    pub approval_validity: Duration,
+    pub validity: Duration,
     /// Whoever created something may also approve it.
-    pub allow_self_approval: bool,
+    pub allow_self: bool,
+}
+
+impl Default for ApprovalRules {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_hours(1),
+            validity: Duration::from_hours(1),
+            allow_self: false,
+        }
+    }
 }
 
 impl Settings {
@@ -86,9 +103,7 @@ impl Default for Settings {
             apply_manifest_kinds: Vec::new(),
             authorization: true,
             monitoring_window: Duration::ZERO,
-            approval_timeout: Duration::from_hours(1),
-            approval_validity: Duration::from_hours(1),
-            allow_self_approval: false,
+            approval: ApprovalRules::default(),
         }
     }
 }

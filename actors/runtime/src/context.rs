@@ -67,7 +67,7 @@ const PROGRESS_WRITES: u32 = 5;
 /// However many workflows there are, the progress of each is as new as this.
 const PROGRESS_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
-/// A workflow that has an actor, as long as this lives.
+/// A workflow that has an actor and does not wait for people, as long as this lives.
 pub(crate) struct ActiveWorkflow(Arc<Context>);
 
 impl ActiveWorkflow {
@@ -95,7 +95,7 @@ pub struct Context {
     pub(crate) slots: SlotTable,
     pub(crate) desk: Desk,
     pub(crate) execution_ttl: Duration,
-    /// Workflows that have an actor.
+    /// Workflows that have an actor and do not wait for people.
     workflows: AtomicU32,
     fault: Option<FaultHook>,
 }

@@ -9,7 +9,7 @@ use kubernaut_machines::approval::Seen;
 use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::step::StepEvent;
 use kubernaut_machines::time::later;
-use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
+use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine, waits_for_people};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
 
@@ -88,7 +88,8 @@ pub(crate) struct WorkflowState {
     /// What its approval depends on, as the machine knows it.
     approvals: Option<Arc<Seen>>,
     _alive: Alive,
-    _active: ActiveWorkflow,
+    /// None while it waits for people.
+    active: Option<ActiveWorkflow>,
 }
 
 struct Step {
@@ -191,7 +192,7 @@ impl Actor for WorkflowActor {
             finished_at: None,
             approvals: None,
             _alive: Alive::new(Arc::clone(&context), ActorKind::Workflow),
-            _active: ActiveWorkflow::new(Arc::clone(&context)),
+            active: Some(ActiveWorkflow::new(Arc::clone(&context))),
             context,
         })
     }
@@ -292,6 +293,12 @@ impl WorkflowState {
             for command in self.machine.on_events(now, std::mem::take(&mut events)) {
                 self.carry_out(myself, command, &mut events);
             }
+        }
+        // What waits for people writes no progress, and shall not make that of others rarer.
+        if waits_for_people(self.machine.workflow()) {
+            self.active = None;
+        } else if self.active.is_none() {
+            self.active = Some(ActiveWorkflow::new(Arc::clone(&self.context)));
         }
         let deadline = self.machine.next_deadline().map(|(at, _)| at);
         let actor = myself.clone();

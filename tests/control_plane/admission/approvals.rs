@@ -216,6 +216,7 @@ fn by_other_requests() -> Vec<Way> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "attempts to do it, one after the other")]
 fn developers() -> Vec<Way> {
     let no_right = "cannot create resource \"approvals\"";
     let asks = || create(asking("asks-too", by(DEVELOPER)));
@@ -389,6 +390,7 @@ fn developers() -> Vec<Way> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "attempts to do it, one after the other")]
 fn administrators() -> Vec<Way> {
     let reads = || get(APPROVAL, TEAM, "alices");
     let mut ways = vec![

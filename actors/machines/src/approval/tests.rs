@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ApprovalRules;
 
 const DIGEST: &str = "aa";
 
@@ -220,7 +221,10 @@ fn who_created_it_has_to_be_known_and_may_approve_only_by_a_flag() {
     let told = words(decided(&unknown, ana(), 9));
     assert!(told.contains("kubernaut.io/created-by does not say"), "{told}");
     let alone = Settings {
-        allow_self_approval: true,
+        approval: ApprovalRules {
+            allow_self: true,
+            ..ApprovalRules::default()
+        },
         ..Settings::default()
     };
     let eve = seen(vec![approval("a", "eve", 5, &json!({}))]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubernaut_crds::{
     ApprovalKind, ConditionReason, ConditionType, ErrorType, KubernetesExecution, MicroTime,
-    WorkflowApproval, WorkflowExecutionStatus, WorkflowPhase, WorkflowValidationResults,
+    WorkflowApproval, WorkflowExecution, WorkflowExecutionStatus, WorkflowPhase, WorkflowValidationResults,
 };
 
 use super::WorkflowCommand;
@@ -227,6 +227,15 @@ impl WorkflowMachine {
             }
         }
     }
+}
+
+/// Whether its status says that it waits for people: nothing is to be done for it meanwhile.
+pub fn waits_for_people(workflow: &WorkflowExecution) -> bool {
+    let status = workflow.status.as_ref();
+    status.is_some_and(|status| {
+        status.phase == Some(WorkflowPhase::Validating)
+            && reason_of(status) == Some(ConditionReason::ApprovalRequired.as_str())
+    })
 }
 
 fn waits_for_release(execution: &KubernetesExecution) -> bool {

@@ -24,6 +24,7 @@ use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId, Terms};
 
 use crate::approval::Seen;
 
+pub use approval::waits_for_people;
 pub use machine::{WorkflowMachine, expires_at};
 pub use planning::{Planned, Planning};
 pub use starting::{TELL_AFTER, has_begun, tell_of_the_wait};

@@ -11,7 +11,7 @@ use super::dry_run::dry_run_of;
 use super::machine::{Purpose, WorkflowMachine};
 use super::planning::is_begun;
 use super::progress::States;
-use super::{WorkflowCommand, step_words};
+use super::{WorkflowCommand, step_words, waits_for_people};
 use crate::api_command::ApiCommand;
 use crate::defect::{Defect, planted};
 use crate::execution_key::{ExecutionKey, Role};
@@ -218,7 +218,8 @@ impl WorkflowMachine {
 pub fn tell_of_the_wait(workflow: &Arc<WorkflowExecution>, now: Timestamp) -> Option<ApiCommand> {
     let persisted = workflow.status.clone().unwrap_or_default();
     let message = format!("waits to be started: {REASON}");
-    if persisted.message.as_ref() == Some(&message) || is_begun(persisted.phase) {
+    let is_told = persisted.message.as_ref() == Some(&message) || waits_for_people(workflow);
+    if is_told || is_begun(persisted.phase) {
         return None;
     }
     let mut status = StatusDraft::restore(persisted);
