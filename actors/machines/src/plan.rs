@@ -176,6 +176,7 @@ pub(crate) fn digest(graph: &Graph, steps: &BTreeMap<i32, PlannedStep>) -> Strin
                 "timeout": spec.timeout,
                 "maxRetries": spec.max_retries,
                 "criticalStep": step.critical,
+                "always": step.always,
                 "dependsOn": before,
             })
         })

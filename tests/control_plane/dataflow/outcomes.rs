@@ -113,8 +113,8 @@ async fn a_failed_critical_step_starts_nothing_more_and_lets_finish_what_runs() 
         scene
             .patch(CONFIG_MAP, "one", &json!({"data": {"a": "old"}}))
             .await;
-        let strategy = json!({"executionStrategy": {"rollbackStrategy": strategy}});
-        scene.start(name, steps.clone(), strategy).await;
+        let more = json!({"executionStrategy": {"rollbackStrategy": strategy}});
+        scene.start(name, steps.clone(), more).await;
         let ended = scene.ended(name).await;
         let status = &ended["status"];
         assert_eq!(status["phase"], "failed", "{}", pretty(status));

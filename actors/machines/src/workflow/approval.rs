@@ -174,12 +174,18 @@ impl WorkflowMachine {
     }
 
     /// Releases the executions that wait for the approval of the whole workflow, once it is recorded.
-    pub(super) fn release_executions(&mut self, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
+    pub(super) fn release_executions(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         let Some(by) = self.recorded_approval().map(WorkflowApproval::names) else {
             return;
         };
+        // What is cancelled is not released; what cleans up is.
+        let cancelled = self.workflow.spec.shutdown.is_some();
         let waiting = self.steps.executions.iter().filter(|(key, execution)| {
-            key.role == Role::Step && !self.steps.lost.contains_key(key) && waits_for_release(execution)
+            let goes_on = !cancelled || Self::is_always(plan, key.number);
+            key.role == Role::Step
+                && goes_on
+                && !self.steps.lost.contains_key(key)
+                && waits_for_release(execution)
         });
         let waiting: Vec<_> = waiting
             .map(|(key, execution)| (*key, Arc::clone(execution)))

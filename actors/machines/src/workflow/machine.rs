@@ -575,7 +575,7 @@ impl WorkflowMachine {
         let changed = self.update_steps(&plan, now);
         self.cancel_executions(&plan, now, out);
         self.start_ready_steps(now, out);
-        self.release_executions(now, out);
+        self.release_executions(&plan, now, out);
         self.release_recorded(out);
         if self.finish_if_done(&plan, now, out) {
             return self.write(now, out);

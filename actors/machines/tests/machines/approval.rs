@@ -317,6 +317,45 @@ fn an_execution_that_says_it_was_approved_is_not_taken_for_the_workflows() {
     );
 }
 
+#[test]
+fn a_workflow_that_waits_for_approval_can_be_cancelled() {
+    let mut bed = waiting();
+    bed.workflow.spec.shutdown = Some(kubernaut_crds::Shutdown::Cancel);
+    bed.workflow.metadata.resource_version = Some("900".to_owned());
+    let cancelled = Arc::new(bed.workflow.clone());
+    bed.event(WorkflowEvent::Observed(cancelled));
+    let status = bed.status();
+    assert_eq!(status.phase, Some(WorkflowPhase::Failed));
+    assert_eq!(status.error_type, Some(ErrorType::Cancelled));
+    assert!(bed.creates.is_empty());
+}
+
+#[test]
+fn what_is_cancelled_is_not_released() {
+    let mut bed = waiting();
+    bed.fail(|command| {
+        let ApiCommand::PatchExecution { change, .. } = command else {
+            return None;
+        };
+        change
+            .approval
+            .is_some()
+            .then(|| failure(FailureClass::Unknown, "slow"))
+    });
+    let ana = of_the_workflow(&bed, "ana", &json!({}));
+    tell(&mut bed, Requirement::None, vec![ana]);
+    assert_eq!(bed.executions.len(), 2);
+    bed.workflow.spec.shutdown = Some(kubernaut_crds::Shutdown::Cancel);
+    bed.workflow.metadata.resource_version = Some("900".to_owned());
+    bed.heal();
+    let cancelled = Arc::new(bed.workflow.clone());
+    bed.event(WorkflowEvent::Observed(cancelled));
+    bed.run_for(30);
+    for execution in bed.executions.values() {
+        assert!(!execution.spec.approval_received && execution.spec.shutdown.is_some());
+    }
+}
+
 // Executions.
 
 fn of_the_execution(bed: &StepHarness, by: &str, more: &Value) -> Arc<Approval> {
