@@ -60,7 +60,7 @@ fn a_kind_that_is_not_served_is_answered_with_those_that_are() {
     refused_input(
         &changed("kind: WorkflowExecution", "kind: Workflow"),
         &[
-            "-:3: Workflow shop/fix: kind: no kind of this name in workflow.kubernaut.io/v1; did you mean WorkflowExecution? (there is WorkflowExecution)",
+            "-:3: Workflow shop/fix: kind: no kind of this name in workflow.kubernaut.io/v1; did you mean WorkflowExecution? (there is Approval, WorkflowExecution)",
         ],
     );
     refused_input(
