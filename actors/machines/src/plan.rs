@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use kubernaut_crds::{
-    Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, KubernetesExecutionSpec, StepAction,
-    TargetRef, WorkflowExecution, WorkflowStep, names,
+    Batch, DEFAULT_TIMEOUT, ExecutionPlan, KubernetesExecution, StepAction, TargetRef, WorkflowExecution,
+    WorkflowStep, names,
 };
 use serde_json::{Value, json};
 

@@ -123,10 +123,9 @@ fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
     let Ok(execution) = kubernaut_crds::KubernetesExecution::deserialize(&manifest.object) else {
         return Vec::new();
     };
-    let mut problems = kubernaut_machines::parameters::check(&execution, settings)
+    let problems = kubernaut_machines::parameters::check(&execution, settings)
         .err()
         .unwrap_or_default();
-    problems.extend(kubernaut_machines::plan::unsupported_execution(&execution.spec));
     problems
         .into_iter()
         .map(|problem| {

@@ -45,7 +45,12 @@ async fn a_workflow_that_would_undo_one_that_is_not_there_fails_in_planning() {
     let scene = scene("ref-undo").await;
     let undo = json!({"rollbackOf": {"name": "other", "uid": "0"}, "workflowDefinition": {"steps": []}});
     scene.start("undo", json!([]), undo).await;
-    failed_in_planning(&scene, "undo", &["spec.rollbackOf", "there is no WorkflowExecution other"]).await;
+    failed_in_planning(
+        &scene,
+        "undo",
+        &["spec.rollbackOf", "there is no WorkflowExecution other"],
+    )
+    .await;
 }
 
 #[tokio::test]
