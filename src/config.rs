@@ -551,7 +551,11 @@ mod tests {
     #[test]
     fn without_flags_the_settings_are_the_documented_defaults() {
         let options = parse(&["--controller-namespace=kubernaut-system"]).unwrap();
-        assert_eq!(options.run.settings(), Settings::default());
+        let expected = Settings {
+            monitoring_window: Duration::from_secs(30),
+            ..Settings::default()
+        };
+        assert_eq!(options.run.settings(), expected);
         assert_eq!(options.run.limits(), Limits::default());
         assert_eq!(options.http_address.port(), 8080);
         assert!(options.lease.leader_elect);

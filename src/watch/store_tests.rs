@@ -1,8 +1,11 @@
 //! Who belongs to whom, what is poked for a change, and what is kept of what has ended.
 
+use k8s_openapi::api::core::v1::Namespace;
+use kubernaut_crds::Approval;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::watch::approvals::{AdmissionBinding, AdmissionPolicy};
 
 fn execution(uid: &str, version: u32, workflow: Option<&str>) -> KubernetesExecution {
     let owners: Vec<Value> = workflow
@@ -84,12 +87,16 @@ fn what_can_t_be_read_any_more_is_not_gone() {
 }
 
 #[test]
-fn a_store_that_begins_again_keeps_what_it_has_and_is_complete_after_four_lists() {
+fn a_store_that_begins_again_keeps_what_it_has_and_is_complete_after_a_list_of_each_kind() {
     let store = Store::default();
     let lists = || {
         store.listed::<WorkflowExecution>(&BTreeSet::new());
         store.listed::<KubernetesExecution>(&["a".to_owned()].into());
         store.listed::<Job>(&BTreeSet::new());
+        store.listed::<Approval>(&BTreeSet::new());
+        store.listed::<Namespace>(&BTreeSet::new());
+        store.listed::<AdmissionPolicy>(&BTreeSet::new());
+        store.listed::<AdmissionBinding>(&BTreeSet::new());
         assert!(!store.is_complete());
         store.listed::<Pod>(&BTreeSet::new());
         assert!(store.is_complete());

@@ -1,5 +1,6 @@
 //! What must hold of every run, read from the record of writes. The numbers are those of the guarantees.
 
+mod control;
 mod jobs;
 mod limit;
 mod others;
@@ -65,6 +66,11 @@ pub(crate) fn check(outcome: &Outcome, scenario: &Scenario) -> Vec<String> {
     checker.what_has_begun_has_its_place();
     checker.validation_is_given_up_for_silence_alone();
     checker.no_job_comes_after_the_end();
+    checker.people_are_heard();
+    checker.what_cleans_up_runs();
+    checker.undoing_is_in_order();
+    checker.all_that_was_undone_is_as_before();
+    checker.what_others_changed_stays();
     checker.found
 }
 
@@ -126,6 +132,14 @@ impl Checker<'_> {
                         "I7",
                         format!("{} went from {before:?} to {phases:?}", workflow.name()),
                     ));
+                }
+                for pair in phases.windows(2) {
+                    if !workflow_follows(&pair[0], &pair[1]) {
+                        found.push((
+                            "I7",
+                            format!("{} went from {} to {}", workflow.name(), pair[0], pair[1]),
+                        ));
+                    }
                 }
                 before = phases;
             }
@@ -574,6 +588,18 @@ fn follows(before: &str, after: &str) -> bool {
         "waiting_approval" => ["validated", "executing", "failed"].contains(&after),
         "executing" => ["rollback_ready", "failed"].contains(&after),
         "rollback_ready" => ["completed", "failed", "executing"].contains(&after),
+        _ => false,
+    }
+}
+
+fn workflow_follows(before: &str, after: &str) -> bool {
+    match before {
+        "planning" => ["validating", "failed"].contains(&after),
+        "validating" => ["executing", "failed"].contains(&after),
+        "executing" => ["monitoring", "rolling_back", "paused", "failed"].contains(&after),
+        "paused" => ["executing", "rolling_back", "monitoring", "failed"].contains(&after),
+        "rolling_back" => after == "failed",
+        "monitoring" => ["completed", "rolling_back"].contains(&after),
         _ => false,
     }
 }

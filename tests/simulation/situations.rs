@@ -28,6 +28,10 @@ pub(crate) fn draw(chance: &mut SeededRng) -> Situation {
         a_late_create_and_a_refusal,
         a_late_create_and_an_upgrade,
         a_busy_target_and_an_annotation,
+        a_critical_step_that_fails_late,
+        a_critical_step_that_fails_late,
+        people_who_stop_what_runs,
+        people_who_stop_what_runs,
     ];
     let situation = *chance.pick(&all);
     situation(chance)
@@ -182,6 +186,54 @@ fn a_lost_node_and_one_place(chance: &mut SeededRng) -> Situation {
         plan,
         limits: (1, 4),
         pod_run_time: millis(chance, 20, 2_000),
+    }
+}
+
+/// What the steps have changed is undone, and meanwhile a controller dies, or somebody else changes a target.
+fn a_critical_step_that_fails_late(chance: &mut SeededRng) -> Situation {
+    let mut plan = Vec::new();
+    for _ in 0..chance.below(3) {
+        plan.push(crash(chance, 70, (0, 10_000)));
+    }
+    if chance.one_in(3) {
+        plan.push(PlannedFault::Stranger {
+            at: millis(chance, 500, 20_000),
+            disturbance: *chance.pick(&[
+                Disturbance::EditTarget,
+                Disturbance::DeleteExecution,
+                Disturbance::Cancel,
+            ]),
+            choice: chance.draw(),
+        });
+    }
+    Situation {
+        runs: vec![worlds::undone("flow-1", true, chance)],
+        plan,
+        limits: (4, 4),
+        pod_run_time: millis(chance, 20, 2_000),
+    }
+}
+
+/// Somebody suspends, cancels or has undone what runs, and meanwhile a controller dies.
+fn people_who_stop_what_runs(chance: &mut SeededRng) -> Situation {
+    let asks = |chance: &mut SeededRng| PlannedFault::Stranger {
+        at: millis(chance, 0, 12_000),
+        disturbance: *chance.pick(&[Disturbance::Pause, Disturbance::Cancel, Disturbance::RollBack]),
+        choice: chance.draw(),
+    };
+    let mut plan = vec![asks(chance)];
+    if chance.one_in(2) {
+        plan.push(asks(chance));
+    }
+    if chance.one_in(2) {
+        plan.push(crash(chance, 50, (0, 10_000)));
+    }
+    let fails = chance.one_in(4);
+    Situation {
+        runs: vec![worlds::undone("flow-1", fails, chance)],
+        plan,
+        limits: (1 + chance.below(4), 4),
+        pod_run_time: millis(chance, 20, 6_000),
     }
 }
 

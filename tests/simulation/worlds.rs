@@ -118,6 +118,59 @@ pub(crate) fn abreast(name: &str, steps: u64, chance: &mut SeededRng) -> Value {
     workflow
 }
 
+/// One whose steps can be undone, and are when a critical one fails: the last one does where it shall, since its target is not
+/// there. One of its steps may clean up.
+pub(crate) fn undone(name: &str, fails: bool, chance: &mut SeededRng) -> Value {
+    let steps = 2 + chance.below(4);
+    let mut steps: Vec<Value> = (1..=steps).map(|number| reversible(number, chance)).collect();
+    let all: Vec<u64> = steps
+        .iter()
+        .filter_map(|step| step["stepNumber"].as_u64())
+        .collect();
+    if fails {
+        steps.push(json!({"stepNumber": 8, "name": "fails", "action": "scale-deployment", "dependsOn": all, "criticalStep": true,
+            "parameters": {"scaleDeployment": {"namespace": "shop", "deployment": "nothing", "replicas": 1}}}));
+    }
+    if chance.one_in(2) {
+        let after = if chance.one_in(2) {
+            all
+        } else {
+            vec![*chance.pick(&all)]
+        };
+        steps.push(json!({"stepNumber": 9, "name": "cleans-up", "action": "update-configmap", "always": true, "dependsOn": after,
+            "parameters": {"updateConfigMap": {"namespace": "shop", "name": "settings", "dataUpdates": {"cleaned": "up"}}}}));
+    }
+    json!({
+        "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"workflowDefinition": {"name": name, "version": "1", "steps": steps},
+                 "executionStrategy": {"rollbackStrategy": "automatic"}},
+    })
+}
+
+/// A step that can be undone.
+fn reversible(number: u64, chance: &mut SeededRng) -> Value {
+    let web = format!("web-{}", 1 + chance.below(3));
+    let (action, parameters) = match chance.below(4) {
+        0 => (
+            "scale-deployment",
+            json!({"scaleDeployment": {"namespace": "shop", "deployment": web, "replicas": chance.below(4)}}),
+        ),
+        1 => (
+            "update-configmap",
+            json!({"updateConfigMap": {"namespace": "shop", "name": "settings", "dataUpdates": {format!("key-{}", chance.below(3)): format!("v{number}")}}}),
+        ),
+        2 => (
+            "update-image",
+            json!({"updateImage": {"namespace": "shop", "deployment": web, "container": "app", "newImage": format!("example/app:{}", 2 + chance.below(3))}}),
+        ),
+        _ => ("cordon-node", json!({"cordonNode": {"nodeName": "node-1"}})),
+    };
+    let before: Vec<u64> = (1..number).filter(|_| chance.one_in(2)).collect();
+    json!({"stepNumber": number, "name": format!("step-{number}"), "action": action, "parameters": parameters,
+           "dependsOn": before, "maxRetries": chance.below(2)})
+}
+
 fn step(number: u64, chance: &mut SeededRng) -> Value {
     let web = format!("web-{}", 1 + chance.below(3));
     let node = "node-1";

@@ -93,8 +93,14 @@ defects! {
     StartInSilence,
     /// A workflow that is paused starts steps.
     StartWhilePaused,
+    /// A workflow that is cancelled starts steps.
+    StartAfterShutdown,
     /// What runs of a workflow that is cancelled runs on.
     LetRunOn,
+    /// A step that cleans up does not run when a critical one has failed.
+    SkipTheCleanUp,
+    /// A step that cleans up runs where nothing has begun.
+    CleanUpAfterNothing,
     /// Steps are undone in the order in which they completed.
     UndoForwards,
     /// Steps are undone all at once.
@@ -103,6 +109,8 @@ defects! {
     UndoTheCleanUp,
     /// An undo does not test what is there.
     UndoBlindly,
+    /// The first change is not undone.
+    ForgetAnUndo,
 }
 
 #[cfg(feature = "planted-defects")]

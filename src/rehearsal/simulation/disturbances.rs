@@ -119,6 +119,22 @@ pub(super) async fn meddle(
             Act::Do(
                 index,
                 PlannedFault::Stranger {
+                    disturbance: Disturbance::Pause,
+                    choice,
+                    ..
+                },
+            ) => {
+                let paused = pause(cluster.clone(), client.clone(), choice);
+                let notes = notes.clone();
+                squatters.spawn(async move {
+                    if let Some(workflow) = paused.await {
+                        notes.note(Cause::PlannedFault(index), || Met::object(&workflow));
+                    }
+                });
+            }
+            Act::Do(
+                index,
+                PlannedFault::Stranger {
                     disturbance, choice, ..
                 },
             ) => {
@@ -147,6 +163,9 @@ fn kind_of(disturbance: Disturbance) -> &'static str {
         Disturbance::DeleteWorkflow
         | Disturbance::TakeNameExecution
         | Disturbance::DeleteNamespace
+        | Disturbance::Pause
+        | Disturbance::Cancel
+        | Disturbance::RollBack
         | Disturbance::KeepDeletedWorkflow => "WorkflowExecution",
         Disturbance::DeleteJob => "Job",
         Disturbance::DeletePod => "Pod",
@@ -225,7 +244,16 @@ async fn do_it(
             create(client, squatter).await.ok()?;
             return Some(squatter.clone());
         }
-        Disturbance::TakeNameJob | Disturbance::KeepDeletedWorkflow => {}
+        Disturbance::Cancel | Disturbance::RollBack => {
+            let shutdown = if disturbance == Disturbance::Cancel {
+                "Cancel"
+            } else {
+                "Rollback"
+            };
+            let patch = Patch::Merge(json!({"spec": {"shutdown": shutdown}}));
+            api.patch(name, &PatchParams::default(), &patch).await.ok()?;
+        }
+        Disturbance::TakeNameJob | Disturbance::KeepDeletedWorkflow | Disturbance::Pause => {}
     }
     Some(Value::clone(&object))
 }
@@ -253,6 +281,27 @@ async fn keep_deleted(cluster: EmbeddedCluster, client: Client, choice: u64) -> 
     let _ = api.delete(name, &DeleteParams::background()).await;
     tokio::time::sleep(Duration::from_secs(chance.below(20) * chance.below(15))).await;
     let _ = api.patch(name, &parameters, &finalizers(&[])).await;
+    Some(Value::clone(&workflow))
+}
+
+/// Suspends a workflow, and lets it go on after a while.
+async fn pause(cluster: EmbeddedCluster, client: Client, choice: u64) -> Option<Value> {
+    let mut chance = SeededRng::new(choice);
+    let kind = kind_of(Disturbance::Pause);
+    let mut found = cluster.shared_objects();
+    found.retain(|object| object["kind"] == kind);
+    if found.is_empty() {
+        return None;
+    }
+    let workflow = chance.pick(&found).clone();
+    let api = api_of(&client, &workflow);
+    let name = workflow["metadata"]["name"].as_str().unwrap_or_default();
+    let parameters = PatchParams::default();
+    let suspend = |suspend: bool| Patch::Merge(json!({"spec": {"suspend": suspend}}));
+    api.patch(name, &parameters, &suspend(true)).await.ok()?;
+    tokio::time::sleep(Duration::from_secs(chance.below(20) * chance.below(15))).await;
+    // That it is gone by now is as good.
+    let _ = api.patch(name, &parameters, &suspend(false)).await;
     Some(Value::clone(&workflow))
 }
 

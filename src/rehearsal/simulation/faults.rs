@@ -220,6 +220,12 @@ pub enum Disturbance {
     StripFinalizer,
     /// Deletes a workflow and keeps it for a while with a finalizer.
     KeepDeletedWorkflow,
+    /// Suspends a workflow, and lets it go on a while later.
+    Pause,
+    /// Cancels a workflow.
+    Cancel,
+    /// Cancels a workflow and has what it did undone.
+    RollBack,
 }
 
 /// What the controller asks, and only reads: a step that can't be looked at must end.
@@ -383,6 +389,9 @@ fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
                 Disturbance::AnnotateExecution,
                 Disturbance::StripFinalizer,
                 Disturbance::KeepDeletedWorkflow,
+                Disturbance::Pause,
+                Disturbance::Cancel,
+                Disturbance::RollBack,
             ]),
             choice: chance.draw(),
         },
@@ -567,6 +576,9 @@ impl fmt::Display for Disturbance {
             Self::AnnotateExecution => "annotates the execution of a step",
             Self::StripFinalizer => "takes the finalizers of the execution of a step away and deletes it",
             Self::KeepDeletedWorkflow => "deletes a workflow and keeps it with a finalizer for a while",
+            Self::Pause => "suspends a workflow for a while",
+            Self::Cancel => "cancels a workflow",
+            Self::RollBack => "cancels a workflow and has it undone",
         })
     }
 }

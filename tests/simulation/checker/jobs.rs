@@ -13,6 +13,8 @@ use crate::history::{Life, has_condition, items, label, owner, text};
 /// What holds an execution until nothing of it is left.
 const CLEANUP: &str = "kubernetesexecution.kubernaut.io/kubernetesexecution-cleanup";
 
+use super::control::{cleans_up, is_undo};
+
 impl Checker<'_> {
     pub(super) fn strips_finalizers(&self) -> bool {
         let strips = |planned: &PlannedFault| {
@@ -281,12 +283,17 @@ impl Checker<'_> {
         let first_of_step = |number: &Value, phase: &str| {
             let of_this = |other: &&Life<'_>| {
                 owner(&other.born().object) == owner(&execution.born().object)
+                    && !is_undo(&other.born().object)
                     && other.born().object["spec"]["stepNumber"] == *number
             };
             let made = self.executions.values().filter(of_this);
             made.filter_map(|other| other.first(|object| object["status"]["phase"] == phase))
                 .min_by_key(|state| state.revision)
         };
+        // What takes a step back, and what cleans up, have rules of their own.
+        if is_undo(&execution.born().object) || cleans_up(object, number) {
+            return found;
+        }
         let this = steps.iter().find(|step| step["stepNumber"] == *number);
         for before in this.into_iter().flat_map(|step| items(&step["dependsOn"])) {
             let done = first_of_step(before, "completed");

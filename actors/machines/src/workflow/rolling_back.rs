@@ -126,6 +126,9 @@ impl WorkflowMachine {
         if planted(Defect::UndoForwards) {
             ended.reverse();
         }
+        if planted(Defect::ForgetAnUndo) {
+            ended.pop();
+        }
         ended.into_iter().map(|(_, number)| number).collect()
     }
 

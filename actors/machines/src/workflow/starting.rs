@@ -88,7 +88,9 @@ impl WorkflowMachine {
         }
         let Ok(plan) = self.plan_once() else { return };
         let states = self.step_states(&plan);
-        let halt = self.halted(&plan, &states);
+        let halt = self
+            .halted(&plan, &states)
+            .filter(|halt| !(matches!(halt, Halt::Shutdown(_)) && planted(Defect::StartAfterShutdown)));
         let cleans_up = halt.is_some() && !matches!(halt, Some(Halt::Suspended));
         let is_idle = halt == Some(Halt::Suspended)
             || cleans_up
