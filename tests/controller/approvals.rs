@@ -46,8 +46,8 @@ fn asking(name: &str, approvals: u32) -> Value {
     asking
 }
 
-async fn decide(scene: &Scene, name: &str, by: &str, of: (&str, &str, &str), decision: &str) {
-    let (kind, object, uid) = of;
+async fn decide(scene: &Scene, name: &str, by: &str, subject: (&str, &str, &str), decision: &str) {
+    let (kind, object, uid) = subject;
     let approval = json!({
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "Approval", "metadata": {"name": name, "namespace": "shop"},
         "spec": {"objectRef": {"kind": kind, "name": object, "uid": uid}, "decision": decision, "approver": by,
@@ -60,8 +60,8 @@ async fn decide(scene: &Scene, name: &str, by: &str, of: (&str, &str, &str), dec
 
 async fn approve(scene: &Scene, name: &str, by: &str) {
     let uid = scene.workflows().get(name).await.unwrap().metadata.uid.unwrap();
-    let of = (names::WORKFLOW_KIND, name, uid.as_str());
-    decide(scene, &format!("{name}-{by}"), by, of, "Approved").await;
+    let subject = (names::WORKFLOW_KIND, name, uid.as_str());
+    decide(scene, &format!("{name}-{by}"), by, subject, "Approved").await;
 }
 
 async fn waits(scene: &Scene, name: &str) {
@@ -119,10 +119,10 @@ async fn an_approval_costs_two_writes_of_the_workflow_and_one_of_each_step() {
             let request = &record.request;
             request.user.name == CONTROLLER && request.verb == "patch"
         });
-        let of = ours.filter(|record| {
+        let meant = ours.filter(|record| {
             record.request.resource == resource && record.request.subresource == subresource
         });
-        of.count()
+        meant.count()
     };
     assert_eq!(count("kubernetesexecutions", ""), 2, "a release each");
     assert_eq!(
@@ -247,8 +247,8 @@ async fn a_rejection_ends_it_and_one_taken_back_counts_no_more() {
     })
     .await;
     let uid = scene.workflows().get("w").await.unwrap().metadata.uid.unwrap();
-    let of = (names::WORKFLOW_KIND, "w", uid.as_str());
-    decide(&scene, "no", "bob", of, "Rejected").await;
+    let subject = (names::WORKFLOW_KIND, "w", uid.as_str());
+    decide(&scene, "no", "bob", subject, "Rejected").await;
     let status = scene.finished("w").await.status.unwrap();
     assert_eq!(status.error_type, Some(ErrorType::ApprovalRejected));
     assert_eq!(
@@ -293,8 +293,8 @@ async fn in_a_namespace_that_requires_it_everything_waits_for_approval() {
         .metadata
         .uid
         .unwrap();
-    let of = (names::EXECUTION_KIND, "alone", uid.as_str());
-    decide(&scene, "of-alone", "ana", of, "Approved").await;
+    let subject = (names::EXECUTION_KIND, "alone", uid.as_str());
+    decide(&scene, "of-alone", "ana", subject, "Approved").await;
     let workflow = scene.finished("w").await.status.unwrap();
     assert_eq!(workflow.phase, Some(WorkflowPhase::Completed));
     let execution = scene.finished_execution("alone").await.status.unwrap();

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::actions::AccessRequest;
 use crate::job_view::JobView;
+use crate::plan::Undone;
 use crate::reads::{Read, ReadResults};
-use crate::undoing::Undone;
 
 /// Ties a result to the command that asked for it. A machine drops results that it no longer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,5 +1,7 @@
 //! planning: everything that can be checked without a cluster.
 
+mod undo;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use crate::parameters::{self, CommonFields};
 use crate::problem::Problem;
 use crate::render::hex;
 use crate::undoing::rollback_execution;
+
+pub use undo::{Undone, plan_undo};
 
 /// A workflow that can be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +163,7 @@ pub fn plan(workflow: &WorkflowExecution, settings: &Settings) -> Result<Plan, V
 
 /// What an approver looked at: what the steps do, with whose rights, and in which order. Nothing of it depends on what the workflow
 /// is called or when it was made, so that it is known before the workflow is.
-pub(crate) fn digest(graph: &Graph, steps: &BTreeMap<i32, PlannedStep>) -> String {
+fn digest(graph: &Graph, steps: &BTreeMap<i32, PlannedStep>) -> String {
     let rendered: Vec<Value> = steps
         .iter()
         .map(|(number, step)| {

@@ -1,27 +1,15 @@
 //! The execution that takes back what a step did: from the step's rollbackSpec, else from what its execution recorded.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
 use kubernaut_crds::{
-    Action, ActionParameters, Batch, ConfigType, ExecutionPlan, KubernetesExecution, NodeAction,
-    PlanStrategy, RollbackAction, RollbackStrategy, ScaleDeployment, StepState, Undo, UndoTarget,
+    Action, ActionParameters, ConfigType, ErrorType, ExecutionPhase, KubernetesExecution,
+    KubernetesExecutionStatus, NodeAction, RollbackAction, ScaleDeployment, Undo, UndoTarget,
     UpdateConfigMap, WorkflowExecution, WorkflowStep, names,
 };
 use serde_json::Value;
 
-use crate::Settings;
 use crate::actions::{apply_manifest, kind_of};
-use crate::duration::{format_go, parse_go};
 use crate::execution_key::{ExecutionKey, Role};
-use crate::graph::Graph;
 use crate::mapping::{MappingError, execution_with, label_value};
-use crate::owner::is_controlled_by;
-use crate::parameters;
-use crate::plan::{Plan, PlanError, PlannedStep, digest};
-use crate::problem::Problem;
-use crate::workflow::changed;
 
 /// Why a step can't be undone, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,171 +154,43 @@ fn made(
     execution
 }
 
-/// A workflow that is undone by another one, and what its steps recorded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Undone {
-    /// The workflow; `None` where there is none of its name.
-    pub workflow: Option<Arc<WorkflowExecution>>,
-    /// The executions of its steps that are still there.
-    pub executions: Vec<Arc<KubernetesExecution>>,
+/// Whether a step has changed its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    Surely,
+    Perhaps,
 }
 
-/// The plan of a workflow that undoes another one: its steps are the undo of that one's, last change first.
-///
-/// # Errors
-/// Why there is nothing that could be undone.
-pub fn plan_undo(
-    workflow: &WorkflowExecution,
-    undone: &Undone,
-    settings: &Settings,
-) -> Result<Plan, Vec<PlanError>> {
-    let refused = |message: String| {
-        Err(vec![PlanError {
-            field: "spec.rollbackOf".to_owned(),
-            message,
-        }])
-    };
-    let Some(wanted) = &workflow.spec.rollback_of else {
-        return refused("is not set".to_owned());
-    };
-    let Some(first) = &undone.workflow else {
-        return refused(format!(
-            "there is no WorkflowExecution {} in this namespace any more",
-            wanted.name
-        ));
-    };
-    if first.metadata.uid.as_deref() != Some(wanted.uid.as_str()) {
-        return refused(format!(
-            "the WorkflowExecution {} that is there is another one: its uid is not {}",
-            wanted.name, wanted.uid
-        ));
+/// None where nothing was changed: the Job was never made, or the API server refused what it asked for.
+pub(crate) fn changed(
+    execution: &KubernetesExecution,
+    status: &KubernetesExecutionStatus,
+) -> Option<Changed> {
+    if status.phase == Some(ExecutionPhase::Completed) {
+        return Some(Changed::Surely);
     }
-    if !first.is_terminal() {
-        return refused(format!(
-            "{} has not ended: set spec.shutdown: Rollback on it, which stops and undoes it",
-            wanted.name
-        ));
+    status.attempts().real().next()?;
+    let action = Action::try_from(execution.spec.parameters.clone()).ok();
+    let kind = action.as_ref().and_then(kind_of);
+    if kind.is_some_and(|kind| kind.definition().fails_half_done) {
+        return Some(Changed::Perhaps);
     }
-    if !workflow.spec.workflow_definition.steps.is_empty() {
-        return refused(
-            "the steps of a workflow that undoes another one are made of that one's: leave steps empty"
-                .to_owned(),
-        );
+    match status.error_type {
+        Some(
+            ErrorType::ValidationError
+            | ErrorType::InsufficientPermissions
+            | ErrorType::ResourceNotFound
+            | ErrorType::ResourceConflict
+            | ErrorType::ResourceQuotaExceeded
+            | ErrorType::PolicyDenied
+            | ErrorType::GitopsManaged
+            | ErrorType::ApprovalRejected
+            | ErrorType::ApprovalTimeout
+            | ErrorType::DependencyFailed
+            | ErrorType::JobFailed,
+        ) => None,
+        Some(ErrorType::VerificationFailed) => Some(Changed::Surely),
+        Some(ErrorType::Timeout | ErrorType::JobLost | ErrorType::Cancelled | ErrorType::UnknownError)
+        | None => Some(Changed::Perhaps),
     }
-    let mut warnings = Vec::new();
-    let mut errors = Vec::new();
-    let mut steps = BTreeMap::new();
-    for (step, execution) in to_undo(first, undone) {
-        let (number, name) = (step.step_number, &step.name);
-        match undo_execution(first, step, execution) {
-            Ok(None) => warnings.push(format!("step {number} ({name}) changed nothing")),
-            Err(NotReversible(why)) => {
-                warnings.push(format!("step {number} ({name}) is not reversible: {why}"));
-            }
-            Ok(Some(undo)) => {
-                let turn = i32::try_from(steps.len() + 1).unwrap_or(i32::MAX);
-                match planned(workflow, step, turn, undo, settings) {
-                    Ok(planned) => drop(steps.insert(turn, planned)),
-                    Err(problems) => errors.extend(problems),
-                }
-            }
-        }
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    // One after the other, and none waits for the success of another one.
-    let numbers: Vec<i32> = steps.keys().copied().collect();
-    let budget = steps
-        .values()
-        .map(|step: &PlannedStep| step.execution.spec.timeout.as_str());
-    let budget: Duration = budget.filter_map(|timeout| parse_go(timeout).ok()).sum();
-    let graph = Graph::of_numbers(&numbers);
-    Ok(Plan {
-        execution_plan: ExecutionPlan {
-            digest: Some(digest(&graph, &steps)),
-            strategy: PlanStrategy::Sequential,
-            estimated_duration: Some(format_go(budget)),
-            rollback_strategy: RollbackStrategy::None,
-            safety_checks: workflow
-                .spec
-                .execution_strategy
-                .safety_checks
-                .clone()
-                .unwrap_or_default(),
-            batches: (1..)
-                .zip(&numbers)
-                .map(|(batch_number, number)| Batch {
-                    batch_number,
-                    steps: vec![*number],
-                })
-                .collect(),
-        },
-        graph,
-        steps,
-        warnings,
-    })
-}
-
-/// The steps of a workflow that changed something and were not undone yet, the last one first.
-fn to_undo<'a>(
-    first: &'a WorkflowExecution,
-    undone: &'a Undone,
-) -> impl Iterator<Item = (&'a WorkflowStep, &'a KubernetesExecution)> {
-    let statuses = first.status.iter().flat_map(|status| &status.step_statuses);
-    let is_undone = |number: i32| {
-        let mut statuses = statuses.clone();
-        statuses.any(|step| step.step_number == number && step.status == StepState::RolledBack)
-    };
-    let steps = &first.spec.workflow_definition.steps;
-    let mut found: Vec<_> = undone
-        .executions
-        .iter()
-        .filter(|execution| is_controlled_by(execution, first))
-        .filter_map(|execution| {
-            let number = execution.spec.step_number;
-            let step = steps.iter().find(|step| step.step_number == number)?;
-            let status = execution.status.as_ref()?;
-            changed(execution, status)?;
-            let at = status.completion_time.as_ref().map(|time| time.0);
-            (!step.always && !is_undone(number)).then_some((at, number, step, &**execution))
-        })
-        .collect();
-    found.sort_by_key(|(at, number, ..)| std::cmp::Reverse((*at, *number)));
-    found.into_iter().map(|(_, _, step, execution)| (step, execution))
-}
-
-/// The undo of another workflow's step as a step of this one.
-fn planned(
-    workflow: &WorkflowExecution,
-    step: &WorkflowStep,
-    turn: i32,
-    undo: KubernetesExecution,
-    settings: &Settings,
-) -> Result<PlannedStep, Vec<PlanError>> {
-    let mine = WorkflowStep {
-        step_number: turn,
-        action: undo.spec.action.clone(),
-        timeout: Some(undo.spec.timeout.clone()),
-        ..step.clone()
-    };
-    let mut execution = execution_with(workflow, &mine, ExecutionKey::step(turn), undo.spec.parameters);
-    let labels = execution.metadata.labels.get_or_insert_default();
-    labels.insert(names::LABEL_ROLLBACK.to_owned(), label_value("true"));
-    let checked = parameters::check(&execution, settings).map_err(|problems| {
-        let located = |problem: Problem| PlanError {
-            field: "spec.rollbackOf".to_owned(),
-            message: format!("the undo of step {} ({}): {problem}", step.step_number, step.name),
-        };
-        problems.into_iter().map(located).collect::<Vec<_>>()
-    })?;
-    Ok(PlannedStep {
-        name: format!("undo {}", step.name),
-        critical: false,
-        always: false,
-        kind: checked.kind,
-        target: checked.target,
-        rights: checked.rights,
-        execution,
-    })
 }

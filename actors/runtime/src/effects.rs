@@ -13,8 +13,8 @@ use kubernaut_crds::WorkflowExecution;
 use kubernaut_machines::api_command::{
     ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, RightsAnswer, RightsQuestion, Terms,
 };
+use kubernaut_machines::plan::Undone;
 use kubernaut_machines::step::is_stray;
-use kubernaut_machines::undoing::Undone;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 

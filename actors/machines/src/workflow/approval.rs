@@ -162,13 +162,13 @@ impl WorkflowMachine {
         if now == reason_of(before) {
             return;
         }
-        let is = |reason: ConditionReason| now == Some(reason.as_str());
-        if is(ConditionReason::ApprovalRequired) {
+        let is_for = |reason: ConditionReason| now == Some(reason.as_str());
+        if is_for(ConditionReason::ApprovalRequired) {
             let note = told_elsewhere("waits for approval", None);
             out.push(publish("ApprovalRequired", false, &note));
-        } else if is(ConditionReason::Approved) {
+        } else if is_for(ConditionReason::Approved) {
             out.push(publish("Approved", false, &told_elsewhere("approved", None)));
-        } else if is(ConditionReason::Rejected) {
+        } else if is_for(ConditionReason::Rejected) {
             out.push(publish("Rejected", true, &told_elsewhere("rejected", None)));
         }
     }

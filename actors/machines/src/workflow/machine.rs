@@ -22,10 +22,10 @@ use crate::approval::Seen;
 use crate::calls::{Alarm, Calls};
 use crate::defect::{Defect, planted};
 use crate::execution_key::ExecutionKey;
+use crate::plan::Undone;
 use crate::status_draft::{StatusDraft, is_newer};
 use crate::step::refusal_of;
 use crate::time::{CREATE_WINDOW, later, micros};
-use crate::undoing::Undone;
 
 /// Step progress is written at most this often, and less often where many workflows are under way
 /// ([`WorkflowMachine::write_progress_every`]); a phase change at once.

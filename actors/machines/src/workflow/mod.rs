@@ -28,7 +28,6 @@ pub use approval::waits_for_people;
 pub use machine::{WorkflowMachine, expires_at};
 pub use planning::{Planned, Planning};
 pub use starting::{TELL_AFTER, has_begun, tell_of_the_wait};
-pub(crate) use undo::changed;
 
 /// What happened to a workflow.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use super::machine::{Begun, Purpose, WorkflowMachine};
 use crate::Settings;
 use crate::api_command::{ApiCommand, RightsQuestion};
 use crate::plan::{Plan, PlanError, plan, plan_of_begun};
-use crate::undoing::{Undone, plan_undo};
+use crate::plan::{Undone, plan_undo};
 
 /// What came of planning.
 pub type Planned = Result<Arc<Plan>, Vec<PlanError>>;

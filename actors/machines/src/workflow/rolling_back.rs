@@ -12,14 +12,13 @@ use kubernaut_crds::{
 use super::WorkflowCommand;
 use super::machine::{Purpose, WorkflowMachine};
 use super::progress::{reference_to, state_of, step_name};
-use super::undo::changed;
 use crate::api_command::ApiCommand;
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
 use crate::execution_key::{ExecutionKey, Role};
 use crate::mapping::same_spec;
 use crate::plan::Plan;
-use crate::undoing::{NotReversible, undo_execution};
+use crate::undoing::{NotReversible, changed, undo_execution};
 
 /// What is to be done about one step.
 enum Turn {

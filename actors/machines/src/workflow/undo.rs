@@ -1,14 +1,12 @@
 //! How a person takes back by hand what a failed workflow changed: lines to paste, last step first.
 
-use kubernaut_crds::{
-    Action, ErrorType, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, RecordedRollback,
-    TargetRef, UndoState,
-};
+use kubernaut_crds::{Action, KubernetesExecution, RecordedRollback, TargetRef, UndoState};
 
 use super::machine::WorkflowMachine;
 use crate::actions::{kind_of, operation};
 use crate::classify::cut;
 use crate::execution_key::Role;
+use crate::undoing::{Changed, changed};
 
 /// A longer line is pasted by nobody.
 const LINE_MAX: usize = 900;
@@ -63,47 +61,6 @@ impl WorkflowMachine {
             },
             1000,
         ))
-    }
-}
-
-/// Whether a step has changed its target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Changed {
-    Surely,
-    Perhaps,
-}
-
-/// None where nothing was changed: the Job was never made, or the API server refused what it asked for.
-pub(crate) fn changed(
-    execution: &KubernetesExecution,
-    status: &KubernetesExecutionStatus,
-) -> Option<Changed> {
-    if status.phase == Some(ExecutionPhase::Completed) {
-        return Some(Changed::Surely);
-    }
-    status.attempts().real().next()?;
-    let action = Action::try_from(execution.spec.parameters.clone()).ok();
-    let kind = action.as_ref().and_then(kind_of);
-    if kind.is_some_and(|kind| kind.definition().fails_half_done) {
-        return Some(Changed::Perhaps);
-    }
-    match status.error_type {
-        Some(
-            ErrorType::ValidationError
-            | ErrorType::InsufficientPermissions
-            | ErrorType::ResourceNotFound
-            | ErrorType::ResourceConflict
-            | ErrorType::ResourceQuotaExceeded
-            | ErrorType::PolicyDenied
-            | ErrorType::GitopsManaged
-            | ErrorType::ApprovalRejected
-            | ErrorType::ApprovalTimeout
-            | ErrorType::DependencyFailed
-            | ErrorType::JobFailed,
-        ) => None,
-        Some(ErrorType::VerificationFailed) => Some(Changed::Surely),
-        Some(ErrorType::Timeout | ErrorType::JobLost | ErrorType::Cancelled | ErrorType::UnknownError)
-        | None => Some(Changed::Perhaps),
     }
 }
 

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use crate::step_harness::{Grant, StepHarness, deployment, failure, merge, scale};
 use crate::workflow_harness::{WorkflowHarness, cordon};
 
-fn approval(by: &str, of: &Value, made: Timestamp, more: &Value) -> Arc<Approval> {
+fn approval(by: &str, subject: &Value, made: Timestamp, more: &Value) -> Arc<Approval> {
     let mut object = json!({
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "Approval",
         "metadata": {"name": format!("by-{by}"), "namespace": "shop", "creationTimestamp": made.to_string()},
-        "spec": {"objectRef": of, "decision": "Approved", "approver": by},
+        "spec": {"objectRef": subject, "decision": "Approved", "approver": by},
     });
     merge(&mut object, more);
     Arc::new(serde_json::from_value(object).expect("an Approval"))
@@ -37,8 +37,8 @@ fn seen(requirement: Requirement, approvals: Vec<Arc<Approval>>) -> Arc<Seen> {
 
 /// Of the workflow, made now.
 fn of_the_workflow(bed: &WorkflowHarness, by: &str, more: &Value) -> Arc<Approval> {
-    let of = json!({"kind": "WorkflowExecution", "name": "w", "uid": "w-uid"});
-    approval(by, &of, bed.now, more)
+    let subject = json!({"kind": "WorkflowExecution", "name": "w", "uid": "w-uid"});
+    approval(by, &subject, bed.now, more)
 }
 
 fn tell(bed: &mut WorkflowHarness, requirement: Requirement, approvals: Vec<Arc<Approval>>) {
@@ -359,8 +359,8 @@ fn what_is_cancelled_is_not_released() {
 // Executions.
 
 fn of_the_execution(bed: &StepHarness, by: &str, more: &Value) -> Arc<Approval> {
-    let of = json!({"kind": "KubernetesExecution", "name": "fix-step-1", "uid": "uid-1"});
-    approval(by, &of, bed.now, more)
+    let subject = json!({"kind": "KubernetesExecution", "name": "fix-step-1", "uid": "uid-1"});
+    approval(by, &subject, bed.now, more)
 }
 
 fn told(bed: &mut StepHarness, requirement: Requirement, approvals: Vec<Arc<Approval>>) {

@@ -6,7 +6,7 @@ use kubernaut_crds::{
     ErrorType, Outcome, RollbackOf, StepState, UndoState, WorkflowExecution, WorkflowPhase, names,
 };
 use kubernaut_machines::api_command::{ApiCommand, FailureClass};
-use kubernaut_machines::undoing::Undone;
+use kubernaut_machines::plan::Undone;
 use serde_json::{Value, json};
 
 use crate::step_harness::failure;

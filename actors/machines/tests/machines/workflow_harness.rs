@@ -9,8 +9,8 @@ use kubernaut_crds::{KubernetesExecution, StepState, WorkflowExecution, Workflow
 use kubernaut_machines::Settings;
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, RightsAnswer};
 use kubernaut_machines::mapping::execution_for;
+use kubernaut_machines::plan::Undone;
 use kubernaut_machines::reads::Read;
-use kubernaut_machines::undoing::Undone;
 use kubernaut_machines::workflow::{WorkflowCommand, WorkflowEvent, WorkflowMachine};
 use serde_json::{Value, json};
 
