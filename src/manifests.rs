@@ -17,7 +17,6 @@ use kubernaut_machines::rbac;
 use serde_json::{Value, json};
 
 use crate::lease::LEASE_NAME;
-use crate::watch::Expected;
 
 /// Usual namespace of the controller.
 pub const CONTROLLER_NAMESPACE: &str = "kubernaut-system";
@@ -183,6 +182,13 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
 
 /// What a watch asks for.
 const FOLLOW: [&str; 2] = ["list", "watch"];
+
+/// The policy without which no Approval counts, and its binding.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    pub(crate) policy: Value,
+    pub(crate) binding: Value,
+}
 
 /// The policy without which no Approval counts, and its binding, as a controller in this namespace expects them.
 pub fn approvals_policy(controller_namespace: &str) -> Expected {

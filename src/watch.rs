@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use crate::guard::Guard;
 use crate::http::Readiness;
 use crate::kube_api::chain;
+use crate::manifests::Expected;
 use crate::telemetry::Telemetry;
 use approvals::{AdmissionBinding, AdmissionPolicy};
 use kept::Kept;
@@ -36,7 +37,6 @@ use kept::Kept;
 const PAGE: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(800);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-pub use approvals::Expected;
 pub use store::Store;
 
 /// The watches: workflows and executions everywhere, Jobs and pods of ours in the executor namespace. Dropped, they end.

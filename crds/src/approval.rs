@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub struct ApprovalSpec {
     /// What is approved or rejected; it is in this namespace.
     pub object_ref: ApprovalRef,
-    /// The decision of the approver: yes or no.
+    /// Whether the approver says yes or no.
     pub decision: ApprovalDecision,
     /// The name of the user who makes this Approval, as the API server knows that user.
     #[schemars(length(min = 1, max = 253))]

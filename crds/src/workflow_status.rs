@@ -296,7 +296,7 @@ pub struct StepStatus {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepUndo {
-    /// Where undoing the step stands.
+    /// Where the undo of the step stands.
     pub status: UndoState,
     /// What was undone, or why it was not, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -216,13 +216,6 @@ kept_of_admission!(
     "ValidatingAdmissionPolicyBinding"
 );
 
-/// Policy and binding as this program renders them.
-#[derive(Clone, Debug, Default)]
-pub struct Expected {
-    pub(crate) policy: Value,
-    pub(crate) binding: Value,
-}
-
 /// When one of the two was last seen to change, and how it was then.
 #[derive(Debug, Default)]
 pub(super) struct LastSeen {

@@ -12,9 +12,10 @@ use kubernaut_crds::{Approval, KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::approval::Requirement;
 use kubernaut_machines::job_view::{JobView, view};
 
-use super::approvals::{AdmissionBinding, AdmissionPolicy, Expected, LastSeen, requires_approval, standing};
+use super::approvals::{AdmissionBinding, AdmissionPolicy, LastSeen, requires_approval, standing};
 use super::kept::{Kept, job_of, label};
 use super::table::Table;
+use crate::manifests::Expected;
 
 /// What the watches have seen, each object once, and who belongs to whom.
 #[derive(Default)]

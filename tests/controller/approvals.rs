@@ -119,10 +119,10 @@ async fn an_approval_costs_two_writes_of_the_workflow_and_one_of_each_step() {
             let request = &record.request;
             request.user.name == CONTROLLER && request.verb == "patch"
         });
-        let meant = ours.filter(|record| {
+        let patches = ours.filter(|record| {
             record.request.resource == resource && record.request.subresource == subresource
         });
-        meant.count()
+        patches.count()
     };
     assert_eq!(count("kubernetesexecutions", ""), 2, "a release each");
     assert_eq!(

@@ -43,7 +43,8 @@ pub(super) fn approvals(controller: &str) -> Policy {
                 "(namespaceObject != null && namespaceObject.metadata.?labels[{}].orValue('') == {}) || \
                  (request.resource.resource == 'workflowexecutions' ? \
                  variables.spec.?executionStrategy.?approvalRequired.orValue(false) == true : \
-                 variables.spec.?approvalReceived.orValue(false) != true)",
+                 variables.spec.?approvalReceived.orValue(false) != true && \
+                 variables.spec.?dryRun.orValue(false) != true)",
                 quoted(names::LABEL_APPROVAL),
                 quoted(names::APPROVAL_REQUIRED)
             ),

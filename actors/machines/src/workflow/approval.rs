@@ -162,13 +162,13 @@ impl WorkflowMachine {
         if now == reason_of(before) {
             return;
         }
-        let is_for = |reason: ConditionReason| now == Some(reason.as_str());
-        if is_for(ConditionReason::ApprovalRequired) {
+        let says = |reason: ConditionReason| now == Some(reason.as_str());
+        if says(ConditionReason::ApprovalRequired) {
             let note = told_elsewhere("waits for approval", None);
             out.push(publish("ApprovalRequired", false, &note));
-        } else if is_for(ConditionReason::Approved) {
+        } else if says(ConditionReason::Approved) {
             out.push(publish("Approved", false, &told_elsewhere("approved", None)));
-        } else if is_for(ConditionReason::Rejected) {
+        } else if says(ConditionReason::Rejected) {
             out.push(publish("Rejected", true, &told_elsewhere("rejected", None)));
         }
     }

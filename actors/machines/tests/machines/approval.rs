@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use crate::step_harness::{Grant, StepHarness, deployment, failure, merge, scale};
 use crate::workflow_harness::{WorkflowHarness, cordon};
 
-fn approval(by: &str, subject: &Value, made: Timestamp, more: &Value) -> Arc<Approval> {
+fn approval(by: &str, object_ref: &Value, made: Timestamp, more: &Value) -> Arc<Approval> {
     let mut object = json!({
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "Approval",
         "metadata": {"name": format!("by-{by}"), "namespace": "shop", "creationTimestamp": made.to_string()},
-        "spec": {"objectRef": subject, "decision": "Approved", "approver": by},
+        "spec": {"objectRef": object_ref, "decision": "Approved", "approver": by},
     });
     merge(&mut object, more);
     Arc::new(serde_json::from_value(object).expect("an Approval"))
@@ -37,8 +37,8 @@ fn seen(requirement: Requirement, approvals: Vec<Arc<Approval>>) -> Arc<Seen> {
 
 /// Of the workflow, made now.
 fn of_the_workflow(bed: &WorkflowHarness, by: &str, more: &Value) -> Arc<Approval> {
-    let subject = json!({"kind": "WorkflowExecution", "name": "w", "uid": "w-uid"});
-    approval(by, &subject, bed.now, more)
+    let object_ref = json!({"kind": "WorkflowExecution", "name": "w", "uid": "w-uid"});
+    approval(by, &object_ref, bed.now, more)
 }
 
 fn tell(bed: &mut WorkflowHarness, requirement: Requirement, approvals: Vec<Arc<Approval>>) {
@@ -72,14 +72,14 @@ fn approved(bed: &WorkflowHarness) -> (String, String) {
     found.map_or_else(Default::default, |condition| (condition.status, condition.reason))
 }
 
-fn is(status: &str, reason: &str) -> (String, String) {
+fn stands(status: &str, reason: &str) -> (String, String) {
     (status.to_owned(), reason.to_owned())
 }
 
 #[test]
 fn a_workflow_waits_for_its_approval_with_no_slot_and_one_timer() {
     let mut bed = waiting();
-    assert_eq!(approved(&bed), is("False", "ApprovalRequired"));
+    assert_eq!(approved(&bed), stands("False", "ApprovalRequired"));
     let message = bed.status().message.expect("a message");
     assert!(
         message.contains("(0 of 1)") && message.contains("w-uid"),
@@ -96,7 +96,7 @@ fn a_workflow_waits_for_its_approval_with_no_slot_and_one_timer() {
     assert_eq!(bed.writes, writes);
     bed.run_for(1);
     assert_eq!(bed.status().error_type, Some(ErrorType::ApprovalTimeout));
-    assert_eq!(approved(&bed), is("False", "ApprovalTimeout"));
+    assert_eq!(approved(&bed), stands("False", "ApprovalTimeout"));
     assert!(bed.creates.is_empty());
 }
 
@@ -126,7 +126,7 @@ fn an_approved_workflow_records_who_approved_and_then_releases_each_step() {
     let results = status.validation_results.expect("results");
     assert!(results.approval_received && results.approval_timestamp.is_some());
     assert_eq!(results.approved_by.as_deref(), Some("ana"));
-    assert_eq!(approved(&bed), is("True", "Approved"));
+    assert_eq!(approved(&bed), stands("True", "Approved"));
     assert_eq!(bed.events, ["ApprovalRequired", "Approved", "WorkflowStarted"]);
     for step in [1, 2] {
         let spec = &bed.executions[&format!("w-step-{step}")].spec;
@@ -265,7 +265,7 @@ fn a_workflow_in_a_namespace_that_requires_approval_waits_whatever_it_says() {
     bed.run_for(5);
     assert!(bed.creates.is_empty());
     tell(&mut bed, Requirement::Required, Vec::new());
-    assert_eq!(approved(&bed), is("False", "ApprovalRequired"));
+    assert_eq!(approved(&bed), stands("False", "ApprovalRequired"));
     let ana = of_the_workflow(&bed, "ana", &json!({}));
     tell(&mut bed, Requirement::Required, vec![ana]);
     assert_eq!(bed.executions.len(), 2);
@@ -359,8 +359,8 @@ fn what_is_cancelled_is_not_released() {
 // Executions.
 
 fn of_the_execution(bed: &StepHarness, by: &str, more: &Value) -> Arc<Approval> {
-    let subject = json!({"kind": "KubernetesExecution", "name": "fix-step-1", "uid": "uid-1"});
-    approval(by, &subject, bed.now, more)
+    let object_ref = json!({"kind": "KubernetesExecution", "name": "fix-step-1", "uid": "uid-1"});
+    approval(by, &object_ref, bed.now, more)
 }
 
 fn told(bed: &mut StepHarness, requirement: Requirement, approvals: Vec<Arc<Approval>>) {

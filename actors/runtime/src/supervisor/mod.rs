@@ -307,7 +307,7 @@ impl SupervisorState {
 
     /// Everybody, or everybody in a namespace, looks again.
     fn poke_all(&self, namespace: Option<&str>) {
-        let is_meant = |other: &str| namespace.is_none_or(|namespace| namespace == other);
+        let is_meant = |found: &str| namespace.is_none_or(|namespace| namespace == found);
         let workflows = self.workflows.values().filter_map(|run| run.handle.as_ref());
         for handle in workflows.filter(|handle| is_meant(&handle.namespace)) {
             handle.poke();
