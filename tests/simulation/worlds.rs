@@ -103,7 +103,7 @@ pub(crate) fn workflow(name: &str, steps: u64, chance: &mut SeededRng) -> Value 
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
         "metadata": {"name": name, "namespace": "shop"},
         "spec": {"workflowDefinition": {"name": name, "version": "1", "steps": steps},
-                 "executionStrategy": {"rollbackStrategy": "manual"}},
+                 "executionStrategy": {"rollbackStrategy": "manual", "dryRunFirst": chance.one_in(6)}},
     })
 }
 

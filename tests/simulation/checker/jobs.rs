@@ -50,7 +50,10 @@ impl Checker<'_> {
         let mut steps = BTreeSet::new();
         for execution in self.executions.values() {
             let born = execution.born();
-            let step = born.object["spec"]["stepNumber"].as_i64();
+            let step = (
+                born.object["spec"]["stepNumber"].as_i64(),
+                is_dry_run(&born.object),
+            );
             let workflow = self.workflows.get(owner(&born.object));
             // A create that arrives when the workflow is gone makes one for the garbage collector.
             let too_late = workflow
@@ -177,7 +180,20 @@ impl Checker<'_> {
         let image = text(&pod["containers"][0]["image"]);
         let mut sources = items(&pod["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
         let short = sources.any(|source| source["serviceAccountToken"]["expirationSeconds"] == 600);
+        let is_tried = label(object, "kubernaut.io/attempt") == "0";
+        let arguments = items(&pod["containers"]).chain(items(&pod["initContainers"]));
+        let mut arguments = arguments.map(|container| container["args"].to_string());
+        let is_raw = |arguments: &String| arguments.contains("--raw=");
+        let payload = object["spec"]["template"]["metadata"]["annotations"].to_string();
+        let is_dry = arguments.all(|arguments| {
+            if is_raw(&arguments) {
+                payload.contains("dryRun")
+            } else {
+                arguments.contains("--dry-run=server")
+            }
+        });
         let fits = verb.split(' ').any(|verb| verb == said)
+            && is_tried == is_dry
             && acts_as == account
             && short
             && pod["automountServiceAccountToken"] == false
@@ -277,6 +293,18 @@ impl Checker<'_> {
             return found;
         };
         let object = &workflow.born().object;
+        let is_tried = |workflow: &Value| workflow["status"]["validationResults"]["dryRunPerformed"] == true;
+        if is_dry_run(&execution.born().object) {
+            // Steps are tried side by side, before the first one runs.
+            return found;
+        }
+        if object["spec"]["executionStrategy"]["dryRunFirst"] == true
+            && workflow
+                .first(is_tried)
+                .is_none_or(|tried| tried.revision > born.revision)
+        {
+            found.push(("I3", format!("{} was made before all was tried", job.name())));
+        }
         let number = &execution.born().object["spec"]["stepNumber"];
         let steps: Vec<&Value> = items(&object["spec"]["workflowDefinition"]["steps"]).collect();
         // One that somebody took away may have been made once more.
@@ -285,6 +313,7 @@ impl Checker<'_> {
                 owner(&other.born().object) == owner(&execution.born().object)
                     && !is_undo(&other.born().object)
                     && other.born().object["spec"]["stepNumber"] == *number
+                    && !is_dry_run(&other.born().object)
             };
             let made = self.executions.values().filter(of_this);
             made.filter_map(|other| other.first(|object| object["status"]["phase"] == phase))
@@ -325,4 +354,9 @@ impl Checker<'_> {
         }
         found
     }
+}
+
+/// It only tries its step.
+pub(super) fn is_dry_run(execution: &Value) -> bool {
+    execution["spec"]["dryRun"] == true
 }
