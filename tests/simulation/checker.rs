@@ -568,6 +568,11 @@ impl Checker<'_> {
             let status = &workflow.last()["status"];
             // A dry run has half a minute, whatever keeps its Job from being made.
             let ran_out = text(&status["message"]).contains("s of a dry run");
+            let steps = &workflow.born().object["spec"]["workflowDefinition"]["steps"];
+            let shall_fail = items(steps).any(|step| step["name"] == "fails");
+            if shall_fail {
+                continue;
+            }
             if status["workflowResult"]["outcome"] != "success" && !ran_out {
                 found.push(format!(
                     "{} ended otherwise than without faults: {}",

@@ -7,13 +7,12 @@ use embedded_cluster::Committed;
 use kubernaut::rehearsal::simulation::{CONTROLLER, Disturbance, PlannedFault};
 use serde_json::Value;
 
+use super::control::{cleans_up, is_undo};
 use super::{Checker, EXECUTION, HEARSAY};
 use crate::history::{Life, has_condition, items, label, owner, text};
 
 /// What holds an execution until nothing of it is left.
 const CLEANUP: &str = "kubernetesexecution.kubernaut.io/kubernetesexecution-cleanup";
-
-use super::control::{cleans_up, is_undo};
 
 impl Checker<'_> {
     pub(super) fn strips_finalizers(&self) -> bool {
@@ -53,6 +52,7 @@ impl Checker<'_> {
             let step = (
                 born.object["spec"]["stepNumber"].as_i64(),
                 is_dry_run(&born.object),
+                is_undo(&born.object),
             );
             let workflow = self.workflows.get(owner(&born.object));
             // A create that arrives when the workflow is gone makes one for the garbage collector.
@@ -157,12 +157,16 @@ impl Checker<'_> {
     }
 
     /// I10: by hand, from the table in docs/actions.md.
-    #[allow(clippy::unused_self, reason = "one of the checks")]
     fn as_the_table_says(&self, job: &Life<'_>) -> Option<(&'static str, String)> {
         let object = &job.born().object;
         let action = label(object, "kubernaut.io/action");
+        // An undo patches, or deletes, with the account of what it takes back.
+        let undone = (action == "undo")
+            .then(|| self.executions.get(label(object, EXECUTION)))
+            .flatten();
+        let undone = undone.map(|undo| text(&undo.born().object["spec"]["parameters"]["undo"]["of"]));
         let pod = &object["spec"]["template"]["spec"];
-        let (verb, account) = match action {
+        let (verb, account) = match undone.unwrap_or(action) {
             "scale-deployment" => ("scale", "scale-deployment-sa"),
             "rollout-restart" | "restart-deployment" => ("patch", "rollout-restart-sa"),
             "patch-deployment" | "update-image" => ("patch", "patch-deployment-sa"),
@@ -175,6 +179,7 @@ impl Checker<'_> {
             "apply-manifest" => ("apply", "apply-manifest-sa"),
             _ => ("?", "?"),
         };
+        let verb = if undone.is_some() { "patch delete" } else { verb };
         let acts_as = text(&pod["serviceAccountName"]);
         let said = text(&pod["containers"][0]["args"][0]);
         let image = text(&pod["containers"][0]["image"]);
