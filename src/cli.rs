@@ -3,6 +3,7 @@
 mod completion;
 mod controller;
 mod manifests;
+mod policy;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,11 @@ enum Command {
     /// policies, and the controller's pods, which get the flags of the controller that were given here:
     /// kubernaut manifests --apply-manifest-kinds=ConfigMap | kubectl apply --server-side -f -
     Manifests(Box<manifests::ManifestsOptions>),
+    /// Try policies in Rego on recorded inputs
+    ///
+    /// What they decide, and what they are asked about, is in docs/executions.md.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Print completions for a shell
     ///
     /// For bash: source <(kubernaut completion bash)
@@ -62,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Rehearse(options) => return rehearse::execute(&options),
         #[cfg(feature = "rehearsal")]
         Command::Simulate(options) => return simulate::execute(&options),
+        Command::Policy(command) => return policy::execute(&command),
         Command::Manifests(options) => {
             let own = matches.subcommand().map_or(&matches, |(_, own)| own);
             manifests::manifests(&options, own)

@@ -7,7 +7,7 @@ mod names;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -141,6 +141,11 @@ pub struct RunOptions {
         value_name = "MODE"
     )]
     pub authorization: Authorization,
+
+    /// Directory of policies in Rego, such as a mounted ConfigMap: what their package kubernaut.execution does not allow does not
+    /// run. Changes are taken up within seconds. Without it everything is allowed that RBAC allows
+    #[arg(long, env = "KUBERNAUT_POLICY_DIR", value_name = "DIR")]
+    pub policy_dir: Option<PathBuf>,
 
     /// How long after its last step a workflow looks once more whether all is as wanted, and ends. 0s ends it at once, without
     /// that look
@@ -355,6 +360,7 @@ impl RunOptions {
                 .cloned()
                 .collect(),
             authorization: self.authorization == Authorization::Rights,
+            policy: self.policy_directory().is_some(),
             monitoring_window: self.monitoring_window,
             approval: ApprovalRules {
                 timeout: self.approval_timeout,
@@ -397,6 +403,12 @@ impl RunOptions {
             ));
         }
         Ok(())
+    }
+
+    /// Where the policies are.
+    pub fn policy_directory(&self) -> Option<&Path> {
+        let directory = self.policy_dir.as_deref();
+        directory.filter(|directory| !directory.as_os_str().is_empty())
     }
 
     /// Where the controller and its lease are.
@@ -579,6 +591,7 @@ mod tests {
             "--executor-node-selector=pool=repairs",
             "--executor-tolerations=pool=repairs:NoSchedule",
             "--authorization=none",
+            "--policy-dir=/etc/kubernaut/policy",
             "--monitoring-window=0s",
             "--approval-timeout=30m",
             "--approval-validity=20m",
@@ -600,6 +613,7 @@ mod tests {
             allow_gitops_managed: true,
             apply_manifest_kinds: vec!["ConfigMap".to_owned(), "apps/Deployment".to_owned()],
             authorization: false,
+            policy: true,
             monitoring_window: Duration::ZERO,
             approval: ApprovalRules {
                 timeout: Duration::from_mins(30),

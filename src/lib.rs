@@ -16,6 +16,7 @@ pub mod watch;
 mod guard;
 pub mod manifests;
 mod metadata;
+pub mod policy;
 #[cfg(feature = "rehearsal")]
 pub mod rehearsal;
 mod slim;
@@ -26,15 +27,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kubernaut_actors::ports::{AlwaysOpen, Clock, HomeApi, Observer, WriteGate};
+use kubernaut_actors::ports::{AlwaysOpen, Clock, HomeApi, Observer, PolicyJudge, WriteGate};
 use kubernaut_actors::{Changes, Context, FaultHook, Ports, Publisher, SupervisorHandle};
 use kubernaut_machines::Settings;
 use kubernaut_machines::defect::{Defect, planted};
+use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
 use crate::http::Readiness;
 use crate::kube_api::KubeApi;
 use crate::lease::{Candidacy, Candidate, LeaseLost};
+use crate::policy::{Policies, PolicyError};
 use crate::telemetry::Telemetry;
 use crate::watch::{Sinks, Watches};
 
@@ -84,6 +87,14 @@ pub enum RunError {
     /// The supervisor could not be started.
     #[error("the supervisor could not be started: {0}")]
     Start(#[from] kubernaut_actors::StartError),
+    /// The policies can't be used, and nothing may run without them.
+    #[error("--policy-dir={directory}: {problem}; nothing runs without policies that can be asked")]
+    Policy {
+        /// The directory.
+        directory: String,
+        /// What is wrong with it.
+        problem: PolicyError,
+    },
     /// The supervisor ended.
     #[error("the supervisor ended without being asked to: this is a defect of kubernaut")]
     SupervisorEnded,
@@ -112,14 +123,11 @@ pub async fn run(
         fault,
     } = environment;
     let settings = options.settings();
-    let policy = policy_of(&settings);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        executor_namespace = settings.executor_namespace,
-        "{policy}"
-    );
-    readiness.note("policy", policy.to_owned());
+    tell_of_rights(&settings, &readiness);
     readiness.needs(ACTORS);
+    // Dropped with this function, it looks at the files no more.
+    let mut looks = JoinSet::new();
+    let policy = policies(options, &clock, &telemetry, &readiness, &mut looks)?;
     let mut shutdown = std::pin::pin!(shutdown);
 
     let mut candidacy =
@@ -175,6 +183,7 @@ pub async fn run(
         observer: telemetry,
         gate,
         publisher,
+        policy,
     };
     let context = Context::new(settings, options.limits(), ports, fault);
     let (supervisor, mut ended) = SupervisorHandle::start(Arc::clone(&context), changes).await?;
@@ -206,13 +215,42 @@ pub async fn run(
     Ok(())
 }
 
-/// What decides which steps may run, in words.
-fn policy_of(settings: &Settings) -> &'static str {
-    if settings.authorization {
-        "steps are authorized by RBAC, as the workflow's ServiceAccount; there is no extra policy file"
+/// Says whose rights a step needs.
+fn tell_of_rights(settings: &Settings, readiness: &Readiness) {
+    let rights = if settings.authorization {
+        "steps are authorized by RBAC, as the workflow's ServiceAccount"
     } else {
         "steps are not authorized (--authorization=none): whoever may create workflows may do what the executor's accounts may"
-    }
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        executor_namespace = settings.executor_namespace,
+        "{rights}"
+    );
+    readiness.note("rights", rights.to_owned());
+}
+
+/// The policies that decide, where a directory of them was named; `looks` takes up their changes.
+fn policies(
+    options: &RunOptions,
+    clock: &Arc<dyn Clock>,
+    telemetry: &Arc<Telemetry>,
+    readiness: &Readiness,
+    looks: &mut JoinSet<()>,
+) -> Result<Option<Arc<dyn PolicyJudge>>, RunError> {
+    let Some(directory) = options.policy_directory() else {
+        let words = "no policies (--policy-dir): everything is allowed that RBAC allows";
+        tracing::info!("{words}");
+        readiness.note(policy::TOPIC, words.to_owned());
+        return Ok(None);
+    };
+    let loaded = Policies::load(directory, Arc::clone(telemetry), readiness.clone());
+    let policies = Arc::new(loaded.map_err(|problem| RunError::Policy {
+        directory: directory.display().to_string(),
+        problem,
+    })?);
+    looks.spawn(Arc::clone(&policies).follow(Arc::clone(clock)));
+    Ok(Some(policies))
 }
 
 /// Returns when the watches know the cluster and this controller leads; false when it is to end before.

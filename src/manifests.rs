@@ -27,6 +27,11 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The controller's image, as `./dev image` and the Dockerfile name it.
 pub const IMAGE: &str = concat!("kubernaut:v", env!("CARGO_PKG_VERSION"));
 
+/// Where the controller's pods have their policies in Rego.
+pub const POLICY_DIRECTORY: &str = "/etc/kubernaut/policy";
+/// Name of the volume with them.
+const POLICY_VOLUME: &str = "policy";
+
 /// What is installed.
 #[derive(Clone, Debug)]
 pub struct Installation {
@@ -38,6 +43,8 @@ pub struct Installation {
     pub image: Option<String>,
     /// What follows `kubernaut controller` in its pods.
     pub flags: Vec<String>,
+    /// ConfigMap of the controller's namespace with policies in Rego, mounted at [`POLICY_DIRECTORY`]; the flag has to say so, too.
+    pub policy_config_map: Option<String>,
 }
 
 impl Installation {
@@ -58,6 +65,7 @@ impl Default for Installation {
             controller_namespace: CONTROLLER_NAMESPACE.to_owned(),
             image: Some(IMAGE.to_owned()),
             flags: Vec::new(),
+            policy_config_map: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Logs and metrics. Names in metrics come from name enums, so that their number is bounded.
 
+mod policy;
+
 use std::borrow::Cow;
 use std::fmt::{self, Debug};
 use std::io::IsTerminal as _;
@@ -22,6 +24,8 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use self::policy::PolicyLoad;
+use self::policy::PolicyMetrics;
 use crate::config::{LogFormat, TelemetryOptions};
 
 /// From a call to a phase that waits for a person: 5 ms to an hour.
@@ -127,6 +131,7 @@ pub struct Telemetry {
     stored_bytes: Family<Kind, Gauge>,
     leader: Gauge,
     leader_changes: Counter,
+    policy: PolicyMetrics,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -195,6 +200,7 @@ impl Default for Telemetry {
             stored_bytes: Family::default(),
             leader: Gauge::default(),
             leader_changes: Counter::default(),
+            policy: PolicyMetrics::default(),
         };
         telemetry.register();
         telemetry
@@ -348,6 +354,7 @@ impl Telemetry {
             "Changes of the leader that this process has seen or made",
             self.leader_changes.clone(),
         );
+        self.policy.register(registry);
     }
 }
 

@@ -25,6 +25,8 @@ words! {
         Planned,
         /// Parameters, rights and, of an execution, its target were checked.
         Validated,
+        /// Of an execution: the policies let it run.
+        PolicyAllowed,
         /// It may run.
         Approved,
         /// Of an execution: the Job of its last attempt has ended well.
@@ -51,6 +53,8 @@ words! {
         Passed,
         /// A right is missing.
         InsufficientPermissions,
+        /// The policies do not let it run.
+        PolicyDenied,
         /// No approval was asked for.
         Automatic,
         /// An approval is waited for.

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, CommandFactory};
 
 use super::Cli;
 use crate::config::{ControllerOptions, LeaseOptions, RunOptions, TelemetryOptions, image, names_a_registry};
-use crate::manifests::{self, CONTROLLER_NAMESPACE, IMAGE, Installation, chart};
+use crate::manifests::{self, CONTROLLER_NAMESPACE, IMAGE, Installation, POLICY_DIRECTORY, chart};
 
 #[derive(Args, Debug)]
 pub(super) struct ManifestsOptions {
@@ -25,6 +25,10 @@ pub(super) struct ManifestsOptions {
     /// Image of the controller: where you pushed what the Dockerfile makes
     #[arg(long, env = "KUBERNAUT_IMAGE", default_value = IMAGE, value_parser = image, value_name = "IMAGE")]
     image: String,
+
+    /// ConfigMap of the controller's namespace with policies in Rego: it is mounted into the controller's pods, as their --policy-dir
+    #[arg(long, value_name = "NAME", value_parser = config_map, conflicts_with_all = ["policy_dir", "without_pods"])]
+    policy_config_map: Option<String>,
 
     /// Leave out the controller's pods: it runs elsewhere
     #[arg(long)]
@@ -54,11 +58,17 @@ pub(super) fn manifests(options: &ManifestsOptions, matches: &ArgMatches) -> Res
     if let Err(problem) = run.check().and(options.lease.times().map(drop)) {
         Cli::command().error(ErrorKind::ValueValidation, problem).exit();
     }
+    if run.policy_directory().is_some() && !options.without_pods {
+        let problem = "--policy-dir is a directory in the controller's pods: name the ConfigMap that is to be mounted there with \
+                       --policy-config-map";
+        Cli::command().error(ErrorKind::ValueValidation, problem).exit();
+    }
     let installation = Installation {
         settings: run.settings(),
         controller_namespace: run.controller_namespace(),
         image: (!options.without_pods).then(|| options.image.clone()),
-        flags: said(matches),
+        flags: said(matches, options.policy_config_map.is_some()),
+        policy_config_map: options.policy_config_map.clone(),
     };
     // In a directory a kustomization can still name it.
     let unnamed = installation
@@ -93,12 +103,25 @@ fn write(directory: &Path, name: &str, text: &str) -> Result<(), Box<dyn Error>>
     Ok(())
 }
 
-/// The controller's flags that were given, by hand or by the environment, for a controller that has neither.
-fn said(matches: &ArgMatches) -> Vec<String> {
+fn config_map(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if text.is_empty() || text.len() > 253 || !text.chars().all(is_plain) {
+        return Err("is not the name of a ConfigMap".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The controller's flags that were given, by hand or by the environment, for a controller that has neither; and where its policies
+/// are, if they are mounted.
+fn said(matches: &ArgMatches, has_policies: bool) -> Vec<String> {
     let controller = ControllerOptions::augment_args(clap::Command::new("controller"));
     let mut said = Vec::new();
     for flag in controller.get_arguments() {
         let id = flag.get_id().as_str();
+        if has_policies && flag.get_long() == Some("policy-dir") {
+            said.push(format!("--policy-dir={POLICY_DIRECTORY}"));
+            continue;
+        }
         let (Some(long), Ok(Some(values))) = (flag.get_long(), matches.try_get_raw(id)) else {
             continue;
         };
@@ -127,7 +150,7 @@ mod tests {
         let arguments = std::iter::once("manifests").chain(arguments.iter().copied());
         let matches = command.try_get_matches_from(arguments).expect("understood");
         ManifestsOptions::from_arg_matches(&matches).expect("options");
-        said(&matches)
+        said(&matches, false)
     }
 
     #[test]

@@ -90,6 +90,7 @@ fn installation(placeholders: &mut Placeholders) -> Installation {
         controller_namespace: placeholders.text(".Release.Namespace"),
         image: Some(placeholders.text("include \"kubernaut.image\" .")),
         flags: Vec::new(),
+        policy_config_map: None,
     }
 }
 
@@ -208,7 +209,9 @@ fn open_pods(deployment: &mut Value, placeholders: &mut Placeholders) {
     }
     spec["imagePullSecrets"] = placeholders.field(".Values.image.pullSecrets");
     spec["priorityClassName"] = placeholders.field(".Values.priorityClass.name");
+    spec["volumes"] = placeholders.field("include \"kubernaut.policyVolumes\" . | fromYamlArray");
     let container = &mut spec["containers"][0];
+    container["volumeMounts"] = placeholders.field("include \"kubernaut.policyMounts\" . | fromYamlArray");
     container["imagePullPolicy"] = placeholders.field(".Values.image.pullPolicy");
     container["resources"] = placeholders.field(".Values.pods.resources");
     container["args"] = placeholders.block("include \"kubernaut.args\" .");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CONTROLLER_ACCOUNT, Installation, labels};
+use super::{CONTROLLER_ACCOUNT, Installation, POLICY_DIRECTORY, POLICY_VOLUME, labels};
 use crate::config::HTTP_PORT;
 
 /// The user of the image, which has no names for numbers.
@@ -22,7 +22,7 @@ pub(super) fn pods(installation: &Installation, image: &str) -> Vec<Value> {
     let mut args = vec!["controller".to_owned()];
     args.extend(installation.flags.iter().cloned());
     let probe = |path: &str, period: u32| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": period, "timeoutSeconds": 3});
-    let container = json!({
+    let mut container = json!({
         "name": "controller",
         "image": image,
         "args": args,
@@ -38,7 +38,7 @@ pub(super) fn pods(installation: &Installation, image: &str) -> Vec<Value> {
             "capabilities": {"drop": ["ALL"]},
         },
     });
-    let spec = json!({
+    let mut spec = json!({
         "serviceAccountName": CONTROLLER_ACCOUNT,
         "priorityClassName": PRIORITY_CLASS,
         // A Service named kubernaut-something would otherwise set variables that look like flags.
@@ -52,8 +52,15 @@ pub(super) fn pods(installation: &Installation, image: &str) -> Vec<Value> {
             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": labels},
         }],
-        "containers": [container],
+        "containers": [],
     });
+    if let Some(name) = &installation.policy_config_map {
+        // All of it, not single files: only then a change of the ConfigMap is shown in a running pod.
+        container["volumeMounts"] =
+            json!([{"name": POLICY_VOLUME, "mountPath": POLICY_DIRECTORY, "readOnly": true}]);
+        spec["volumes"] = json!([{"name": POLICY_VOLUME, "configMap": {"name": name}}]);
+    }
+    spec["containers"] = json!([container]);
     vec![
         json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
                "metadata": {"name": PRIORITY_CLASS, "labels": labels}, "value": PRIORITY,

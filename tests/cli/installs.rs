@@ -100,3 +100,42 @@ fn a_step_whose_action_is_left_out_is_refused_before_anything_runs_and_has_no_ac
         "{errors}"
     );
 }
+
+#[test]
+fn a_config_map_of_policies_is_mounted_whole_and_named_to_the_controller() {
+    let output = program(
+        "manifests",
+        &[
+            "--policy-config-map=our-policy",
+            "--image=registry.example/kubernaut:v1",
+        ],
+        "",
+    );
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        said.contains("- --policy-dir=/etc/kubernaut/policy\n")
+            || said.contains("\"--policy-dir=/etc/kubernaut/policy\""),
+        "{said}"
+    );
+    assert!(
+        said.contains("mountPath: /etc/kubernaut/policy") && said.contains("name: our-policy"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("subPath"),
+        "what is mounted as a single file never changes"
+    );
+    let usual = text(&program("manifests", &[], "").stdout);
+    assert!(!usual.contains("volumeMounts") && !usual.contains("policy-dir"));
+
+    refused(&["--policy-dir=/here"], &["--policy-dir", "--policy-config-map"]);
+    refused(
+        &["--policy-config-map=Our Policy"],
+        &["is not the name of a ConfigMap"],
+    );
+    refused(
+        &["--policy-config-map=p", "--policy-dir=/here"],
+        &["cannot be used with"],
+    );
+}

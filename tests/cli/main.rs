@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod installs;
+mod policy;
 mod rehearse;
 mod samples;
 mod simulate;

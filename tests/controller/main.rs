@@ -14,6 +14,7 @@ mod dry_runs;
 mod faults;
 mod holds;
 mod lease;
+mod policies;
 mod starting;
 mod strangers;
 mod undoing;

@@ -192,6 +192,16 @@ impl Scene {
         self.controller.as_ref().unwrap().readiness.clone()
     }
 
+    /// Why a controller ends before it has begun.
+    pub(crate) async fn refuses_to_start(&self) -> RunError {
+        self.spawn(CONTROLLER, Arc::default(), None).ended().await
+    }
+
+    /// What /readyz of the running controller says.
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.controller.as_ref().unwrap().readiness
+    }
+
     /// A controller that waits for the lease, under its own name in the log of requests.
     pub(crate) async fn candidate(&self, name: &str) -> Controller {
         let candidate = Candidate {

@@ -20,7 +20,7 @@ const LICENCES: [&str; 8] = [
 ];
 
 /// Crates that come in several versions, and who is behind.
-const SEVERAL: [(&str, &str); 8] = [
+const SEVERAL: [(&str, &str); 13] = [
     (
         "base64",
         "hyper-util and kube have the one, this program and others the newer",
@@ -29,7 +29,12 @@ const SEVERAL: [(&str, &str); 8] = [
     ("hashbrown", "dashmap, lru and indexmap have one each"),
     ("json-patch", "kube has the older"),
     ("jsonptr", "of the two of json-patch"),
+    ("lock_api", "of the two of parking_lot"),
+    ("num-bigint", "regorus has the newer, jsonschema the older"),
+    ("parking_lot", "regorus has the newer, dashmap and cel the older"),
+    ("parking_lot_core", "of the two of parking_lot"),
     ("syn", "derives of kube have the older"),
+    ("synstructure", "macros of regorus's proofs have the older"),
     ("thiserror", "jsonpath-rust, of kube, has the older"),
     ("thiserror-impl", "of the two of thiserror"),
 ];

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::actions::AccessRequest;
 use crate::job_view::JobView;
 use crate::plan::Undone;
+use crate::policy::Verdict;
 use crate::reads::{Read, ReadResults};
 
 /// Ties a result to the command that asked for it. A machine drops results that it no longer waits for.
@@ -178,6 +179,8 @@ pub enum ApiCommand {
         /// Uid of the execution, which its label must hold.
         execution_uid: String,
     },
+    /// Ask the policies about this input. It is no call to the API server.
+    Judge(Value),
     /// Read the events FailedCreate of a Job and FailedScheduling of its pods.
     ExplainJob {
         /// Name of the Job.
@@ -202,6 +205,7 @@ impl ApiCommand {
             ApiCommand::GetJob { .. } => "get_job",
             ApiCommand::DeleteJob { .. } => "delete_job",
             ApiCommand::DeleteSecret { .. } => "delete_secret",
+            ApiCommand::Judge(_) => "judge",
             ApiCommand::ExplainJob { .. } => "explain_job",
         }
     }
@@ -299,6 +303,8 @@ pub enum ApiOutcome {
     FoundJob(Option<Box<JobView>>),
     /// Of DeleteJob and DeleteSecret: the request was taken, or there was nothing.
     Deleted,
+    /// Of Judge.
+    Judged(Verdict),
     /// Of ExplainJob: the events' messages, oldest first.
     Explained(Vec<String>),
 }
@@ -318,6 +324,7 @@ impl ApiOutcome {
             ApiOutcome::JobCreated(_) => "job_created",
             ApiOutcome::FoundJob(_) => "found_job",
             ApiOutcome::Deleted => "deleted",
+            ApiOutcome::Judged(_) => "judged",
             ApiOutcome::Explained(_) => "explained",
         }
     }

@@ -7,6 +7,7 @@ mod calls;
 mod job_run;
 mod settings;
 mod status_draft;
+mod target_state;
 
 pub mod actions;
 pub mod approval;
@@ -19,6 +20,8 @@ pub mod mapping;
 pub mod owner;
 pub mod parameters;
 pub mod plan;
+pub mod policy;
+pub mod policy_input;
 pub mod problem;
 
 pub mod classify;

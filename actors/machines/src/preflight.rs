@@ -7,6 +7,7 @@ use crate::Settings;
 use crate::actions::{Examination, operation, target_name};
 use crate::parameters::ValidatedExecution;
 use crate::reads::{Read, ReadResults};
+use crate::target_state::state_of;
 
 /// Labels and annotations by which Argo CD and Flux mark what is theirs.
 const GITOPS: [&str; 4] = [
@@ -36,6 +37,8 @@ pub struct Preflight {
     pub impact: String,
     /// What is wanted is there already, and no Job is needed: an undo alone says so.
     pub is_done: bool,
+    /// What policies are told of the target; null where there are none.
+    pub state: Value,
 }
 
 /// Why it can't be run.
@@ -127,6 +130,7 @@ pub fn check(
         wanted: String::new(),
         impact: format!("{} {name}", checked.kind.canonical()),
         is_done: false,
+        state: Value::Null,
     };
     let operation = operation(&checked.action);
     let read = target_read(checked);
@@ -154,6 +158,13 @@ pub fn check(
         settings,
     };
     operation.examine(at, &mut preflight)?;
+    if settings.policy {
+        preflight.state = state_of(&checked.target, object, read.is_some());
+        if checked.kind.definition().acts_on_pods {
+            let pods = preflight.pods.iter().map(|pod| pod.name.as_str());
+            preflight.state["pods"] = pods.collect();
+        }
+    }
     Ok(preflight)
 }
 

@@ -8,6 +8,7 @@ use crate::manifest_kinds::known_kinds;
 use crate::toleration::Toleration;
 
 /// Every flag that a decision depends on. Read once at the start; the machines get it by reference.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Name of the cluster that is acted on; `None` runs steps of any `targetCluster`, with a warning.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub apply_manifest_kinds: Vec<String>,
     /// Ask whether the workflow's ServiceAccount may do what the action does.
     pub authorization: bool,
+    /// Policies decide which executions may run.
+    pub policy: bool,
     /// How long a workflow stays in monitoring; zero skips it.
     pub monitoring_window: Duration,
     /// When an approval counts.
@@ -102,6 +105,7 @@ impl Default for Settings {
             allow_gitops_managed: false,
             apply_manifest_kinds: Vec::new(),
             authorization: true,
+            policy: false,
             monitoring_window: Duration::ZERO,
             approval: ApprovalRules::default(),
         }

@@ -10,7 +10,7 @@ use kubernaut_machines::approval::Seen;
 use crate::desk::Desk;
 use crate::effects::Effects;
 use crate::locks::LockTable;
-use crate::ports::{Clock, HomeApi, Observer, StoreReader, TargetApi, WriteGate};
+use crate::ports::{Clock, HomeApi, Observer, PolicyJudge, StoreReader, TargetApi, WriteGate};
 use crate::publisher::Publisher;
 use crate::slots::SlotTable;
 
@@ -35,6 +35,8 @@ pub struct Ports {
     pub gate: Arc<dyn WriteGate>,
     /// Where events go.
     pub publisher: Publisher,
+    /// The policies, where there are any; asked where the settings say so.
+    pub policy: Option<Arc<dyn PolicyJudge>>,
 }
 
 /// How much at the same time, and for how long.
@@ -111,10 +113,12 @@ impl Context {
             observer,
             gate,
             publisher,
+            policy,
         } = ports;
         let effects = Effects::new(
             home,
             target,
+            policy,
             gate,
             Arc::clone(&clock),
             Arc::clone(&observer),

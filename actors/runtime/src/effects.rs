@@ -23,7 +23,8 @@ use crate::claims::Sent;
 use crate::complaints::Complaints;
 use crate::lanes::{Lanes, Turn};
 use crate::ports::{
-    Account, Answer, Clock, HomeApi, JobRef, Key, Observer, Subject, TargetApi, WriteGate, uid_of,
+    Account, Answer, Clock, HomeApi, JobRef, Key, Observer, PolicyJudge, Subject, TargetApi, WriteGate,
+    uid_of,
 };
 use crate::rights::{Question, RightsCache};
 
@@ -50,6 +51,7 @@ const QUESTIONS_AT_ONCE: usize = 4;
 pub(crate) struct Effects {
     home: Arc<dyn HomeApi>,
     target: Arc<dyn TargetApi>,
+    policy: Option<Arc<dyn PolicyJudge>>,
     gate: Arc<dyn WriteGate>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
@@ -73,9 +75,11 @@ pub(crate) struct Call {
 }
 
 impl Effects {
+    #[expect(clippy::too_many_arguments, reason = "called once, with one of each port")]
     pub(crate) fn new(
         home: Arc<dyn HomeApi>,
         target: Arc<dyn TargetApi>,
+        policy: Option<Arc<dyn PolicyJudge>>,
         gate: Arc<dyn WriteGate>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
@@ -85,6 +89,7 @@ impl Effects {
         Self {
             home,
             target,
+            policy,
             gate,
             clock,
             observer,
@@ -256,6 +261,11 @@ impl Effects {
                     .await?;
                 ApiOutcome::Deleted
             }
+            // It waits for no turn: nothing of it reaches the API server.
+            ApiCommand::Judge(input) => match &self.policy {
+                Some(policy) => ApiOutcome::Judged(policy.judge(input).await?),
+                None => return Err(no_policy()),
+            },
             // Without an answer nothing is known of why it does not run, and nothing else waits for that.
             ApiCommand::ExplainJob { .. } if !self.explanations.takes(self.clock.now()) => {
                 ApiOutcome::Explained(Vec::new())
@@ -447,6 +457,14 @@ fn executions_of(workflow: &WorkflowExecution) -> Vec<String> {
     let steps = workflow.status.iter().flat_map(|status| &status.step_statuses);
     let named = steps.filter_map(|step| step.k8s_execution_ref.as_ref());
     named.map(|reference| reference.name.clone()).collect()
+}
+
+/// Where policies shall decide and there are none, nothing is allowed.
+fn no_policy() -> ApiFailure {
+    ApiFailure {
+        class: FailureClass::Rejected,
+        message: "there is no policy to be asked: this is a defect of kubernaut".to_owned(),
+    }
 }
 
 fn shutting_down() -> ApiFailure {

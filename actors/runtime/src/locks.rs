@@ -1,6 +1,7 @@
 //! One step at a time for each target, in the order of asking.
 
 use kubernaut_machines::defect::{Defect, planted};
+use kubernaut_machines::policy_input::action_of;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -61,6 +62,10 @@ struct Request {
     keys: Vec<LockKey>,
     key: QueueKey,
     name: Key,
+    /// Canonical name of its action.
+    action: &'static str,
+    /// It has begun, or was asked about: what is asked about after it has to know of it.
+    is_known: bool,
     /// `None`: it holds its locks.
     wake: Option<Wake>,
 }
@@ -100,6 +105,8 @@ impl LockTable {
                 keys,
                 key: queue_key(execution),
                 name: Key::of(&execution.metadata),
+                action: action_of(execution),
+                is_known: execution.attempts().real().next().is_some(),
                 wake: None,
             };
             (table.enter(request, wake), woken)
@@ -125,6 +132,8 @@ impl LockTable {
             keys,
             key: queue_key(execution),
             name: Key::of(&execution.metadata),
+            action: action_of(execution),
+            is_known: true,
             wake: None,
         };
         table.requests.insert(uid, request);
@@ -150,6 +159,30 @@ impl LockTable {
             if waits { table.remove(uid) } else { Vec::new() }
         };
         call(woken);
+    }
+
+    /// What others hold locks for, in the order of creation: the canonical names of their actions, and their targets. Those that
+    /// hold a lock and were not asked about yet are left out: they will be told of this one, which is about to be asked about. So of
+    /// two that exclude each other one runs, whichever comes first.
+    pub(crate) fn known_to(&self, uid: &str) -> Vec<(&'static str, TargetRef)> {
+        let mut table = self.lock();
+        if let Some(request) = table.requests.get_mut(uid) {
+            request.is_known |= request.wake.is_none();
+        }
+        let holding =
+            |request: &&Request| request.wake.is_none() && request.is_known && request.key.uid != uid;
+        let mut holders: Vec<&Request> = table.requests.values().filter(holding).collect();
+        holders.sort_by(|a, b| a.key.cmp(&b.key));
+        holders
+            .into_iter()
+            .filter_map(|request| {
+                let target = request.keys.iter().find_map(|key| match key {
+                    LockKey::Target(target) => Some(target.clone()),
+                    LockKey::Nodes => None,
+                })?;
+                Some((request.action, target))
+            })
+            .collect()
     }
 
     /// How many requests hold and how many wait.

@@ -177,3 +177,32 @@ fn every_waiter_is_served_in_the_end_whatever_the_order() {
     }
     assert_eq!(world.locks.counts(), (0, 0));
 }
+
+/// Each is told of those that were asked about before it, so of two that exclude each other exactly one is told of the other.
+#[test]
+fn a_policy_is_told_of_those_that_have_begun_or_were_asked_about_before() {
+    let world = World::default();
+    let begun = deployment("begun");
+    world.locks.prefill(&execution("old", 0), &begun);
+    for (uid, created) in [("a", 1), ("b", 2)] {
+        let acquired =
+            world
+                .locks
+                .acquire(&execution(uid, created), &deployment(uid), false, Box::new(|| {}));
+        assert_eq!(acquired, Acquired::Granted);
+    }
+    let waiting = world
+        .locks
+        .acquire(&execution("c", 3), &deployment("a"), false, Box::new(|| {}));
+    assert!(matches!(waiting, Acquired::Busy { .. }));
+    let old = ("cordon-node", begun);
+    // Who waits is asked about, too, and is in nobody's way.
+    assert_eq!(world.locks.known_to("c"), std::slice::from_ref(&old));
+    assert_eq!(world.locks.known_to("b"), std::slice::from_ref(&old));
+    assert_eq!(
+        world.locks.known_to("a"),
+        [old.clone(), ("cordon-node", deployment("b"))]
+    );
+    world.locks.release("b");
+    assert_eq!(world.locks.known_to("a"), [old]);
+}

@@ -14,6 +14,7 @@ use kubernaut_machines::announcement::{Announcement, EventRecord};
 use kubernaut_machines::api_command::ApiFailure;
 use kubernaut_machines::approval::Requirement;
 use kubernaut_machines::job_view::JobView;
+use kubernaut_machines::policy::Verdict;
 use kubernaut_machines::reads::{Read, ReadResults};
 use serde_json::Value;
 
@@ -91,6 +92,13 @@ pub trait TargetApi: Send + Sync + 'static {
     fn delete_secret<'a>(&'a self, name: &'a str, execution_uid: &'a str) -> Answer<'a, ()>;
     /// Why a Job has no running pod: messages of its events and its pods', oldest first.
     fn explain_job<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>>;
+}
+
+/// The policies that decide which executions may run.
+pub trait PolicyJudge: Send + Sync + 'static {
+    /// Asks about an input (docs/executions.md, Policy). An error is for what may be asked again: what a policy can't answer is a
+    /// refusal.
+    fn judge(&self, input: Value) -> Answer<'_, Verdict>;
 }
 
 /// What the watches have seen: at any time a state that the cluster was in, perhaps not the newest.

@@ -8,6 +8,7 @@ use kubernaut_crds::KubernetesExecution;
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::approval::Seen;
 use kubernaut_machines::job_view::JobView;
+use kubernaut_machines::policy_input::with_others;
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
@@ -285,6 +286,7 @@ impl StepState {
         let uid = &self.subject.uid;
         match command {
             StepCommand::Api { id, command, terms } => {
+                let command = self.with_others(command);
                 let sent = Sent::asked_for(self.context.clock.now());
                 if let ApiCommand::CreateJob { job, .. } = &command {
                     let name = job.metadata.name.clone().unwrap_or_default();
@@ -358,6 +360,16 @@ impl StepState {
                 myself.stop(None);
             }
         }
+    }
+
+    /// What the machine can't know of a policy's input: what others hold locks for.
+    fn with_others(&self, command: ApiCommand) -> ApiCommand {
+        let ApiCommand::Judge(input) = command else {
+            return command;
+        };
+        let others = self.context.locks.known_to(&self.subject.uid);
+        let others = others.iter().map(|(action, target)| (*action, target));
+        ApiCommand::Judge(with_others(input, others))
     }
 
     fn wake(&mut self, myself: &ActorRef<StepMessage>, kind: WaitKind) -> (Wait, Wake) {

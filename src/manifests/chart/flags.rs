@@ -9,8 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::{CONTROLLER_NAMESPACE, every_kind, values};
 use crate::config::{ControllerOptions, MOST};
+use crate::manifests::{POLICY_DIRECTORY, POLICY_VOLUME};
 
 const CONTROLLER_NAMESPACE_FLAG: &str = "controller-namespace";
+const POLICY_FLAG: &str = "policy-dir";
 
 /// Those of the controller's pods: they have their own account, and the port that the probes ask.
 fn all() -> Vec<Arg> {
@@ -19,10 +21,10 @@ fn all() -> Vec<Arg> {
     command.get_arguments().filter(here).cloned().collect()
 }
 
-/// The controller's namespace is that of the release.
+/// The controller's namespace is that of the release, and its policies are where their ConfigMap is mounted.
 fn values() -> Vec<Arg> {
     let mut flags = all();
-    flags.retain(|flag| name(flag) != CONTROLLER_NAMESPACE_FLAG);
+    flags.retain(|flag| ![CONTROLLER_NAMESPACE_FLAG, POLICY_FLAG].contains(&name(flag)));
     flags
 }
 
@@ -58,6 +60,8 @@ pub(super) fn template() -> String {
         ("default.executorNamespace", default("executor-namespace")),
         ("default.protectedNamespaces", default("protected-namespaces")),
         ("default.actions", default("actions")),
+        ("policyDirectory", POLICY_DIRECTORY.to_owned()),
+        ("policyVolume", POLICY_VOLUME.to_owned()),
     ] {
         let _ = write!(
             text,

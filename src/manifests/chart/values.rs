@@ -111,6 +111,13 @@ fn entries() -> Vec<Entry> {
             yes_or_no(),
         ),
         entry(
+            "rego.configMap",
+            "ConfigMap of the release's namespace with policies in Rego: what they do not allow does not run. It is mounted into \
+             the controller's pods, which do not start without it. Empty: everything is allowed that RBAC allows.",
+            json!(""),
+            text(),
+        ),
+        entry(
             "policy.enabled",
             "Install the admission policies. Without them whoever may write a workflow or its status decides alone what is \
              approved and what runs, and whoever may make pods in the executor namespace has the rights of all actions.",

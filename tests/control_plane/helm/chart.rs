@@ -191,6 +191,13 @@ fn every_flag_has_the_same_effect_as_with_kubernaut_manifests() {
 }
 
 #[test]
+fn policies_are_mounted_as_with_kubernaut_manifests() {
+    let chart = rendered("kubernaut-system", &json!({"rego": {"configMap": "our-policy"}}));
+    let made = manifests(&["--policy-config-map=our-policy".to_owned()]);
+    assert_same(chart, made, "kubernaut-system");
+}
+
+#[test]
 fn rights_follow_each_kind_that_may_be_applied() {
     for kind in known_kinds() {
         let given = json!({"apply-manifest-kinds": [kind]});

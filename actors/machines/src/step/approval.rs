@@ -29,7 +29,7 @@ impl StepMachine {
         if spec.dry_run == Some(true) || self.is_released() {
             return false;
         }
-        if !spec.approval_received {
+        if !spec.approval_received || self.policy_requires_approval() {
             return true;
         }
         // Of those made by hand: the steps of a workflow waited with it.
@@ -90,7 +90,9 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         let told_from = later(since, TELL_AFTER);
-        let of_a_workflow = controlling_workflow(&self.execution).is_some();
+        // What its workflow has released already, the policies hold up: it waits for a person.
+        let of_a_workflow =
+            controlling_workflow(&self.execution).is_some() && !self.execution.spec.approval_received;
         let is_told = self.status.persisted.phase == Some(ExecutionPhase::WaitingApproval);
         if of_a_workflow && !is_told && now < told_from {
             return self.wait_until(told_from, "a release that is long enough in coming to be told");
@@ -98,6 +100,7 @@ impl StepMachine {
         self.release_lock(out);
         self.release_slot(out);
         self.enter(ExecutionPhase::WaitingApproval, now);
+        let words = &self.with_the_policy(words);
         let reason = ConditionReason::ApprovalRequired;
         self.condition(ConditionType::Approved, false, reason, words, now);
         self.status.draft.message = Some(words.to_owned());

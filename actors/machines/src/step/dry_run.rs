@@ -22,9 +22,9 @@ use crate::status_draft;
 use crate::time::{DRY_RUN_TIME, later, seconds_between};
 
 impl StepMachine {
-    /// Whether the action is to be tried before it may be done: the execution is nothing else.
+    /// Whether the action is to be tried before it may be done: the execution is nothing else, or the policies ask for it.
     pub(super) fn wants_dry_run(&self) -> bool {
-        self.is_only_tried()
+        self.is_only_tried() || self.validation.requires_dry_run()
     }
 
     /// Nothing follows on the dry run.
@@ -34,8 +34,10 @@ impl StepMachine {
 
     /// The next attempt to be recorded is the dry run.
     pub(super) fn is_dry_run_next(&self) -> bool {
-        let current = self.current_attempt();
-        self.wants_dry_run() && current.is_none_or(|attempt| attempt.is_dry_run() && attempt.is_open())
+        match self.current_attempt() {
+            Some(attempt) => attempt.is_dry_run() && attempt.is_open(),
+            None => self.wants_dry_run(),
+        }
     }
 
     /// The dry run that runs, or that ended as the whole execution shall.

@@ -19,6 +19,7 @@ use crate::defect::{Defect, planted};
 use crate::job_run::{JobCall, JobRun, Next, Refused, Wait, without_secrets};
 use crate::mapping::same_spec;
 use crate::parameters::ValidatedExecution;
+use crate::policy::Verdict;
 use crate::preflight::Refusal;
 use crate::status_draft::{StatusDraft, is_newer};
 use crate::time::micros;
@@ -118,6 +119,7 @@ pub(super) enum Purpose {
     Before {
         locked: bool,
     },
+    Policy,
     Write,
     Finalizers,
     Reread,
@@ -256,6 +258,8 @@ impl StepMachine {
     }
 
     fn forget(&mut self) {
+        // An answer that is on its way is about what was asked for before.
+        self.calls.forget(Purpose::Policy);
         self.validation = Validation::default();
         self.outcome = Outcome::default();
         self.waits.told = None;
@@ -282,12 +286,16 @@ impl StepMachine {
         } else {
             self.calls.recovered();
         }
-        if matches!(purpose, Purpose::Rights | Purpose::Before { .. }) {
+        if matches!(
+            purpose,
+            Purpose::Rights | Purpose::Before { .. } | Purpose::Policy
+        ) {
             self.validation.unanswered_since = None;
         }
         match (purpose, outcome) {
             (Purpose::Rights, ApiOutcome::Rights(answer)) => self.rights_answered(now, answer),
             (Purpose::Before { locked }, ApiOutcome::ReadResults(facts)) => self.before_read(locked, &facts),
+            (Purpose::Policy, ApiOutcome::Judged(verdict)) => self.validation.verdict = Some(verdict),
             // Seen through the watch before? Then it was taken in there.
             (Purpose::Write, ApiOutcome::Execution(execution)) if self.status.is_sent() => {
                 self.written(execution, out);
@@ -409,11 +417,18 @@ impl StepMachine {
                 };
                 return;
             }
+            (Purpose::Policy, class) if !class.is_transient() => {
+                self.validation.verdict = Some(Verdict::denied("of this controller", unchecked(failure)));
+                return;
+            }
             (Purpose::After, _) if self.after_failed(failure, now) => return,
             _ => {}
         }
         self.calls.pause(now, purpose);
-        if matches!(purpose, Purpose::Rights | Purpose::Before { .. }) {
+        if matches!(
+            purpose,
+            Purpose::Rights | Purpose::Before { .. } | Purpose::Policy
+        ) {
             self.validation_stalled(now, failure);
         }
     }

@@ -7,6 +7,7 @@ mod deletion;
 mod dry_run;
 mod execute;
 mod machine;
+mod policy;
 mod status;
 mod validate;
 mod verify;

@@ -190,6 +190,10 @@ impl StepMachine {
                     out.push(publish("ExecutionCompleted", false, "Execute", "completed"));
                 }
                 ExecutionPhase::Failed => {
+                    if status.error_type == Some(ErrorType::PolicyDenied) {
+                        let note = told_elsewhere("the policy does not allow it", status.error_type);
+                        out.push(publish("PolicyDenied", true, "Validate", &note));
+                    }
                     let note = told_elsewhere("failed", status.error_type);
                     out.push(publish("ExecutionFailed", true, "Execute", &note));
                 }

@@ -16,6 +16,7 @@ use crate::defect::{Defect, planted};
 use crate::job_run::Wait;
 use crate::owner::controlling_workflow;
 use crate::parameters::ValidatedExecution;
+use crate::policy::Verdict;
 use crate::preflight::{self, Preflight, Refusal, Scope};
 use crate::problem::Problem;
 use crate::reads::ReadResults;
@@ -33,6 +34,8 @@ pub(super) const RIGHTS_AGE: Duration = Duration::from_secs(30);
 pub(super) struct Validation {
     pub(super) rights: Option<Rights>,
     pub(super) snapshot: Snapshot,
+    /// What the policies said about that state before.
+    pub(super) verdict: Option<Verdict>,
     /// Since when no check got an answer from the API server.
     pub(super) unanswered_since: Option<Timestamp>,
 }
@@ -119,7 +122,7 @@ impl StepMachine {
             Hold::Asked => return Flow::Wait,
             Hold::Busy(_) | Hold::Held => {}
         }
-        let preflight = match self.state_before(&checked, out) {
+        let preflight = match self.admitted(&checked, now, out) {
             Ok(Some(preflight)) => preflight,
             Ok(None) => return Flow::Wait,
             Err((_, message)) if !must_be_released && !self.validation.snapshot.is_locked() => {
@@ -174,12 +177,16 @@ impl StepMachine {
         if let Some(flow) = self.without_rights(&checked, Some(RIGHTS_AGE), now, out) {
             return flow;
         }
-        let preflight = match self.state_before(&checked, out) {
+        let preflight = match self.admitted(&checked, now, out) {
             Ok(Some(preflight)) => preflight,
             Ok(None) => return Flow::Wait,
             Err(refusal) => return self.refuse(refusal.0, &refusal.1, now, out),
         };
         self.note_validation(&checked, &preflight, now);
+        if self.must_be_released() {
+            // The policies, asked under the lock, want a person: it is given back for that.
+            return Flow::Again;
+        }
         if preflight.is_done {
             return self.complete_without_job(now);
         }
@@ -197,6 +204,9 @@ impl StepMachine {
         if self.status.draft.attempts.is_empty() {
             self.release_lock(out);
             self.release_slot(out);
+        }
+        if error_type == ErrorType::PolicyDenied {
+            self.note_denial(message, now);
         }
         self.fail(error_type, message, now)
     }
@@ -283,7 +293,7 @@ impl StepMachine {
     }
 
     /// The state before: read once without the lock while waiting for it, and once under it; the last one counts.
-    fn state_before(
+    pub(super) fn state_before(
         &mut self,
         checked: &ValidatedExecution,
         out: &mut Vec<StepCommand>,
@@ -314,6 +324,7 @@ impl StepMachine {
     pub(super) fn before_read(&mut self, locked: bool, facts: &ReadResults) {
         let Ok(checked) = self.check() else { return };
         let preflight = preflight::check(&self.execution, &checked, facts, &self.settings);
+        self.validation.verdict = None;
         self.validation.snapshot = if locked {
             Snapshot::Locked(preflight)
         } else {
@@ -352,6 +363,12 @@ impl StepMachine {
             .warnings
             .iter()
             .chain(&preflight.warnings)
+            .chain(
+                self.validation
+                    .verdict
+                    .iter()
+                    .flat_map(|verdict| &verdict.warnings),
+            )
             .cloned()
             .collect();
         let earlier = self.status.draft.validation_results.take();
@@ -369,7 +386,7 @@ impl StepMachine {
             validation_time: earlier
                 .and_then(|results| results.validation_time)
                 .or(Some(MicroTime(now))),
-            policy_validation: None,
+            policy_validation: self.validation.verdict.as_ref().map(Verdict::validation),
             dry_run_results: (dry_run != ExecutionDryRunResults::default()).then_some(dry_run),
         });
         self.condition(
@@ -379,6 +396,7 @@ impl StepMachine {
             "parameters, rights and target were checked",
             now,
         );
+        self.note_permission(now);
         let must_be_released = self.must_be_released();
         if !must_be_released {
             self.note_release(now);

@@ -457,7 +457,12 @@ impl WorkflowMachine {
             }
             match step.status {
                 StepState::Completed => tell("StepCompleted", false, &what),
-                StepState::Failed => tell("StepFailed", true, &told("failed")),
+                StepState::Failed => {
+                    if step.error_type == Some(ErrorType::PolicyDenied) {
+                        tell("PolicyDenied", true, &told("is not allowed by the policy"));
+                    }
+                    tell("StepFailed", true, &told("failed"));
+                }
                 StepState::Skipped => tell("StepSkipped", true, &told("was skipped")),
                 StepState::Pending | StepState::Executing | StepState::RolledBack => {}
             }

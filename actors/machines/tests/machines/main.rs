@@ -16,6 +16,7 @@ mod manifests;
 mod monitoring;
 mod outcomes;
 mod pods;
+mod policies;
 mod refusals;
 mod rollback;
 mod safety_checks;

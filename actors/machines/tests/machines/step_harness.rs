@@ -10,6 +10,7 @@ use kubernaut_crds::{Attempt, ExecutionPhase, KubernetesExecution, KubernetesExe
 use kubernaut_machines::Settings;
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, RightsAnswer};
 use kubernaut_machines::job_view::{JobView, view};
+use kubernaut_machines::policy::Verdict;
 use kubernaut_machines::reads::Read;
 use kubernaut_machines::step::{StepCommand, StepEvent, StepMachine};
 use serde_json::{Value, json};
@@ -73,6 +74,9 @@ pub(crate) struct StepHarness {
     pub(crate) published: Vec<String>,
     /// Calls since the last `take_calls`, in a word each.
     calls: Vec<&'static str>,
+    /// What the policies say, and what they were asked about.
+    pub(crate) verdict: Verdict,
+    pub(crate) judged: Vec<Value>,
     pub(crate) stopped: bool,
     fault: Fault,
     version: u64,
@@ -116,6 +120,8 @@ impl StepHarness {
             events: Vec::new(),
             published: Vec::new(),
             calls: Vec::new(),
+            verdict: Verdict::default(),
+            judged: Vec::new(),
             stopped: false,
             fault: Box::new(|_| None),
             version: 1,
@@ -382,6 +388,10 @@ impl StepHarness {
                 ApiOutcome::Deleted
             }
             ApiCommand::DeleteSecret { .. } => ApiOutcome::Deleted,
+            ApiCommand::Judge(input) => {
+                self.judged.push(input);
+                ApiOutcome::Judged(self.verdict.clone())
+            }
             ApiCommand::ExplainJob { .. } => ApiOutcome::Explained(self.events.clone()),
             ApiCommand::GetWorkflow { .. }
             | ApiCommand::GetUndone { .. }
@@ -471,6 +481,7 @@ fn word(command: &ApiCommand) -> &'static str {
         ApiCommand::GetJob { .. } => "get job",
         ApiCommand::DeleteJob { .. } => "delete job",
         ApiCommand::DeleteSecret { .. } => "delete secret",
+        ApiCommand::Judge(_) => "judge",
         ApiCommand::ExplainJob { .. } => "explain job",
     }
 }

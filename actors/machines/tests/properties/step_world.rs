@@ -356,6 +356,7 @@ impl World {
                 self.payloads.remove(&name);
                 Ok(ApiOutcome::Deleted)
             }
+            ApiCommand::Judge(_) => panic!("there are no policies"),
             ApiCommand::ExplainJob { .. } => Ok(ApiOutcome::Explained(Vec::new())),
             ApiCommand::PatchExecution { change, .. } => {
                 self.execution.metadata.finalizers = change.finalizers;

@@ -53,6 +53,9 @@
 {{- if ne .Release.Namespace (include "kubernaut.default.controllerNamespace" .) -}}
 {{- $flags = set $flags "controller-namespace" .Release.Namespace -}}
 {{- end -}}
+{{- if .Values.rego.configMap -}}
+{{- $flags = set $flags "policy-dir" (include "kubernaut.policyDirectory" .) -}}
+{{- end -}}
 - controller
 {{- range $name := splitList " " (include "kubernaut.flagNames" .) }}
 {{- if hasKey $flags $name }}
@@ -62,6 +65,23 @@
 {{- if kindIs "float64" $value }}{{ $value = int64 $value }}{{ end }}
 - {{ printf "--%s=%v" $name $value | quote }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Policies in Rego, where a ConfigMap of them is named. */ -}}
+{{- define "kubernaut.policyVolumes" -}}
+{{- with .Values.rego.configMap }}
+- name: {{ include "kubernaut.policyVolume" $ | quote }}
+  configMap:
+    name: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "kubernaut.policyMounts" -}}
+{{- if .Values.rego.configMap }}
+- name: {{ include "kubernaut.policyVolume" . | quote }}
+  mountPath: {{ include "kubernaut.policyDirectory" . | quote }}
+  readOnly: true
 {{- end }}
 {{- end }}
 
