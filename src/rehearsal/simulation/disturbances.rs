@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher;
@@ -84,51 +84,28 @@ pub(super) async fn meddle(
                 controllers.cut_off(lasts);
                 notes.note(Cause::PlannedFault(index), || Met::Everything);
             }
+            // These take their time.
             Act::Do(
                 index,
                 PlannedFault::Stranger {
-                    disturbance: Disturbance::TakeNameJob,
+                    disturbance:
+                        disturbance @ (Disturbance::TakeNameJob
+                        | Disturbance::KeepDeletedWorkflow
+                        | Disturbance::Pause),
                     choice,
                     ..
                 },
             ) => {
-                let squatter = squat(client.clone(), choice, executor.clone());
+                let (cluster, client) = (cluster.clone(), client.clone());
+                let done = match disturbance {
+                    Disturbance::TakeNameJob => squat(client, choice, executor.clone()).boxed(),
+                    Disturbance::Pause => pause(cluster, client, choice).boxed(),
+                    _ => keep_deleted(cluster, client, choice).boxed(),
+                };
                 let notes = notes.clone();
                 squatters.spawn(async move {
-                    if let Some(job) = squatter.await {
-                        notes.note(Cause::PlannedFault(index), || Met::object(&job));
-                    }
-                });
-            }
-            Act::Do(
-                index,
-                PlannedFault::Stranger {
-                    disturbance: Disturbance::KeepDeletedWorkflow,
-                    choice,
-                    ..
-                },
-            ) => {
-                let kept = keep_deleted(cluster.clone(), client.clone(), choice);
-                let notes = notes.clone();
-                squatters.spawn(async move {
-                    if let Some(workflow) = kept.await {
-                        notes.note(Cause::PlannedFault(index), || Met::object(&workflow));
-                    }
-                });
-            }
-            Act::Do(
-                index,
-                PlannedFault::Stranger {
-                    disturbance: Disturbance::Pause,
-                    choice,
-                    ..
-                },
-            ) => {
-                let paused = pause(cluster.clone(), client.clone(), choice);
-                let notes = notes.clone();
-                squatters.spawn(async move {
-                    if let Some(workflow) = paused.await {
-                        notes.note(Cause::PlannedFault(index), || Met::object(&workflow));
+                    if let Some(object) = done.await {
+                        notes.note(Cause::PlannedFault(index), || Met::object(&object));
                     }
                 });
             }

@@ -297,6 +297,17 @@ fn moment(chance: &mut SeededRng) -> Duration {
     Duration::from_millis(chance.below(200) * chance.below(100))
 }
 
+/// What people do to our own objects.
+const METADATA: [Disturbance; 7] = [
+    Disturbance::AnnotateExecution,
+    Disturbance::AnnotateExecution,
+    Disturbance::StripFinalizer,
+    Disturbance::KeepDeletedWorkflow,
+    Disturbance::Pause,
+    Disturbance::Cancel,
+    Disturbance::RollBack,
+];
+
 fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
     let below = |chance: &mut SeededRng, end| usize::try_from(chance.below(end)).unwrap_or(0);
     match kind {
@@ -384,15 +395,7 @@ fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
             } else {
                 Duration::from_millis(chance.below(40) * chance.below(40))
             },
-            disturbance: *chance.pick(&[
-                Disturbance::AnnotateExecution,
-                Disturbance::AnnotateExecution,
-                Disturbance::StripFinalizer,
-                Disturbance::KeepDeletedWorkflow,
-                Disturbance::Pause,
-                Disturbance::Cancel,
-                Disturbance::RollBack,
-            ]),
+            disturbance: *chance.pick(&METADATA),
             choice: chance.draw(),
         },
         FaultKind::Upgrades => PlannedFault::Upgrade,
