@@ -92,6 +92,7 @@ async fn a_workflow_whose_actor_crashes_again_and_again_fails_visibly() {
     let bad = scene.finished("bad").await.status.unwrap();
     assert_eq!(bad.phase, Some(WorkflowPhase::Failed));
     assert!(bad.failure_reason.unwrap().contains("planned panic"));
+    assert_eq!(bad.error_type, Some(kubernaut_crds::ErrorType::UnknownError));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! What a workflow changed is taken back on a cluster, and its effects are read; and what people ask of a workflow that runs.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -36,7 +37,7 @@ fn all_that_has_an_inverse() -> Vec<Value> {
     let custom = |object: &Value| json!({"custom": {"actionType": "apply-manifest", "config": {"manifest": object.to_string()}}});
     let mut last = named(
         10,
-        &[1, 2, 3, 4, 5, 6, 7, 8],
+        &[1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12],
         "scale-deployment",
         &json!({"scaleDeployment": deployment("nothing", json!({"replicas": 1}))}),
     );
@@ -75,6 +76,24 @@ fn all_that_has_an_inverse() -> Vec<Value> {
             "cordon-node",
             &json!({"cordonNode": {"nodeName": "node-1"}}),
         ),
+        named(
+            9,
+            &[],
+            "uncordon-node",
+            &json!({"uncordonNode": {"nodeName": "node-3"}}),
+        ),
+        named(
+            11,
+            &[9],
+            "drain-node",
+            &json!({"drainNode": {"nodeName": "node-2", "ignoreDaemonSets": true, "deleteLocalData": true}}),
+        ),
+        named(
+            12,
+            &[],
+            "scale-stateful-set",
+            &json!({"scaleStatefulSet": {"namespace": "shop", "name": "db", "replicas": 3}}),
+        ),
         last,
     ]
 }
@@ -86,8 +105,18 @@ async fn world() -> Scene {
     )
     .await;
     let nodes: Api<Node> = Api::all(scene.client.clone());
-    let node = serde_json::from_value(json!({"metadata": {"name": "node-2"}})).unwrap();
-    nodes.create(&PostParams::default(), &node).await.unwrap();
+    for (name, cordoned) in [("node-2", false), ("node-3", true), ("node-4", false)] {
+        let node = json!({"metadata": {"name": name}, "spec": {"unschedulable": cordoned}});
+        let node = serde_json::from_value(node).unwrap();
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+    }
+    let labels = json!({"app": "db"});
+    let set = json!({"metadata": {"name": "db"}, "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "db", "image": "example/db:1"}]}}}});
+    let sets: Api<StatefulSet> = Api::namespaced(scene.client.clone(), "shop");
+    sets.create(&PostParams::default(), &serde_json::from_value(set).unwrap())
+        .await
+        .unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(scene.client.clone(), "shop");
     for (name, data) in [
         ("settings", json!({"a": "old", "c": "kept"})),
@@ -112,8 +141,12 @@ async fn state(scene: &Scene) -> Value {
     for name in ["settings", "applied", "made"] {
         state[name] = json!(maps.get_opt(name).await.unwrap().map(|map| map.data));
     }
-    let node = nodes.get("node-1").await.unwrap().spec.unwrap_or_default();
-    state["node-1"] = json!(node.unschedulable.unwrap_or(false));
+    for name in ["node-1", "node-2", "node-3"] {
+        let node = nodes.get(name).await.unwrap().spec.unwrap_or_default();
+        state[name] = json!(node.unschedulable.unwrap_or(false));
+    }
+    let sets: Api<StatefulSet> = Api::namespaced(scene.client.clone(), "shop");
+    state["db"] = json!(sets.get("db").await.unwrap().spec);
     state
 }
 
@@ -155,10 +188,10 @@ async fn after_a_critical_failure_every_target_is_as_it_was() {
     .await;
     let ended = ended(&scene, "fix").await;
     let status = ended.status.clone().unwrap();
-    let expected: Vec<_> = (1..=8)
-        .map(|n| (n, Some(UndoState::Completed)))
-        .chain([(10, None)])
+    let mut expected: Vec<_> = (1..=12)
+        .map(|number| (number, Some(UndoState::Completed)))
         .collect();
+    expected[9].1 = None;
     assert_eq!(undos(&ended), expected, "{:#?}", status.step_statuses);
     assert_eq!(state(&scene).await, before);
     assert_eq!(
@@ -182,7 +215,7 @@ async fn what_somebody_has_changed_since_is_left_as_it_is() {
             .iter()
             .filter(|step| step.status == StepState::Completed)
             .count()
-            == 8
+            == 11
     })
     .await;
     // While nobody looks.
@@ -326,6 +359,6 @@ async fn a_workflow_that_has_ended_is_undone_by_another_one() {
         "{:#?}",
         undone.step_statuses
     );
-    assert_eq!(undone.total_steps, Some(8));
+    assert_eq!(undone.total_steps, Some(11));
     assert_eq!(state(&scene).await, before);
 }

@@ -4,6 +4,7 @@
 mod checker;
 #[cfg(feature = "planted-defects")]
 mod defects;
+mod diamond;
 mod history;
 mod search;
 mod situations;

@@ -21,8 +21,10 @@ const FAULTS: u64 = 8;
 /// As many bad seeds end a search.
 const ENOUGH: usize = 3;
 
+/// What each run begins with.
+pub(crate) static INSTALLED: LazyLock<EmbeddedCluster> = LazyLock::new(worlds::installed);
+
 pub(crate) fn scenario(seed: u64) -> Scenario {
-    static INSTALLED: LazyLock<EmbeddedCluster> = LazyLock::new(worlds::installed);
     let mut chance = SeededRng::new(seed);
     if chance.one_in(4) {
         let Situation {

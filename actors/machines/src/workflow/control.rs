@@ -52,11 +52,16 @@ impl WorkflowMachine {
 
     /// Enters paused, or leaves it.
     pub(super) fn pause_or_resume(&mut self, plan: &Plan, now: Timestamp) {
-        let suspended = self.halted(plan, &self.step_states(plan)) == Some(Halt::Suspended);
-        if suspended {
+        let states = self.step_states(plan);
+        let halt = self.halted(plan, &states);
+        // One that is about to end has no use for another phase before that.
+        let goes_on = halt.is_none()
+            || self.has_to_clean_up(plan, &states)
+            || states.values().any(|(state, _)| *state == StepState::Executing);
+        if halt == Some(Halt::Suspended) {
             self.enter(WorkflowPhase::Paused, now);
             self.status.draft.message = Some(PAUSED.to_owned());
-        } else if self.is_paused() {
+        } else if self.is_paused() && goes_on {
             self.enter(WorkflowPhase::Executing, now);
             self.status.draft.message = None;
         }

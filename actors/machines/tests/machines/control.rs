@@ -97,6 +97,11 @@ fn a_paused_workflow_of_which_nothing_is_left_to_start_ends() {
     bed.complete(1);
     bed.run_for(2);
     assert_eq!(outcome(&bed), Some(Outcome::Success));
+    assert!(
+        phases(&bed).ends_with(&["paused", "monitoring", "completed"].map(str::to_owned)),
+        "{:?}",
+        phases(&bed)
+    );
 }
 
 #[test]
@@ -305,6 +310,12 @@ fn what_needs_a_clean_up_needs_all_that_came_before_it() {
     bed.run_for(2);
     assert_eq!(bed.state_of(6), Some(StepState::Skipped));
     assert_eq!(bed.reason_of(6), "not run: step 1, which it needs, failed");
+    let steps = bed.status().step_statuses;
+    let skipped = steps
+        .iter()
+        .find(|step| step.step_number == 6)
+        .and_then(|step| step.error_type);
+    assert_eq!(skipped, Some(ErrorType::DependencyFailed));
 }
 
 #[test]
@@ -338,4 +349,24 @@ fn a_clean_up_waits_for_creates_of_the_controller_before() {
     bed.start();
     bed.run_for(90);
     assert_eq!(bed.creates.last().map(|(_, step)| *step), Some(9));
+}
+
+#[test]
+fn a_critical_step_that_fails_while_its_workflow_is_paused_ends_the_pause() {
+    for (strategy, expected) in [("automatic", "rolling_back"), ("none", "failed")] {
+        let mut bed = WorkflowHarness::new(&[
+            cordon(1, json!({"criticalStep": true})),
+            cordon(2, json!({"dependsOn": [1]})),
+        ]);
+        bed.workflow.spec.execution_strategy.rollback_strategy =
+            serde_json::from_value(json!(strategy)).expect("a strategy");
+        bed.start();
+        bed.ask(json!({"suspend": true}));
+        bed.set_status(1, begun(1, "failed"));
+        bed.run_for(2);
+        let phases = phases(&bed);
+        let after = phases.iter().skip_while(|phase| *phase != "paused").nth(1);
+        assert_eq!(after.map(String::as_str), Some(expected), "{phases:?}");
+        assert_eq!(bed.status().phase, Some(WorkflowPhase::Failed));
+    }
 }

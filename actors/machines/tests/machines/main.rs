@@ -11,6 +11,7 @@ mod control;
 mod dry_runs;
 mod dry_runs_first;
 mod effects;
+mod every_action;
 mod jobs;
 mod manifests;
 mod monitoring;
