@@ -273,6 +273,13 @@ pub struct StepStatus {
     /// The number of attempts after the first one.
     #[serde(default)]
     pub retries_attempted: i32,
+    /// Addition. The target of the step in a word, such as `deployment/production/web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub target: Option<String>,
+    /// Addition. The number of the step's current or last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
     /// What went wrong, or why it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

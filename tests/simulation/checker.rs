@@ -70,6 +70,7 @@ pub(crate) fn check(outcome: &Outcome, scenario: &Scenario) -> Vec<String> {
     checker.people_are_heard();
     checker.what_cleans_up_runs();
     checker.undoing_is_in_order();
+    checker.no_step_is_forgotten();
     checker.all_that_was_undone_is_as_before();
     checker.what_others_changed_stays();
     checker.found

@@ -44,9 +44,20 @@ impl<'a> Checker<'a> {
         all.filter(|life| owner(&life.born().object) == uid).collect()
     }
 
-    /// How long after it was said a person may not have been heard: by the watches, and by another controller.
+    /// How long after it was said a person may not have been heard: while no controller runs or sees, and where calls fail.
     fn deafness(&self) -> Duration {
-        HEARD + self.blind_time() + HEARSAY
+        let is_plain = |planned: &PlannedFault| {
+            matches!(
+                planned,
+                PlannedFault::Crash { .. } | PlannedFault::Stranger { .. } | PlannedFault::Pod { .. }
+            )
+        };
+        let more = if self.plan.iter().all(is_plain) {
+            Duration::ZERO
+        } else {
+            HEARSAY
+        };
+        HEARD + self.blind_time() + more
     }
 
     /// I12: after a cancel nothing starts but what cleans up, and what runs is stopped; while it is paused nothing starts.
@@ -262,7 +273,32 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// After a rollback that went well all that was changed is as it was; I16: and what others have changed stays.
+    /// I14: a rollback of which nothing is said to have failed has forgotten no step.
+    pub(super) fn no_step_is_forgotten(&mut self) {
+        let mut found = Vec::new();
+        for workflow in self.workflows.values() {
+            let status = &workflow.last()["status"];
+            let well = items(&status["conditions"])
+                .any(|condition| condition["type"] == "RolledBack" && condition["status"] == "True");
+            let forgotten = items(&status["stepStatuses"]).filter(|step| {
+                step["status"] == "completed"
+                    && step["undo"].is_null()
+                    && !cleans_up(workflow.last(), &step["stepNumber"])
+            });
+            if well {
+                found.extend(
+                    forgotten.map(|step| {
+                        format!("{} did not undo its step {}", workflow.name(), step["stepNumber"])
+                    }),
+                );
+            }
+        }
+        for what in found {
+            self.wrong("I14", &what);
+        }
+    }
+
+    /// After a rollback that went well all that was changed is as it was.
     pub(super) fn all_that_was_undone_is_as_before(&mut self) {
         let edited = |planned: &PlannedFault| {
             matches!(planned, PlannedFault::Stranger { disturbance, .. }

@@ -59,6 +59,11 @@ impl Checker<'_> {
             let too_late = workflow
                 .and_then(Life::gone)
                 .is_some_and(|gone| gone.revision < born.revision);
+            // A dry run changes nothing: one that somebody deletes may be made again by another controller.
+            let tried_again = is_dry_run(&born.object)
+                && execution
+                    .first(|object| !object["metadata"]["deletionTimestamp"].is_null())
+                    .is_some_and(|deleted| deleted.author.as_ref() != CONTROLLER);
             // One that somebody takes away, with its finalizer, while no controller runs and before its workflow's status names
             // it, leaves no trace.
             let traceless = execution.gone().is_some_and(|gone| {
@@ -72,6 +77,7 @@ impl Checker<'_> {
             if born.author.as_ref() == CONTROLLER
                 && !too_late
                 && !traceless
+                && !tried_again
                 && !steps.insert((owner(&born.object).to_owned(), step))
             {
                 twice.push(execution.name());

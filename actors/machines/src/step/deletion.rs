@@ -9,7 +9,7 @@ use super::StepCommand;
 use super::machine::{Flow, Purpose, StepMachine};
 use crate::api_command::{ApiCommand, ExecutionChange};
 use crate::defect::{Defect, planted};
-use crate::job_run::{UNREACHABLE_AFTER, Wait, place_of};
+use crate::job_run::{Wait, place_of};
 use crate::job_view::JobView;
 use crate::time::later;
 
@@ -90,19 +90,13 @@ impl StepMachine {
 
     /// Whoever deletes an execution and sees it stay has to find the reason in it.
     fn keep_while_it_lives(&mut self, place: &str, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
+        self.deletion.leaving.get_or_insert(now);
         let deleted = self.execution.metadata.deletion_timestamp.as_ref();
         let tell_at = later(deleted.map_or(now, |time| time.0), USUAL_END);
         if now < tell_at {
             return self.wait_until(tell_at, "the end of a Job");
         }
-        // The controller before this one may not have told it to go.
-        let since = self.run.since().unwrap_or(now);
-        let give_up = later(since, UNREACHABLE_AFTER);
-        if now >= give_up {
-            self.free_the_slot_of_a_lost_node(out);
-        } else {
-            self.calls.alarm.set(give_up, "a Job that does not stop");
-        }
+        self.free_the_slot_of_a_lost_node_in_time(now, out);
         let message = format!(
             "waits: in deletion, but {place} could not be confirmed stopped; it goes on when the pod object is gone"
         );

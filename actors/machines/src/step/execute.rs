@@ -8,10 +8,11 @@ use super::machine::{Flow, Hold, Slot, StepMachine};
 use super::validate::Snapshot;
 use crate::api_command::ApiFailure;
 use crate::defect::{Defect, planted};
-use crate::job_run::{Assignment, Ended, Run, Wait};
+use crate::job_run::{Assignment, Ended, Run, UNREACHABLE_AFTER, Wait};
 use crate::job_view::JobView;
 use crate::parameters::ValidatedExecution;
 use crate::problem::Problem;
+use crate::time::later;
 
 impl StepMachine {
     pub(super) fn executing(&mut self, now: Timestamp, out: &mut Vec<StepCommand>) -> Flow {
@@ -116,6 +117,20 @@ impl StepMachine {
         if !planted(Defect::KeepThePlaceOfADeadNode) {
             self.waits.slot = Slot::Given;
             self.release_slot(out);
+        }
+    }
+
+    /// A pod that should have stopped gets a minute to be confirmed stopped.
+    pub(super) fn free_the_slot_of_a_lost_node_in_time(
+        &mut self,
+        now: Timestamp,
+        out: &mut Vec<StepCommand>,
+    ) {
+        let give_up = later(*self.deletion.leaving.get_or_insert(now), UNREACHABLE_AFTER);
+        if now >= give_up {
+            self.free_the_slot_of_a_lost_node(out);
+        } else {
+            self.calls.alarm.set(give_up, "a Job that does not stop");
         }
     }
 

@@ -108,6 +108,8 @@ pub(super) struct Deletion {
     pub(super) cleaned: BTreeSet<i32>,
     /// When a Job that is on its way out is looked for again.
     pub(super) look_again: Option<Timestamp>,
+    /// Since when a Job of it is known to be on its way out.
+    pub(super) leaving: Option<Timestamp>,
     /// The workflow was told.
     pub(super) is_reported: bool,
 }

@@ -228,13 +228,7 @@ impl StepMachine {
         if let Some(next) = self.run.delete_left(&job) {
             return self.follow(next, now, out);
         }
-        let give_up = self
-            .run
-            .since()
-            .map_or(now, |since| later(since, UNREACHABLE_AFTER));
-        if now >= give_up {
-            self.free_the_slot_of_a_lost_node(out);
-        }
+        self.free_the_slot_of_a_lost_node_in_time(now, out);
         self.wait_until(later(now, UNREACHABLE_AFTER), "a Job that does not stop")
     }
 }

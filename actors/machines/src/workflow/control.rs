@@ -46,6 +46,21 @@ impl WorkflowMachine {
         (self.workflow.spec.suspend == Some(true)).then_some(Halt::Suspended)
     }
 
+    /// A critical step that failed by itself, and not because its workflow was cancelled.
+    #[allow(clippy::unused_self, reason = "as the other questions about what stops it")]
+    pub(super) fn failed_critical(&self, plan: &Plan, states: &States) -> Option<i32> {
+        let mut critical = plan.steps.iter().filter(|(_, step)| step.critical);
+        let by_itself = |number: i32| match states.get(&number) {
+            Some((StepState::Failed, failure)) => failure
+                .as_ref()
+                .is_none_or(|(class, _)| *class != ErrorType::Cancelled),
+            Some(_) | None => false,
+        };
+        critical
+            .find(|(number, _)| by_itself(**number))
+            .map(|(number, _)| *number)
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.status.draft.phase == Some(WorkflowPhase::Paused)
     }

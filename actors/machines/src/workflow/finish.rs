@@ -72,6 +72,14 @@ impl WorkflowMachine {
                 let reason = Self::stopped_because(plan, halt, None);
                 self.begin_rollback(None, &reason, now);
             }
+            Some(Halt::Shutdown(Shutdown::Cancel)) if self.failed_critical(plan, &states).is_some() => {
+                // It had failed before anybody said anything, and nothing more is done about it.
+                let number = self.failed_critical(plan, &states).unwrap_or_default();
+                let (error_type, why) = failed(&number).unwrap_or((ErrorType::UnknownError, String::new()));
+                let reason = Self::stopped_because(plan, Halt::Critical(number), Some(&why));
+                let reason = format!("{}. Cancelled: nothing was undone.", reason.trim_end_matches('.'));
+                self.fail_workflow(error_type, Some(number), &reason, now);
+            }
             Some(halt @ Halt::Shutdown(Shutdown::Cancel)) if pending || states.values().any(cancelled) => {
                 let completed = self.numbers_of(StepState::Completed).len();
                 let reason = format!(

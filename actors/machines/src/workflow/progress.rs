@@ -15,6 +15,7 @@ use super::machine::WorkflowMachine;
 use super::planning::is_begun;
 use super::steps::DELETED;
 use super::{WorkflowCommand, step_words};
+use crate::actions::target_name;
 use crate::announcement::{Announcement, EventRecord};
 use crate::classify::cut;
 use crate::defect::{Defect, planted};
@@ -285,6 +286,11 @@ impl WorkflowMachine {
             retries_attempted: of_execution
                 .and_then(|s| s.execution_results.as_ref())
                 .map_or(0, |results| results.retries_attempted),
+            target: Some(cut(&target_name(&step.target), 500)),
+            // That the first one has begun is not worth a write.
+            attempt: of_execution
+                .and_then(|s| s.attempt)
+                .filter(|attempt| *attempt > i32::from(!terminal)),
             error_type: failure.as_ref().map(|(error_type, _)| *error_type),
             error_message: failure
                 .filter(|_| !planted(Defect::SkipWithoutReason))
@@ -328,6 +334,7 @@ impl WorkflowMachine {
         self.status.draft.execution_snapshot = Some(ExecutionSnapshot {
             completed_steps: completed,
             current_step: self.status.draft.current_step,
+            resource_snapshot: self.last_known(),
             ..ExecutionSnapshot::default()
         });
         self.condition(
@@ -338,6 +345,17 @@ impl WorkflowMachine {
             now,
         );
         self.measure(now);
+    }
+
+    /// Each target of a step that has begun, and what was last known of it.
+    fn last_known(&self) -> BTreeMap<String, String> {
+        let known = self.steps.executions.values().filter_map(|execution| {
+            let status = execution.status.as_ref()?;
+            let resource = status.execution_results.as_ref()?.resources_affected.first()?;
+            let state = resource.after.as_ref().or(resource.before.as_ref())?;
+            Some((status.target_name.clone()?, cut(state, 250)))
+        });
+        known.collect()
     }
 
     pub(super) fn numbers_of(&self, state: StepState) -> Vec<i32> {

@@ -370,3 +370,25 @@ fn a_critical_step_that_fails_while_its_workflow_is_paused_ends_the_pause() {
         assert_eq!(bed.status().phase, Some(WorkflowPhase::Failed));
     }
 }
+
+#[test]
+fn cancel_after_a_critical_step_has_failed_ends_as_that_and_undoes_nothing() {
+    let mut bed = with_clean_up();
+    bed.workflow.spec.execution_strategy.rollback_strategy = kubernaut_crds::RollbackStrategy::Automatic;
+    bed.start();
+    bed.complete(1);
+    bed.run_for(2);
+    bed.set_status(2, begun(1, "failed"));
+    bed.run_for(2);
+    bed.ask(json!({"shutdown": "Cancel"}));
+    bed.complete(9);
+    bed.run_for(2);
+    let status = bed.status();
+    assert_eq!(
+        (status.phase, status.failed_step),
+        (Some(WorkflowPhase::Failed), Some(2))
+    );
+    assert_eq!(status.error_type, Some(ErrorType::JobFailed));
+    let reason = status.failure_reason.unwrap_or_default();
+    assert!(reason.ends_with("Cancelled: nothing was undone."), "{reason}");
+}
