@@ -4,7 +4,8 @@
 #   - at most half of the replicas of a Deployment or a StatefulSet may go at once
 #   - one drain at a time, and no restart while a node is drained
 #
-# What takes a change back is exempt: it has to be possible at any time, and what it takes back was allowed.
+# What takes a recorded change back is exempt: it has to be possible at any time, and what it takes back was allowed. A
+# rollbackSpec of a workflow is an action like any other.
 #
 # Try it:     kubernaut policy test deploy/policy
 # Install it: kubectl -n kubernaut-system create configmap kubernaut-policy --from-file=deploy/policy
@@ -47,6 +48,7 @@ violations contains message if {
 	input.action in {"drain-node", "rollout-restart"}
 	some other in input.executing
 	other.action == "drain-node"
+	not other.rollback
 	message := sprintf("node %s is being drained: wait for its end", [other.target.name])
 }
 

@@ -212,6 +212,7 @@ pub(crate) async fn all_established(control_plane: &ControlPlane) {
     for name in [
         "workflowexecutions.workflow.kubernaut.io",
         "kubernetesexecutions.kubernetesexecution.kubernaut.io",
+        "approvals.workflow.kubernaut.io",
     ] {
         established(control_plane, name).await;
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kubernaut_crds::{PlanStrategy, WorkflowStep};
 
 /// Which step waits for which, by step number. Without cycles, once made.
@@ -260,6 +261,24 @@ impl Graph {
             to_visit.extend(self.dependencies_of(step).filter(|before| found.insert(*before)));
         }
         found
+    }
+
+    /// Steps with the times at which they ended, in the order in which they are taken back: the last one first, and none before
+    /// one that waited for it, whatever the clocks of the nodes say.
+    pub fn last_first(&self, mut ended: Vec<(Option<Timestamp>, i32)>) -> Vec<i32> {
+        ended.sort_unstable();
+        let mut left: Vec<i32> = ended.into_iter().map(|(_, number)| number).collect();
+        let before: BTreeMap<i32, BTreeSet<i32>> = left
+            .iter()
+            .map(|number| (*number, self.all_before(*number)))
+            .collect();
+        let mut order = Vec::with_capacity(left.len());
+        while !left.is_empty() {
+            let is_last = |number: &i32| !left.iter().any(|other| before[other].contains(number));
+            let last = left.iter().rposition(is_last).unwrap_or(left.len() - 1);
+            order.push(left.remove(last));
+        }
+        order
     }
 
     /// The steps that wait for a step, also through others.

@@ -1,7 +1,8 @@
 //! What a policy is asked about: the input of its rules, without values of Secrets.
 
 use jiff::Timestamp;
-use kubernaut_crds::{ActionParameters, KubernetesExecution, Sensitive, TargetRef, names};
+use kubernaut_crds::{ActionParameters, KubernetesExecution, Sensitive, TargetRef};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::actions::ActionKind;
@@ -47,18 +48,22 @@ pub fn policy_input(
     })
 }
 
-/// The input with what other executions hold locks for: the canonical names of their actions, and their targets.
+/// What another execution does at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Other {
+    /// The canonical name of its action.
+    pub action: &'static str,
+    /// What it acts on.
+    pub target: TargetRef,
+    /// It takes back what another one did.
+    pub rollback: bool,
+}
+
+/// The input with what other executions hold locks for.
 #[must_use]
-pub fn with_others<'a>(
-    mut input: Value,
-    others: impl IntoIterator<Item = (&'a str, &'a TargetRef)>,
-) -> Value {
-    let others = others.into_iter();
-    let others: Vec<Value> = others
-        .map(|(action, target)| json!({"action": action, "target": target}))
-        .collect();
+pub fn with_others(mut input: Value, others: &[Other]) -> Value {
     if let Some(members) = input.as_object_mut() {
-        members.insert("executing".to_owned(), Value::Array(others));
+        members.insert("executing".to_owned(), json!(others));
     }
     input
 }
@@ -78,13 +83,10 @@ pub fn action_of(execution: &KubernetesExecution) -> &'static str {
         .map_or("unknown", ActionKind::canonical)
 }
 
-/// It takes back what another one did. Admission policies keep the label and these parameters to the controller.
-fn is_rollback(execution: &KubernetesExecution) -> bool {
-    let labels = execution.metadata.labels.as_ref();
-    let is_labelled = labels
-        .and_then(|labels| labels.get(names::LABEL_ROLLBACK))
-        .is_some_and(|label| label == "true");
-    is_labelled || execution.spec.parameters.undo.is_some()
+/// It takes back what another one was seen to do. Admission policies keep these parameters to the controller; what a workflow's
+/// rollbackSpec says is an action like any other.
+pub fn is_rollback(execution: &KubernetesExecution) -> bool {
+    execution.spec.parameters.undo.is_some()
 }
 
 /// The parameters as they were written; of a Secret the keys alone.

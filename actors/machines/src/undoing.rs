@@ -1,8 +1,8 @@
 //! The execution that takes back what a step did: from the step's rollbackSpec, else from what its execution recorded.
 
 use kubernaut_crds::{
-    Action, ActionParameters, ConfigType, ErrorType, ExecutionPhase, KubernetesExecution,
-    KubernetesExecutionStatus, NodeAction, RollbackAction, ScaleDeployment, Undo, UndoTarget,
+    Action, ActionParameters, Attempt, ConfigType, ErrorType, ExecutionPhase, KubernetesExecution,
+    KubernetesExecutionStatus, NodeAction, RecordedUndo, RollbackAction, ScaleDeployment, Undo, UndoTarget,
     UpdateConfigMap, WorkflowExecution, WorkflowStep, names,
 };
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub fn undo_execution(
     step: &WorkflowStep,
     execution: &KubernetesExecution,
 ) -> Result<Option<KubernetesExecution>, NotReversible> {
-    if step.rollback_spec.is_some() {
+    if step.rollback_spec.is_some() && !is_as_recorded(step, execution) {
         return rollback_execution(workflow, step)
             .map(Some)
             .map_err(|problem| NotReversible(format!("its rollbackSpec can't be run: {problem}")));
@@ -34,6 +34,29 @@ pub fn undo_execution(
         return Ok(None);
     };
     Ok(Some(made(workflow, step, action, parameters)))
+}
+
+/// The rollbackSpec asks for the state that was recorded: what was recorded tests whether somebody has changed it since, too.
+fn is_as_recorded(step: &WorkflowStep, execution: &KubernetesExecution) -> bool {
+    let spec = step.rollback_spec.as_ref();
+    let wanted = spec.and_then(|spec| RollbackAction::try_from(spec.parameters.clone()).ok());
+    let status = execution.status.as_ref();
+    let rollback = status.and_then(|status| status.rollback_information.as_ref());
+    let rollback = rollback.filter(|rollback| rollback.available && rollback.undo.is_some());
+    let recorded = rollback.and_then(|rollback| rollback.rollback_parameters.as_ref());
+    let (Some(wanted), Some(recorded)) = (wanted, recorded) else {
+        return false;
+    };
+    match wanted {
+        RollbackAction::ScaleToPrevious(scale) => recorded.scale_to_previous == Some(scale),
+        RollbackAction::UncordonNode(node) => {
+            let name = recorded.uncordon_node.as_ref().map(|node| &node.node);
+            name == Some(&node.node_name)
+        }
+        RollbackAction::RestorePreviousConfig(_)
+        | RollbackAction::RestorePreviousDeployment(_)
+        | RollbackAction::Custom(_) => false,
+    }
 }
 
 /// The execution of a step's rollbackSpec.
@@ -113,7 +136,7 @@ fn recorded_undo(
     let (Some(undo), Some(target), Some(kind)) = (rollback.undo, status.target, kind) else {
         return no("nobody has seen what it changed: its target could not be read, or was not");
     };
-    if undo.patch.as_deref() == Some("[]") {
+    if changes_nothing(&undo) {
         return Ok(None);
     }
     let undo = Undo {
@@ -129,6 +152,11 @@ fn recorded_undo(
         delete: undo.delete,
     };
     Ok(Some(("undo".to_owned(), Action::Undo(undo).into())))
+}
+
+/// What stands there is what stood there before.
+pub(crate) fn changes_nothing(undo: &RecordedUndo) -> bool {
+    undo.patch.as_deref() == Some("[]")
 }
 
 /// An execution of the workflow that undoes this step.
@@ -173,6 +201,18 @@ pub(crate) fn changed(
     let action = Action::try_from(execution.spec.parameters.clone()).ok();
     let kind = action.as_ref().and_then(kind_of);
     if kind.is_some_and(|kind| kind.definition().fails_half_done) {
+        return Some(Changed::Perhaps);
+    }
+    // Where nothing that may be read proves it, a failure that nobody knows says nothing: its answer alone may have been lost.
+    let is_unproven = |attempt: &Attempt| {
+        matches!(
+            attempt.error_type,
+            Some(ErrorType::JobFailed | ErrorType::JobLost | ErrorType::Timeout | ErrorType::UnknownError)
+                | None
+        )
+    };
+    let is_provable = kind.is_none_or(|kind| kind.definition().provable_when_lost);
+    if !is_provable && status.attempts().real().any(is_unproven) {
         return Some(Changed::Perhaps);
     }
     match status.error_type {

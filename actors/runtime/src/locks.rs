@@ -1,7 +1,7 @@
 //! One step at a time for each target, in the order of asking.
 
 use kubernaut_machines::defect::{Defect, planted};
-use kubernaut_machines::policy_input::action_of;
+use kubernaut_machines::policy_input::{Other, action_of, is_rollback};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -64,6 +64,10 @@ struct Request {
     name: Key,
     /// Canonical name of its action.
     action: &'static str,
+    /// It takes back what another one did.
+    is_rollback: bool,
+    /// It changes nothing.
+    is_dry_run: bool,
     /// It has begun, or was asked about: what is asked about after it has to know of it.
     is_known: bool,
     /// `None`: it holds its locks.
@@ -106,6 +110,8 @@ impl LockTable {
                 key: queue_key(execution),
                 name: Key::of(&execution.metadata),
                 action: action_of(execution),
+                is_rollback: is_rollback(execution),
+                is_dry_run: execution.spec.dry_run == Some(true),
                 is_known: execution.attempts().real().next().is_some(),
                 wake: None,
             };
@@ -133,6 +139,8 @@ impl LockTable {
             key: queue_key(execution),
             name: Key::of(&execution.metadata),
             action: action_of(execution),
+            is_rollback: is_rollback(execution),
+            is_dry_run: execution.spec.dry_run == Some(true),
             is_known: true,
             wake: None,
         };
@@ -161,16 +169,17 @@ impl LockTable {
         call(woken);
     }
 
-    /// What others hold locks for, in the order of creation: the canonical names of their actions, and their targets. Those that
+    /// What others hold locks for, in the order of creation, but for dry runs, which change nothing. Those that
     /// hold a lock and were not asked about yet are left out: they will be told of this one, which is about to be asked about. So of
     /// two that exclude each other one runs, whichever comes first.
-    pub(crate) fn known_to(&self, uid: &str) -> Vec<(&'static str, TargetRef)> {
+    pub(crate) fn known_to(&self, uid: &str) -> Vec<Other> {
         let mut table = self.lock();
         if let Some(request) = table.requests.get_mut(uid) {
             request.is_known |= request.wake.is_none();
         }
-        let holding =
-            |request: &&Request| request.wake.is_none() && request.is_known && request.key.uid != uid;
+        let holding = |request: &&Request| {
+            request.wake.is_none() && request.is_known && !request.is_dry_run && request.key.uid != uid
+        };
         let mut holders: Vec<&Request> = table.requests.values().filter(holding).collect();
         holders.sort_by(|a, b| a.key.cmp(&b.key));
         holders
@@ -180,7 +189,11 @@ impl LockTable {
                     LockKey::Target(target) => Some(target.clone()),
                     LockKey::Nodes => None,
                 })?;
-                Some((request.action, target))
+                Some(Other {
+                    action: request.action,
+                    target,
+                    rollback: request.is_rollback,
+                })
             })
             .collect()
     }

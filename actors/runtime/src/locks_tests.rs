@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use kubernaut_crds::{KubernetesExecution, TargetRef};
+use kubernaut_machines::policy_input::Other;
 use serde_json::json;
 
 use super::{Acquired, LockTable, Wake};
@@ -195,14 +196,23 @@ fn a_policy_is_told_of_those_that_have_begun_or_were_asked_about_before() {
         .locks
         .acquire(&execution("c", 3), &deployment("a"), false, Box::new(|| {}));
     assert!(matches!(waiting, Acquired::Busy { .. }));
-    let old = ("cordon-node", begun);
+    let cordons = |target: TargetRef| Other {
+        action: "cordon-node",
+        target,
+        rollback: false,
+    };
+    let old = cordons(begun);
     // Who waits is asked about, too, and is in nobody's way.
     assert_eq!(world.locks.known_to("c"), std::slice::from_ref(&old));
     assert_eq!(world.locks.known_to("b"), std::slice::from_ref(&old));
-    assert_eq!(
-        world.locks.known_to("a"),
-        [old.clone(), ("cordon-node", deployment("b"))]
-    );
+    assert_eq!(world.locks.known_to("a"), [old.clone(), cordons(deployment("b"))]);
     world.locks.release("b");
+    // What only tries something is in nobody's way either.
+    let mut tried = execution("d", 4);
+    tried.spec.dry_run = Some(true);
+    world
+        .locks
+        .acquire(&tried, &deployment("d"), false, Box::new(|| {}));
+    assert_eq!(world.locks.known_to("d"), [old.clone(), cordons(deployment("a"))]);
     assert_eq!(world.locks.known_to("a"), [old]);
 }

@@ -368,8 +368,7 @@ impl StepState {
             return command;
         };
         let others = self.context.locks.known_to(&self.subject.uid);
-        let others = others.iter().map(|(action, target)| (*action, target));
-        ApiCommand::Judge(with_others(input, others))
+        ApiCommand::Judge(with_others(input, &others))
     }
 
     fn wake(&mut self, myself: &ActorRef<StepMessage>, kind: WaitKind) -> (Wait, Wake) {

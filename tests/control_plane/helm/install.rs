@@ -9,7 +9,8 @@ use crate::bed::{Bed, BedOptions, FakeNodes};
 use crate::scene::{CONFIG_MAP, JOB, Scene, step, workflow};
 
 const NAMESPACE: &str = "kubernaut-system";
-const CRDS: [&str; 2] = [
+const CRDS: [&str; 3] = [
+    "approvals.workflow.kubernaut.io",
     "kubernetesexecutions.kubernetesexecution.kubernaut.io",
     "workflowexecutions.workflow.kubernaut.io",
 ];
@@ -195,6 +196,7 @@ async fn a_release_is_installed_upgraded_used_and_uninstalled_with_nothing_left_
         "customresourcedefinitions",
         CRDS[0],
         CRDS[1],
+        CRDS[2],
         "--timeout=60s",
     ])
     .await;

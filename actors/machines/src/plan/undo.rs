@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubernaut_crds::{
-    Batch, ExecutionPlan, KubernetesExecution, PlanStrategy, RollbackStrategy, StepState, WorkflowExecution,
-    WorkflowStep, names,
+    Batch, ExecutionPlan, KubernetesExecution, PlanStrategy, RollbackStrategy, StepState, StepStatus,
+    UndoState, WorkflowExecution, WorkflowStep, names,
 };
 
 use super::{Plan, PlanError, PlannedStep, digest};
@@ -90,6 +90,7 @@ pub fn plan_undo(
             }
         }
     }
+    warnings.extend(gone(first, undone));
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -126,6 +127,38 @@ pub fn plan_undo(
     })
 }
 
+/// A step that failed half-done stays failed when it is undone.
+fn was_undone(step: &StepStatus) -> bool {
+    let undo = step.undo.as_ref();
+    step.status == StepState::RolledBack || undo.is_some_and(|undo| undo.status == UndoState::Completed)
+}
+
+/// Of the steps that ran and whose executions are gone nobody knows what they changed.
+fn gone(first: &WorkflowExecution, undone: &Undone) -> Vec<String> {
+    let is_known = |number: i32| {
+        let mut executions = undone.executions.iter();
+        executions.any(|execution| execution.spec.step_number == number && is_controlled_by(execution, first))
+    };
+    let steps = first.status.iter().flat_map(|status| &status.step_statuses);
+    let ran = steps.filter(|step| match step.status {
+        StepState::Completed => true,
+        StepState::Failed => step.k8s_execution_ref.is_some(),
+        StepState::Pending | StepState::Executing | StepState::Skipped | StepState::RolledBack => false,
+    });
+    ran.filter(|step| !was_undone(step) && !is_known(step.step_number))
+        .filter_map(|step| {
+            let mut planned = first.spec.workflow_definition.steps.iter();
+            let planned = planned.find(|planned| planned.step_number == step.step_number)?;
+            (!planned.always).then(|| {
+                format!(
+                    "step {} ({}) is not reversible: its KubernetesExecution is gone, and with it what it recorded",
+                    planned.step_number, planned.name
+                )
+            })
+        })
+        .collect()
+}
+
 /// The steps of a workflow that changed something and were not undone yet, the last one first.
 fn to_undo<'a>(
     first: &'a WorkflowExecution,
@@ -134,10 +167,10 @@ fn to_undo<'a>(
     let statuses = first.status.iter().flat_map(|status| &status.step_statuses);
     let is_undone = |number: i32| {
         let mut statuses = statuses.clone();
-        statuses.any(|step| step.step_number == number && step.status == StepState::RolledBack)
+        statuses.any(|step| step.step_number == number && was_undone(step))
     };
     let steps = &first.spec.workflow_definition.steps;
-    let mut found: Vec<_> = undone
+    let found: BTreeMap<i32, _> = undone
         .executions
         .iter()
         .filter(|execution| is_controlled_by(execution, first))
@@ -147,11 +180,16 @@ fn to_undo<'a>(
             let status = execution.status.as_ref()?;
             changed(execution, status)?;
             let at = status.completion_time.as_ref().map(|time| time.0);
-            (!step.always && !is_undone(number)).then_some((at, number, step, &**execution))
+            (!step.always && !is_undone(number)).then_some((number, (at, step, &**execution)))
         })
         .collect();
-    found.sort_by_key(|(at, number, ..)| std::cmp::Reverse((*at, *number)));
-    found.into_iter().map(|(_, _, step, execution)| (step, execution))
+    let ended = found.iter().map(|(number, (at, ..))| (*at, *number)).collect();
+    let graph = Graph::new(steps, first.spec.workflow_definition.dependencies.as_ref());
+    let order = graph.map_or_else(|_| Vec::new(), |graph| graph.last_first(ended));
+    order.into_iter().filter_map(move |number| {
+        let (_, step, execution) = found.get(&number)?;
+        Some((*step, *execution))
+    })
 }
 
 /// The undo of another workflow's step as a step of this one.

@@ -1,7 +1,7 @@
 //! What stands in the input, and what never does.
 
 use base64::Engine as _;
-use kubernaut_crds::KubernetesExecution;
+use kubernaut_crds::{KubernetesExecution, names};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -94,15 +94,20 @@ fn the_input_says_what_is_done_to_what_and_for_whom() {
             "now": "2027-01-15T08:00:00Z",
         })
     );
-    let other = TargetRef {
+    let target = TargetRef {
         kind: "Node".to_owned(),
         namespace: None,
         name: "n1".to_owned(),
     };
-    let asked = with_others(input, [("drain-node", &other)]);
+    let other = Other {
+        action: "drain-node",
+        target,
+        rollback: false,
+    };
+    let asked = with_others(input, &[other]);
     assert_eq!(
         asked["executing"],
-        json!([{"action": "drain-node", "target": {"kind": "Node", "name": "n1"}}])
+        json!([{"action": "drain-node", "target": {"kind": "Node", "name": "n1"}, "rollback": false}])
     );
 }
 
@@ -113,7 +118,14 @@ fn what_takes_back_what_another_did_is_a_rollback() {
         "parameters": {"scaleDeployment": {"namespace": "shop", "deployment": "web", "replicas": 2}},
     }));
     assert!(!is_rollback(&execution));
+    // A rollbackSpec is what somebody wrote: nothing says that it takes anything back.
     execution.metadata.labels = Some([(names::LABEL_ROLLBACK.to_owned(), "true".to_owned())].into());
+    assert!(!is_rollback(&execution));
+    execution.spec.parameters = serde_json::from_value(json!({"undo": {
+        "of": "scale-deployment", "patch": "[]",
+        "target": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web", "uid": "u"},
+    }}))
+    .expect("parameters");
     assert!(is_rollback(&execution));
 }
 

@@ -62,7 +62,9 @@ impl StepMachine {
             Ok(attempt) => attempt,
             Err(error) => return self.fail(ErrorType::ValidationError, &error.to_string(), now),
         };
-        if self.status.draft.rollback_information.is_none() {
+        // Until an attempt has ended nothing was changed: what was recorded before a wait may be another state than this one.
+        let is_unchanged = self.status.draft.attempts().first_ended().is_none();
+        if is_unchanged || self.status.draft.rollback_information.is_none() {
             self.status.draft.rollback_information = Some(preflight.rollback.clone());
             let available = preflight.rollback.available;
             let reason = if available {
@@ -81,6 +83,9 @@ impl StepMachine {
         results.start_time.get_or_insert(MicroTime(now));
         results.job_name = Some(attempt.job_name.clone());
         results.retries_attempted = number - 1;
+        if is_unchanged {
+            results.resources_affected.clear();
+        }
         if results.resources_affected.is_empty() {
             results.resources_affected.push(affected(checked, preflight));
         }

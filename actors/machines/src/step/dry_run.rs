@@ -90,6 +90,9 @@ impl StepMachine {
                 ..affected(checked, preflight)
             }];
         }
+        if self.status.draft.phase == Some(ExecutionPhase::WaitingApproval) {
+            self.enter(ExecutionPhase::Validated, now);
+        }
         self.status.draft.attempt = Some(0);
         self.status.draft.job_name = Some(attempt.job_name.clone());
         if !attempt.waits_for_quota() {

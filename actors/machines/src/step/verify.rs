@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubernaut_crds::{
     Attempt, AttemptOutcome, ConditionReason, ConditionType, ErrorType, ExecutionPhase, MicroTime, Retry,
+    RollbackInformation,
 };
 
 use super::StepCommand;
@@ -21,6 +22,7 @@ use crate::parameters::ValidatedExecution;
 use crate::problem::Problem;
 use crate::reads::{Read, ReadResults};
 use crate::time::{later, seconds_between};
+use crate::undoing::changes_nothing;
 use crate::verify::{self, JobResult, Postcondition, Waits};
 use crate::waiting::{Obstacle, WaitingPod};
 
@@ -93,7 +95,7 @@ impl StepMachine {
         out: &mut Vec<StepCommand>,
     ) -> Flow {
         let what = match ended {
-            Ended::Success { .. } if !self.settings.verification => {
+            Ended::Success { .. } if !self.settings.verification && !self.lacks_inverse() => {
                 return self.complete("", None, ended, now);
             }
             Ended::Success { .. } => JobResult::Success,
@@ -104,6 +106,10 @@ impl StepMachine {
             return Flow::Wait;
         };
         self.outcome = Outcome::default();
+        if what == JobResult::Success && !self.settings.verification {
+            // It was looked at for its undo alone.
+            return self.complete("", None, ended, now);
+        }
         self.outcome.hopeless(&waits, false, now);
         match (ended, outcome) {
             (_, Postcondition::Holds { after }) => self.complete(&after, doubt(ended), ended, now),
@@ -336,20 +342,41 @@ impl StepMachine {
         let facts = std::mem::take(&mut look.facts);
         self.outcome.look = None;
         let outcome = verify::postcondition(&self.execution, checked, &attempt, &facts, what);
-        self.note_inverse(checked, &facts);
+        self.note_inverse(checked, &facts, &outcome);
         Some((outcome, verify::waits(checked, &facts)))
     }
 
-    /// What would take back the change that is seen now. It goes with the next write.
-    fn note_inverse(&mut self, checked: &ValidatedExecution, facts: &ReadResults) {
+    /// What would take the change back, as it is when it is first seen: what stands there later may be somebody else's. It goes
+    /// with the next write.
+    fn note_inverse(&mut self, checked: &ValidatedExecution, facts: &ReadResults, outcome: &Postcondition) {
+        let is_ours = match outcome {
+            Postcondition::Holds { .. } | Postcondition::InProgress { .. } | Postcondition::Stuck { .. } => {
+                true
+            }
+            Postcondition::NotThere { .. } => checked.kind.definition().fails_half_done,
+            Postcondition::Never { .. } | Postcondition::Unprovable { .. } => false,
+        };
         let rollback = self.status.draft.rollback_information.as_mut();
-        let Some(rollback) = rollback.filter(|rollback| rollback.available) else {
+        // Half of a change may have done nothing so far.
+        let is_known = |rollback: &RollbackInformation| {
+            rollback.undo.as_ref().is_some_and(|undo| !changes_nothing(undo))
+        };
+        let Some(rollback) = rollback.filter(|rollback| rollback.available && !is_known(rollback)) else {
             return;
         };
         let recorded = rollback.rollback_parameters.as_ref();
-        rollback.undo = verify::target_in(checked, facts)
+        let found = verify::target_in(checked, facts)
             .zip(recorded)
             .and_then(|(object, recorded)| inverse(checked, recorded, object));
+        if let Some(undo) = found.filter(|undo| is_ours || changes_nothing(undo)) {
+            rollback.undo = Some(undo);
+        }
+    }
+
+    /// It can be taken back, and nobody has seen yet what was changed.
+    fn lacks_inverse(&self) -> bool {
+        let rollback = self.status.draft.rollback_information.as_ref();
+        rollback.is_some_and(|rollback| rollback.available && rollback.undo.is_none())
     }
 
     pub(super) fn after_read(&mut self, facts: ReadResults) {
@@ -450,6 +477,9 @@ impl StepMachine {
     /// The target is as it shall be, and no Job is made.
     pub(super) fn complete_without_job(&mut self, now: Timestamp) -> Flow {
         let message = "nothing to undo: it is as it was before";
+        if self.status.draft.phase == Some(ExecutionPhase::WaitingApproval) {
+            self.enter(ExecutionPhase::Validated, now);
+        }
         self.enter(ExecutionPhase::Completed, now);
         self.status.draft.completion_time = Some(MicroTime(now));
         self.status.draft.message = Some(message.to_owned());

@@ -33,31 +33,38 @@ impl WorkflowMachine {
         if let Some(shutdown) = self.workflow.spec.shutdown {
             return Some(Halt::Shutdown(shutdown));
         }
-        let critical = plan.steps.iter().find(|(number, step)| {
-            step.critical
-                && !planted(Defect::IgnoreCriticalFailure)
-                && states
-                    .get(*number)
-                    .is_some_and(|(state, _)| *state == StepState::Failed)
-        });
-        if let Some((number, _)) = critical {
-            return Some(Halt::Critical(*number));
+        if !planted(Defect::IgnoreCriticalFailure)
+            && let Some(number) = self.first_critical(plan, states, |_| true)
+        {
+            return Some(Halt::Critical(number));
         }
         (self.workflow.spec.suspend == Some(true)).then_some(Halt::Suspended)
     }
 
     /// A critical step that failed by itself, and not because its workflow was cancelled.
-    #[allow(clippy::unused_self, reason = "as the other questions about what stops it")]
     pub(super) fn failed_critical(&self, plan: &Plan, states: &States) -> Option<i32> {
-        let mut critical = plan.steps.iter().filter(|(_, step)| step.critical);
-        let by_itself = |number: i32| match states.get(&number) {
-            Some((StepState::Failed, failure)) => failure
-                .as_ref()
-                .is_none_or(|(class, _)| *class != ErrorType::Cancelled),
+        self.first_critical(plan, states, |class| class != Some(ErrorType::Cancelled))
+    }
+
+    /// The first critical step that failed so: what failed after it, or cleaned up after it, hides no cause.
+    fn first_critical(
+        &self,
+        plan: &Plan,
+        states: &States,
+        counts: impl Fn(Option<ErrorType>) -> bool,
+    ) -> Option<i32> {
+        let has_failed = |number: &i32| match states.get(number) {
+            Some((StepState::Failed, failure)) => counts(failure.as_ref().map(|(class, _)| *class)),
             Some(_) | None => false,
         };
+        let critical = plan.steps.iter().filter(|(_, step)| step.critical);
         critical
-            .find(|(number, _)| by_itself(**number))
+            .filter(|(number, _)| has_failed(number))
+            .min_by_key(|(number, step)| {
+                let at = self.completed_at(**number);
+                // Of what has no time nobody knows when it failed: it comes after the others.
+                (step.always, at.is_none(), at, **number)
+            })
             .map(|(number, _)| *number)
     }
 

@@ -7,6 +7,7 @@ use kubernaut_crds::{
     ConditionReason, ErrorType, ExecutionDryRunResults, KubernetesExecution, StepState, WorkflowDryRunResults,
 };
 
+use super::control::PAUSED;
 use super::machine::WorkflowMachine;
 use super::progress::{States, state_of, step_name};
 use super::validating::Gate;
@@ -85,9 +86,18 @@ impl WorkflowMachine {
         self.ensure_steps(out);
         self.find_absent_steps(out);
         self.cancel_executions(plan, now, out);
+        self.find_unsure_steps(out);
         let states = self.dry_run_states(plan);
-        let lives = states.values().any(|(state, _)| *state == StepState::Executing);
-        lives || self.creating() > 0
+        let in_state = |wanted: StepState| -> Vec<i32> {
+            let found = states.iter().filter(|(_, (state, _))| *state == wanted);
+            found.map(|(number, _)| *number).collect()
+        };
+        let running = in_state(StepState::Executing);
+        let waits = !running.is_empty() || self.creating() > 0 || !self.steps.unsure.is_empty();
+        if waits {
+            self.tell_of_dry_runs(plan, &running, in_state(StepState::Pending).len(), now, out);
+        }
+        waits
     }
 
     /// Where the dry run of each step stands.
@@ -133,8 +143,10 @@ impl WorkflowMachine {
         let waiting = waiting.map(|(key, waiting)| format!("step {} waits {}", key.number, waiting.why));
         let without_slot = self.waits_for_slots(plan, now);
         let first = format!("dry run: {ended} of {total} steps were tried");
+        let is_paused = self.workflow.spec.suspend == Some(true);
         let words: Vec<String> = [first]
             .into_iter()
+            .chain(is_paused.then(|| PAUSED.to_owned()))
             .chain(running)
             .chain(waiting)
             .chain(without_slot)

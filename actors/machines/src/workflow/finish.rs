@@ -61,7 +61,7 @@ impl WorkflowMachine {
                         return true;
                     }
                     // Where something was changed, and it may matter to somebody.
-                    RollbackStrategy::Manual if !self.undo_hints().is_empty() => {
+                    RollbackStrategy::Manual if !self.undo_hints(plan).is_empty() => {
                         reason = format!("{}. {NOT_UNDONE}", reason.trim_end_matches('.'));
                     }
                     RollbackStrategy::Manual | RollbackStrategy::None => {}
@@ -221,14 +221,16 @@ impl WorkflowMachine {
             (false, _) if completed == total => Outcome::Success,
             (false, _) => Outcome::PartialSuccess,
         };
-        let undo = failed && self.rollback_strategy() != RollbackStrategy::None;
+        let plan = self.plan_once().ok();
+        let hints = plan.filter(|_| failed && self.rollback_strategy() != RollbackStrategy::None);
+        let hints = hints.map_or_else(Vec::new, |plan| self.undo_hints(&plan));
         self.status.draft.workflow_result = Some(WorkflowResult {
             outcome,
             effectiveness_score: (rate - 0.05 * f64::from(retries) - 0.1 * f64::from(rollbacks))
                 .clamp(0.0, 1.0),
             resource_health: ResourceHealth::Unknown,
             new_alerts_triggered: None,
-            recommended_actions: if undo { self.undo_hints() } else { Vec::new() },
+            recommended_actions: hints,
         });
     }
 }

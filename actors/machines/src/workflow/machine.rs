@@ -546,7 +546,7 @@ impl WorkflowMachine {
     }
 
     fn terminal(&mut self, out: &mut Vec<WorkflowCommand>) {
-        self.release_recorded(out);
+        self.release_recorded(&[], out);
         self.stop(out);
     }
 
@@ -576,7 +576,7 @@ impl WorkflowMachine {
         self.cancel_executions(&plan, now, out);
         self.start_ready_steps(now, out);
         self.release_executions(&plan, now, out);
-        self.release_recorded(out);
+        self.release_recorded(&[], out);
         if self.finish_if_done(&plan, now, out) {
             return self.write(now, out);
         }

@@ -21,6 +21,9 @@ use crate::reads::{Read, ReadResults};
 use crate::time::later;
 use crate::verify::{self, JobResult, Postcondition};
 
+/// An API server that gives no answer at the end of the window is asked for this long.
+const LOOK_PATIENCE: Duration = Duration::from_mins(1);
+
 /// What was read of one step's target, and what is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Look {
@@ -61,7 +64,7 @@ impl WorkflowMachine {
             }
         };
         self.ensure_steps(out);
-        self.release_recorded(out);
+        self.release_recorded(&[], out);
         let shutdown = self.workflow.spec.shutdown;
         if let Some(shutdown @ Shutdown::Rollback) = shutdown {
             let reason = Self::stopped_because(&plan, Halt::Shutdown(shutdown), None);
@@ -74,7 +77,7 @@ impl WorkflowMachine {
         {
             return self.calls.alarm.set(ends, "the end of the monitoring window");
         }
-        let mut found = Vec::new();
+        let mut found = self.not_to_be_found();
         for (number, execution) in self.last_on_their_targets() {
             match self.look_at(number, &execution, out) {
                 Some(seen) => found.push((number, seen)),
@@ -83,6 +86,20 @@ impl WorkflowMachine {
         }
         self.conclude(&plan, &found, now);
         self.write(now, out);
+    }
+
+    /// The steps that nobody can look at any more.
+    fn not_to_be_found(&self) -> Vec<(i32, Found)> {
+        let completed = self.numbers_of(StepState::Completed).into_iter();
+        let gone =
+            completed.filter(|number| !self.steps.executions.contains_key(&ExecutionKey::step(*number)));
+        gone.map(|number| {
+            (
+                number,
+                Found::Unknown("its KubernetesExecution is gone".to_owned()),
+            )
+        })
+        .collect()
     }
 
     /// The steps whose change counts: a later one on the field of a target takes its place.
@@ -162,9 +179,11 @@ impl WorkflowMachine {
         self.steps.looks.entry(number).or_default().facts.extend(facts);
     }
 
-    /// A look that gets no answer is made again; one that is refused shows nothing, and nothing waits for it.
+    /// A look that gets no answer is made again for a while; one that is refused shows nothing, and nothing waits for it.
     pub(super) fn look_failed(&mut self, now: Timestamp, number: i32, failure: &ApiFailure) {
-        if failure.class.is_transient() {
+        let has_time = |ends: Timestamp| now < later(ends, LOOK_PATIENCE);
+        let goes_on = self.workflow.spec.shutdown.is_none() && self.window_ends().is_some_and(has_time);
+        if failure.class.is_transient() && goes_on {
             return self.calls.pause(now, Purpose::Look(number));
         }
         let look = self.steps.looks.entry(number).or_default();

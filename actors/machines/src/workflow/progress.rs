@@ -427,6 +427,12 @@ impl WorkflowMachine {
                     out.push(publish("WorkflowCancelled", true, &note));
                 }
                 WorkflowPhase::Failed => {
+                    if before.is_none_or(|(before, _)| !is_begun(Some(before)))
+                        && !is_of_people(status.error_type)
+                    {
+                        let note = told_elsewhere("validation failed", status.error_type);
+                        out.push(publish("ValidationFailed", true, &note));
+                    }
                     let note = told_elsewhere("failed", status.error_type);
                     out.push(publish("WorkflowFailed", true, &note));
                 }
@@ -486,6 +492,14 @@ impl WorkflowMachine {
             }
         }
     }
+}
+
+/// People ended it, by what they said or did not say.
+fn is_of_people(error_type: Option<ErrorType>) -> bool {
+    matches!(
+        error_type,
+        Some(ErrorType::Cancelled | ErrorType::ApprovalRejected | ErrorType::ApprovalTimeout)
+    )
 }
 
 /// `2 (drain)`; a status of an earlier version has no name, and then its action stands there.

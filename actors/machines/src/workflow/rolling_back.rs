@@ -1,12 +1,11 @@
 //! rolling_back: what the steps changed is taken back, the last change first, one at a time.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ConditionReason, ConditionType, ErrorType, KubernetesExecution, StepState, StepUndo, UndoState,
-    WorkflowPhase,
+    ConditionReason, ConditionType, ErrorType, KubernetesExecution, StepState, StepStatus, StepUndo,
+    UndoState, WorkflowPhase,
 };
 
 use super::WorkflowCommand;
@@ -90,7 +89,19 @@ impl WorkflowMachine {
                 break;
             }
         }
-        self.release_recorded(out);
+        // What an execution recorded is needed until it was taken back.
+        let is_over = |step: &StepStatus| {
+            let undo = step.undo.as_ref();
+            undo.is_some_and(|undo| undo.status != UndoState::Executing)
+        };
+        let persisted = self.status.persisted.step_statuses.iter();
+        let over: Vec<i32> = persisted
+            .filter(|step| is_over(step))
+            .map(|step| step.step_number)
+            .collect();
+        let mut left = self.to_undo(&plan);
+        left.retain(|number| !over.contains(number));
+        self.release_recorded(&left, out);
         if !waits {
             self.rolled_back(&plan, now);
             return self.write(now, out);
@@ -105,37 +116,41 @@ impl WorkflowMachine {
     }
 
     /// The steps that changed something, or may have, the last one first. What cleans up is not undone.
-    fn to_undo(&self, plan: &Plan) -> Vec<i32> {
+    pub(super) fn to_undo(&self, plan: &Plan) -> Vec<i32> {
         if self.workflow.spec.rollback_of.is_some() {
             // An undo is never itself undone.
             return Vec::new();
         }
         let steps = &self.status.draft.step_statuses;
-        let mut ended: Vec<_> = steps
+        let ended = steps
             .iter()
             .filter(|step| planted(Defect::UndoTheCleanUp) || !Self::is_always(plan, step.step_number))
             .filter(|step| match step.status {
                 StepState::Completed | StepState::RolledBack => true,
-                StepState::Failed => step.undo.is_some() || self.may_have_changed(step.step_number),
+                StepState::Failed => step.undo.is_some() || self.may_have_changed(step),
                 StepState::Pending | StepState::Executing | StepState::Skipped => false,
             })
-            .map(|step| (self.completed_at(step.step_number), step.step_number))
-            .collect();
-        ended.sort_unstable_by_key(|ended| Reverse(*ended));
+            .map(|step| (self.completed_at(step.step_number), step.step_number));
+        let mut ended = plan.graph.last_first(ended.collect());
         if planted(Defect::UndoForwards) {
             ended.reverse();
         }
         if planted(Defect::ForgetAnUndo) {
             ended.pop();
         }
-        ended.into_iter().map(|(_, number)| number).collect()
+        ended
     }
 
-    fn may_have_changed(&self, number: i32) -> bool {
-        let execution = self.steps.executions.get(&ExecutionKey::step(number));
-        execution
-            .and_then(|execution| changed(execution, execution.status.as_ref()?))
-            .is_some()
+    /// Of one whose execution is gone nobody knows.
+    fn may_have_changed(&self, step: &StepStatus) -> bool {
+        let execution = self.steps.executions.get(&ExecutionKey::step(step.step_number));
+        match execution {
+            Some(execution) => {
+                let status = execution.status.as_ref();
+                status.is_some_and(|status| changed(execution, status).is_some())
+            }
+            None => step.k8s_execution_ref.is_some(),
+        }
     }
 
     /// As its execution has it, which is more precise than what this workflow saw of it.

@@ -94,7 +94,8 @@ impl WorkflowMachine {
         now: Timestamp,
         out: &mut Vec<WorkflowCommand>,
     ) -> Gate {
-        let recorded = self.status.persisted.validation_results.as_ref();
+        // A draft that is thrown away has to be made anew, with what is there by then.
+        let recorded = self.status.draft.validation_results.as_ref();
         let checks = self.safety_checks();
         if checks.is_empty() || recorded.is_some_and(|results| results.safety_checks_passed) {
             return Gate::Open;
@@ -190,6 +191,8 @@ impl WorkflowMachine {
             }
         }
         let passed = failed.is_none();
+        // All pods of a cluster may be among them.
+        self.gates.safety = Safety::default();
         let results = self.validation_results();
         let new: Vec<String> = warnings
             .into_iter()

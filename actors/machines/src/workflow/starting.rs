@@ -152,6 +152,10 @@ impl WorkflowMachine {
             {
                 let until = waiting.until;
                 self.calls.alarm.set(until, "a step that can't be started yet");
+                if self.workflow.spec.rollback_of.is_some() {
+                    // The changes before this one are undone after it.
+                    break;
+                }
                 continue;
             }
             free -= 1;

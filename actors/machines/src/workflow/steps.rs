@@ -71,6 +71,8 @@ impl WorkflowMachine {
         });
         if !recorded && !planted(Defect::AdoptStrangersExecution) {
             if key.role == Role::Rollback {
+                self.steps.unsure.remove(&key);
+                self.steps.waiting.remove(&key);
                 // Its step may not have been seen yet: it is looked at when its turn comes.
                 self.steps.executions.insert(key, execution);
                 return;
@@ -299,7 +301,8 @@ impl WorkflowMachine {
         }
     }
 
-    pub(super) fn release_recorded(&mut self, out: &mut Vec<WorkflowCommand>) {
+    /// Lets go those in deletion whose end is recorded, but for the steps that are kept.
+    pub(super) fn release_recorded(&mut self, kept: &[i32], out: &mut Vec<WorkflowCommand>) {
         let done: Vec<String> = self
             .steps
             .executions
@@ -317,7 +320,9 @@ impl WorkflowMachine {
                         }
                 };
                 // A dry run that is gone before its end was recorded is made anew: it changes nothing.
+                let is_kept = key.role == Role::Step && kept.contains(&key.number);
                 execution.metadata.deletion_timestamp.is_some()
+                    && !is_kept
                     && (key.role == Role::DryRun
                         || self.status.persisted.step_statuses.iter().any(is_recorded))
             })

@@ -5,21 +5,20 @@ use kubernaut_crds::{Action, KubernetesExecution, RecordedRollback, TargetRef, U
 use super::machine::WorkflowMachine;
 use crate::actions::{kind_of, operation};
 use crate::classify::cut;
-use crate::execution_key::Role;
+use crate::execution_key::ExecutionKey;
+use crate::plan::Plan;
 use crate::undoing::{Changed, changed};
 
 /// A longer line is pasted by nobody.
 const LINE_MAX: usize = 900;
 
 impl WorkflowMachine {
-    /// One line for each step that changed something, or may have.
-    pub(super) fn undo_hints(&self) -> Vec<String> {
-        self.steps
-            .executions
-            .iter()
-            .rev()
-            .filter(|(key, _)| key.role == Role::Step)
-            .filter_map(|(_, execution)| self.undo_hint(execution))
+    /// One line for each step that changed something, or may have: in the order in which they are to be undone.
+    pub(super) fn undo_hints(&self, plan: &Plan) -> Vec<String> {
+        let steps = self.to_undo(plan).into_iter();
+        steps
+            .filter_map(|number| self.steps.executions.get(&ExecutionKey::step(number)))
+            .filter_map(|execution| self.undo_hint(execution))
             .collect()
     }
 
@@ -36,21 +35,30 @@ impl WorkflowMachine {
             return None;
         }
         let changed = changed(execution, status)?;
-        let rollback = status
-            .rollback_information
-            .as_ref()
-            .filter(|rollback| rollback.available)?;
-        let how = command(
-            execution,
-            rollback.rollback_parameters.as_ref()?,
-            status.target.as_ref(),
-        );
         let steps = &self.workflow.spec.workflow_definition.steps;
         let number = execution.spec.step_number;
-        let name = steps
-            .iter()
-            .find(|step| step.step_number == number)
-            .map_or("", |step| step.name.as_str());
+        let step = steps.iter().find(|step| step.step_number == number)?;
+        let name = &step.name;
+        let how = if let Some(spec) = &step.rollback_spec {
+            let (workflow, uid) = (&self.workflow.metadata.name, &self.workflow.metadata.uid);
+            format!(
+                "do what its rollbackSpec says ({}), or create a WorkflowExecution with spec.rollbackOf \
+                 {{name: {}, uid: {}}}",
+                spec.action,
+                workflow.as_deref().unwrap_or_default(),
+                uid.as_deref().unwrap_or_default()
+            )
+        } else {
+            let rollback = status
+                .rollback_information
+                .as_ref()
+                .filter(|rollback| rollback.available)?;
+            command(
+                execution,
+                rollback.rollback_parameters.as_ref()?,
+                status.target.as_ref(),
+            )
+        };
         let target = status.target_name.as_deref().unwrap_or("its target");
         Some(cut(
             &match changed {

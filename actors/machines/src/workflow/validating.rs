@@ -37,7 +37,7 @@ impl WorkflowMachine {
             }
         };
         self.planned_well(&plan, now);
-        self.release_recorded(out);
+        self.release_recorded(&[], out);
         if let Some(halt @ Halt::Shutdown(_)) = self.halted(&plan, &States::new())
             && !self.has_begun()
         {

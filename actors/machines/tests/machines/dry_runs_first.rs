@@ -331,3 +331,27 @@ fn a_workflow_without_dry_runs_makes_and_writes_none_of_it() {
     let results = bed.status().validation_results.expect("results");
     assert!(!results.dry_run_performed && results.dry_run_results.is_none());
 }
+
+#[test]
+fn a_workflow_that_is_paused_before_its_dry_runs_says_so() {
+    let mut bed = tried_first(&[cordon(1, json!({}))]);
+    bed.workflow.spec.suspend = Some(true);
+    bed.start();
+    bed.run_for(10);
+    assert!(bed.executions.is_empty());
+    let message = bed.status().message.unwrap_or_default();
+    assert!(message.contains("paused by spec.suspend"), "{message}");
+}
+
+#[test]
+fn a_workflow_that_is_cancelled_waits_for_a_dry_run_that_may_have_been_made() {
+    let mut bed = tried_first(&[cordon(1, json!({}))]);
+    bed.fail(|command| {
+        matches!(command, ApiCommand::CreateExecution(_)).then(|| failure(FailureClass::Unknown, "no answer"))
+    });
+    bed.start();
+    bed.ask(json!({"shutdown": "Cancel"}));
+    assert_eq!(bed.status().phase, Some(WorkflowPhase::Validating));
+    bed.run_for(120);
+    assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
+}

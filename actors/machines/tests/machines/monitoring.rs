@@ -187,3 +187,40 @@ fn another_controller_goes_on_with_the_window_where_it_stands() {
     bed.run_for(10);
     assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
 }
+
+#[test]
+fn a_step_whose_execution_is_gone_is_not_called_well() {
+    let mut bed = watched(&[cordon(1, json!({})), cordon(2, json!({}))]);
+    bed.objects = vec![node("n1", true), node("n2", true)];
+    bed.executions.remove("w-step-2");
+    bed.start();
+    bed.run_for(60);
+    assert_eq!(
+        health(&bed),
+        (Some(Outcome::Success), Some(ResourceHealth::Unknown))
+    );
+    let message = bed.status().message.unwrap_or_default();
+    assert!(
+        message.contains("step 2 (s2) could not be looked at again"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_look_that_gets_no_answer_ends_in_time_and_at_once_when_it_is_cancelled() {
+    for cancels in [false, true] {
+        let mut bed = watched(&[cordon(1, json!({}))]);
+        bed.fail(|command| {
+            matches!(command, ApiCommand::Read(_)).then(|| failure(FailureClass::Unknown, "no answer"))
+        });
+        bed.run_for(40);
+        assert_eq!(bed.status().phase, Some(WorkflowPhase::Monitoring));
+        if cancels {
+            bed.ask(json!({"shutdown": "Cancel"}));
+            bed.run_for(15);
+        } else {
+            bed.run_for(90);
+        }
+        assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
+    }
+}

@@ -289,3 +289,87 @@ fn a_read_that_is_never_answered_holds_no_step_for_longer_than_its_time() {
     let warning = "the outcome could not be read: no answer";
     assert!(bed.message().contains(warning), "{}", bed.message());
 }
+
+/// The inverse that is recorded.
+fn recorded(bed: &StepHarness) -> Option<String> {
+    bed.status().rollback_information?.undo?.patch
+}
+
+fn web_of(replicas: i64, ready: i64) -> Value {
+    let mut web = deployment(
+        replicas,
+        json!({"replicas": replicas}),
+        json!({"replicas": ready, "updatedReplicas": ready, "readyReplicas": ready}),
+    );
+    web["apiVersion"] = json!("apps/v1");
+    web["metadata"]["uid"] = json!("d");
+    web
+}
+
+/// Scaled from 1 to 3, and so many are ready when the Job has succeeded.
+fn scaled(verification: bool, there: i64) -> StepHarness {
+    let mut bed = StepHarness::new(scale(3)).with([web_of(1, 1)]);
+    bed.settings.verification = verification;
+    bed.start();
+    bed.pod_runs();
+    bed.set(web_of(there, 1));
+    bed.pod_succeeds("deployment.apps/web scaled");
+    bed
+}
+
+#[test]
+fn what_somebody_changes_after_us_is_no_change_of_ours() {
+    let ours = r#"[{"op":"test","path":"/metadata/uid","value":"d"},{"op":"test","path":"/spec/replicas","value":3},{"op":"replace","path":"/spec/replicas","value":1}]"#;
+    let mut bed = scaled(true, 3);
+    assert_eq!(recorded(&bed).as_deref(), Some(ours));
+    bed.set(web_of(5, 1));
+    bed.run_to_the_end();
+    assert_eq!(bed.status().error_type, Some(ErrorType::VerificationFailed));
+    assert_eq!(recorded(&bed).as_deref(), Some(ours));
+
+    // Changed before anybody looked: nobody has seen what we set.
+    let mut bed = scaled(true, 5);
+    bed.run_to_the_end();
+    assert_eq!(bed.status().error_type, Some(ErrorType::VerificationFailed));
+    assert_eq!(recorded(&bed), None);
+
+    // The Job was stopped before it changed anything, and a person did.
+    let mut bed = StepHarness::new(scale(3)).with([web_of(1, 1)]);
+    bed.start();
+    bed.pod_runs();
+    bed.set(web_of(5, 1));
+    bed.run_to_the_end();
+    assert_eq!(bed.status().error_type, Some(ErrorType::Timeout));
+    assert_eq!(recorded(&bed), None);
+}
+
+#[test]
+fn without_verification_what_was_changed_is_seen_once_all_the_same() {
+    let mut bed = scaled(false, 3);
+    bed.run_to_the_end();
+    assert_eq!(bed.phase(), Some(ExecutionPhase::Completed));
+    assert!(recorded(&bed).is_some_and(|patch| patch.contains("\"value\":3")));
+}
+
+#[test]
+fn the_state_before_is_that_of_the_attempt_and_not_that_of_before_a_wait_for_quota() {
+    let mut bed = StepHarness::new(scale(10)).with([web_of(3, 3)]);
+    bed.fail(|command| {
+        matches!(command, ApiCommand::CreateJob { .. })
+            .then(|| failure(FailureClass::Quota, "exceeded quota: jobs"))
+    });
+    bed.start();
+    bed.wait(20);
+    bed.set(web_of(6, 6));
+    bed.wait(20);
+    bed.heal();
+    bed.run_until(|bed| !bed.made.is_empty());
+    let status = bed.status();
+    let rollback = status
+        .rollback_information
+        .and_then(|rollback| rollback.rollback_parameters);
+    let previous = rollback.and_then(|recorded| recorded.scale_to_previous);
+    assert_eq!(previous.map(|scale| scale.previous_replicas), Some(6));
+    let affected = status.execution_results.expect("results").resources_affected;
+    assert_eq!(affected[0].before.as_deref(), Some("replicas: 6"));
+}

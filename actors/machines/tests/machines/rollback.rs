@@ -7,6 +7,7 @@ use kubernaut_crds::{
 };
 use kubernaut_machines::api_command::{ApiCommand, FailureClass};
 use kubernaut_machines::plan::Undone;
+use kubernaut_machines::workflow::WorkflowEvent;
 use serde_json::{Value, json};
 
 use crate::step_harness::failure;
@@ -370,7 +371,7 @@ fn an_undo_whose_name_is_taken_or_that_is_taken_away_has_failed() {
     assert_eq!(undo_of(&bed, 3), Some(UndoState::Failed));
     // The next one is made, and somebody deletes it.
     let gone = bed.executions.remove("w-rollback-2").expect("made");
-    bed.event(kubernaut_machines::workflow::WorkflowEvent::StepAbsent {
+    bed.event(WorkflowEvent::StepAbsent {
         uid: gone.metadata.uid.expect("a uid"),
     });
     bed.run_for(5);
@@ -536,4 +537,210 @@ fn a_workflow_of_which_nothing_is_left_to_undo_ends_well() {
     bed.run_for(2);
     assert_eq!(bed.status().phase, Some(WorkflowPhase::Completed));
     assert!(bed.executions.is_empty());
+    let warnings = bed.status().validation_results.map(|results| results.warnings);
+    let warnings = warnings.unwrap_or_default();
+    assert_eq!(warnings.len(), 3);
+    assert!(
+        warnings[0].ends_with("its KubernetesExecution is gone, and with it what it recorded"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn an_undo_that_can_not_be_made_yet_is_passed_over_by_no_earlier_change() {
+    let mut bed = undoing("w-uid");
+    bed.fail(|command| match command {
+        ApiCommand::CreateExecution(execution) if execution.spec.step_number == 1 => {
+            Some(failure(FailureClass::Quota, "no room"))
+        }
+        _ => None,
+    });
+    bed.start();
+    bed.run_for(60);
+    assert!(bed.executions.is_empty(), "{:?}", bed.executions.keys());
+    bed.heal();
+    bed.run_for(60);
+    assert_eq!(bed.executions.keys().collect::<Vec<_>>(), ["u-step-1"]);
+}
+
+#[test]
+fn what_was_undone_of_a_failed_step_is_not_undone_again() {
+    let mut bed = failing("automatic");
+    for number in [3, 1, 2] {
+        bed.set_status_of(&format!("w-rollback-{number}"), done());
+        bed.run_for(2);
+    }
+    let mut again = undoing("w-uid");
+    again.undone = Undone {
+        workflow: Some(Arc::new(bed.workflow.clone())),
+        executions: bed.executions.into_values().map(Arc::new).collect(),
+    };
+    again.start();
+    again.run_for(2);
+    assert_eq!(again.status().phase, Some(WorkflowPhase::Completed));
+    assert!(again.executions.is_empty(), "{:?}", again.executions.keys());
+}
+
+#[test]
+fn clocks_do_not_undo_a_step_before_one_that_needed_it() {
+    let mut bed = WorkflowHarness::new(&[
+        cordon(1, json!({})),
+        cordon(2, json!({"dependsOn": [1]})),
+        cordon(3, json!({"dependsOn": [2], "criticalStep": true})),
+    ]);
+    bed.workflow.spec.execution_strategy.rollback_strategy = kubernaut_crds::RollbackStrategy::Automatic;
+    bed.start();
+    // Its controller's clock was ahead of that of the next one.
+    bed.set_status(1, changed(30, "completed"));
+    bed.run_for(2);
+    bed.set_status(2, changed(2, "completed"));
+    bed.run_for(2);
+    bed.set_status(3, changed(1, "failed"));
+    bed.run_for(2);
+    for made in [vec![3], vec![2, 3], vec![1, 2, 3]] {
+        assert_eq!(undos(&bed), made);
+        let last = made[0];
+        bed.set_status_of(&format!("w-rollback-{last}"), done());
+        bed.run_for(2);
+    }
+}
+
+#[test]
+fn an_execution_that_is_deleted_keeps_what_it_recorded_until_it_was_undone() {
+    let mut bed = failing("automatic");
+    let deleted = |bed: &mut WorkflowHarness, name: &str| -> String {
+        let mut execution = bed.executions[name].clone();
+        let time = serde_json::from_value(json!("2027-01-15T08:02:00Z")).expect("a time");
+        execution.metadata.deletion_timestamp = Some(time);
+        execution.metadata.resource_version = Some("999".to_owned());
+        bed.executions.insert(name.to_owned(), execution.clone());
+        bed.event(WorkflowEvent::StepObserved(Arc::new(execution.clone())));
+        execution.metadata.uid.expect("a uid")
+    };
+    let uid = deleted(&mut bed, "w-step-2");
+    for number in [3, 1] {
+        bed.run_for(5);
+        assert!(bed.let_go.is_empty(), "{:?}", bed.let_go);
+        bed.set_status_of(&format!("w-rollback-{number}"), done());
+        bed.run_for(2);
+    }
+    bed.set_status_of("w-rollback-2", done());
+    bed.run_for(2);
+    assert_eq!(bed.let_go, [uid]);
+    assert_eq!(undo_of(&bed, 2), Some(UndoState::Completed));
+}
+
+#[test]
+fn a_step_that_failed_and_is_gone_is_named() {
+    let mut bed = flow("automatic");
+    bed.start();
+    bed.set_status(1, changed(1, "completed"));
+    bed.run_for(2);
+    bed.ask(json!({"shutdown": "Rollback"}));
+    let gone = bed.executions.remove("w-step-2").expect("made");
+    bed.event(WorkflowEvent::StepAbsent {
+        uid: gone.metadata.uid.expect("a uid"),
+    });
+    // Another controller has never seen it: it may have had a Job.
+    bed.start();
+    bed.run_for(5);
+    bed.set_status_of("w-rollback-1", done());
+    bed.run_for(5);
+    let reason = bed.status().failure_reason.unwrap_or_default();
+    assert!(
+        reason.contains("not reversible: 2 (s2) (the KubernetesExecution of step 2 (s2) is gone"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_rollback_spec_that_asks_for_what_was_recorded_tests_what_is_there() {
+    let mut bed = flow("automatic");
+    let steps = &mut bed.workflow.spec.workflow_definition.steps;
+    let spec = json!({"action": "uncordon-node", "parameters": {"uncordonNode": {"nodeName": "n"}}});
+    steps[1].rollback_spec = Some(serde_json::from_value(spec).expect("a spec"));
+    bed.start();
+    bed.set_status(2, changed(1, "completed"));
+    bed.set_status(1, changed(2, "completed"));
+    bed.ask(json!({"shutdown": "Rollback"}));
+    bed.set_status(
+        3,
+        json!({"phase": "failed", "errorType": "cancelled", "failureReason": "stopped"}),
+    );
+    bed.run_for(2);
+    bed.set_status_of("w-rollback-1", done());
+    bed.run_for(2);
+    assert_eq!(bed.executions["w-rollback-2"].spec.action, "undo");
+}
+
+#[test]
+fn a_patch_whose_answer_was_lost_is_named() {
+    let mut bed = flow("automatic");
+    bed.workflow.spec.workflow_definition.steps[2].action = "patch-deployment".to_owned();
+    bed.workflow.spec.workflow_definition.steps[2].parameters = serde_json::from_value(json!({"patchDeployment": {
+        "namespace": "shop", "deployment": "web", "patchType": "merge", "patch": "{\"spec\": {\"replicas\": 3}}"}}))
+    .expect("parameters");
+    bed.start();
+    bed.set_status(1, changed(1, "completed"));
+    bed.set_status(2, changed(2, "completed"));
+    bed.run_for(2);
+    let mut lost = changed(3, "failed");
+    lost["errorType"] = json!("job_failed");
+    lost["attempts"][0]["errorType"] = json!("job_failed");
+    lost["rollbackInformation"]["undo"] = json!(null);
+    bed.set_status(3, lost);
+    bed.run_for(2);
+    assert_eq!(undo_of(&bed, 3), Some(UndoState::NotReversible));
+}
+
+#[test]
+fn hints_come_in_the_order_in_which_they_are_to_be_followed_and_what_cleaned_up_has_none() {
+    let mut bed = WorkflowHarness::new(&[
+        cordon(1, json!({"dependsOn": [2]})),
+        cordon(2, json!({})),
+        cordon(3, json!({"dependsOn": [1], "criticalStep": true})),
+        cordon(9, json!({"dependsOn": [2], "always": true})),
+    ]);
+    bed.workflow.spec.execution_strategy.rollback_strategy = kubernaut_crds::RollbackStrategy::Manual;
+    let spec = json!({"action": "scale-deployment",
+        "parameters": {"scaleToPrevious": {"namespace": "shop", "deployment": "web", "previousReplicas": 4}}});
+    bed.workflow.spec.workflow_definition.steps[0].rollback_spec =
+        Some(serde_json::from_value(spec).expect("a spec"));
+    bed.start();
+    bed.set_status(2, changed(1, "completed"));
+    bed.run_for(2);
+    bed.set_status(9, changed(2, "completed"));
+    bed.set_status(1, changed(3, "completed"));
+    bed.run_for(2);
+    bed.set_status(3, changed(4, "failed"));
+    bed.run_for(2);
+    let result = bed.status().workflow_result.expect("a result");
+    let hints: Vec<&str> = result.recommended_actions.iter().map(String::as_str).collect();
+    assert_eq!(hints.len(), 3, "{hints:?}");
+    assert!(hints[0].starts_with("to undo step 3 (s3): "), "{hints:?}");
+    let of_rollback_spec = "to undo step 1 (s1): do what its rollbackSpec says (scale-deployment), or create a \
+                            WorkflowExecution with spec.rollbackOf {name: w, uid: w-uid}";
+    assert_eq!(hints[1], of_rollback_spec);
+    assert!(hints[2].starts_with("to undo step 2 (s2): "), "{hints:?}");
+}
+
+#[test]
+fn the_failed_step_is_the_one_that_failed_first() {
+    let mut bed = WorkflowHarness::new(&[
+        cordon(3, json!({"criticalStep": true})),
+        cordon(7, json!({"criticalStep": true})),
+        cordon(1, json!({"dependsOn": [7], "always": true, "criticalStep": true})),
+    ]);
+    bed.start();
+    bed.set_status(7, changed(1, "failed"));
+    bed.run_for(2);
+    bed.set_status(1, changed(2, "failed"));
+    bed.set_status(3, changed(3, "failed"));
+    bed.run_for(2);
+    assert_eq!(
+        bed.status().failed_step,
+        Some(7),
+        "{:?}",
+        bed.status().failure_reason
+    );
 }
