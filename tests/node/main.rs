@@ -29,4 +29,5 @@ mod failures;
 mod nodes;
 mod replicas;
 mod traces;
+mod undoing;
 mod work;

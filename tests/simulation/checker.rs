@@ -1,5 +1,6 @@
 //! What must hold of every run, read from the record of writes. The numbers are those of the guarantees.
 
+mod approval;
 mod control;
 mod jobs;
 mod limit;
@@ -27,6 +28,7 @@ pub(crate) struct Checker<'a> {
     max_running_jobs: usize,
     workflows: Lives<'a>,
     executions: Lives<'a>,
+    approvals: Lives<'a>,
     jobs: Lives<'a>,
     pods: Lives<'a>,
     found: Vec<String>,
@@ -41,6 +43,7 @@ pub(crate) fn check(outcome: &Outcome, scenario: &Scenario) -> Vec<String> {
         max_running_jobs: scenario.options.max_running_jobs,
         workflows: lives(record, "WorkflowExecution"),
         executions: lives(record, "KubernetesExecution"),
+        approvals: lives(record, "Approval"),
         jobs: lives(record, "Job"),
         pods: lives(record, "Pod"),
         found: Vec::new(),
@@ -73,6 +76,8 @@ pub(crate) fn check(outcome: &Outcome, scenario: &Scenario) -> Vec<String> {
     checker.no_step_is_forgotten();
     checker.all_that_was_undone_is_as_before();
     checker.what_others_changed_stays();
+    checker.undos_give_back_what_was_there();
+    checker.nothing_runs_unapproved();
     checker.found
 }
 

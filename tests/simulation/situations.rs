@@ -32,6 +32,8 @@ pub(crate) fn draw(chance: &mut SeededRng) -> Situation {
         a_critical_step_that_fails_late,
         people_who_stop_what_runs,
         people_who_stop_what_runs,
+        somebody_who_scales_what_is_undone,
+        people_who_approve,
     ];
     let situation = *chance.pick(&all);
     situation(chance)
@@ -234,6 +236,70 @@ fn people_who_stop_what_runs(chance: &mut SeededRng) -> Situation {
         plan,
         limits: (1 + chance.below(4), 4),
         pod_run_time: millis(chance, 20, 6_000),
+    }
+}
+
+/// What a step has set, or is about to set, somebody sets, too, and then the steps are undone.
+fn somebody_who_scales_what_is_undone(chance: &mut SeededRng) -> Situation {
+    let stranger = |at, disturbance, chance: &mut SeededRng| PlannedFault::Stranger {
+        at,
+        disturbance,
+        choice: chance.draw(),
+    };
+    let mut plan = Vec::new();
+    for _ in 0..1 + chance.below(3) {
+        let at = millis(chance, 0, 8_000);
+        plan.push(stranger(at, Disturbance::ScaleTarget, chance));
+    }
+    if chance.one_in(2) {
+        plan.push(PlannedFault::Quota {
+            at: millis(chance, 0, 500),
+            lasts: millis(chance, 500, 8_000),
+            resource: "count/jobs.batch",
+        });
+    }
+    if chance.one_in(2) {
+        let at = millis(chance, 500, 8_000);
+        plan.push(stranger(at, Disturbance::RollBack, chance));
+    }
+    Situation {
+        runs: vec![worlds::scaled("flow-1", chance)],
+        plan,
+        limits: (4, 4),
+        pod_run_time: millis(chance, 20, 2_000),
+    }
+}
+
+/// People approve, reject, and take back what they said, and meanwhile a controller dies, or somebody stops it.
+fn people_who_approve(chance: &mut SeededRng) -> Situation {
+    let does = |disturbance, chance: &mut SeededRng| PlannedFault::Stranger {
+        at: millis(chance, 20, 12_000),
+        disturbance,
+        choice: chance.draw(),
+    };
+    let mut plan = Vec::new();
+    for _ in 0..2 + chance.below(5) {
+        plan.push(does(Disturbance::Decide, chance));
+    }
+    if chance.one_in(3) {
+        plan.push(does(Disturbance::Withdraw, chance));
+    }
+    if chance.one_in(6) {
+        let asked = *chance.pick(&[Disturbance::Cancel, Disturbance::RollBack, Disturbance::Pause]);
+        plan.push(does(asked, chance));
+    }
+    if chance.one_in(2) {
+        plan.push(crash(chance, 20, (0, 10_000)));
+    }
+    let mut runs = vec![worlds::asking("flow-1", chance)];
+    if chance.one_in(2) {
+        runs.push(worlds::asking("flow-2", chance));
+    }
+    Situation {
+        runs,
+        plan,
+        limits: (1 + chance.below(4), 4),
+        pod_run_time: millis(chance, 20, 2_000),
     }
 }
 

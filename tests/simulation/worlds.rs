@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use kubernaut::config::RunOptions;
 use kubernaut::manifests::{self, Installation};
 use kubernaut::rehearsal::simulation::SeededRng;
+use kubernaut_crds::names;
 use kubernaut_machines::Settings;
 use serde_json::{Value, json};
 
@@ -18,12 +19,13 @@ pub(crate) const PLANTED: [&str; 2] = ["planted-secret-value", "cGxhbnRlZC1zZWNy
 pub(crate) fn installed() -> EmbeddedCluster {
     let mut objects =
         manifests::objects(&Installation::without_pods(Settings::default())).expect("manifests");
-    // They are stored and not evaluated: to store them takes time.
+    // They are stored and not evaluated: to store them takes time. Without this one nobody's Approval counts.
     objects.retain(|object| {
-        !object["kind"]
-            .as_str()
-            .expect("a kind")
-            .starts_with("ValidatingAdmission")
+        object["metadata"]["name"] == names::APPROVALS_POLICY
+            || !object["kind"]
+                .as_str()
+                .expect("a kind")
+                .starts_with("ValidatingAdmission")
     });
     let cluster = EmbeddedCluster::new(EmbeddedOptions {
         now: Arc::new(|| Timestamp::UNIX_EPOCH),
@@ -118,6 +120,16 @@ pub(crate) fn abreast(name: &str, steps: u64, chance: &mut SeededRng) -> Value {
     workflow
 }
 
+/// One by eve that waits for one or two people.
+pub(crate) fn asking(name: &str, chance: &mut SeededRng) -> Value {
+    let mut workflow = abreast(name, 2, chance);
+    workflow["metadata"]["annotations"] = json!({names::ANNOTATION_CREATED_BY: "eve"});
+    let strategy = &mut workflow["spec"]["executionStrategy"];
+    strategy["approvalRequired"] = json!(true);
+    strategy["requiredApprovals"] = json!(1 + chance.below(2));
+    workflow
+}
+
 /// One whose steps can be undone, and are when a critical one fails: the last one does where it shall, since its target is not
 /// there. One of its steps may clean up.
 pub(crate) fn undone(name: &str, fails: bool, chance: &mut SeededRng) -> Value {
@@ -140,6 +152,34 @@ pub(crate) fn undone(name: &str, fails: bool, chance: &mut SeededRng) -> Value {
         steps.push(json!({"stepNumber": 9, "name": "cleans-up", "action": "update-configmap", "always": true, "dependsOn": after,
             "parameters": {"updateConfigMap": {"namespace": "shop", "name": "settings", "dataUpdates": {"cleaned": "up"}}}}));
     }
+    json!({
+        "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"workflowDefinition": {"name": name, "version": "1", "steps": steps},
+                 "executionStrategy": {"rollbackStrategy": "automatic"}},
+    })
+}
+
+/// A workflow that scales, and whose last step fails.
+pub(crate) fn scaled(name: &str, chance: &mut SeededRng) -> Value {
+    let scale = |number: u64, deployment: &str, replicas: u64| {
+        json!({"stepNumber": number, "name": format!("step-{number}"), "action": "scale-deployment", "timeout": "1m",
+               "parameters": {"scaleDeployment": {"namespace": "shop", "deployment": deployment, "replicas": replicas}}})
+    };
+    let mut steps: Vec<Value> = (1..=1 + chance.below(3))
+        .map(|number| {
+            scale(
+                number,
+                &format!("web-{}", 1 + chance.below(3)),
+                4 + chance.below(4),
+            )
+        })
+        .collect();
+    let all: Vec<u64> = (1..).take(steps.len()).collect();
+    let mut last = scale(8, "nothing", 1);
+    last["dependsOn"] = json!(all);
+    last["criticalStep"] = json!(true);
+    steps.push(last);
     json!({
         "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
         "metadata": {"name": name, "namespace": "shop"},

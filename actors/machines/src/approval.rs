@@ -10,6 +10,7 @@ use kubernaut_crds::{
 
 use crate::Settings;
 use crate::classify::cut;
+use crate::defect::{Defect, planted};
 use crate::time::later;
 
 /// As many Approvals that don't count are named, each with its reason.
@@ -96,6 +97,8 @@ impl Question<'_> {
         approvals.sort_by_key(|approval| (created(approval), approval.metadata.name.clone()));
         for approval in approvals {
             match self.why_not(approval, &seen.guard, settings, now) {
+                None if approval.spec.decision == ApprovalDecision::Rejected
+                    && planted(Defect::PassOverARejection) => {}
                 None if approval.spec.decision == ApprovalDecision::Rejected => {
                     let reason = approval.spec.reason.as_deref().unwrap_or("without a reason");
                     let by = shown(&approval.spec.approver);
@@ -210,7 +213,7 @@ impl Question<'_> {
         if !settings.approval.allow_self {
             match self.created_by {
                 None => return Some("nobody knows who created the object".to_owned()),
-                Some(creator) if creator == spec.approver => {
+                Some(creator) if creator == spec.approver && !planted(Defect::CountTheCreator) => {
                     return Some("its approver created the object".to_owned());
                 }
                 Some(_) => {}
@@ -221,6 +224,7 @@ impl Question<'_> {
         }
         match (&spec.plan_digest, self.digest) {
             (Some(given), Some(digest)) if given == digest => None,
+            (Some(_), _) if planted(Defect::CountAnotherPlan) => None,
             (Some(_), _) => Some("it names another plan than status.executionPlan.digest".to_owned()),
             (None, _) if self.planned_anew.is_some_and(|at| made <= at) => {
                 Some("the plan has changed since; make another one".to_owned())

@@ -111,6 +111,22 @@ defects! {
     UndoBlindly,
     /// The first change is not undone.
     ForgetAnUndo,
+    /// What an undo takes back is what stood there at the last look, whoever set it.
+    TakeBackWhatOthersDid,
+    /// The state before is that of before a wait.
+    KeepTheStateOfBeforeAWait,
+    /// What waits for approval runs.
+    RunUnapproved,
+    /// Who creates a workflow may approve it.
+    CountTheCreator,
+    /// An approval counts whatever plan it names.
+    CountAnotherPlan,
+    /// Steps are made before the approval is in the cluster.
+    RunBeforeTheRecord,
+    /// A rejection is no reason to stop.
+    PassOverARejection,
+    /// An approval that comes later is not looked at.
+    MissALateApproval,
 }
 
 #[cfg(feature = "planted-defects")]

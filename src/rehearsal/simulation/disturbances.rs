@@ -7,7 +7,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher;
-use kubernaut_crds::names::EXECUTION_API_VERSION;
+use kubernaut_crds::names::{self, EXECUTION_API_VERSION};
 use kubernaut_machines::render::job_name;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -141,12 +141,14 @@ fn kind_of(disturbance: Disturbance) -> &'static str {
         | Disturbance::TakeNameExecution
         | Disturbance::DeleteNamespace
         | Disturbance::Pause
+        | Disturbance::Decide
         | Disturbance::Cancel
         | Disturbance::RollBack
         | Disturbance::KeepDeletedWorkflow => "WorkflowExecution",
+        Disturbance::Withdraw => "Approval",
         Disturbance::DeleteJob => "Job",
         Disturbance::DeletePod => "Pod",
-        Disturbance::EditTarget | Disturbance::DeleteTarget => "Deployment",
+        Disturbance::EditTarget | Disturbance::ScaleTarget | Disturbance::DeleteTarget => "Deployment",
     }
 }
 
@@ -180,6 +182,13 @@ async fn do_it(
                 .await
                 .ok()?;
         }
+        Disturbance::ScaleTarget => {
+            // As many as no workflow asks for.
+            let patch = json!({"spec": {"replicas": 11 + choice % 9}});
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+                .ok()?;
+        }
         Disturbance::AnnotateExecution => {
             let patch = json!({"metadata": {"annotations": {"example.com/seen": choice.to_string()}}});
             api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
@@ -194,6 +203,7 @@ async fn do_it(
         | Disturbance::DeleteWorkflow
         | Disturbance::DeleteJob
         | Disturbance::DeletePod
+        | Disturbance::Withdraw
         | Disturbance::DeleteTarget => {
             api.delete(name, &DeleteParams::background()).await.ok()?;
         }
@@ -221,6 +231,11 @@ async fn do_it(
             create(client, squatter).await.ok()?;
             return Some(squatter.clone());
         }
+        Disturbance::Decide => {
+            let approval = decision(&object, &mut chance);
+            create(client, &approval).await.ok()?;
+            return Some(approval);
+        }
         Disturbance::Cancel | Disturbance::RollBack => {
             let shutdown = if disturbance == Disturbance::Cancel {
                 "Cancel"
@@ -233,6 +248,27 @@ async fn do_it(
         Disturbance::TakeNameJob | Disturbance::KeepDeletedWorkflow | Disturbance::Pause => {}
     }
     Some(Value::clone(&object))
+}
+
+/// An Approval of a workflow; one of four is of no use, and one of eight is a rejection.
+fn decision(workflow: &Value, chance: &mut SeededRng) -> Value {
+    let metadata = &workflow["metadata"];
+    let creator = metadata["annotations"][names::ANNOTATION_CREATED_BY].clone();
+    let approver = json!(*chance.pick(&["ana", "bob", "cem"]));
+    let mut spec = json!({
+        "objectRef": {"kind": "WorkflowExecution", "name": metadata["name"], "uid": metadata["uid"]},
+        "decision": if chance.one_in(8) { "Rejected" } else { "Approved" },
+        "approver": approver, "reason": "looked at",
+    });
+    match chance.below(16) {
+        0 | 1 if creator.is_string() => spec["approver"] = creator,
+        2 => spec["objectRef"]["uid"] = json!("another"),
+        3 => spec["planDigest"] = json!("0".repeat(64)),
+        _ => {}
+    }
+    let name = format!("decision-{}", chance.draw() % 1_000_000);
+    json!({"apiVersion": "workflow.kubernaut.io/v1", "kind": "Approval",
+           "metadata": {"name": name, "namespace": metadata["namespace"]}, "spec": spec})
 }
 
 fn finalizers(names: &[&str]) -> Patch<Value> {

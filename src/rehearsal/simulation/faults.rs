@@ -206,6 +206,8 @@ pub enum Disturbance {
     DeletePod,
     /// Changes a Deployment.
     EditTarget,
+    /// Sets the replicas of a Deployment.
+    ScaleTarget,
     /// Deletes a Deployment.
     DeleteTarget,
     /// Deletes the namespace of a workflow, with all that is in it.
@@ -222,6 +224,10 @@ pub enum Disturbance {
     KeepDeletedWorkflow,
     /// Suspends a workflow, and lets it go on a while later.
     Pause,
+    /// Approves or rejects a workflow: perhaps its creator does, or of another one of its name, or of another plan.
+    Decide,
+    /// Takes an Approval away.
+    Withdraw,
     /// Cancels a workflow.
     Cancel,
     /// Cancels a workflow and has what it did undone.
@@ -359,6 +365,7 @@ fn draw(kind: FaultKind, chance: &mut SeededRng) -> PlannedFault {
                 Disturbance::DeleteJob,
                 Disturbance::DeletePod,
                 Disturbance::EditTarget,
+                Disturbance::ScaleTarget,
                 Disturbance::DeleteTarget,
                 Disturbance::DeleteNamespace,
             ]),
@@ -572,6 +579,7 @@ impl fmt::Display for Disturbance {
             Self::DeleteJob => "deletes a Job of the executor",
             Self::DeletePod => "deletes a pod of the executor",
             Self::EditTarget => "changes a Deployment",
+            Self::ScaleTarget => "sets the replicas of a Deployment",
             Self::DeleteTarget => "deletes a Deployment",
             Self::DeleteNamespace => "deletes the namespace of a workflow",
             Self::TakeNameExecution => "makes a foreign KubernetesExecution of the name of a later step's",
@@ -580,6 +588,8 @@ impl fmt::Display for Disturbance {
             Self::StripFinalizer => "takes the finalizers of the execution of a step away and deletes it",
             Self::KeepDeletedWorkflow => "deletes a workflow and keeps it with a finalizer for a while",
             Self::Pause => "suspends a workflow for a while",
+            Self::Decide => "approves or rejects a workflow",
+            Self::Withdraw => "takes an Approval away",
             Self::Cancel => "cancels a workflow",
             Self::RollBack => "cancels a workflow and has it undone",
         })

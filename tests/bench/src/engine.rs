@@ -347,7 +347,7 @@ pub(crate) fn object(value: Value) -> Result<DynamicObject, BenchError> {
     Ok(serde_json::from_value(value)?)
 }
 
-async fn create(api: &Api<DynamicObject>, objects: Vec<DynamicObject>) -> Result<(), BenchError> {
+pub(crate) async fn create(api: &Api<DynamicObject>, objects: Vec<DynamicObject>) -> Result<(), BenchError> {
     let parameters = PostParams::default();
     stream::iter(objects)
         .map(async |object| api.create(&parameters, &object).await.map(drop))

@@ -124,6 +124,9 @@ struct MemoryArguments {
     /// How many workflows wait to be started
     #[arg(long, value_delimiter = ',', default_value = "100,1000")]
     waiting: Vec<usize>,
+    /// How many workflows wait for a person's approval
+    #[arg(long, value_delimiter = ',', default_value = "1000")]
+    approvals: Vec<usize>,
     /// How many steps have ended when the controller starts
     #[arg(long, value_delimiter = ',', default_value = "2000")]
     finished: Vec<usize>,
@@ -195,9 +198,10 @@ async fn main() -> ExitCode {
         Command::Memory(MemoryArguments {
             kubernaut,
             waiting,
+            approvals,
             finished,
             output,
-        }) => memory::run(&kubernaut, &waiting, &finished, &output).await,
+        }) => memory::run(&kubernaut, &waiting, &approvals, &finished, &output).await,
         Command::Flood(FloodArguments {
             kubernaut,
             steps,

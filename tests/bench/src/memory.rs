@@ -1,4 +1,4 @@
-//! What the controller holds: of workflows that wait to be started, and of steps that have ended; and how soon it goes on after it
+//! What the controller holds: of workflows that wait to be started or approved, and of steps that have ended; and how soon it goes on after it
 //! was killed.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use kubernaut_testbed::{ControlPlane, ControlPlaneOptions, FakeKubelet, FakeKube
 use serde::Serialize;
 use serde_json::json;
 
-use crate::engine::{AT_ONCE, EXECUTION, Engine, NAMESPACE, WORKFLOW, object, resource};
+use crate::engine::{AT_ONCE, EXECUTION, Engine, NAMESPACE, WORKFLOW, create, object, resource, workflow};
 use crate::run::{quiet, to_f64, unused_port, wait_until_done};
 use crate::{BenchError, audit, io, processes, shapes};
 
@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_secs(60);
 const RECOVERY: Duration = Duration::from_secs(40);
 /// Workflows whose targets are there, the oldest ones.
 const WITH_TARGETS: usize = 200;
+/// The user who makes them.
+const ADMINISTRATOR: &str = "admin";
 /// Where the pods are.
 const EXECUTOR: &str = "kubernaut-executor";
 /// Longest time until all that wait say so.
@@ -66,12 +68,16 @@ struct Recovery {
 pub(crate) async fn run(
     program: &Path,
     waiting: &[usize],
+    approvals: &[usize],
     finished: &[usize],
     output: &Path,
 ) -> Result<(), BenchError> {
     let mut found = Vec::new();
     for number in waiting {
         found.push(wait(program, *number).await?);
+    }
+    for number in approvals {
+        found.push(ask(program, *number).await?);
     }
     for number in finished {
         found.push(finish(program, *number).await?);
@@ -128,17 +134,7 @@ async fn wait(program: &Path, number: usize) -> Result<Held, BenchError> {
     hold_the_slot(&cluster).await?;
     let begun = Instant::now();
     engine.submit(&cluster, 0, number, &steps).await?;
-    let api = resource(&cluster, &WORKFLOW).await?;
-    while matching(&api, "status.phase=planning").await? < number {
-        if begun.elapsed() > TIMEOUT {
-            return Err(BenchError::Engine(
-                "not all that wait say so, within 40 minutes".to_owned(),
-            ));
-        }
-        tokio::time::sleep(Duration::from_secs(5)).await;
-    }
-    quiet(&cluster).await;
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = all_say_so(&cluster, "planning", number, begun).await?;
     let what = "workflows that wait to be started";
     let mut held = look(&cluster, &running, what, number, seconds).await?;
     running
@@ -148,6 +144,59 @@ async fn wait(program: &Path, number: usize) -> Result<Held, BenchError> {
         .map_err(|error| io("ending the controller", error))?;
     held.recovery = Some(recover(&engine, &cluster).await?);
     Ok(held)
+}
+
+/// All workflows wait for somebody who approves them.
+async fn ask(program: &Path, number: usize) -> Result<Held, BenchError> {
+    let engine = Engine::Ours {
+        program: program.to_owned(),
+        flags: Vec::new(),
+    };
+    let steps = shapes::steps(SHAPE).map_err(BenchError::Arguments)?;
+    let cluster = control_plane().await?;
+    engine.install(&cluster, &[]).await?;
+    engine.prepare(&cluster, 1, &steps).await?;
+    let running = engine.start(&cluster, unused_port()?).await?;
+    quiet(&cluster).await;
+    let begun = Instant::now();
+    let api = resource(&cluster, &WORKFLOW).await?;
+    let workflows = (0..number).map(|number| {
+        let mut workflow = workflow(NAMESPACE, number, &steps)?;
+        workflow.data["spec"]["executionStrategy"] = json!({"approvalRequired": true});
+        let creator = ("kubernaut.io/created-by".to_owned(), ADMINISTRATOR.to_owned());
+        workflow.metadata.annotations = Some([creator].into());
+        Ok(workflow)
+    });
+    create(&api, workflows.collect::<Result<_, BenchError>>()?).await?;
+    let seconds = all_say_so(&cluster, "validating", number, begun).await?;
+    look(
+        &cluster,
+        &running,
+        "workflows that wait for approval",
+        number,
+        seconds,
+    )
+    .await
+}
+
+/// Returns how long it took until so many workflows are in this phase, and all is quiet.
+async fn all_say_so(
+    cluster: &ControlPlane,
+    phase: &str,
+    number: usize,
+    begun: Instant,
+) -> Result<f64, BenchError> {
+    let api = resource(cluster, &WORKFLOW).await?;
+    while matching(&api, &format!("status.phase={phase}")).await? < number {
+        if begun.elapsed() > TIMEOUT {
+            return Err(BenchError::Engine(
+                "not all that wait say so, within 40 minutes".to_owned(),
+            ));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    quiet(cluster).await;
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 /// The pod of what runs ends while no controller is there; then one is started.

@@ -1,6 +1,6 @@
 //! What people ask of a workflow, what cleans up, and what is taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use embedded_cluster::Committed;
@@ -14,6 +14,14 @@ use crate::history::{Life, items, label, owner, text};
 const ROLLBACK: &str = "kubernaut.io/rollback";
 /// A person is heard within this time, when nothing is in the way.
 const HEARD: Duration = Duration::from_secs(5);
+
+/// Nothing that keeps a call from its end.
+pub(super) fn is_plain(planned: &PlannedFault) -> bool {
+    matches!(
+        planned,
+        PlannedFault::Crash { .. } | PlannedFault::Stranger { .. } | PlannedFault::Pod { .. }
+    )
+}
 
 /// Whether an execution takes another one back.
 pub(super) fn is_undo(object: &Value) -> bool {
@@ -46,12 +54,6 @@ impl<'a> Checker<'a> {
 
     /// How long after it was said a person may not have been heard: while no controller runs or sees, and where calls fail.
     fn deafness(&self) -> Duration {
-        let is_plain = |planned: &PlannedFault| {
-            matches!(
-                planned,
-                PlannedFault::Crash { .. } | PlannedFault::Stranger { .. } | PlannedFault::Pod { .. }
-            )
-        };
         let more = if self.plan.iter().all(is_plain) {
             Duration::ZERO
         } else {
@@ -378,6 +380,98 @@ impl<'a> Checker<'a> {
         for what in found {
             self.wrong("I16", &what);
         }
+    }
+}
+
+impl<'a> Checker<'a> {
+    /// I16: an undo gives a Deployment the replicas that it had before its step, and none where somebody has scaled it since.
+    pub(super) fn undos_give_back_what_was_there(&mut self) {
+        let mut found = Vec::new();
+        let mut theirs = BTreeSet::new();
+        // What each step may have seen before its Job, and what stood there since when.
+        let mut before: BTreeMap<(String, String), Vec<&Value>> = BTreeMap::new();
+        let mut stood: BTreeMap<&str, Vec<(Duration, &Value)>> = BTreeMap::new();
+        for object in self
+            .outcome
+            .before
+            .iter()
+            .filter(|object| object["kind"] == "Deployment")
+        {
+            let past = vec![(Duration::ZERO, &object["spec"]["replicas"])];
+            stood.insert(text(&object["metadata"]["uid"]), past);
+        }
+        for commit in self
+            .outcome
+            .record
+            .iter()
+            .filter(|commit| commit.object["kind"] == "Deployment")
+        {
+            let uid = text(&commit.object["metadata"]["uid"]);
+            let now = &commit.object["spec"]["replicas"];
+            let stood = stood.entry(uid).or_default();
+            let past = stood.clone();
+            if past.last().is_none_or(|(_, last)| *last == now) {
+                continue;
+            }
+            stood.push((commit.at, now));
+            if commit.author.as_ref() == STRANGER {
+                theirs.insert(uid);
+                continue;
+            }
+            let Some(writer) = self.writer_of(commit) else {
+                theirs.remove(uid);
+                continue;
+            };
+            let born = &writer.born().object;
+            let step = (owner(born).to_owned(), born["spec"]["stepNumber"].to_string());
+            if !is_undo(born) {
+                theirs.remove(uid);
+                let looked = self.looked_at(writer, commit);
+                before.entry(step).or_insert_with(|| {
+                    let ends = past.iter().skip(1).map(|(at, _)| *at).chain([commit.at]);
+                    let seen = past.iter().zip(ends).filter(|(_, end)| *end >= looked);
+                    seen.map(|((_, value), _)| *value).collect()
+                });
+            } else if theirs.contains(uid) {
+                found.push(format!("{} scaled what somebody had scaled since", writer.name()));
+            } else if let Some(wanted) = before.get(&step).filter(|wanted| !wanted.contains(&now)) {
+                found.push(format!(
+                    "{} gave {now} replicas back, and there were {wanted:?}",
+                    writer.name()
+                ));
+            }
+        }
+        for what in found {
+            self.wrong("I16", &what);
+        }
+    }
+
+    /// When the target was looked at for the Job that wrote this: a little before its attempt was recorded.
+    #[allow(clippy::unused_self, reason = "one of the questions")]
+    fn looked_at(&self, writer: &Life<'_>, commit: &Committed) -> Duration {
+        let begun = |object: &Value| {
+            let last = items(&object["status"]["attempts"]).last();
+            last.map(|attempt| attempt["startTime"].clone())
+        };
+        let known = writer.states.iter();
+        let states: Vec<_> = known.filter(|state| state.revision <= commit.revision).collect();
+        let last = states.last().and_then(|state| begun(&state.object));
+        let recorded = states.iter().find(|state| begun(&state.object) == last);
+        let recorded = recorded.map_or(commit.at, |state| state.at);
+        recorded.saturating_sub(Duration::from_secs(1))
+    }
+
+    /// The execution that wrote this of its target, where no other one can have.
+    fn writer_of(&self, commit: &Committed) -> Option<&Life<'a>> {
+        let name = &commit.object["metadata"]["name"];
+        let mut writers = self.executions.values().filter(|life| {
+            life.at(commit.revision).is_some_and(|object| {
+                object["status"]["phase"] == "executing"
+                    && object["status"]["target"]["kind"] == "Deployment"
+                    && object["status"]["target"]["name"] == *name
+            })
+        });
+        writers.next().filter(|_| writers.next().is_none())
     }
 }
 

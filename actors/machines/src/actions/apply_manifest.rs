@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::access::{AccessRequest, Reach, requests, rule};
 use super::applied::has_applied;
 use super::checks::{LEAST_TIMEOUT, bad_name, bad_namespace};
-use super::inverse::mask;
+
 use super::rollback::{previous, reversible};
 use super::{
     Changes, CheckContext, Definition, Examination, JobContext, Look, Payload, Rollout, Spelling, Subject,
@@ -240,8 +240,12 @@ impl super::Operation for Operation<'_> {
         }
     }
 
-    fn part(&self, object: &Value, manifest: Option<&ParsedManifest>) -> Option<Value> {
-        Some(mask(object, &manifest?.object))
+    fn part(&self, object: &Value, _: Option<&ParsedManifest>) -> Option<Value> {
+        Some(object.clone())
+    }
+
+    fn named(&self, manifest: Option<&ParsedManifest>) -> Option<Value> {
+        manifest.map(|manifest| manifest.object.clone())
     }
 
     fn undo_by_hand(&self, _: Variant, recorded: &RecordedRollback, target: &TargetRef) -> Option<String> {

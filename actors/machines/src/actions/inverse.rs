@@ -1,6 +1,8 @@
 //! The inverse of a change: a JSON patch (RFC 6902) that tests first that what was set is still there, so that the API server
 //! itself refuses where somebody has changed it since.
 
+use std::collections::BTreeSet;
+
 use kubernaut_crds::{RecordedRollback, RecordedUndo};
 use serde_json::{Map, Value, json};
 
@@ -18,10 +20,12 @@ pub(super) enum Standing {
     Changed(String),
 }
 
-/// What takes a change back, as the target is now. Part of a target is what the action changes of it.
+/// What takes a change back, as the target is now. Part of a target is what the action changes of it; where it names fields of that,
+/// the others are somebody else's.
 pub(super) fn inverse_of(
     recorded: &RecordedRollback,
     object: &Value,
+    named: Option<&Value>,
     part: impl Fn(&Value) -> Option<Value>,
 ) -> Option<RecordedUndo> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -36,19 +40,14 @@ pub(super) fn inverse_of(
         });
     }
     let before = part(&recorded_object(recorded)?)?;
-    let mut operations = Vec::new();
-    let mut changes = Vec::new();
-    compare(
-        "",
-        Some(&before),
-        Some(&part(object)?),
-        &mut operations,
-        &mut changes,
-    );
+    let mut difference = Difference::default();
+    difference.compare("", Some(&before), Some(&part(object)?), named);
+    let Difference { mut tests, changes } = difference;
     if let Some(uid) = uid.as_ref().filter(|_| !changes.is_empty()) {
-        operations.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": uid}));
+        tests.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": uid}));
     }
-    operations.extend(changes);
+    tests.extend(changes);
+    let operations = tests;
     let patch = Value::Array(operations).to_string();
     (patch.len() <= INVERSE_MAX).then_some(RecordedUndo {
         api_version,
@@ -85,46 +84,79 @@ fn member<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     object.get(key).filter(|value| !value.is_null())
 }
 
-/// Notes tests of what is there and changes to what was there before, where these differ.
-fn compare(
-    path: &str,
-    before: Option<&Value>,
-    now: Option<&Value>,
-    tests: &mut Vec<Value>,
-    changes: &mut Vec<Value>,
-) {
-    match (before, now) {
-        (None, None) => {}
-        (Some(Value::Object(before)), Some(Value::Object(now))) => {
-            let keys: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-            for key in keys {
-                let path = format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
-                compare(&path, member(before, key), member(now, key), tests, changes);
-            }
-        }
-        (Some(Value::Array(before)), Some(Value::Array(now)))
-            if before != now && have_same_names(before, now) =>
-        {
-            for (index, (before, now)) in before.iter().zip(now).enumerate() {
-                if before != now {
-                    let path = format!("{path}/{index}");
-                    tests.push(json!({"op": "test", "path": format!("{path}/name"), "value": now["name"]}));
-                    compare(&path, Some(before), Some(now), tests, changes);
+/// Tests of what is there, and changes to what was there before, where these differ.
+#[derive(Debug, Default)]
+struct Difference {
+    tests: Vec<Value>,
+    changes: Vec<Value>,
+}
+
+impl Difference {
+    /// Compares what was with what is: of objects the members that are named, of lists of named objects those of the same names,
+    /// and where nothing of that shape is named, all of it.
+    fn compare(&mut self, path: &str, before: Option<&Value>, now: Option<&Value>, named: Option<&Value>) {
+        match (before, now) {
+            (None, None) => {}
+            (Some(Value::Object(before)), Some(Value::Object(now))) => {
+                let named = named.and_then(members_named);
+                let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+                let keys = keys.into_iter();
+                for key in keys.filter(|key| named.is_none_or(|named| named.contains_key(*key))) {
+                    let path = format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
+                    let named = named.and_then(|named| named.get(key));
+                    self.compare(&path, member(before, key), member(now, key), named);
                 }
             }
-        }
-        (Some(before), Some(now)) if before == now => {}
-        (Some(before), now) => {
-            // A test of null holds where nothing is.
-            tests.push(json!({"op": "test", "path": path, "value": now}));
-            let op = if now.is_some() { "replace" } else { "add" };
-            changes.push(json!({"op": op, "path": path, "value": before}));
-        }
-        (None, Some(now)) => {
-            tests.push(json!({"op": "test", "path": path, "value": now}));
-            changes.push(json!({"op": "remove", "path": path}));
+            (Some(Value::Array(before)), Some(Value::Array(now)))
+                if before != now && have_same_names(before, now) =>
+            {
+                let named = named.and_then(elements_named);
+                for (index, (before, now)) in before.iter().zip(now).enumerate() {
+                    let of_name = |element: &&Value| element["name"] == now["name"];
+                    let element = named.map(|named| named.iter().find(of_name));
+                    let mut below = Self::default();
+                    let path = format!("{path}/{index}");
+                    match element {
+                        Some(None) => {}
+                        Some(Some(element)) => below.compare(&path, Some(before), Some(now), Some(element)),
+                        None => below.compare(&path, Some(before), Some(now), None),
+                    }
+                    if !below.changes.is_empty() {
+                        let name =
+                            json!({"op": "test", "path": format!("{path}/name"), "value": now["name"]});
+                        self.tests.push(name);
+                        self.tests.extend(below.tests);
+                        self.changes.extend(below.changes);
+                    }
+                }
+            }
+            (Some(before), Some(now)) if before == now => {}
+            (Some(before), now) => {
+                // A test of null holds where nothing is.
+                self.tests.push(json!({"op": "test", "path": path, "value": now}));
+                let op = if now.is_some() { "replace" } else { "add" };
+                self.changes
+                    .push(json!({"op": op, "path": path, "value": before}));
+            }
+            (None, Some(now)) => {
+                self.tests.push(json!({"op": "test", "path": path, "value": now}));
+                self.changes.push(json!({"op": "remove", "path": path}));
+            }
         }
     }
+}
+
+/// The members of an object that are named; `None` where this names no members. Words to the API server may mean all of it.
+fn members_named(named: &Value) -> Option<&Map<String, Value>> {
+    let members = named.as_object()?;
+    (!members.keys().any(|key| key.starts_with('$'))).then_some(members)
+}
+
+/// The elements of a list that are named by their names.
+fn elements_named(named: &Value) -> Option<&Vec<Value>> {
+    let elements = named.as_array()?;
+    let is_plain = |element: &Value| element["name"].is_string() && members_named(element).is_some();
+    elements.iter().all(is_plain).then_some(elements)
 }
 
 /// Lists of objects of the same names in the same order.
@@ -192,18 +224,6 @@ pub(super) fn changes_in(patch: &str) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// As much of an object as a manifest speaks of.
-pub(super) fn mask(object: &Value, manifest: &Value) -> Value {
-    match (object, manifest) {
-        (Value::Object(object), Value::Object(manifest)) => manifest
-            .iter()
-            .filter_map(|(key, below)| Some((key.clone(), mask(object.get(key)?, below))))
-            .collect::<Map<String, Value>>()
-            .into(),
-        (there, _) => there.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kubernaut_crds::{RecordedConfig, ScaleToPrevious};
@@ -211,10 +231,43 @@ mod tests {
     use super::*;
 
     fn operations(before: &Value, now: &Value) -> Value {
-        let (mut tests, mut changes) = (Vec::new(), Vec::new());
-        compare("", Some(before), Some(now), &mut tests, &mut changes);
-        tests.extend(changes);
-        Value::Array(tests)
+        operations_of(before, now, None)
+    }
+
+    fn operations_of(before: &Value, now: &Value, named: Option<&Value>) -> Value {
+        let mut difference = Difference::default();
+        difference.compare("", Some(before), Some(now), named);
+        difference.tests.extend(difference.changes);
+        Value::Array(difference.tests)
+    }
+
+    #[test]
+    fn what_the_action_does_not_name_is_somebody_elses() {
+        let object = |image: &str, sidecar: &str, annotation: Option<&str>| {
+            json!({"template": {"metadata": {"annotations": {"theirs": annotation}}, "containers": [
+                {"name": "a", "image": sidecar}, {"name": "b", "image": image}]}})
+        };
+        let named = json!({"template": {"containers": [{"name": "b", "image": "2"}]}});
+        let (before, now) = (object("1", "x", None), object("2", "y", Some("1")));
+        assert_eq!(
+            operations_of(&before, &now, Some(&named)),
+            json!([
+                {"op": "test", "path": "/template/containers/1/name", "value": "b"},
+                {"op": "test", "path": "/template/containers/1/image", "value": "2"},
+                {"op": "replace", "path": "/template/containers/1/image", "value": "1"},
+            ])
+        );
+        // What is no list of names, and words to the API server, stand for all of it.
+        for named in [
+            json!({"template": {"containers": true}}),
+            json!({"template": {"containers": [{"image": "2"}]}}),
+            json!({"template": {"containers": [{"name": "b", "$patch": "replace"}]}}),
+        ] {
+            let operations = operations_of(&before, &now, Some(&named));
+            assert_eq!(operations.as_array().map(Vec::len), Some(6), "{operations}");
+        }
+        let all = operations_of(&before, &now, Some(&json!({"$retainKeys": []})));
+        assert_eq!(all.as_array().map(Vec::len), Some(8), "{all}");
     }
 
     #[test]
@@ -270,7 +323,7 @@ mod tests {
         };
         let object = |uid: &str, replicas: i32| json!({"apiVersion": "apps/v1", "metadata": {"uid": uid}, "spec": {"replicas": replicas}});
         let part = |object: &Value| Some(json!({"spec": {"replicas": object["spec"]["replicas"]}}));
-        let undo = inverse_of(&recorded, &object("u", 3), part).expect("an inverse");
+        let undo = inverse_of(&recorded, &object("u", 3), None, part).expect("an inverse");
         let patch = undo.patch.expect("a patch");
         assert_eq!(standing(&object("u", 3), &patch), Ok(Standing::AsSet));
         assert_eq!(standing(&object("u", 1), &patch), Ok(Standing::AsBefore));
@@ -286,7 +339,7 @@ mod tests {
         ));
         assert_eq!(changes_in(&patch), "spec.replicas back to 1");
         // It changed nothing.
-        let undo = inverse_of(&recorded, &object("u", 1), part).expect("an inverse");
+        let undo = inverse_of(&recorded, &object("u", 1), None, part).expect("an inverse");
         assert_eq!(undo.patch.as_deref(), Some("[]"));
     }
 
@@ -313,7 +366,7 @@ mod tests {
             ..RecordedRollback::default()
         };
         assert_eq!(
-            inverse_of(&recorded, &json!({"apiVersion": "v1"}), |o| Some(o.clone())),
+            inverse_of(&recorded, &json!({"apiVersion": "v1"}), None, |o| Some(o.clone())),
             None
         );
     }

@@ -369,6 +369,10 @@ pub(crate) trait Operation {
     /// The part of an object that the action changes, of the target or of what was recorded of it; `None` where there is no way
     /// back.
     fn part(&self, object: &Value, manifest: Option<&ParsedManifest>) -> Option<Value>;
+    /// What the action names of that part, in the shape of the object: only this is taken back. `None` where it is all of it.
+    fn named(&self, _manifest: Option<&ParsedManifest>) -> Option<Value> {
+        None
+    }
     /// A line for a person's shell that takes the change back; `None` where kubectl has none.
     fn undo_by_hand(
         &self,
@@ -387,8 +391,10 @@ pub(crate) fn inverse(
     object: &Value,
 ) -> Option<RecordedUndo> {
     let operation = operation(&checked.action);
-    inverse::inverse_of(recorded, object, |object| {
-        operation.part(object, checked.manifest.as_ref())
+    let manifest = checked.manifest.as_ref();
+    let named = operation.named(manifest);
+    inverse::inverse_of(recorded, object, named.as_ref(), |object| {
+        operation.part(object, manifest)
     })
 }
 

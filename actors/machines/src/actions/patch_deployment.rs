@@ -150,6 +150,56 @@ fn members_of_spec(patch: &PatchDeployment) -> Option<BTreeSet<String>> {
     (!members.is_empty()).then_some(members)
 }
 
+/// The fields that a patch names, in the shape of the object; what is no object there stands for all of it.
+fn fields_of(patch: &PatchDeployment) -> Option<Value> {
+    let content: Value = serde_json::from_str(&patch.patch).ok()?;
+    Some(match content {
+        Value::Array(operations) => {
+            let mut fields = Value::Null;
+            let changes = operations.iter().filter(|operation| operation["op"] != "test");
+            let paths =
+                changes.flat_map(|operation| [operation["path"].as_str(), operation["from"].as_str()]);
+            for path in paths.flatten() {
+                add_field(&mut fields, path.trim_start_matches('/').split('/'));
+            }
+            fields
+        }
+        // A merge patch puts its lists in the place of those that are there.
+        content if patch.patch_type == PatchType::Merge => without_lists(content),
+        content => content,
+    })
+}
+
+/// Notes a path of a JSON patch, as far as a list.
+fn add_field<'a>(fields: &mut Value, mut path: impl Iterator<Item = &'a str>) {
+    let is_of_a_list = |key: &str| key == "-" || key.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(key) = path.next().filter(|key| !is_of_a_list(key)) else {
+        *fields = Value::Bool(true);
+        return;
+    };
+    if fields.is_null() {
+        *fields = Value::Object(Map::new());
+    }
+    if let Value::Object(fields) = fields {
+        let key = key.replace("~1", "/").replace("~0", "~");
+        add_field(fields.entry(key).or_insert(Value::Null), path);
+    }
+}
+
+fn without_lists(fields: Value) -> Value {
+    match fields {
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields
+                .map(|(key, value)| (key, without_lists(value)))
+                .collect::<Map<String, Value>>()
+                .into()
+        }
+        Value::Array(_) => Value::Bool(true),
+        other => other,
+    }
+}
+
 /// What a patch did, and what it was hardly meant to leave out.
 fn patched(deployment: &Value, patch: &PatchDeployment) -> String {
     // ValidatedExecution before the first attempt.
@@ -339,6 +389,10 @@ impl super::Operation for Operation<'_> {
         Some(json!({"spec": spec}))
     }
 
+    fn named(&self, _: Option<&ParsedManifest>) -> Option<Value> {
+        fields_of(self.0)
+    }
+
     fn undo_by_hand(&self, variant: Variant, recorded: &RecordedRollback, _: &TargetRef) -> Option<String> {
         let config = recorded.restore_previous_config.as_ref()?;
         let before: Value = serde_json::from_str(&config.previous_spec).ok()?;
@@ -363,5 +417,40 @@ impl super::Operation for Operation<'_> {
         Subject::Workload {
             containers: containers_in(&self.0.patch),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(patch_type: PatchType, patch: &Value) -> Option<Value> {
+        fields_of(&PatchDeployment {
+            namespace: "shop".to_owned(),
+            deployment: "web".to_owned(),
+            patch_type,
+            patch: patch.to_string(),
+        })
+    }
+
+    #[test]
+    fn a_patch_names_fields_and_lists_as_its_type_takes_them() {
+        let patch = json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "app", "image": "2"}]}}}});
+        assert_eq!(named(PatchType::Strategic, &patch), Some(patch.clone()));
+        let whole_lists = json!({"spec": {"replicas": 2, "template": {"spec": {"containers": true}}}});
+        assert_eq!(named(PatchType::Merge, &patch), Some(whole_lists));
+        let operations = json!([
+            {"op": "test", "path": "/spec/paused", "value": false},
+            {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "2"},
+            {"op": "add", "path": "/spec/template/metadata/annotations/a~1b", "value": "c"},
+            {"op": "move", "from": "/spec/replicas", "path": "/spec/minReadySeconds"},
+        ]);
+        assert_eq!(
+            named(PatchType::Json, &operations),
+            Some(json!({"spec": {
+                "minReadySeconds": true, "replicas": true,
+                "template": {"metadata": {"annotations": {"a/b": true}}, "spec": {"containers": true}},
+            }}))
+        );
     }
 }

@@ -63,7 +63,8 @@ impl StepMachine {
             Err(error) => return self.fail(ErrorType::ValidationError, &error.to_string(), now),
         };
         // Until an attempt has ended nothing was changed: what was recorded before a wait may be another state than this one.
-        let is_unchanged = self.status.draft.attempts().first_ended().is_none();
+        let is_unchanged = self.status.draft.attempts().first_ended().is_none()
+            && !planted(Defect::KeepTheStateOfBeforeAWait);
         if is_unchanged || self.status.draft.rollback_information.is_none() {
             self.status.draft.rollback_information = Some(preflight.rollback.clone());
             let available = preflight.rollback.available;

@@ -361,14 +361,17 @@ impl StepMachine {
         let is_known = |rollback: &RollbackInformation| {
             rollback.undo.as_ref().is_some_and(|undo| !changes_nothing(undo))
         };
-        let Some(rollback) = rollback.filter(|rollback| rollback.available && !is_known(rollback)) else {
+        let forgets = planted(Defect::TakeBackWhatOthersDid);
+        let Some(rollback) =
+            rollback.filter(|rollback| rollback.available && (!is_known(rollback) || forgets))
+        else {
             return;
         };
         let recorded = rollback.rollback_parameters.as_ref();
         let found = verify::target_in(checked, facts)
             .zip(recorded)
             .and_then(|(object, recorded)| inverse(checked, recorded, object));
-        if let Some(undo) = found.filter(|undo| is_ours || changes_nothing(undo)) {
+        if let Some(undo) = found.filter(|undo| is_ours || changes_nothing(undo) || forgets) {
             rollback.undo = Some(undo);
         }
     }

@@ -189,11 +189,15 @@ impl WorkflowMachine {
             })
     }
 
-    /// Tells the executions that live that they are cancelled; those that clean up are not.
+    /// Tells the executions of a workflow that is cancelled.
     pub(super) fn cancel_executions(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        if self.workflow.spec.shutdown.is_none() || planted(Defect::LetRunOn) {
-            return;
+        if self.workflow.spec.shutdown.is_some() && !planted(Defect::LetRunOn) {
+            self.stop_executions(plan, now, out);
         }
+    }
+
+    /// Tells the executions that live that they are cancelled; those that clean up are not.
+    pub(super) fn stop_executions(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
         let live: Vec<_> = self
             .steps
             .executions

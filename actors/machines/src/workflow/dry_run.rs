@@ -59,7 +59,11 @@ impl WorkflowMachine {
         let (pending, running) = (in_state(StepState::Pending), in_state(StepState::Executing));
         let fatal = Self::fatal(plan, &states);
         let goes_on = fatal.is_none();
-        if goes_on && self.workflow.spec.suspend != Some(true) {
+        if !goes_on {
+            // The workflow will not run: nobody waits for what the others find.
+            self.stop_executions(plan, now, out);
+            self.steps.starts.note_waiting(Vec::new(), now);
+        } else if self.workflow.spec.suspend != Some(true) {
             self.create(Role::DryRun, plan, pending.clone(), running.len(), now, out);
         }
         if !running.is_empty() || self.creating() > 0 || goes_on && !pending.is_empty() {

@@ -60,7 +60,7 @@ impl Starts {
         self.wanted = wanted;
     }
 
-    fn note_waiting(&mut self, waiting: Vec<i32>, now: Timestamp) {
+    pub(super) fn note_waiting(&mut self, waiting: Vec<i32>, now: Timestamp) {
         self.since = (!waiting.is_empty()).then(|| self.since.unwrap_or(now));
         self.waiting = waiting;
     }

@@ -355,3 +355,18 @@ fn a_workflow_that_is_cancelled_waits_for_a_dry_run_that_may_have_been_made() {
     bed.run_for(120);
     assert_eq!(bed.status().error_type, Some(ErrorType::Cancelled));
 }
+
+#[test]
+fn when_one_fails_the_others_are_stopped_and_nobody_waits_for_them() {
+    let mut bed = tried_first(&[cordon(1, json!({})), cordon(2, json!({})), cordon(3, json!({}))]);
+    bed.workflow.spec.max_parallel_steps = 2;
+    bed.start();
+    assert_eq!(names(&bed), ["w-dryrun-1", "w-dryrun-2"]);
+    bed.set_status_of("w-dryrun-1", badly("resource_not_found"));
+    assert_eq!(bed.cancelled(), ["w-dryrun-2"]);
+    bed.run_for(60);
+    bed.set_status_of("w-dryrun-2", badly("cancelled"));
+    bed.run_for(5);
+    assert_eq!(bed.status().error_type, Some(ErrorType::ResourceNotFound));
+    assert_eq!(names(&bed), ["w-dryrun-1", "w-dryrun-2"]);
+}
