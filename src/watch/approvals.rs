@@ -1,6 +1,7 @@
 //! What approvals depend on, as the watches show it: Approvals, what namespaces ask for, and the policy that makes Approvals true.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::ClusterResourceScope;
@@ -215,6 +216,9 @@ kept_of_admission!(
     "watch of the binding of the policy for Approvals",
     "ValidatingAdmissionPolicyBinding"
 );
+
+/// API servers take a policy up a moment after it was stored, each by itself: until then they let everything in.
+pub(super) const SETTLES: Duration = Duration::from_secs(10);
 
 /// When one of the two was last seen to change, and how it was then.
 #[derive(Debug, Default)]

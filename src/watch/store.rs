@@ -11,8 +11,9 @@ use kubernaut_actors::ports::{JobRef, Key, StoreReader, uid_of};
 use kubernaut_crds::{Approval, KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::approval::Requirement;
 use kubernaut_machines::job_view::{JobView, view};
+use kubernaut_machines::time::later;
 
-use super::approvals::{AdmissionBinding, AdmissionPolicy, LastSeen, requires_approval, standing};
+use super::approvals::{AdmissionBinding, AdmissionPolicy, LastSeen, SETTLES, requires_approval, standing};
 use super::kept::{Kept, job_of, label};
 use super::table::Table;
 use crate::manifests::Expected;
@@ -297,7 +298,7 @@ impl StoreReader for Store {
         let binding = tables.bindings.only();
         let policy = standing(policy.as_deref(), &self.expected.policy, &tables.policy)?;
         let binding = standing(binding.as_deref(), &self.expected.binding, &tables.binding)?;
-        Ok(policy.max(binding))
+        Ok(later(policy.max(binding), SETTLES))
     }
 
     fn workflow_uids(&self) -> Vec<String> {

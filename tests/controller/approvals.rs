@@ -29,8 +29,8 @@ fn guard() -> Vec<Value> {
 async fn guarded() -> Scene {
     let scene = Scene::new().await;
     scene.cluster.load(guard()).unwrap();
-    // An Approval counts that is made later than the policy, in whole seconds.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // An Approval counts that is made a while after the policy.
+    tokio::time::sleep(Duration::from_secs(12)).await;
     scene
 }
 
@@ -186,7 +186,7 @@ async fn without_the_policy_nobodys_approval_counts_and_readyz_says_why() {
         message(&scene, "w").await.contains("make another one")
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(scene.workflow_phase("w").await, Some(WorkflowPhase::Validating));
     approve(&scene, "w", "bob").await;
     let status = scene.finished("w").await.status.unwrap();
@@ -223,7 +223,7 @@ async fn a_policy_that_was_weakened_for_a_moment_voids_what_was_approved_meanwhi
         message(&scene, "w").await.contains("(0 of 2)")
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
     approve(&scene, "w", "bob").await;
     approve(&scene, "w", "cem").await;
     let status = scene.finished("w").await.status.unwrap();

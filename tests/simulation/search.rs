@@ -26,7 +26,7 @@ pub(crate) static INSTALLED: LazyLock<EmbeddedCluster> = LazyLock::new(worlds::i
 
 pub(crate) fn scenario(seed: u64) -> Scenario {
     let mut chance = SeededRng::new(seed);
-    if chance.one_in(4) {
+    if chance.one_in(3) {
         let Situation {
             runs,
             plan,
@@ -41,7 +41,10 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
             rbac: Rbac::Evaluate,
             plan,
             pod_run_time,
-            habits: PodHabits::default(),
+            habits: PodHabits {
+                ready_after: Duration::from_millis(*chance.pick(&[0, 0, 0, 500, 8_000])),
+                bad_images: Vec::new(),
+            },
             seed,
             patience: Duration::from_mins(60),
             rest: Duration::from_mins(3),

@@ -34,6 +34,8 @@ pub(crate) fn draw(chance: &mut SeededRng) -> Situation {
         people_who_stop_what_runs,
         somebody_who_scales_what_is_undone,
         people_who_approve,
+        people_who_approve,
+        a_workflow_that_waits_to_be_started,
     ];
     let situation = *chance.pick(&all);
     situation(chance)
@@ -247,7 +249,7 @@ fn somebody_who_scales_what_is_undone(chance: &mut SeededRng) -> Situation {
         choice: chance.draw(),
     };
     let mut plan = Vec::new();
-    for _ in 0..1 + chance.below(3) {
+    for _ in 0..=chance.below(3) {
         let at = millis(chance, 0, 8_000);
         plan.push(stranger(at, Disturbance::ScaleTarget, chance));
     }
@@ -266,6 +268,26 @@ fn somebody_who_scales_what_is_undone(chance: &mut SeededRng) -> Situation {
         runs: vec![worlds::scaled("flow-1", chance)],
         plan,
         limits: (4, 4),
+        pod_run_time: millis(chance, 20, 2_000),
+    }
+}
+
+/// A workflow gets no slot for as long as a Job of another one hangs.
+fn a_workflow_that_waits_to_be_started(chance: &mut SeededRng) -> Situation {
+    let mut plan = vec![PlannedFault::Pod {
+        number: 0,
+        script: PodScript::Hang,
+    }];
+    if chance.one_in(2) {
+        plan.push(crash(chance, 10, (0, 20_000)));
+    }
+    Situation {
+        runs: vec![
+            worlds::abreast("flow-1", 1, chance),
+            worlds::abreast("flow-2", 2, chance),
+        ],
+        plan,
+        limits: (1, 4),
         pod_run_time: millis(chance, 20, 2_000),
     }
 }

@@ -348,8 +348,9 @@ fn rollback_spec(workflow: &WorkflowExecution, step: &WorkflowStep, settings: &S
     }
     match rollback_execution(workflow, step) {
         Err(problem) => problems.push(problem),
+        Ok(None) => {}
         Ok(_) if !problems.is_empty() => {}
-        Ok(execution) => {
+        Ok(Some(execution)) => {
             let found = parameters::check(&execution, settings)
                 .err()
                 .into_iter()

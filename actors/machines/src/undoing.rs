@@ -2,14 +2,15 @@
 
 use kubernaut_crds::{
     Action, ActionParameters, Attempt, ConfigType, ErrorType, ExecutionPhase, KubernetesExecution,
-    KubernetesExecutionStatus, NodeAction, RecordedUndo, RollbackAction, ScaleDeployment, Undo, UndoTarget,
-    UpdateConfigMap, WorkflowExecution, WorkflowStep, names,
+    KubernetesExecutionStatus, NodeAction, RecordedUndo, RestorePreviousConfig, RestorePreviousDeployment,
+    RollbackAction, ScaleDeployment, Undo, UndoTarget, UpdateConfigMap, WorkflowExecution, WorkflowStep,
+    names,
 };
 use serde_json::Value;
 
 use crate::actions::{apply_manifest, kind_of};
 use crate::execution_key::{ExecutionKey, Role};
-use crate::mapping::{MappingError, execution_with, label_value};
+use crate::mapping::{MappingError, execution_for, execution_with, label_value};
 
 /// Why a step can't be undone, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,9 +27,11 @@ pub fn undo_execution(
     execution: &KubernetesExecution,
 ) -> Result<Option<KubernetesExecution>, NotReversible> {
     if step.rollback_spec.is_some() && !is_as_recorded(step, execution) {
-        return rollback_execution(workflow, step)
-            .map(Some)
-            .map_err(|problem| NotReversible(format!("its rollbackSpec can't be run: {problem}")));
+        let made = rollback_execution(workflow, step)
+            .map_err(|problem| NotReversible(format!("its rollbackSpec can't be run: {problem}")))?;
+        if made.is_some() {
+            return Ok(made);
+        }
     }
     let Some((action, parameters)) = recorded_undo(execution)? else {
         return Ok(None);
@@ -59,64 +62,95 @@ fn is_as_recorded(step: &WorkflowStep, execution: &KubernetesExecution) -> bool 
     }
 }
 
-/// The execution of a step's rollbackSpec.
+/// The execution of a step's rollbackSpec; `None` where it asks for what the step itself records.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn rollback_execution(
     workflow: &WorkflowExecution,
     step: &WorkflowStep,
-) -> Result<KubernetesExecution, String> {
+) -> Result<Option<KubernetesExecution>, String> {
     let spec = step.rollback_spec.as_ref().ok_or("there is none")?;
     let action = RollbackAction::try_from(spec.parameters.clone()).map_err(|members| members.to_string())?;
-    let action = executors(action)?;
-    let name = kind_of(&action).map_or("", |kind| kind.canonical()).to_owned();
-    let mut execution = made(workflow, step, name, action.into());
-    if let Some(timeout) = &spec.timeout {
-        execution.spec.timeout.clone_from(timeout);
-    }
-    Ok(execution)
-}
-
-/// A rollbackSpec in the executor's terms.
-fn executors(action: RollbackAction) -> Result<Action, String> {
-    Ok(match action {
+    let action = match action {
+        RollbackAction::RestorePreviousDeployment(deployment) => {
+            return restores_what_it_records(workflow, step, &deployment).map(|()| None);
+        }
         RollbackAction::ScaleToPrevious(scale) => Action::ScaleDeployment(ScaleDeployment {
             namespace: scale.namespace,
             deployment: scale.deployment,
             replicas: scale.previous_replicas,
         }),
         RollbackAction::UncordonNode(node) => Action::UncordonNode(NodeAction { node: node.node_name }),
-        RollbackAction::RestorePreviousConfig(config) if config.r#type == ConfigType::Secret => {
-            return Err(
-                "restorePreviousConfig of a Secret is not possible: updateSecret is not reversible"
-                    .to_owned(),
-            );
-        }
-        RollbackAction::RestorePreviousConfig(config) => {
-            let bad = |what: &str| format!("restorePreviousConfig.snapshot {what}");
-            let snapshot: Value = serde_json::from_str(&config.snapshot)
-                .map_err(|error| bad(&format!("is not JSON: {error}")))?;
-            let data = serde_json::from_value(snapshot["data"].clone())
-                .map_err(|_| bad("has no data, a map of texts, as a ConfigMap has"))?;
-            Action::UpdateConfigMap(UpdateConfigMap {
-                namespace: config.namespace,
-                config_map: config.name,
-                data,
-            })
-        }
+        RollbackAction::RestorePreviousConfig(config) => config_map(config)?,
         RollbackAction::Custom(custom) => {
             let located = |problem: MappingError| format!("custom.{}: {problem}", problem.field());
             Action::ApplyManifest(apply_manifest::from_step(custom).map_err(located)?)
         }
-        RollbackAction::RestorePreviousDeployment(_) => {
-            return Err(
-                "restorePreviousDeployment is not supported by this version: leave the rollbackSpec out, and what the step \
-                 recorded is restored"
-                    .to_owned(),
-            );
-        }
-    })
+    };
+    let name = kind_of(&action).map_or("", |kind| kind.canonical()).to_owned();
+    let mut execution = made(workflow, step, name, action.into());
+    if let Some(timeout) = &spec.timeout {
+        execution.spec.timeout.clone_from(timeout);
+    }
+    Ok(Some(execution))
+}
+
+/// The previous state of a Deployment is what the step records of it.
+fn restores_what_it_records(
+    workflow: &WorkflowExecution,
+    step: &WorkflowStep,
+    deployment: &RestorePreviousDeployment,
+) -> Result<(), String> {
+    if deployment.revision != 0 {
+        return Err(format!(
+            "restorePreviousDeployment.revision {} is not supported by this version: only 0, the state before the step, is",
+            deployment.revision
+        ));
+    }
+    let (execution, _) = execution_for(workflow, step).map_err(|problem| problem.to_string())?;
+    let action = Action::try_from(execution.spec.parameters).map_err(|members| members.to_string())?;
+    let records = match &action {
+        Action::ScaleDeployment(scale) => Some((&scale.namespace, &scale.deployment)),
+        Action::PatchDeployment(patch) => Some((&patch.namespace, &patch.deployment)),
+        Action::ScaleStatefulSet(_)
+        | Action::RolloutRestart(_)
+        | Action::DeletePod(_)
+        | Action::CordonNode(_)
+        | Action::UncordonNode(_)
+        | Action::DrainNode(_)
+        | Action::UpdateConfigMap(_)
+        | Action::UpdateSecret(_)
+        | Action::ApplyManifest(_)
+        | Action::Undo(_) => None,
+    };
+    if records == Some((&deployment.namespace, &deployment.deployment)) {
+        return Ok(());
+    }
+    Err(format!(
+        "restorePreviousDeployment of {}/{}: the step records nothing of it; it can go with a step that scales or patches this \
+         Deployment, or sets its image",
+        deployment.namespace, deployment.deployment
+    ))
+}
+
+/// A ConfigMap with the data of a snapshot.
+fn config_map(config: RestorePreviousConfig) -> Result<Action, String> {
+    if config.r#type == ConfigType::Secret {
+        return Err(
+            "restorePreviousConfig of a Secret is not possible: updateSecret is not reversible".to_owned(),
+        );
+    }
+    let bad = |what: &str| format!("restorePreviousConfig.snapshot {what}");
+    let snapshot: Value =
+        serde_json::from_str(&config.snapshot).map_err(|error| bad(&format!("is not JSON: {error}")))?;
+    let data = serde_json::from_value(snapshot["data"].clone())
+        .map_err(|_| bad("has no data, a map of texts, as a ConfigMap has"))?;
+    Ok(Action::UpdateConfigMap(UpdateConfigMap {
+        namespace: config.namespace,
+        config_map: config.name,
+        data,
+    }))
 }
 
 /// What the execution recorded when its outcome was looked at; `None` where it changed nothing.

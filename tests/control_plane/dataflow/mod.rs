@@ -2,6 +2,7 @@
 
 mod actions;
 mod addresses;
+mod approvals;
 mod deletion;
 mod design;
 mod dry_runs;

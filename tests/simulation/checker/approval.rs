@@ -1,16 +1,12 @@
 //! Who has to approve, and who did.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use kubernaut_crds::names;
 use serde_json::Value;
 
 use super::Checker;
 use crate::history::{Life, items, owner, text};
-
-/// A person is heard within this time, when nothing is in the way.
-const HEARD: Duration = Duration::from_secs(60);
 
 /// Who approves by it; none where it does not count.
 fn approver<'a>(workflow: &Value, approval: &'a Value) -> Option<&'a str> {
@@ -80,7 +76,7 @@ impl Checker<'_> {
                     ));
                 }
                 if let Some(rejection) = self.rejection(first)
-                    && rejection.born().at + HEARD + self.blind_time() < recorded.at
+                    && rejection.born().at + self.deafness() < recorded.at
                 {
                     found.push(format!("{} was approved after it was rejected", workflow.name()));
                 }

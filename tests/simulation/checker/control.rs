@@ -53,7 +53,7 @@ impl<'a> Checker<'a> {
     }
 
     /// How long after it was said a person may not have been heard: while no controller runs or sees, and where calls fail.
-    fn deafness(&self) -> Duration {
+    pub(super) fn deafness(&self) -> Duration {
         let more = if self.plan.iter().all(is_plain) {
             Duration::ZERO
         } else {

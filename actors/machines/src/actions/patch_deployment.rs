@@ -164,9 +164,13 @@ fn fields_of(patch: &PatchDeployment) -> Option<Value> {
             }
             fields
         }
-        // A merge patch puts its lists in the place of those that are there.
-        content if patch.patch_type == PatchType::Merge => without_lists(content),
-        content => content,
+        fields @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+            // A merge patch puts its lists in the place of those that are there.
+            match patch.patch_type {
+                PatchType::Merge => without_lists(fields),
+                PatchType::Strategic | PatchType::Json => fields,
+            }
+        }
     })
 }
 
@@ -196,7 +200,7 @@ fn without_lists(fields: Value) -> Value {
                 .into()
         }
         Value::Array(_) => Value::Bool(true),
-        other => other,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
     }
 }
 

@@ -390,6 +390,41 @@ fn a_rollback_spec_that_could_never_run_is_refused() {
 }
 
 #[test]
+fn the_previous_deployment_is_what_the_step_records() {
+    let restore = |parameters: Value, deployment: &str, revision: i64| {
+        let mut step = step(1, &[]);
+        step["action"] = json!(if parameters.get("scaleDeployment").is_some() {
+            "scale-deployment"
+        } else {
+            "restart-deployment"
+        });
+        step["parameters"] = parameters;
+        step["rollbackSpec"] = json!({"action": "restore", "parameters": {"restorePreviousDeployment": {
+            "namespace": "shop", "deployment": deployment, "revision": revision}}});
+        workflow(&[step])
+    };
+    let scale = json!({"scaleDeployment": {"namespace": "shop", "deployment": "web", "replicas": 2}});
+    let restart = json!({"restartDeployment": {"namespace": "shop", "deployment": "web"}});
+    assert_eq!(errors(&restore(scale.clone(), "web", 0)), [""; 0]);
+    let place = format!("{STEP}.rollbackSpec");
+    one_error(
+        &restore(scale.clone(), "web", 4),
+        &place,
+        "revision 4 is not supported",
+    );
+    one_error(
+        &restore(scale, "other", 0),
+        &place,
+        "the step records nothing of it",
+    );
+    one_error(
+        &restore(restart, "web", 0),
+        &place,
+        "the step records nothing of it",
+    );
+}
+
+#[test]
 fn a_spec_of_more_than_256_kib_is_refused() {
     // Two steps: no Job could carry all of it.
     let with_sizes = |values: [usize; 2]| {

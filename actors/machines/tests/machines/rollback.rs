@@ -674,6 +674,31 @@ fn a_rollback_spec_that_asks_for_what_was_recorded_tests_what_is_there() {
 }
 
 #[test]
+fn the_previous_deployment_is_what_the_step_recorded() {
+    let mut bed = flow("automatic");
+    let step = &mut bed.workflow.spec.workflow_definition.steps[1];
+    step.action = "scale-deployment".to_owned();
+    let web = json!({"namespace": "shop", "deployment": "web"});
+    let mut scale = web.clone();
+    scale["replicas"] = json!(3);
+    step.parameters = serde_json::from_value(json!({"scaleDeployment": scale})).expect("parameters");
+    let spec = json!({"action": "restore", "parameters": {"restorePreviousDeployment": web}});
+    step.rollback_spec = Some(serde_json::from_value(spec).expect("a spec"));
+    bed.start();
+    bed.set_status(2, changed(1, "completed"));
+    bed.set_status(1, changed(2, "completed"));
+    bed.ask(json!({"shutdown": "Rollback"}));
+    bed.set_status(
+        3,
+        json!({"phase": "failed", "errorType": "cancelled", "failureReason": "stopped"}),
+    );
+    bed.run_for(2);
+    bed.set_status_of("w-rollback-1", done());
+    bed.run_for(2);
+    assert_eq!(bed.executions["w-rollback-2"].spec.action, "undo");
+}
+
+#[test]
 fn a_patch_whose_answer_was_lost_is_named() {
     let mut bed = flow("automatic");
     bed.workflow.spec.workflow_definition.steps[2].action = "patch-deployment".to_owned();
