@@ -10,3 +10,4 @@ mod namespaces;
 mod nodes;
 mod outcomes;
 mod refusals;
+mod undoing;
