@@ -46,7 +46,8 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
                 bad_images: Vec::new(),
             },
             seed,
-            patience: Duration::from_mins(60),
+            // A wait for approval ends after an hour.
+            patience: Duration::from_mins(70),
             rest: Duration::from_mins(3),
         };
     }

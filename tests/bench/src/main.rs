@@ -121,13 +121,13 @@ struct MemoryArguments {
     /// The kubernaut to measure; it should be a release build
     #[arg(long, value_name = "PROGRAM")]
     kubernaut: PathBuf,
-    /// How many workflows wait to be started
+    /// How many workflows wait to be started; 0 leaves it out
     #[arg(long, value_delimiter = ',', default_value = "100,1000")]
     waiting: Vec<usize>,
-    /// How many workflows wait for a person's approval
+    /// How many workflows wait for a person's approval; 0 leaves it out
     #[arg(long, value_delimiter = ',', default_value = "1000")]
     approvals: Vec<usize>,
-    /// How many steps have ended when the controller starts
+    /// How many steps have ended when the controller starts; 0 leaves it out
     #[arg(long, value_delimiter = ',', default_value = "2000")]
     finished: Vec<usize>,
     /// Where memory.md and memory.json go

@@ -73,13 +73,14 @@ pub(crate) async fn run(
     output: &Path,
 ) -> Result<(), BenchError> {
     let mut found = Vec::new();
-    for number in waiting {
+    let any = |number: &&usize| **number > 0;
+    for number in waiting.iter().filter(any) {
         found.push(wait(program, *number).await?);
     }
-    for number in approvals {
+    for number in approvals.iter().filter(any) {
         found.push(ask(program, *number).await?);
     }
-    for number in finished {
+    for number in finished.iter().filter(any) {
         found.push(finish(program, *number).await?);
     }
     let mut text = String::from(

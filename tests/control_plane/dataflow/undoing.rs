@@ -13,9 +13,10 @@ async fn web(scene: &Scene<'_>) -> Value {
     json!([web["spec"]["replicas"], template])
 }
 
-async fn undo(scene: &Scene<'_>, name: &str, of: &Value) {
-    let of = json!({"rollbackOf": {"name": of["metadata"]["name"], "uid": of["metadata"]["uid"]}});
-    scene.create(workflow(name, json!([]), of)).await;
+async fn undo(scene: &Scene<'_>, name: &str, changed: &Value) {
+    let rollback =
+        json!({"rollbackOf": {"name": changed["metadata"]["name"], "uid": changed["metadata"]["uid"]}});
+    scene.create(workflow(name, json!([]), rollback)).await;
 }
 
 /// Names and states of its steps, with the class of their errors.
