@@ -313,6 +313,15 @@ fn people_who_approve(chance: &mut SeededRng) -> Situation {
     if chance.one_in(2) {
         plan.push(crash(chance, 20, (0, 10_000)));
     }
+    if chance.one_in(3) {
+        plan.push(PlannedFault::LateCalls {
+            at: millis(chance, 0, 10_000),
+            lasts: millis(chance, 1_000, 5_000),
+            verb: "patch",
+            resource: "workflowexecutions/status",
+            delay: millis(chance, 2_000, 15_000),
+        });
+    }
     let mut runs = vec![worlds::asking("flow-1", chance)];
     if chance.one_in(2) {
         runs.push(worlds::asking("flow-2", chance));

@@ -121,7 +121,7 @@ defects! {
     CountTheCreator,
     /// An approval counts whatever plan it names.
     CountAnotherPlan,
-    /// Steps are made before the approval is in the cluster.
+    /// Steps are made, and made to run, before the approval is in the cluster.
     RunBeforeTheRecord,
     /// A rejection is no reason to stop.
     PassOverARejection,

@@ -80,14 +80,14 @@ impl Checker<'_> {
                 {
                     found.push(format!("{} was approved after it was rejected", workflow.name()));
                 }
-            } else if text(&workflow.last()["status"]["message"]).starts_with("waits for approval")
+            } else if workflow.last()["status"]["errorType"] == "approval_timeout"
                 && workflow.gone().is_none()
                 && self.plan.iter().all(super::control::is_plain)
             {
                 let last = self.outcome.record.last();
                 let waits = last.is_some_and(|last| there(last.revision).len() >= required);
                 if waits {
-                    found.push(format!("{} waits, and was approved", workflow.name()));
+                    found.push(format!("{} was approved, and waited in vain", workflow.name()));
                 }
             }
         }

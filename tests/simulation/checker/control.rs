@@ -13,7 +13,7 @@ use crate::history::{Life, items, label, owner, text};
 /// The label of an execution that takes another one back.
 const ROLLBACK: &str = "kubernaut.io/rollback";
 /// A person is heard within this time, when nothing is in the way.
-const HEARD: Duration = Duration::from_secs(5);
+const HEARD: Duration = Duration::from_secs(1);
 
 /// Nothing that keeps a call from its end.
 pub(super) fn is_plain(planned: &PlannedFault) -> bool {

@@ -181,12 +181,7 @@ impl WorkflowMachine {
 
     /// Releases the executions that wait for the approval of the whole workflow, once it is recorded.
     pub(super) fn release_executions(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<WorkflowCommand>) {
-        let approval = if planted(Defect::RunBeforeTheRecord) {
-            self.status.draft.approval.as_ref()
-        } else {
-            self.recorded_approval()
-        };
-        let Some(by) = approval.map(WorkflowApproval::names) else {
+        let Some(by) = self.recorded_approval().map(WorkflowApproval::names) else {
             return;
         };
         // What is cancelled is not released; what cleans up is.

@@ -171,6 +171,8 @@ impl WorkflowMachine {
             };
             // A dry run changes nothing: nobody has to approve it.
             execution.spec.approval_received &= role == Role::DryRun || !self.is_approved_by_people();
+            execution.spec.approval_received |=
+                self.is_approved_by_people() && planted(Defect::RunBeforeTheRecord);
             if planted(Defect::CreateUnderAnotherName) {
                 let name = execution.metadata.name.unwrap_or_default();
                 execution.metadata.name = Some(format!("{name}-{}", now.as_millisecond() % 100_000));
