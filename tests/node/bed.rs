@@ -56,10 +56,10 @@ impl Bed {
 pub(crate) const WEB: &str = "kubernaut.test/web:1";
 pub(crate) const OTHER_WEB: &str = "kubernaut.test/web:2";
 
-/// The container of a test's Deployment.
+/// The container of a test's Deployment. A machine that has much to do must not make it unready for a moment.
 pub(crate) fn server() -> Value {
     json!({"name": "server", "image": WEB,
-           "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1}})
+           "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 15}})
 }
 
 /// The bed of the tests that don't disturb each other: each works in namespaces of its own, and leaves nodes and the
