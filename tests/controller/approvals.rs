@@ -144,6 +144,7 @@ async fn workflows_that_wait_ask_the_api_server_for_nothing_and_hold_no_slot() {
     }
     assert_eq!(scene.holds(), (0, 0));
     tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(scene.actors("workflow"), 0);
     scene.cluster.clear_requests();
     tokio::time::sleep(Duration::from_mins(20)).await;
     let requests = scene.cluster.requests();
@@ -158,6 +159,76 @@ async fn workflows_that_wait_ask_the_api_server_for_nothing_and_hold_no_slot() {
     scene.submit(workflow("other", &[step(3, &[])])).await;
     let other = scene.finished("other").await.status.unwrap();
     assert_eq!(other.phase, Some(WorkflowPhase::Completed));
+}
+
+/// Nobody looks after it while it waits; all that it waits for is noticed.
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_is_woken_by_whatever_may_end_its_wait() {
+    let scene = guarded().await;
+    let names = ["approved", "cancelled", "deleted", "tried", "late"];
+    for name in names {
+        let mut workflow = asking(name, 1);
+        workflow["spec"]["executionStrategy"]["dryRunFirst"] = json!(name == "tried");
+        scene.submit(workflow).await;
+    }
+    for name in names {
+        waits(&scene, name).await;
+    }
+    let nobody_looks = async || scene.actors("workflow") + scene.actors("step") == 0;
+    eventually("nobody looks after them", &nobody_looks).await;
+    let workflows = scene.workflows();
+    let shutdown = Patch::Merge(json!({"spec": {"shutdown": "Cancel"}}));
+    workflows
+        .patch("cancelled", &PatchParams::default(), &shutdown)
+        .await
+        .unwrap();
+    let status = scene.finished("cancelled").await.status.unwrap();
+    assert_eq!(status.error_type, Some(ErrorType::Cancelled));
+
+    scene.delete_workflow("deleted").await;
+    eventually("it is gone", async || {
+        workflows.get_opt("deleted").await.unwrap().is_none()
+    })
+    .await;
+
+    // Somebody deletes what was tried: it is let go.
+    scene.delete_execution("tried-dryrun-1").await;
+    let executions = scene.executions();
+    eventually("its dry run is gone", async || {
+        executions.get_opt("tried-dryrun-1").await.unwrap().is_none()
+    })
+    .await;
+    eventually("nobody looks after them", &nobody_looks).await;
+    approve(&scene, "tried", "ana").await;
+    approve(&scene, "approved", "ana").await;
+    let status = scene.finished("approved").await.status.unwrap();
+    assert_eq!(status.phase, Some(WorkflowPhase::Completed));
+    let status = scene.finished("tried").await.status.unwrap();
+    assert_eq!(status.phase, Some(WorkflowPhase::Completed));
+    tokio::time::sleep(Duration::from_mins(61)).await;
+    let status = scene.finished("late").await.status.unwrap();
+    assert_eq!(status.error_type, Some(ErrorType::ApprovalTimeout));
+    assert_eq!(scene.actors("workflow"), 0);
+}
+
+/// What a namespace asked for is taken back.
+#[tokio::test(start_paused = true)]
+async fn what_waits_since_its_namespace_requires_approval_runs_when_it_no_longer_does() {
+    let scene = guarded().await;
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(scene.client.clone());
+    let ask = async |value: Value| {
+        let label = Patch::Merge(json!({"metadata": {"labels": {"kubernaut.io/approval": value}}}));
+        let parameters = PatchParams::default();
+        namespaces.patch("shop", &parameters, &label).await.unwrap();
+    };
+    ask(json!("required")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.submit(by_eve(workflow("w", &[step(1, &[])]))).await;
+    waits(&scene, "w").await;
+    eventually("nobody looks after it", async || scene.actors("workflow") == 0).await;
+    ask(Value::Null).await;
+    let status = scene.finished("w").await.status.unwrap();
+    assert_eq!(status.phase, Some(WorkflowPhase::Completed));
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,6 +119,11 @@ impl<S: Status> StatusDraft<S> {
         is_new
     }
 
+    /// Whether the cluster has all of it.
+    pub(crate) fn is_written(&self) -> bool {
+        !self.is_due && self.draft == self.persisted
+    }
+
     /// What was decided and not written is forgotten.
     pub(crate) fn discard(&mut self) {
         self.draft = self.persisted.clone();

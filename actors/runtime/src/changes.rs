@@ -71,6 +71,11 @@ impl Dirty {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether a poke was sent, and not taken yet.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// To be called before the store is read: a swap, so that the read can't move before it.
     pub(crate) fn clear(&self) {
         self.0.swap(false, Ordering::AcqRel);

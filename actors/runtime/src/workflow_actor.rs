@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution};
 use kubernaut_machines::api_command::{ApiCommand, ApiFailure, ApiOutcome, CommandId};
 use kubernaut_machines::approval::Seen;
@@ -85,11 +86,21 @@ pub(crate) struct WorkflowState {
     ended: BTreeMap<String, u64>,
     released: BTreeSet<String>,
     finished_at: Option<u64>,
+    rest: Option<Rest>,
     /// What its approval depends on, as the machine knows it.
     approvals: Option<Arc<Seen>>,
     _alive: Alive,
     /// None while it waits for people.
     active: Option<ActiveWorkflow>,
+}
+
+/// Nothing is to be done for a workflow before something changes: its actor ends meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    /// The workflow as it was then.
+    pub(crate) version: u64,
+    /// It is looked at again at this time at the latest.
+    pub(crate) until: Timestamp,
 }
 
 struct Step {
@@ -114,7 +125,7 @@ pub(crate) struct WorkflowHandle {
     pub(crate) actor: ActorRef<WorkflowMessage>,
     /// Namespace of the workflow.
     pub(crate) namespace: String,
-    dirty: Dirty,
+    pub(crate) dirty: Dirty,
 }
 
 impl WorkflowHandle {
@@ -190,6 +201,7 @@ impl Actor for WorkflowActor {
             ended: BTreeMap::new(),
             released: BTreeSet::new(),
             finished_at: None,
+            rest: None,
             approvals: None,
             _alive: Alive::new(Arc::clone(&context), ActorKind::Workflow),
             active: Some(ActiveWorkflow::new(Arc::clone(&context))),
@@ -233,10 +245,15 @@ impl WorkflowState {
         self.finished_at
     }
 
+    /// Set when it ended because its workflow only waits.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        self.rest
+    }
+
     async fn handle(&mut self, myself: &ActorRef<WorkflowMessage>, message: WorkflowMessage) {
         self.context
             .maybe_panic_at(|| format!("workflow {}", self.subject.key));
-        if self.finished_at.is_some() {
+        if self.finished_at.is_some() || self.rest.is_some() {
             // It only waits for its children to end; a claim that comes now is dropped, and so given back.
             return;
         }
@@ -301,6 +318,12 @@ impl WorkflowState {
             self.active = Some(ActiveWorkflow::new(Arc::clone(&self.context)));
         }
         let deadline = self.machine.next_deadline().map(|(at, _)| at);
+        if let Some(until) = deadline.filter(|_| self.machine.rests() && self.steps.is_empty()) {
+            let version = version_of(&self.machine.workflow().metadata);
+            self.rest = Some(Rest { version, until });
+            myself.stop(None);
+            return;
+        }
         let actor = myself.clone();
         self.timer.arm(deadline, ticked, move |key| {
             let _ = actor.cast(WorkflowMessage::Tick(key));

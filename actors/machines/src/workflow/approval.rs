@@ -88,6 +88,7 @@ impl WorkflowMachine {
                 );
                 self.status.draft.message = Some(words);
                 self.calls.alarm.set(deadline, "the end of a wait for approval");
+                self.gates.asks = true;
                 self.write(now, out);
                 Gate::Waits
             }

@@ -121,13 +121,15 @@ impl WorkflowMachine {
             .collect()
     }
 
-    /// The first step that failed and depends on no other one: what it needs is not made by the workflow.
+    /// The first step that failed and depends on no other one: what it needs is not made by the workflow. One that was stopped
+    /// for another's failure is no cause.
     fn fatal(plan: &Plan, states: &States) -> Option<(i32, ErrorType, String)> {
-        states.iter().find_map(|(number, (state, failure))| {
+        let failed = states.iter().filter_map(|(number, (state, failure))| {
             let depends = plan.graph.dependencies_of(*number).next().is_some();
             let (error_type, why) = failure.clone()?;
             (*state == StepState::Failed && !depends).then_some((*number, error_type, why))
-        })
+        });
+        failed.min_by_key(|(number, error_type, _)| (*error_type == ErrorType::Cancelled, *number))
     }
 
     /// Progress is written as that of steps is.

@@ -14,7 +14,7 @@ use super::monitoring::Look;
 use super::planning::{Planned, is_begun};
 use super::safety::Safety;
 use super::starting::Starts;
-use super::{WorkflowCommand, WorkflowEvent};
+use super::{WorkflowCommand, WorkflowEvent, waits_for_people};
 use crate::Settings;
 use crate::announcement::{Announcement, EventRecord};
 use crate::api_command::{ApiCommand, ApiFailure, ApiOutcome, FailureClass, Lane, Terms};
@@ -69,6 +69,8 @@ pub(super) struct Gates {
     pub(super) safety: Safety,
     /// Who approved it, and whether somebody has to.
     pub(super) seen: Arc<Seen>,
+    /// All else was passed, and somebody has to approve.
+    pub(super) asks: bool,
 }
 
 /// Whether there is anything to decide.
@@ -290,6 +292,16 @@ impl WorkflowMachine {
         self.calls.deadline()
     }
 
+    /// Whether nothing is to be done before somebody approves or changes it, or [`Self::next_deadline`] has come. Another machine
+    /// may go on then, restored from the workflow.
+    pub fn rests(&self) -> bool {
+        self.life == Life::Present
+            && self.gates.asks
+            && waits_for_people(&self.workflow)
+            && self.status.is_written()
+            && self.calls.is_idle()
+    }
+
     /// The workflow as this machine last saw it.
     pub fn workflow(&self) -> &Arc<WorkflowExecution> {
         &self.workflow
@@ -506,6 +518,7 @@ impl WorkflowMachine {
             return;
         }
         self.calls.alarm = Alarm::default();
+        self.gates.asks = false;
         self.steps.starts.want(0);
         if self.life == Life::Gone || self.workflow.metadata.deletion_timestamp.is_some() {
             return self.stop(out);

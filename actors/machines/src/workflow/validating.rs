@@ -37,6 +37,8 @@ impl WorkflowMachine {
             }
         };
         self.planned_well(&plan, now);
+        // Somebody may delete what was tried, whatever the workflow waits for.
+        self.ensure_steps(out);
         self.release_recorded(&[], out);
         if let Some(halt @ Halt::Shutdown(_)) = self.halted(&plan, &States::new())
             && !self.has_begun()

@@ -116,6 +116,8 @@ impl SupervisorState {
             && let Some(workflow) = self.context.store.workflow(workflow)
             && self.is_workflow_alive(&workflow)
         {
+            // Only its actor looks after what it has made.
+            self.wake(uid_of(&workflow.metadata));
             self.look_at_workflow(uid_of(&workflow.metadata).to_owned()).await;
             if settled || !execution.is_terminal() {
                 if self

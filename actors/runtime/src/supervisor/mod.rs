@@ -24,7 +24,7 @@ use crate::step_actor::StepHandle;
 use crate::timer::Timer;
 use crate::workflow_actor::{WorkflowMessage, WorkflowState};
 use executions::{Run, Trouble};
-use workflows::WorkflowRun;
+use workflows::{Resting, WorkflowRun};
 
 /// How long what is under way may take to end when the controller stops: as long as most calls may take. Making a Job may
 /// take longer than a pod has for its end; what is cut off the next controller finds out, as after a crash.
@@ -119,6 +119,8 @@ pub(crate) struct SupervisorState {
     workflow_actors: HashMap<ActorId, String>,
     /// Versions at which a workflow's machine said that nothing is left to do: the store may lag behind.
     finished_workflows: HashMap<String, u64>,
+    /// Workflows that wait for people: they have no actors meanwhile.
+    resting: HashMap<String, Resting>,
     /// Workflows that wait for their start since then, and that nobody told so.
     untold: VecDeque<(Timestamp, String)>,
     is_telling: bool,
@@ -167,6 +169,7 @@ impl Actor for Supervisor {
             workflows: HashMap::new(),
             workflow_actors: HashMap::new(),
             finished_workflows: HashMap::new(),
+            resting: HashMap::new(),
             untold: VecDeque::new(),
             is_telling: false,
             runs: HashMap::new(),
@@ -206,7 +209,10 @@ impl Actor for Supervisor {
                 // A step's state is dropped here, and with it its claim: `RunEnded` follows.
                 if state.standalone_actors.remove(&id).is_none() {
                     let end = end.and_then(|mut end| end.take::<WorkflowState>().ok());
-                    state.workflow_ended(id, end.and_then(|end| end.finished_at()));
+                    match end.as_ref().and_then(WorkflowState::rest) {
+                        Some(rest) => state.workflow_rests(id, rest),
+                        None => state.workflow_ended(id, end.and_then(|end| end.finished_at())),
+                    }
                 }
                 state.work_off().await;
             }
@@ -300,13 +306,14 @@ impl SupervisorState {
     }
 
     /// Whoever runs what an Approval speaks of looks at it. One that nobody runs is looked at when it starts.
-    fn approval_changed(&self, uid: &str) {
+    fn approval_changed(&mut self, uid: &str) {
         self.poke_workflow(uid);
+        self.wake(uid);
         self.poke_step(uid);
     }
 
     /// Everybody, or everybody in a namespace, looks again.
-    fn poke_all(&self, namespace: Option<&str>) {
+    fn poke_all(&mut self, namespace: Option<&str>) {
         let is_meant = |found: &str| namespace.is_none_or(|namespace| namespace == found);
         let workflows = self.workflows.values().filter_map(|run| run.handle.as_ref());
         for handle in workflows.filter(|handle| is_meant(&handle.namespace)) {
@@ -316,6 +323,7 @@ impl SupervisorState {
         for handle in steps.filter(|handle| is_meant(&handle.namespace)) {
             handle.poke();
         }
+        self.wake_all(namespace);
     }
 
     fn again_after(&mut self, pause: Duration, change: Change) {
