@@ -127,6 +127,8 @@ defects! {
     PassOverARejection,
     /// An approval that comes later is not looked at.
     MissALateApproval,
+    /// A workflow that rests isn't woken by an approval.
+    SleepThroughApprovals,
 }
 
 #[cfg(feature = "planted-defects")]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubernaut_machines::defect::{Defect, planted};
 use kubernaut_machines::time::later;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use tokio::task::{JoinHandle, JoinSet};
@@ -308,7 +309,9 @@ impl SupervisorState {
     /// Whoever runs what an Approval speaks of looks at it. One that nobody runs is looked at when it starts.
     fn approval_changed(&mut self, uid: &str) {
         self.poke_workflow(uid);
-        self.wake(uid);
+        if !planted(Defect::SleepThroughApprovals) {
+            self.wake(uid);
+        }
         self.poke_step(uid);
     }
 
