@@ -3,6 +3,7 @@
 
 mod executions;
 mod orphans;
+mod rests;
 mod starts;
 mod ttl;
 mod workflows;
@@ -25,7 +26,8 @@ use crate::step_actor::StepHandle;
 use crate::timer::Timer;
 use crate::workflow_actor::{WorkflowMessage, WorkflowState};
 use executions::{Run, Trouble};
-use workflows::{Resting, WorkflowRun};
+use rests::Rests;
+use workflows::WorkflowRun;
 
 /// How long what is under way may take to end when the controller stops: as long as most calls may take. Making a Job may
 /// take longer than a pod has for its end; what is cut off the next controller finds out, as after a crash.
@@ -120,8 +122,7 @@ pub(crate) struct SupervisorState {
     workflow_actors: HashMap<ActorId, String>,
     /// Versions at which a workflow's machine said that nothing is left to do: the store may lag behind.
     finished_workflows: HashMap<String, u64>,
-    /// Workflows that wait for people: they have no actors meanwhile.
-    resting: HashMap<String, Resting>,
+    rests: Rests,
     /// Workflows that wait for their start since then, and that nobody told so.
     untold: VecDeque<(Timestamp, String)>,
     is_telling: bool,
@@ -170,7 +171,7 @@ impl Actor for Supervisor {
             workflows: HashMap::new(),
             workflow_actors: HashMap::new(),
             finished_workflows: HashMap::new(),
-            resting: HashMap::new(),
+            rests: Rests::default(),
             untold: VecDeque::new(),
             is_telling: false,
             runs: HashMap::new(),
@@ -253,6 +254,7 @@ impl SupervisorState {
                 if !self.timer.is_due(key) {
                     return;
                 }
+                self.wake_due();
                 self.expire();
             }
         }
@@ -275,7 +277,7 @@ impl SupervisorState {
                 Change::ApprovalsGuard => self.poke_all(None),
             }
         }
-        self.arm_expiry();
+        self.arm_timer();
     }
 
     /// Everything is read once. Locks and places of what is at work are taken before anyone can ask for them.
@@ -327,6 +329,15 @@ impl SupervisorState {
             handle.poke();
         }
         self.wake_all(namespace);
+    }
+
+    /// One timer for all that wait for a time.
+    fn arm_timer(&mut self) {
+        let next = self.next_expiry().into_iter().chain(self.rests.next()).min();
+        let myself = self.myself.clone();
+        self.timer.arm(next, false, move |key| {
+            let _ = myself.cast(SupervisorMessage::Tick(key));
+        });
     }
 
     fn again_after(&mut self, pause: Duration, change: Change) {

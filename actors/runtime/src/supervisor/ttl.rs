@@ -35,15 +35,10 @@ impl SupervisorState {
         }
     }
 
-    pub(super) fn arm_expiry(&mut self) {
-        let next = self
-            .expiries
-            .first()
-            .map(|(at, _)| (*at).max(self.expire_not_before));
-        let myself = self.myself.clone();
-        self.timer.arm(next, false, move |key| {
-            let _ = myself.cast(SupervisorMessage::Tick(key));
-        });
+    /// When the next of them is to be deleted.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        let first = self.expiries.first();
+        first.map(|(at, _)| (*at).max(self.expire_not_before))
     }
 
     /// When a terminal execution shall be deleted that nobody but a person looks after; `None` keeps it. A workflow's goes

@@ -10,7 +10,7 @@ use super::{SupervisorState, is_finished};
 use crate::changes::Change;
 use crate::ports::{ActorKind, uid_of, version_of};
 use crate::restarts::{MAX_RESTARTS, Restarts};
-use crate::workflow_actor::{Rest, WorkflowHandle};
+use crate::workflow_actor::WorkflowHandle;
 
 /// A workflow that has an actor, or had one that crashed.
 #[derive(Default)]
@@ -22,14 +22,6 @@ pub(super) struct WorkflowRun {
     give_up: Option<String>,
     /// Even that crashed: nothing is tried until the object has a newer version.
     given_up_at: Option<u64>,
-}
-
-/// A workflow that waits for people.
-pub(super) struct Resting {
-    rest: Rest,
-    namespace: String,
-    /// Something has happened since.
-    is_woken: bool,
 }
 
 impl WorkflowRun {
@@ -60,7 +52,7 @@ impl SupervisorState {
             self.context.slots.forget(&uid);
             self.finished_workflows.remove(&uid);
             self.workflows.remove(&uid);
-            self.resting.remove(&uid);
+            self.rests.end(&uid);
             self.context.store.settled(&uid);
             if workflow.metadata.deletion_timestamp.is_none()
                 && let Some(at) = expires_at(&workflow)
@@ -69,68 +61,18 @@ impl SupervisorState {
             }
             return;
         }
-        if self.still_rests(&uid, &workflow) {
+        if self
+            .rests
+            .goes_on(&uid, version_of(&workflow.metadata), self.context.clock.now())
+        {
             return;
         }
-        let was_resting = self.resting.remove(&uid).is_some();
+        let was_resting = self.rests.end(&uid);
         if !self.is_workflow_alive(&workflow) {
             self.context.slots.forget(&uid);
         } else if was_resting || self.may_start(&uid, &workflow) {
             self.start_workflow(uid, workflow).await;
         }
-    }
-
-    /// Nothing has happened since its actor ended.
-    fn still_rests(&self, uid: &str, workflow: &WorkflowExecution) -> bool {
-        let now = self.context.clock.now();
-        self.resting.get(uid).is_some_and(|resting| {
-            !resting.is_woken
-                && now < resting.rest.until
-                && version_of(&workflow.metadata) <= resting.rest.version
-        })
-    }
-
-    /// Something has happened that a workflow that rests may wait for.
-    pub(super) fn wake(&mut self, uid: &str) {
-        if let Some(resting) = self.resting.get_mut(uid).filter(|resting| !resting.is_woken) {
-            resting.is_woken = true;
-            self.agenda.push_back(Change::Workflow(uid.to_owned()));
-        }
-    }
-
-    /// Wakes all, or all in a namespace.
-    pub(super) fn wake_all(&mut self, namespace: Option<&str>) {
-        let meant = self
-            .resting
-            .iter()
-            .filter(|(_, resting)| namespace.is_none_or(|namespace| namespace == resting.namespace));
-        let mut uids: Vec<String> = meant.map(|(uid, _)| uid.clone()).collect();
-        uids.sort();
-        for uid in uids {
-            self.wake(&uid);
-        }
-    }
-
-    /// Its actor has ended, since it only waits.
-    pub(super) fn workflow_rests(&mut self, id: ActorId, rest: Rest) {
-        let Some(uid) = self.workflow_actors.remove(&id) else {
-            return;
-        };
-        self.context.slots.forget(&uid);
-        let handle = self.workflows.remove(&uid).and_then(|run| run.handle);
-        let Some(handle) = handle.filter(|_| !self.draining) else {
-            return;
-        };
-        let resting = Resting {
-            rest,
-            namespace: handle.namespace,
-            // What came while it ended was not looked at.
-            is_woken: handle.dirty.is_set(),
-        };
-        self.resting.insert(uid.clone(), resting);
-        self.context.store.parked(&uid);
-        self.again_at(rest.until, Change::Workflow(uid.clone()));
-        self.agenda.push_back(Change::Workflow(uid));
     }
 
     /// It has an actor, or shall have one: its executions are run by it.
@@ -243,6 +185,6 @@ impl SupervisorState {
         self.forget_expiry(uid);
         self.finished_workflows.remove(uid);
         self.workflows.remove(uid);
-        self.resting.remove(uid);
+        self.rests.end(uid);
     }
 }
