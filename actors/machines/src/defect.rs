@@ -125,8 +125,6 @@ defects! {
     RunBeforeTheRecord,
     /// A rejection is no reason to stop.
     PassOverARejection,
-    /// An approval that comes later is not looked at.
-    MissALateApproval,
     /// A workflow that rests isn't woken by an approval.
     SleepThroughApprovals,
 }

@@ -257,8 +257,6 @@ impl WorkflowMachine {
                 }
                 self.observe(now, workflow, out);
             }
-            WorkflowEvent::ApprovalsSeen(_)
-                if planted(Defect::MissALateApproval) && !self.gates.seen.approvals.is_empty() => {}
             WorkflowEvent::ApprovalsSeen(seen) => self.gates.seen = seen,
             WorkflowEvent::Gone => self.gone(),
             WorkflowEvent::StepObserved(execution) => self.observe_step(execution),
