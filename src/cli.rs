@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[cfg(feature = "rehearsal")]
+use crate::live;
+#[cfg(feature = "rehearsal")]
 use crate::rehearsal::{rehearse, simulate};
 
 /// Runs remediation workflows in Kubernetes: typed steps, one checked Job each, nothing lost and nothing repeated.
@@ -40,6 +42,9 @@ enum Command {
     Rehearse(Box<rehearse::RehearseArguments>),
     #[cfg(feature = "rehearsal")]
     Simulate(Box<simulate::SimulateArguments>),
+    #[cfg(feature = "rehearsal")]
+    #[command(flatten)]
+    Live(live::LiveCommand),
     /// Print what has to be installed, for these flags
     ///
     /// CRDs, namespaces, the accounts and roles of the actions, the controller's account and rights, admission and network
@@ -68,6 +73,8 @@ pub fn main() -> ExitCode {
         Command::Rehearse(options) => return rehearse::execute(&options),
         #[cfg(feature = "rehearsal")]
         Command::Simulate(options) => return simulate::execute(&options),
+        #[cfg(feature = "rehearsal")]
+        Command::Live(command) => return live::execute(&command),
         Command::Policy(command) => return policy::execute(&command),
         Command::Manifests(options) => {
             let own = matches.subcommand().map_or(&matches, |(_, own)| own);

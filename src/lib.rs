@@ -14,6 +14,10 @@ pub mod telemetry;
 pub mod watch;
 
 mod guard;
+#[cfg(feature = "rehearsal")]
+mod kubeconfig;
+#[cfg(feature = "rehearsal")]
+mod live;
 pub mod manifests;
 mod metadata;
 pub mod policy;

@@ -23,6 +23,7 @@ mod dataflow;
 mod exhaustion;
 mod helm;
 mod lease;
+mod live;
 mod load;
 mod rehearse;
 mod rights;

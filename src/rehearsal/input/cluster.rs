@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
+use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{ApiResource, TypeMeta};
-use kube::{Client, Config};
 use kubernaut_machines::actions::Subject;
 use kubernaut_machines::reads::selector_text;
 use serde_json::{Value, json};
@@ -18,9 +16,8 @@ use super::Manifest;
 use super::messages::printable;
 use super::planned_actions::PlannedAction;
 use super::read_only::ReadOnly;
+use crate::kubeconfig;
 
-/// A person waits for it.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest chain of owners that is followed: a pod, its ReplicaSet, its Deployment, and one to spare.
 const OWNERS_MAX: usize = 3;
 /// Kinds of RBAC, and whether they belong to a namespace.
@@ -134,57 +131,16 @@ pub(super) fn read(
 }
 
 async fn connect(arguments: &ClusterArguments) -> Result<(Client, String), String> {
-    let (kubeconfig, from) = match &arguments.kubeconfig {
-        Some(path) => (
-            Kubeconfig::read_from(path),
-            format!("--kubeconfig={}", path.display()),
-        ),
-        None => (Kubeconfig::read(), "--from-cluster".to_owned()),
+    let from = match &arguments.kubeconfig {
+        Some(path) => format!("--kubeconfig={}", path.display()),
+        None => "--from-cluster".to_owned(),
     };
-    let kubeconfig = kubeconfig.map_err(|error| {
-        let words = if let KubeconfigError::ReadConfig(error, path) = &error {
-            format!("the kubeconfig {} can't be read: {error}", path.display())
-        } else {
-            error.to_string()
-        };
-        format!("{from}: {words}; name one with --kubeconfig or in the variable KUBECONFIG")
-    })?;
-    let context = arguments
-        .context
-        .clone()
-        .or_else(|| kubeconfig.current_context.clone())
-        .unwrap_or_default();
-    let known: Vec<&str> = kubeconfig
-        .contexts
-        .iter()
-        .map(|known| known.name.as_str())
-        .collect();
-    if !known.contains(&context.as_str()) {
-        let which = if context.is_empty() {
-            "the kubeconfig names no current context".to_owned()
-        } else {
-            format!("the kubeconfig has no context {context:?}")
-        };
-        let known = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        };
-        return Err(format!(
-            "{from}: {which}: choose one with --context; there is {known}"
-        ));
-    }
-    let options = KubeConfigOptions {
-        context: Some(context.clone()),
-        ..KubeConfigOptions::default()
-    };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| format!("{from}: context {context:?}: {error}"))?;
-    // A person waits: what can't be answered now is told.
-    config.default_retry = false;
-    config.connect_timeout = Some(TIMEOUT);
-    config.read_timeout = Some(TIMEOUT);
+    let found = kubeconfig::config(
+        arguments.kubeconfig.as_deref(),
+        arguments.context.as_deref(),
+        &from,
+    );
+    let (config, context) = found.await?;
     let name = format!("{context} ({})", config.cluster_url);
     let client = ClientBuilder::try_from(config)
         .map_err(|error| format!("{from}: {error}"))?

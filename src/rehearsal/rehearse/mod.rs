@@ -25,6 +25,8 @@ use kubernaut_crds::{
 };
 use serde_json::{Value, json};
 
+pub(crate) use self::live::Live;
+
 use self::advice::Objects;
 use super::input::{Input, InputArguments, Manifest};
 use crate::config::{LogFormat, RunOptions, TelemetryOptions};

@@ -98,6 +98,13 @@ async fn without_the_policy_none_of_more_than_fifty_forged_approvals_counts() {
         json!({"reason": "looked at"}),
         json!({"decision": "Rejected", "reason": "no"}),
     ];
+    // The API server forgets the policy a moment after it is gone.
+    scene
+        .eventually("the policy keeps nothing out", async || {
+            let forged = approval("forged-0", "alice", &uid, json!({}));
+            scene.try_create(forged).await.ok()
+        })
+        .await;
     let mut made = 0;
     for person in people {
         for form in &forms {

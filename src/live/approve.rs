@@ -1,0 +1,223 @@
+//! `kubernaut approve` and `kubernaut reject`: a person's word on the plan that was shown.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use kube::api::PostParams;
+use kubernaut_crds::{
+    Approval, ApprovalDecision, ApprovalKind, ApprovalRef, ApprovalSpec, WorkflowExecution,
+};
+
+use super::connection::{ConnectArguments, Connection};
+use super::output::print;
+use super::{Done, FAILED, Trouble};
+
+/// The controller answers an Approval within this time, mostly.
+const LOOKS: u32 = 6;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+
+/// Approve a workflow that waits for approval
+///
+/// Its steps and the digest of its plan are shown first, and the approval counts for that plan alone.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Try it: kubernaut approve restart-web --reason 'looked at the dashboards'\n\nExit codes: 0 it is approved, 1 it could not be, or you said no, 2 there is no such workflow, or it waits for nobody."
+)]
+pub(crate) struct ApproveOptions {
+    #[command(flatten)]
+    decide: DecideOptions,
+}
+
+/// Reject a workflow that waits for approval: it fails, whoever else approves it
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Try it: kubernaut reject restart-web --reason 'the database is migrating'\n\nExit codes: 0 it is rejected, 1 it could not be, or you said no, 2 there is no such workflow, or it waits for nobody."
+)]
+pub(crate) struct RejectOptions {
+    #[command(flatten)]
+    decide: DecideOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+struct DecideOptions {
+    /// Name of the workflow
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Why, in your own words; it is recorded
+    #[arg(long, short, value_name = "WORDS")]
+    reason: Option<String>,
+    /// Do not ask before it is sent
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    connect: ConnectArguments,
+}
+
+pub(super) async fn approve(options: &ApproveOptions) -> Done {
+    decide(&options.decide, ApprovalDecision::Approved).await
+}
+
+pub(super) async fn reject(options: &RejectOptions) -> Done {
+    decide(&options.decide, ApprovalDecision::Rejected).await
+}
+
+async fn decide(options: &DecideOptions, decision: ApprovalDecision) -> Done {
+    let connection = Connection::open(&options.connect).await?;
+    let workflow = connection.workflow(&options.name).await?;
+    let status = workflow.status.clone().unwrap_or_default();
+    let message = status.message.clone().unwrap_or_default();
+    if !kubernaut_machines::workflow::waits_for_people(&workflow) {
+        return Err(Trouble::Input(format!(
+            "workflow {} does not wait for approval: {}",
+            options.name,
+            if message.is_empty() {
+                "it was not looked at yet"
+            } else {
+                &message
+            }
+        )));
+    }
+    let digest = status
+        .execution_plan
+        .as_ref()
+        .and_then(|plan| plan.digest.clone());
+    print(&plan(&workflow, digest.as_deref(), &message))?;
+    let (verb, done) = match decision {
+        ApprovalDecision::Approved => ("Approve", "approved"),
+        ApprovalDecision::Rejected => ("Reject", "rejected"),
+    };
+    if !options.yes && !agreed(verb)? {
+        return Ok(ExitCode::from(FAILED));
+    }
+    let user = connection.user().await?;
+    let spec = ApprovalSpec {
+        object_ref: ApprovalRef {
+            kind: ApprovalKind::WorkflowExecution,
+            name: options.name.clone(),
+            uid: workflow.metadata.uid.clone().unwrap_or_default(),
+        },
+        decision,
+        approver: user.clone(),
+        plan_digest: digest,
+        reason: options.reason.clone().filter(|reason| !reason.trim().is_empty()),
+    };
+    let mut approval = Approval::new("", spec);
+    approval.metadata.name = None;
+    approval.metadata.generate_name = Some(format!(
+        "{}-",
+        kubernaut_machines::classify::cut(&options.name, 200)
+    ));
+    let created = connection
+        .of::<Approval>()
+        .create(&PostParams::default(), &approval)
+        .await
+        .map_err(|error| connection.trouble("creating the Approval", &error))?;
+    let approval = created.metadata.name.unwrap_or_default();
+    if let Some(why) = passed_over(&connection, &options.name, &approval).await? {
+        return Err(Trouble::Here(format!(
+            "the Approval {approval} was created, and does not count: {why}"
+        )));
+    }
+    print(&format!(
+        "workflow {}/{} {done} by {user} (Approval {approval})\n",
+        connection.namespace, options.name
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why the controller does not count the Approval; it says so in a moment.
+async fn passed_over(connection: &Connection, name: &str, approval: &str) -> Result<Option<String>, Trouble> {
+    for _ in 0..LOOKS {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let workflow = connection.workflow(name).await?;
+        if !kubernaut_machines::workflow::waits_for_people(&workflow) {
+            break;
+        }
+        let message = workflow
+            .status
+            .and_then(|status| status.message)
+            .unwrap_or_default();
+        if let Some((_, why)) = message.split_once(&format!("{approval} by ")) {
+            return Ok(Some(why.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// What is approved, in words.
+fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> String {
+    let metadata = &workflow.metadata;
+    let mut text = format!(
+        "workflow {}/{}, created by {}, as ServiceAccount {}\n  {message}\n",
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+        workflow.created_by().unwrap_or("nobody knows whom"),
+        workflow.spec.service_account_name,
+    );
+    for step in &workflow.spec.workflow_definition.steps {
+        let parameters = serde_json::to_value(&step.parameters).unwrap_or_default();
+        let after: Vec<String> = step
+            .depends_on
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        let after = if after.is_empty() {
+            String::new()
+        } else {
+            format!(" after {}", after.join(", "))
+        };
+        let parameters = serde_json::to_string(&masked(parameters)).unwrap_or_default();
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            text,
+            "  {} {}{after}: {} {parameters}",
+            step.step_number, step.name, step.action
+        );
+    }
+    let tried = workflow
+        .status
+        .iter()
+        .filter_map(|status| status.validation_results.as_ref()?.dry_run_results.as_ref());
+    for change in tried.flat_map(|tried| &tried.resource_changes) {
+        let _ = writeln!(text, "  dry run: {change}");
+    }
+    let _ = writeln!(text, "  plan {}", digest.unwrap_or("without a digest"));
+    text
+}
+
+/// Without the values of Secrets.
+fn masked(mut parameters: serde_json::Value) -> serde_json::Value {
+    if let Some(secret) = parameters
+        .get_mut("updateSecret")
+        .and_then(serde_json::Value::as_object_mut)
+    {
+        for field in ["data", "dataUpdates", "stringData"] {
+            let values = secret.get_mut(field).and_then(serde_json::Value::as_object_mut);
+            for (_, value) in values.into_iter().flatten() {
+                *value = "***".into();
+            }
+        }
+    }
+    parameters
+}
+
+/// Asks a person; where there is none, it has to be said beforehand.
+fn agreed(verb: &str) -> Result<bool, Trouble> {
+    if !io::stdin().is_terminal() {
+        return Err(Trouble::Input(format!(
+            "nobody can be asked here: say --yes to {} what is shown above",
+            verb.to_lowercase()
+        )));
+    }
+    let unreadable = |error: io::Error| Trouble::Here(format!("standard input: {error}"));
+    let mut terminal = io::stderr();
+    write!(terminal, "{verb} it? [y/N] ").map_err(unreadable)?;
+    terminal.flush().map_err(unreadable)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(unreadable)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,276 @@
+//! `kubernaut watch` and `kubernaut wait`: until a workflow has ended, however it ends.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use kube::core::ApiResource;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+
+use super::connection::{ConnectArguments, Connection};
+use super::get::{executions, shown};
+use super::output::{self, Output, print, print_result, span};
+use super::result::{WorkflowResult, word};
+use super::{Done, FAILED, Trouble};
+use crate::rehearsal::rehearse::Live;
+use kubernaut_machines::duration::parse_go;
+
+/// Follow a workflow until it has ended
+///
+/// On a terminal its steps are drawn as they go, elsewhere each change is a line. A connection that is lost is made again. Ctrl-C
+/// ends the look; the workflow goes on.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Try it: kubernaut watch restart-web\n\nExit codes: 0 it completed with success, 1 it did not, 2 there is no such workflow, 130 Ctrl-C."
+)]
+pub(crate) struct WatchOptions {
+    /// Name of the workflow
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    connect: ConnectArguments,
+}
+
+/// Wait until a workflow has ended, also when it fails
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Try it: kubernaut wait restart-web --timeout 10m\n\nExit codes: 0 it completed with success, 1 it did not, 2 there is no such workflow, 4 it has not ended in time."
+)]
+pub(crate) struct WaitOptions {
+    /// Name of the workflow
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Longest wait, such as 10m. Default: as long as it takes
+    #[arg(long, value_name = "DURATION", value_parser = parse_go)]
+    timeout: Option<Duration>,
+    /// What is printed at its end
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(flatten)]
+    connect: ConnectArguments,
+}
+
+pub(super) async fn watch(options: &WatchOptions) -> Done {
+    let connection = Connection::open(&options.connect).await?;
+    let workflow = connection.workflow(&options.name).await?;
+    follow(&connection, workflow).await
+}
+
+/// Draws, or prints, what happens to a workflow until its end; the exit code says how it ended.
+pub(super) async fn follow(connection: &Connection, workflow: WorkflowExecution) -> Done {
+    let mut view = View::new();
+    view.workflow(&workflow);
+    for execution in executions(connection, &workflow).await? {
+        view.execution(&execution);
+    }
+    let ended = if is_ended(&workflow) {
+        workflow
+    } else {
+        until_its_end(connection, &workflow, &mut view).await?
+    };
+    view.leave();
+    let executions = executions(connection, &ended).await?;
+    let result = WorkflowResult::new(&ended, &executions);
+    print(&shown(&result, Timestamp::now()))?;
+    Ok(code(&result))
+}
+
+pub(super) async fn wait(options: &WaitOptions) -> Done {
+    let connection = Connection::open(&options.connect).await?;
+    let workflow = connection.workflow(&options.name).await?;
+    let mut nobody = View::nobody();
+    let ended = async {
+        if is_ended(&workflow) {
+            return Ok(workflow.clone());
+        }
+        until_its_end(&connection, &workflow, &mut nobody).await
+    };
+    let ended = match options.timeout {
+        None => ended.await?,
+        Some(timeout) => tokio::time::timeout(timeout, ended).await.map_err(|_| {
+            let spelled = humantime::format_duration(timeout);
+            Trouble::Late(format!(
+                "workflow {} has not ended within {spelled}; it goes on",
+                options.name
+            ))
+        })??,
+    };
+    let executions = executions(&connection, &ended).await?;
+    let result = WorkflowResult::new(&ended, &executions);
+    match options.output {
+        Output::Json | Output::Yaml => print_result(&result, options.output)?,
+        Output::Name => print(&format!("{}\n", result.name))?,
+        Output::Table | Output::Wide => print(&shown(&result, Timestamp::now()))?,
+    }
+    Ok(code(&result))
+}
+
+fn code(result: &WorkflowResult) -> ExitCode {
+    if result.is_success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
+fn is_ended(workflow: &WorkflowExecution) -> bool {
+    let phase = workflow.status.as_ref().and_then(|status| status.phase);
+    phase.is_some_and(kubernaut_crds::WorkflowPhase::is_terminal)
+}
+
+/// What a watch shows.
+enum Seen {
+    Workflow(Box<WorkflowExecution>),
+    Execution(Box<KubernetesExecution>),
+    Gone,
+    Lost(String),
+}
+
+/// Watches it and its executions: nothing is asked again and again.
+async fn until_its_end(
+    connection: &Connection,
+    workflow: &WorkflowExecution,
+    view: &mut View,
+) -> Result<WorkflowExecution, Trouble> {
+    let name = workflow.metadata.name.clone().unwrap_or_default();
+    let uid = workflow.metadata.uid.clone().unwrap_or_default();
+    let of_workflow = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let of_executions = watcher::Config::default().labels(&format!("{}={name}", names::LABEL_WORKFLOW));
+    let resource = ApiResource::erase::<KubernetesExecution>(&());
+    let executions = kube::Api::<DynamicObject>::namespaced_with(
+        connection.client.clone(),
+        &connection.namespace,
+        &resource,
+    );
+    let workflows = watcher(connection.workflows(), of_workflow)
+        .default_backoff()
+        .map(|event| match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                let typed = connection.typed::<WorkflowExecution>(object);
+                typed.map(|workflow| Some(Seen::Workflow(Box::new(workflow))))
+            }
+            Ok(Event::Delete(_)) => Ok(Some(Seen::Gone)),
+            Ok(Event::Init | Event::InitDone) => Ok(None),
+            Err(error) => Ok(Some(Seen::Lost(error.to_string()))),
+        });
+    let steps = watcher(executions, of_executions)
+        .default_backoff()
+        .map(|event| match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                let typed = connection.typed::<KubernetesExecution>(object);
+                typed.map(|execution| Some(Seen::Execution(Box::new(execution))))
+            }
+            Ok(Event::Delete(_) | Event::Init | Event::InitDone) | Err(_) => Ok(None),
+        });
+    let mut all = std::pin::pin!(futures::stream::select(workflows, steps));
+    while let Some(seen) = all.try_next().await? {
+        match seen {
+            None => {}
+            Some(Seen::Execution(execution)) => view.execution(&execution),
+            Some(Seen::Workflow(found)) if found.metadata.uid.as_deref() != Some(uid.as_str()) => {
+                return Err(Trouble::Here(format!(
+                    "workflow {name} was deleted while it ran, and another one of its name was created"
+                )));
+            }
+            Some(Seen::Workflow(found)) => {
+                view.workflow(&found);
+                if is_ended(&found) {
+                    return Ok(*found);
+                }
+            }
+            Some(Seen::Gone) => {
+                return Err(Trouble::Here(format!("workflow {name} was deleted while it ran")));
+            }
+            Some(Seen::Lost(why)) => {
+                view.note(&format!("cluster {}: {why}; it is asked again", connection.name));
+            }
+        }
+    }
+    Err(Trouble::Here(format!("the watch of workflow {name} ended")))
+}
+
+/// Where what happens is told.
+enum View {
+    Drawn(Live),
+    Lines(Lines),
+    Nobody,
+}
+
+/// What was said last, so that each change is one line.
+#[derive(Default)]
+struct Lines {
+    said: std::collections::BTreeMap<String, String>,
+    begun: Option<Timestamp>,
+}
+
+impl View {
+    fn new() -> Self {
+        Live::for_a_person().map_or_else(|| Self::Lines(Lines::default()), Self::Drawn)
+    }
+
+    fn nobody() -> Self {
+        Self::Nobody
+    }
+
+    fn workflow(&mut self, workflow: &WorkflowExecution) {
+        match self {
+            Self::Drawn(live) => live.workflow(workflow),
+            Self::Lines(lines) => {
+                let result = WorkflowResult::new(workflow, &[]);
+                lines.begun = lines.begun.or(result.created);
+                let message = result.message.as_deref().unwrap_or_default();
+                let progress = format!("{}/{}", result.completed_steps, result.total_steps);
+                lines.say(
+                    &format!("workflow {}", result.name),
+                    &format!("{}  {progress}  {message}", word(result.phase)),
+                );
+            }
+            Self::Nobody => {}
+        }
+    }
+
+    fn execution(&mut self, execution: &KubernetesExecution) {
+        match self {
+            Self::Drawn(live) => live.execution(execution),
+            Self::Lines(lines) => {
+                let status = execution.status.clone().unwrap_or_default();
+                let message = status.message.unwrap_or_default();
+                let phase = status.phase.map(word).unwrap_or_default();
+                let name = execution.metadata.name.clone().unwrap_or_default();
+                let target = status.target_name.unwrap_or_default();
+                lines.say(&format!("{name}  {target}"), &format!("{phase}  {message}"));
+            }
+            Self::Nobody => {}
+        }
+    }
+
+    fn note(&mut self, words: &str) {
+        if let Self::Lines(lines) = self {
+            lines.say("note", words);
+        }
+    }
+
+    fn leave(self) {
+        if let Self::Drawn(live) = self {
+            live.leave();
+        }
+    }
+}
+
+impl Lines {
+    fn say(&mut self, what: &str, words: &str) {
+        let words = output::in_a_line(words);
+        if self.said.get(what) == Some(&words) {
+            return;
+        }
+        let now = Timestamp::now();
+        let since = self.begun.map(|begun| span(begun, now)).unwrap_or_default();
+        output::complain(&format!("{since:>8}  {what}  {words}"));
+        self.said.insert(what.to_owned(), words);
+    }
+}
