@@ -64,16 +64,7 @@ impl Checker<'_> {
                 && execution
                     .first(|object| !object["metadata"]["deletionTimestamp"].is_null())
                     .is_some_and(|deleted| deleted.author.as_ref() != CONTROLLER);
-            // One that somebody takes away, with its finalizer, while no controller runs and before its workflow's status names
-            // it, leaves no trace.
-            let traceless = execution.gone().is_some_and(|gone| {
-                let then = workflow.and_then(|workflow| workflow.at(gone.revision));
-                let named = then.is_some_and(|workflow| {
-                    items(&workflow["status"]["stepStatuses"])
-                        .any(|step| step["k8sExecutionRef"]["uid"] == born.object["metadata"]["uid"])
-                });
-                gone.author.as_ref() != CONTROLLER && !named
-            });
+            let traceless = is_traceless(workflow, execution);
             if born.author.as_ref() == CONTROLLER
                 && !too_late
                 && !traceless
@@ -365,6 +356,21 @@ impl Checker<'_> {
         }
         found
     }
+}
+
+/// One that somebody takes away, with its finalizer, while no controller runs and before its workflow's status names it, leaves
+/// no trace.
+pub(super) fn is_traceless(workflow: Option<&Life<'_>>, execution: &Life<'_>) -> bool {
+    let uid = &execution.born().object["metadata"]["uid"];
+    execution.gone().is_some_and(|gone| {
+        let then = workflow.and_then(|workflow| workflow.at(gone.revision));
+        let named = then.is_some_and(|workflow| {
+            items(&workflow["status"]["stepStatuses"]).any(|step| {
+                step["k8sExecutionRef"]["uid"] == *uid || step["undo"]["k8sExecutionRef"]["uid"] == *uid
+            })
+        });
+        gone.author.as_ref() != CONTROLLER && !named
+    })
 }
 
 /// It only tries its step.
