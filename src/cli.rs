@@ -94,16 +94,7 @@ pub fn main() -> ExitCode {
 /// The error and what caused it, in one line, for a person.
 #[expect(clippy::print_stderr, reason = "the log may not have started")]
 fn complain(error: &dyn std::error::Error) {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    eprintln!("error: {text}");
+    eprintln!("error: {}", crate::kube_api::chain(error));
 }
 
 #[cfg(test)]

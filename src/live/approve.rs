@@ -14,6 +14,8 @@ use kubernaut_crds::{
 use super::connection::{ConnectArguments, Connection};
 use super::output::print;
 use super::{Done, FAILED, Trouble};
+use crate::rehearsal::input::printable;
+use crate::rehearsal::rehearse::mask;
 
 /// The controller answers an Approval within this time, mostly.
 const LOOKS: u32 = 6;
@@ -157,8 +159,11 @@ fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> St
         workflow.created_by().unwrap_or("nobody knows whom"),
         workflow.spec.service_account_name,
     );
-    for step in &workflow.spec.workflow_definition.steps {
-        let parameters = serde_json::to_value(&step.parameters).unwrap_or_default();
+    // Values of Secrets are not shown.
+    let mut shown = serde_json::to_value(workflow).unwrap_or_default();
+    mask(&mut shown);
+    for (index, step) in workflow.spec.workflow_definition.steps.iter().enumerate() {
+        let parameters = &shown["spec"]["workflowDefinition"]["steps"][index]["parameters"];
         let after: Vec<String> = step
             .depends_on
             .iter()
@@ -170,7 +175,6 @@ fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> St
         } else {
             format!(" after {}", after.join(", "))
         };
-        let parameters = serde_json::to_string(&masked(parameters)).unwrap_or_default();
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
@@ -186,23 +190,8 @@ fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> St
         let _ = writeln!(text, "  dry run: {change}");
     }
     let _ = writeln!(text, "  plan {}", digest.unwrap_or("without a digest"));
-    text
-}
-
-/// Without the values of Secrets.
-fn masked(mut parameters: serde_json::Value) -> serde_json::Value {
-    if let Some(secret) = parameters
-        .get_mut("updateSecret")
-        .and_then(serde_json::Value::as_object_mut)
-    {
-        for field in ["data", "dataUpdates", "stringData"] {
-            let values = secret.get_mut(field).and_then(serde_json::Value::as_object_mut);
-            for (_, value) in values.into_iter().flatten() {
-                *value = "***".into();
-            }
-        }
-    }
-    parameters
+    // Names and words of others must not draw over what is approved.
+    printable(&text)
 }
 
 /// Asks a person; where there is none, it has to be said beforehand.

@@ -11,6 +11,7 @@ use kubernaut_crds::WorkflowExecution;
 use serde::de::DeserializeOwned;
 
 use super::Trouble;
+use crate::kube_api::chain;
 use crate::kubeconfig;
 use crate::rehearsal::input::meant;
 
@@ -155,15 +156,7 @@ impl Connection {
     pub(super) fn trouble(&self, doing: &str, error: &kube::Error) -> Trouble {
         let cluster = &self.name;
         let kube::Error::Api(status) = error else {
-            let mut words = error.to_string();
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                let cause_words = cause.to_string();
-                if !words.contains(&cause_words) {
-                    words = format!("{words}: {cause_words}");
-                }
-                source = cause.source();
-            }
+            let words = chain(error);
             return Trouble::Here(format!("{doing}: cluster {cluster} does not answer: {words}"));
         };
         let words = if status.code == 404 && status.message.contains("could not find") {

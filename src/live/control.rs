@@ -127,7 +127,7 @@ pub(super) async fn rollback(options: &RollbackOptions) -> Done {
     let Named { name, connect } = &options.named;
     let connection = Connection::open(connect).await?;
     let workflow = connection.workflow(name).await?;
-    if !is_ended(&workflow) {
+    if !workflow.is_terminal() {
         if workflow.spec.shutdown != Some(Shutdown::Rollback) {
             patch(&connection, &workflow, json!({"shutdown": Shutdown::Rollback})).await?;
         }
@@ -210,14 +210,10 @@ pub(super) async fn delete(options: &DeleteOptions) -> Done {
     say(&workflow, "is being deleted")
 }
 
-fn is_ended(workflow: &WorkflowExecution) -> bool {
-    workflow.is_terminal()
-}
-
 /// A workflow that has not ended.
 async fn running(connection: &Connection, name: &str) -> Result<WorkflowExecution, Trouble> {
     let workflow = connection.workflow(name).await?;
-    if is_ended(&workflow) {
+    if workflow.is_terminal() {
         let words = workflow.status.as_ref().and_then(|status| status.message.clone());
         return Err(Trouble::Input(format!(
             "workflow {name} has ended ({}): nothing of it runs; to take back what it did: kubernaut rollback -n {} {name}{}",

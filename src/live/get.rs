@@ -10,9 +10,10 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 
 use super::Done;
 use super::connection::{ConnectArguments, Connection};
-use super::output::{Output, print, print_result, span};
+use super::output::{Output, in_a_line, print, print_result, span};
 use super::result::{WorkflowResult, word};
 use super::tree::tree;
+use crate::rehearsal::input::printable;
 
 /// Show a workflow: where it stands, and its steps with their targets, attempts and times
 #[derive(Args, Clone, Debug)]
@@ -84,7 +85,10 @@ pub(super) fn shown(result: &WorkflowResult, now: Timestamp) -> String {
         result.completed_steps, result.total_steps
     );
     if let Some(created) = result.created {
-        let by = result.created_by.as_deref().map(|by| format!(" by {by}"));
+        let by = result
+            .created_by
+            .as_deref()
+            .map(|by| format!(" by {}", in_a_line(by)));
         let _ = write!(
             text,
             "\n  created {} ago{}",
@@ -100,7 +104,7 @@ pub(super) fn shown(result: &WorkflowResult, now: Timestamp) -> String {
     }
     text.push('\n');
     if let Some(message) = result.message.as_deref().filter(|message| !message.is_empty()) {
-        let _ = writeln!(text, "  {}", message.replace('\n', "\n  "));
+        let _ = writeln!(text, "  {}", printable(message).replace('\n', "\n  "));
     }
     if !result.steps.is_empty() {
         text.push('\n');

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Trouble;
+use crate::rehearsal::input::printable;
 
 /// What is printed: a table, one with more columns, the result as JSON or YAML, or names for other commands
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,9 +82,9 @@ pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
     humantime::format_duration(std::time::Duration::from_secs(rounded)).to_string()
 }
 
-/// A message in one line.
+/// A message in one line, which can't do anything to a terminal.
 pub(super) fn in_a_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    printable(&message.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
@@ -104,6 +105,11 @@ mod tests {
         assert_eq!(after(3_725), "1h 2m");
         assert_eq!(after(90_061), "1day 1h");
         assert_eq!(after(-5), "0s");
+    }
+
+    #[test]
+    fn no_message_draws_over_what_stands_above_it() {
+        assert_eq!(in_a_line("a\n b\u{1b}[1A\u{9b}2K"), "a b\\u{1b}[1A\\u{9b}2K");
     }
 
     #[test]

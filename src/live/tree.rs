@@ -101,7 +101,7 @@ fn grow(
         } else {
             format!(" (also after {})", others.join(", "))
         };
-        let plain = format!("{} {}{also}", step.number, step.name);
+        let plain = format!("{} {}{also}", step.number, in_a_line(&step.name));
         lines.push(Line {
             head: format!("{indent}{branch}{} {plain}", mark(step.status)),
             width: indent.chars().count() + branch.chars().count() + 2 + plain.chars().count(),

@@ -68,7 +68,7 @@ pub(super) async fn follow(connection: &Connection, workflow: WorkflowExecution)
     for execution in executions(connection, &workflow).await? {
         view.execution(&execution);
     }
-    let ended = if is_ended(&workflow) {
+    let ended = if workflow.is_terminal() {
         workflow
     } else {
         until_its_end(connection, &workflow, &mut view).await?
@@ -85,7 +85,7 @@ pub(super) async fn wait(options: &WaitOptions) -> Done {
     let workflow = connection.workflow(&options.name).await?;
     let mut nobody = View::nobody();
     let ended = async {
-        if is_ended(&workflow) {
+        if workflow.is_terminal() {
             return Ok(workflow.clone());
         }
         until_its_end(&connection, &workflow, &mut nobody).await
@@ -116,11 +116,6 @@ fn code(result: &WorkflowResult) -> ExitCode {
     } else {
         ExitCode::from(FAILED)
     }
-}
-
-fn is_ended(workflow: &WorkflowExecution) -> bool {
-    let phase = workflow.status.as_ref().and_then(|status| status.phase);
-    phase.is_some_and(kubernaut_crds::WorkflowPhase::is_terminal)
 }
 
 /// What a watch shows.
@@ -179,7 +174,7 @@ async fn until_its_end(
             }
             Some(Seen::Workflow(found)) => {
                 view.workflow(&found);
-                if is_ended(&found) {
+                if found.is_terminal() {
                     return Ok(*found);
                 }
             }

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use self::cluster::ClusterArguments;
 pub(crate) use self::manifest::Manifest;
-pub(crate) use self::messages::meant;
+pub(crate) use self::messages::{meant, printable};
 use embedded_cluster::SeededRng;
 use embedded_cluster::{EmbeddedCluster, LoadError, PodHabits, Rbac};
 

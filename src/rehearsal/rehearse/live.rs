@@ -13,6 +13,7 @@ use kubernaut_crds::{
 };
 
 use super::report::namespaced_name;
+use crate::rehearsal::input::printable;
 
 /// A longer target does not move the columns.
 const TARGET_MAX: usize = 40;
@@ -190,7 +191,7 @@ impl Live {
                 None => row.said.clone(),
             };
             // A line is one line, whatever kubectl said.
-            let text = text.lines().collect::<Vec<_>>().join(" ");
+            let text = printable(&text.lines().collect::<Vec<_>>().join(" "));
             (row.state.mark().to_string(), text.trim_end().to_owned())
         };
         if self.rows.len() <= self.height {

@@ -26,6 +26,7 @@ use kubernaut_crds::{
 use serde_json::{Value, json};
 
 pub(crate) use self::live::Live;
+pub(crate) use self::report::mask;
 
 use self::advice::Objects;
 use super::input::{Input, InputArguments, Manifest};
