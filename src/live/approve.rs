@@ -11,7 +11,7 @@ use kubernaut_crds::{
     Approval, ApprovalDecision, ApprovalKind, ApprovalRef, ApprovalSpec, WorkflowExecution,
 };
 
-use super::connection::{ConnectArguments, Connection};
+use super::connection::{Connection, Named};
 use super::output::print;
 use super::{Done, FAILED, Trouble};
 use crate::rehearsal::input::printable;
@@ -45,9 +45,6 @@ pub(crate) struct RejectOptions {
 
 #[derive(Args, Clone, Debug)]
 struct DecideOptions {
-    /// Name of the workflow
-    #[arg(value_name = "NAME")]
-    name: String,
     /// Why, in your own words; it is recorded
     #[arg(long, short, value_name = "WORDS")]
     reason: Option<String>,
@@ -55,7 +52,7 @@ struct DecideOptions {
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
-    connect: ConnectArguments,
+    named: Named,
 }
 
 pub(super) async fn approve(options: &ApproveOptions) -> Done {
@@ -67,14 +64,14 @@ pub(super) async fn reject(options: &RejectOptions) -> Done {
 }
 
 async fn decide(options: &DecideOptions, decision: ApprovalDecision) -> Done {
-    let connection = Connection::open(&options.connect).await?;
-    let workflow = connection.workflow(&options.name).await?;
+    let connection = Connection::open(&options.named.connect).await?;
+    let workflow = connection.workflow(&options.named.name).await?;
     let status = workflow.status.clone().unwrap_or_default();
     let message = status.message.clone().unwrap_or_default();
     if !kubernaut_machines::workflow::waits_for_people(&workflow) {
         return Err(Trouble::Input(format!(
             "workflow {} does not wait for approval: {}",
-            options.name,
+            options.named.name,
             if message.is_empty() {
                 "it was not looked at yet"
             } else {
@@ -98,7 +95,7 @@ async fn decide(options: &DecideOptions, decision: ApprovalDecision) -> Done {
     let spec = ApprovalSpec {
         object_ref: ApprovalRef {
             kind: ApprovalKind::WorkflowExecution,
-            name: options.name.clone(),
+            name: options.named.name.clone(),
             uid: workflow.metadata.uid.clone().unwrap_or_default(),
         },
         decision,
@@ -110,7 +107,7 @@ async fn decide(options: &DecideOptions, decision: ApprovalDecision) -> Done {
     approval.metadata.name = None;
     approval.metadata.generate_name = Some(format!(
         "{}-",
-        kubernaut_machines::classify::cut(&options.name, 200)
+        kubernaut_machines::classify::cut(&options.named.name, 200)
     ));
     let created = connection
         .of::<Approval>()
@@ -118,14 +115,14 @@ async fn decide(options: &DecideOptions, decision: ApprovalDecision) -> Done {
         .await
         .map_err(|error| connection.trouble("creating the Approval", &error))?;
     let approval = created.metadata.name.unwrap_or_default();
-    if let Some(why) = passed_over(&connection, &options.name, &approval).await? {
+    if let Some(why) = passed_over(&connection, &options.named.name, &approval).await? {
         return Err(Trouble::Here(format!(
             "the Approval {approval} was created, and does not count: {why}"
         )));
     }
     print(&format!(
         "workflow {}/{} {done} by {user} (Approval {approval})\n",
-        connection.namespace, options.name
+        connection.namespace, options.named.name
     ))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -209,4 +206,28 @@ fn agreed(verb: &str) -> Result<bool, Trouble> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(unreadable)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_approved_shows_no_value_of_a_secret_and_does_nothing_to_the_terminal() {
+        let workflow: WorkflowExecution = serde_json::from_value(json!({
+            "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
+            "metadata": {"name": "turn", "namespace": "shop", "annotations": {"kubernaut.io/created-by": "eve\u{1b}[2J"}},
+            "spec": {"workflowDefinition": {"name": "turn", "version": "1", "steps": [
+                {"stepNumber": 1, "name": "keys", "action": "update-secret",
+                 "parameters": {"updateSecret": {"namespace": "shop", "name": "keys", "dataUpdates": {"password": "aHVudGVyMg=="}}}},
+            ]}},
+        }))
+        .expect("a workflow");
+        let shown = plan(&workflow, Some("abc"), "waits");
+        assert!(!shown.contains("aHVudGVyMg"), "{shown}");
+        assert!(shown.contains("\"password\":\"<masked>\""), "{shown}");
+        assert!(shown.contains("plan abc") && !shown.contains('\u{1b}'), "{shown}");
+    }
 }

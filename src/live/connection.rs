@@ -39,6 +39,16 @@ pub(crate) struct ConnectArguments {
     groups: Vec<String>,
 }
 
+/// One workflow, in one cluster.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Named {
+    /// Name of the workflow
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) connect: ConnectArguments,
+}
+
 /// A cluster that answers for this user.
 pub(super) struct Connection {
     pub(super) client: Client,

@@ -8,20 +8,10 @@ use kube::core::DynamicObject;
 use kubernaut_crds::{Shutdown, WorkflowExecution, names};
 use serde_json::{Value, json};
 
-use super::connection::{ConnectArguments, Connection};
+use super::connection::{Connection, Named};
 use super::output::print;
 use super::wait::follow;
 use super::{Done, Trouble};
-
-/// One workflow, in one cluster.
-#[derive(Args, Clone, Debug)]
-pub(super) struct Named {
-    /// Name of the workflow
-    #[arg(value_name = "NAME")]
-    name: String,
-    #[command(flatten)]
-    connect: ConnectArguments,
-}
 
 /// Pause a workflow: no new step starts, what runs goes on
 #[derive(Args, Clone, Debug)]

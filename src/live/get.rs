@@ -9,7 +9,7 @@ use kube::api::ListParams;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 
 use super::Done;
-use super::connection::{ConnectArguments, Connection};
+use super::connection::{Connection, Named};
 use super::output::{Output, in_a_line, print, print_result, span};
 use super::result::{WorkflowResult, word};
 use super::tree::tree;
@@ -21,19 +21,16 @@ use crate::rehearsal::input::printable;
     after_help = "Try it: kubernaut get restart-web\n\nExit codes: 0 it is shown, 1 the cluster could not be asked, 2 there is no such workflow."
 )]
 pub(crate) struct GetOptions {
-    /// Name of the workflow
-    #[arg(value_name = "NAME")]
-    name: String,
     /// What is printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
     #[command(flatten)]
-    connect: ConnectArguments,
+    named: Named,
 }
 
 pub(super) async fn get(options: &GetOptions) -> Done {
-    let connection = Connection::open(&options.connect).await?;
-    let workflow = connection.workflow(&options.name).await?;
+    let connection = Connection::open(&options.named.connect).await?;
+    let workflow = connection.workflow(&options.named.name).await?;
     let executions = executions(&connection, &workflow).await?;
     let result = WorkflowResult::new(&workflow, &executions);
     match options.output {

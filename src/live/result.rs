@@ -214,16 +214,13 @@ fn changes(execution: &KubernetesExecution) -> Vec<Change> {
 }
 
 impl StepResult {
-    fn new(
-        step: &WorkflowStep,
-        status: Option<&StepStatus>,
-        execution: Option<&KubernetesExecution>,
-    ) -> Self {
-        let mut this = Self {
-            number: step.step_number,
-            name: step.name.clone(),
-            action: step.action.clone(),
-            depends_on: step.depends_on.clone().unwrap_or_default(),
+    /// One of which nothing is known yet.
+    fn pending(number: i32, name: &str, action: &str, depends_on: Vec<i32>) -> Self {
+        Self {
+            number,
+            name: name.to_owned(),
+            action: action.to_owned(),
+            depends_on,
             status: StepState::Pending,
             target: None,
             attempt: None,
@@ -232,7 +229,16 @@ impl StepResult {
             started: None,
             ended: None,
             undo: None,
-        };
+        }
+    }
+
+    fn new(
+        step: &WorkflowStep,
+        status: Option<&StepStatus>,
+        execution: Option<&KubernetesExecution>,
+    ) -> Self {
+        let depends_on = step.depends_on.clone().unwrap_or_default();
+        let mut this = Self::pending(step.step_number, &step.name, &step.action, depends_on);
         if let Some(status) = status {
             this.take(status);
         }
@@ -253,20 +259,8 @@ impl StepResult {
     }
 
     fn planned(status: &StepStatus) -> Self {
-        let mut this = Self {
-            number: status.step_number,
-            name: status.name.clone().unwrap_or_else(|| status.action.clone()),
-            action: status.action.clone(),
-            depends_on: Vec::new(),
-            status: status.status,
-            target: None,
-            attempt: None,
-            error_type: None,
-            message: None,
-            started: None,
-            ended: None,
-            undo: None,
-        };
+        let name = status.name.as_deref().unwrap_or(&status.action);
+        let mut this = Self::pending(status.step_number, name, &status.action, Vec::new());
         this.take(status);
         this
     }

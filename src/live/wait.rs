@@ -12,7 +12,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 
-use super::connection::{ConnectArguments, Connection};
+use super::connection::{Connection, Named};
 use super::get::{executions, shown};
 use super::output::{self, Output, print, print_result, span};
 use super::result::{WorkflowResult, word};
@@ -29,11 +29,8 @@ use kubernaut_machines::duration::parse_go;
     after_help = "Try it: kubernaut watch restart-web\n\nExit codes: 0 it completed with success, 1 it did not, 2 there is no such workflow, 130 Ctrl-C."
 )]
 pub(crate) struct WatchOptions {
-    /// Name of the workflow
-    #[arg(value_name = "NAME")]
-    name: String,
     #[command(flatten)]
-    connect: ConnectArguments,
+    named: Named,
 }
 
 /// Wait until a workflow has ended, also when it fails
@@ -42,9 +39,6 @@ pub(crate) struct WatchOptions {
     after_help = "Try it: kubernaut wait restart-web --timeout 10m\n\nExit codes: 0 it completed with success, 1 it did not, 2 there is no such workflow, 4 it has not ended in time."
 )]
 pub(crate) struct WaitOptions {
-    /// Name of the workflow
-    #[arg(value_name = "NAME")]
-    name: String,
     /// Longest wait, such as 10m. Default: as long as it takes
     #[arg(long, value_name = "DURATION", value_parser = parse_go)]
     timeout: Option<Duration>,
@@ -52,12 +46,12 @@ pub(crate) struct WaitOptions {
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
     #[command(flatten)]
-    connect: ConnectArguments,
+    named: Named,
 }
 
 pub(super) async fn watch(options: &WatchOptions) -> Done {
-    let connection = Connection::open(&options.connect).await?;
-    let workflow = connection.workflow(&options.name).await?;
+    let connection = Connection::open(&options.named.connect).await?;
+    let workflow = connection.workflow(&options.named.name).await?;
     follow(&connection, workflow).await
 }
 
@@ -81,8 +75,8 @@ pub(super) async fn follow(connection: &Connection, workflow: WorkflowExecution)
 }
 
 pub(super) async fn wait(options: &WaitOptions) -> Done {
-    let connection = Connection::open(&options.connect).await?;
-    let workflow = connection.workflow(&options.name).await?;
+    let connection = Connection::open(&options.named.connect).await?;
+    let workflow = connection.workflow(&options.named.name).await?;
     let mut nobody = View::nobody();
     let ended = async {
         if workflow.is_terminal() {
@@ -96,7 +90,7 @@ pub(super) async fn wait(options: &WaitOptions) -> Done {
             let spelled = humantime::format_duration(timeout);
             Trouble::Late(format!(
                 "workflow {} has not ended within {spelled}; it goes on",
-                options.name
+                options.named.name
             ))
         })??,
     };
