@@ -653,12 +653,8 @@ fn a_step_that_failed_and_is_gone_is_named() {
     );
 }
 
-#[test]
-fn a_rollback_spec_that_asks_for_what_was_recorded_tests_what_is_there() {
-    let mut bed = flow("automatic");
-    let steps = &mut bed.workflow.spec.workflow_definition.steps;
-    let spec = json!({"action": "uncordon-node", "parameters": {"uncordonNode": {"nodeName": "n"}}});
-    steps[1].rollback_spec = Some(serde_json::from_value(spec).expect("a spec"));
+/// Steps 2 and 1 complete, a person asks for the undo while step 3 runs, and step 1 is undone.
+fn undo_two_of_three(bed: &mut WorkflowHarness) {
     bed.start();
     bed.set_status(2, changed(1, "completed"));
     bed.set_status(1, changed(2, "completed"));
@@ -670,6 +666,15 @@ fn a_rollback_spec_that_asks_for_what_was_recorded_tests_what_is_there() {
     bed.run_for(2);
     bed.set_status_of("w-rollback-1", done());
     bed.run_for(2);
+}
+
+#[test]
+fn a_rollback_spec_that_asks_for_what_was_recorded_tests_what_is_there() {
+    let mut bed = flow("automatic");
+    let steps = &mut bed.workflow.spec.workflow_definition.steps;
+    let spec = json!({"action": "uncordon-node", "parameters": {"uncordonNode": {"nodeName": "n"}}});
+    steps[1].rollback_spec = Some(serde_json::from_value(spec).expect("a spec"));
+    undo_two_of_three(&mut bed);
     assert_eq!(bed.executions["w-rollback-2"].spec.action, "undo");
 }
 
@@ -684,17 +689,7 @@ fn the_previous_deployment_is_what_the_step_recorded() {
     step.parameters = serde_json::from_value(json!({"scaleDeployment": scale})).expect("parameters");
     let spec = json!({"action": "restore", "parameters": {"restorePreviousDeployment": web}});
     step.rollback_spec = Some(serde_json::from_value(spec).expect("a spec"));
-    bed.start();
-    bed.set_status(2, changed(1, "completed"));
-    bed.set_status(1, changed(2, "completed"));
-    bed.ask(json!({"shutdown": "Rollback"}));
-    bed.set_status(
-        3,
-        json!({"phase": "failed", "errorType": "cancelled", "failureReason": "stopped"}),
-    );
-    bed.run_for(2);
-    bed.set_status_of("w-rollback-1", done());
-    bed.run_for(2);
+    undo_two_of_three(&mut bed);
     assert_eq!(bed.executions["w-rollback-2"].spec.action, "undo");
 }
 
