@@ -68,7 +68,8 @@ impl Default for ApprovalRules {
 
 impl Settings {
     /// These settings without what only refuses: for what was begun under laxer ones.
-    pub(crate) fn without_limits(&self) -> Self {
+    #[must_use]
+    pub fn without_limits(&self) -> Self {
         Self {
             cluster_name: None,
             protected_namespaces: BTreeSet::new(),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::undoing::undo;
 use crate::bed::bed;
 use crate::scene::{NODE, POD, Scene, merge, step};
 
@@ -21,6 +22,12 @@ async fn run(scene: &Scene<'_>, action: &str, parameters: Value) -> Value {
         )
         .await;
     scene.execution(&format!("do-{action}-step-1")).await
+}
+
+async fn undo_it(scene: &Scene<'_>, action: &str) {
+    let changed = scene.workflow(&format!("do-{action}")).await;
+    undo(scene, "back", &changed).await;
+    scene.succeeded("back").await;
 }
 
 #[tokio::test]
@@ -48,6 +55,8 @@ async fn cordon_and_uncordon_change_what_the_node_says_of_itself() {
     );
     let undo = &uncordon["status"]["rollbackInformation"]["rollbackParameters"];
     assert_eq!(undo["cordonNode"]["node"], "node-4");
+    undo_it(&scene, "uncordon-node").await;
+    assert_eq!(scene.get(NODE, "node-4").await["spec"]["unschedulable"], true);
 }
 
 #[tokio::test]
@@ -74,6 +83,11 @@ async fn a_drain_moves_the_pods_and_leaves_the_node_cordoned() {
     run(&scene, "drain-node", drain).await;
     assert_eq!(scene.get(NODE, "node-5").await["spec"]["unschedulable"], true);
     assert_eq!(on_node().await, 0);
+    undo_it(&scene, "drain-node").await;
+    assert_eq!(
+        scene.get(NODE, "node-5").await["spec"]["unschedulable"],
+        Value::Null
+    );
     scene
         .eventually("the pods stand elsewhere", async || {
             let deployment = scene.get("apps/v1/Deployment", "web").await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::bed::bed;
-use crate::scene::{CONFIG_MAP, DEPLOYMENT, EXECUTION, Scene, pretty, step, workflow};
+use crate::scene::{CONFIG_MAP, DEPLOYMENT, EXECUTION, STATEFUL_SET, Scene, pretty, step, workflow};
 
 const NAMESPACE: &str = "undo";
 
@@ -13,7 +13,7 @@ async fn web(scene: &Scene<'_>) -> Value {
     json!([web["spec"]["replicas"], template])
 }
 
-async fn undo(scene: &Scene<'_>, name: &str, changed: &Value) {
+pub(super) async fn undo(scene: &Scene<'_>, name: &str, changed: &Value) {
     let rollback =
         json!({"rollbackOf": {"name": changed["metadata"]["name"], "uid": changed["metadata"]["uid"]}});
     scene.create(workflow(name, json!([]), rollback)).await;
@@ -68,6 +68,39 @@ async fn what_was_changed_is_put_back_and_what_somebody_changed_since_is_left() 
     assert_eq!(
         scene.get(CONFIG_MAP, "settings").await["data"],
         json!({"a": "theirs", "b": "new"})
+    );
+}
+
+#[tokio::test]
+async fn the_accounts_of_actions_may_take_back_what_they_did() {
+    let scene = Scene::new(bed().await, "undo-rights").await;
+    scene.deployment("web", 1).await;
+    scene.stateful_set("db", 1).await;
+    let apply = |value: &str| {
+        let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": value},
+                              "metadata": {"name": "made", "namespace": scene.namespace}});
+        json!({"custom": {"actionType": "apply-manifest", "config": {"manifest": manifest.to_string()}}})
+    };
+    let scale = json!({"scaleStatefulSet": {"namespace": scene.namespace, "name": "db", "replicas": 2}});
+    let patch = json!({"patchDeployment": {"namespace": scene.namespace, "deployment": "web", "patchType": "merge",
+                                           "patch": json!({"spec": {"minReadySeconds": 1}}).to_string()}});
+    let all = json!([
+        step(1, "apply-manifest", apply("1"), json!({})),
+        step(2, "apply-manifest", apply("2"), json!({"dependsOn": [1]})),
+        step(3, "scale-stateful-set", scale, json!({"dependsOn": [2]})),
+        step(4, "patch-deployment", patch, json!({"dependsOn": [3]})),
+    ]);
+    let changed = scene.run("change", all).await;
+    undo(&scene, "back", &changed).await;
+    let back = scene.ended("back").await;
+    let names = [4, 3, 2, 1].map(|number| format!("undo step-{number}"));
+    let completed = names.each_ref().map(|name| [name.as_str(), "completed", ""]);
+    assert_eq!(steps(&back), completed, "{}", pretty(&back["status"]));
+    assert_eq!(scene.find(CONFIG_MAP, "made").await, None);
+    assert_eq!(scene.get(STATEFUL_SET, "db").await["spec"]["replicas"], 1);
+    assert_eq!(
+        scene.get(DEPLOYMENT, "web").await["spec"]["minReadySeconds"],
+        Value::Null
     );
 }
 

@@ -36,7 +36,8 @@ pub(super) const DEFINITION: Definition = Definition {
     rules: |settings| {
         allowed_kinds(settings)
             .iter()
-            .map(|kind| rule(kind.group, kind.plural, &["get", "patch", "create"]))
+            // To take it back is to delete what was not there before.
+            .map(|kind| rule(kind.group, kind.plural, &["get", "patch", "create", "delete"]))
             .collect()
     },
     changes: Changes::Anything,
@@ -153,11 +154,13 @@ impl super::Operation for Operation<'_> {
             return Vec::new();
         };
         let known = known_kind(&manifest.group, &manifest.kind);
-        requests(rules, target, |group, resource, _| {
+        let mut rights = requests(rules, target, |group, resource, _| {
             known
                 .is_some_and(|kind| kind.group == group && kind.plural == resource)
                 .then_some(Reach::Target)
-        })
+        });
+        rights.retain(|right| right.verb != "delete");
+        rights
     }
 
     fn optional_right(&self) -> Option<AccessRequest> {

@@ -32,7 +32,7 @@ use std::time::Duration;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kubernaut_crds::{
     Action, ActionParameters, Attempt, KubernetesExecution, KubernetesExecutionSpec, RecordedRollback,
-    RecordedUndo, StepAction, TargetRef,
+    RecordedUndo, StepAction, TargetRef, Undo, UndoTarget,
 };
 use serde_json::Value;
 
@@ -396,6 +396,47 @@ pub(crate) fn inverse(
     inverse::inverse_of(recorded, object, named.as_ref(), |object| {
         operation.part(object, manifest)
     })
+}
+
+/// What the account of a workflow must be allowed to take back what an execution of it does; nothing where there is no way
+/// back, or where it can't be run at all.
+pub fn rights_to_undo(execution: &KubernetesExecution, settings: &Settings) -> Vec<AccessRequest> {
+    let Ok(checked) = crate::parameters::check(execution, settings) else {
+        return Vec::new();
+    };
+    let operation = operation(&checked.action);
+    let manifest = checked.manifest.as_ref();
+    let Some(api_version) = operation.target_version(manifest) else {
+        return Vec::new();
+    };
+    if operation.part(&Value::Null, manifest).is_none() {
+        return Vec::new();
+    }
+    let target = &checked.target;
+    let undo = |delete: bool| Undo {
+        of: checked.kind.canonical().to_owned(),
+        target: UndoTarget {
+            api_version: api_version.clone(),
+            kind: target.kind.clone(),
+            namespace: target.namespace.clone(),
+            name: target.name.clone(),
+            uid: None,
+        },
+        patch: None,
+        delete: delete.then_some(true),
+    };
+    let rules = checked.kind.rules(settings);
+    let rights = |delete| {
+        let undo = undo(delete);
+        Operation::rights(&undo::Operation(&undo), &rules, target, manifest)
+    };
+    let mut all = rights(false);
+    if operation.may_create_its_target() {
+        all.extend(rights(true));
+    }
+    all.sort();
+    all.dedup();
+    all
 }
 
 impl ActionKind {

@@ -77,7 +77,8 @@ fn no_account_may_do_what_no_action_does() {
         ..Settings::default()
     };
     for rule in ActionKind::ApplyManifest.rules(&settings) {
-        assert_eq!(rule.verbs, ["get", "patch", "create"]);
+        // What was not there before is deleted when it is taken back.
+        assert_eq!(rule.verbs, ["get", "patch", "create", "delete"]);
     }
 }
 
@@ -132,4 +133,47 @@ fn a_drain_asks_for_pods_everywhere() {
             .iter()
             .any(|r| r.resource == "nodes" && r.name.as_deref() == Some("n1") && r.verb == "patch")
     );
+}
+
+#[test]
+fn an_undo_asks_for_what_it_changes_and_no_more() {
+    let settings = Settings {
+        apply_manifest_kinds: vec!["ConfigMap".to_owned(), "NetworkPolicy".to_owned()],
+        ..Settings::default()
+    };
+    let mut undone = Vec::new();
+    for kind in ActionKind::ALL {
+        for (variant, parameters) in kind.samples() {
+            let mut known = kind.definition().spellings.iter();
+            let known = known.find(|known| known.variant == variant).expect("a spelling");
+            let execution: KubernetesExecution = serde_json::from_value(json!({
+                "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
+                "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1"},
+                "spec": {"action": known.names[0], "parameters": parameters, "timeout": "1m"}
+            }))
+            .expect("an execution");
+            let rights = rights_to_undo(&execution, &settings);
+            let words: Vec<String> = rights.iter().map(ToString::to_string).collect();
+            if !words.is_empty() {
+                undone.push((known.names[0], words));
+            }
+        }
+    }
+    let of_node = ["get nodes named node-1", "patch nodes named node-1"];
+    let of = |action: &str| {
+        let found = undone.iter().find(|(name, _)| *name == action);
+        found.map(|(_, words)| words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert_eq!(of("drain-node"), Some(of_node.to_vec()), "{undone:?}");
+    assert_eq!(
+        of("apply-manifest"),
+        Some(vec![
+            "delete configmaps named settings in namespace shop",
+            "get configmaps named settings in namespace shop",
+            "patch configmaps named settings in namespace shop",
+        ]),
+        "{undone:?}"
+    );
+    assert_eq!(of("restart-deployment"), None);
+    assert_eq!(of("delete-pod"), None);
 }

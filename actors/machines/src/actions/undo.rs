@@ -31,6 +31,19 @@ fn of_a_scale(patch: &str) -> String {
 
 pub(super) struct Operation<'a>(pub(super) &'a Undo);
 
+impl Operation<'_> {
+    /// The group and the plural name of the target's kind.
+    fn resource(&self) -> (&str, String) {
+        let target = &self.0.target;
+        let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
+        let plural = known_kind(group, &target.kind).map_or_else(
+            || format!("{}s", target.kind.to_lowercase()),
+            |kind| kind.plural.to_owned(),
+        );
+        (group, plural)
+    }
+}
+
 impl super::Operation for Operation<'_> {
     fn target(&self, _: Option<&ParsedManifest>) -> TargetRef {
         TargetRef {
@@ -88,7 +101,18 @@ impl super::Operation for Operation<'_> {
         target: &TargetRef,
         _: Option<&ParsedManifest>,
     ) -> Vec<AccessRequest> {
-        requests(rules, target, |_, _, _| Some(Reach::Target))
+        let (group, plural) = self.resource();
+        // The rules are those for the whole action, of which an undo does one part.
+        let mut rights = requests(rules, target, |of, resource, _| {
+            (of == group && resource == plural).then_some(Reach::Target)
+        });
+        let verb = if self.0.delete == Some(true) {
+            "delete"
+        } else {
+            "patch"
+        };
+        rights.retain(|right| right.verb == "get" || right.verb == verb);
+        rights
     }
 
     fn optional_right(&self) -> Option<AccessRequest> {
@@ -172,10 +196,10 @@ impl super::Operation for Operation<'_> {
         } else {
             "/api/v1".to_owned()
         };
-        let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
-        let plural = known_kind(group, &target.kind)
-            .map(|kind| kind.plural)
-            .ok_or_else(|| RenderError::UnknownKind(target.kind.clone()))?;
+        let (group, plural) = self.resource();
+        if known_kind(group, &target.kind).is_none() {
+            return Err(RenderError::UnknownKind(target.kind.clone()));
+        }
         let namespace = target.namespace.as_ref();
         let place = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
         let mut options =
@@ -196,10 +220,12 @@ impl super::Operation for Operation<'_> {
     fn outcome(&self, look: Look<'_>) -> Postcondition {
         let Some(patch) = &self.0.patch else {
             let is_there = look.object["metadata"]["uid"].as_str() == self.0.target.uid.as_deref();
-            return if is_there && !look.object.is_null() {
-                in_progress("it is still there")
-            } else {
+            return if look.object.is_null() || !is_there {
                 holds("deleted")
+            } else if look.object["metadata"]["deletionTimestamp"].is_null() {
+                not_there("it is still there")
+            } else {
+                in_progress("it is on its way out")
             };
         };
         match standing(look.object, patch) {

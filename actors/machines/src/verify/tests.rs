@@ -369,15 +369,21 @@ fn an_undo_holds_when_the_fields_are_as_before_however_its_job_ended() {
 fn an_undo_that_deletes_holds_when_that_object_is_gone() {
     let parameters = json!({"undo": {"of": "apply-manifest", "delete": true,
         "target": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web", "uid": "u"}}});
-    let look = Look::new("undo", parameters);
+    let mut look = Look::new("undo", parameters);
     let with_uid = |uid: &str| {
         let mut object = deployment(json!({}), Value::Null);
         object["metadata"]["uid"] = json!(uid);
         object
     };
-    look.expects([
-        (with_uid("u"), in_progress("it is still there")),
-        (with_uid("v"), holds("deleted")),
-    ]);
-    assert_eq!(look.sees(&[]), holds("deleted"));
+    let mut going = with_uid("u");
+    going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    for what in [JobResult::Success, Failure] {
+        look.what = what;
+        look.expects([
+            (with_uid("u"), not_there("it is still there")),
+            (going.clone(), in_progress("it is on its way out")),
+            (with_uid("v"), holds("deleted")),
+        ]);
+        assert_eq!(look.sees(&[]), holds("deleted"));
+    }
 }
