@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[cfg(feature = "rehearsal")]
+use crate::authoring;
+#[cfg(feature = "rehearsal")]
 use crate::live;
 #[cfg(feature = "rehearsal")]
 use crate::rehearsal::{rehearse, simulate};
@@ -44,6 +46,9 @@ enum Command {
     Simulate(Box<simulate::SimulateArguments>),
     #[cfg(feature = "rehearsal")]
     #[command(flatten)]
+    Authoring(authoring::AuthoringCommand),
+    #[cfg(feature = "rehearsal")]
+    #[command(flatten)]
     Live(live::LiveCommand),
     /// Print what has to be installed, for these flags
     ///
@@ -73,6 +78,8 @@ pub fn main() -> ExitCode {
         Command::Rehearse(options) => return rehearse::execute(&options),
         #[cfg(feature = "rehearsal")]
         Command::Simulate(options) => return simulate::execute(&options),
+        #[cfg(feature = "rehearsal")]
+        Command::Authoring(command) => return authoring::execute(&command),
         #[cfg(feature = "rehearsal")]
         Command::Live(command) => return live::execute(&command),
         Command::Policy(command) => return policy::execute(&command),

@@ -13,6 +13,8 @@ pub mod lease;
 pub mod telemetry;
 pub mod watch;
 
+#[cfg(feature = "rehearsal")]
+mod authoring;
 mod guard;
 #[cfg(feature = "rehearsal")]
 mod kubeconfig;
@@ -23,7 +25,11 @@ mod metadata;
 pub mod policy;
 #[cfg(feature = "rehearsal")]
 pub mod rehearsal;
+#[cfg(feature = "rehearsal")]
+mod roles;
 mod slim;
+#[cfg(feature = "rehearsal")]
+mod terminal;
 
 use std::future::Future;
 use std::pin::Pin;

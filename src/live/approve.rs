@@ -12,10 +12,9 @@ use kubernaut_crds::{
 };
 
 use super::connection::{Connection, Named};
-use super::output::print;
-use super::{Done, FAILED, Trouble};
 use crate::rehearsal::input::printable;
 use crate::rehearsal::rehearse::mask;
+use crate::terminal::{Done, FAILED, Trouble, print};
 
 /// The controller answers an Approval within this time, mostly.
 const LOOKS: u32 = 6;

@@ -10,10 +10,10 @@ use kube::{Client, Resource};
 use kubernaut_crds::WorkflowExecution;
 use serde::de::DeserializeOwned;
 
-use super::Trouble;
 use crate::kube_api::chain;
 use crate::kubeconfig;
 use crate::rehearsal::input::meant;
+use crate::terminal::Trouble;
 
 /// So many names are looked at for the one that was meant.
 const NAMES_MAX: u32 = 500;
@@ -24,7 +24,7 @@ const NAMES_MAX: u32 = 500;
 pub(crate) struct ConnectArguments {
     /// Namespace. Default: that of the context, else default
     #[arg(long, short, value_name = "NAME")]
-    namespace: Option<String>,
+    pub(super) namespace: Option<String>,
     /// The kubeconfig of the cluster. Default: KUBECONFIG, then ~/.kube/config
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -49,7 +49,22 @@ pub(super) struct Named {
     pub(super) connect: ConnectArguments,
 }
 
+/// Where the Jobs of steps run.
+#[derive(Args, Clone, Debug)]
+pub(super) struct JobsArguments {
+    /// Namespace where the Jobs of steps run, where the controller has another --executor-namespace than the default
+    #[arg(
+        long,
+        env = "KUBERNAUT_EXECUTOR_NAMESPACE",
+        default_value = "kubernaut-executor",
+        value_name = "NAMESPACE",
+        help_heading = "Cluster"
+    )]
+    pub(super) executor_namespace: String,
+}
+
 /// A cluster that answers for this user.
+#[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: Client,
     /// Context and address, for messages.
@@ -92,6 +107,14 @@ impl Connection {
             namespace,
             flags: arguments.flags(),
         })
+    }
+
+    /// The same cluster, and another namespace.
+    pub(super) fn within(&self, namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// The workflows of the namespace, of whatever version of kubernaut.

@@ -9,9 +9,8 @@ use kubernaut_crds::{Shutdown, WorkflowExecution, names};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Named};
-use super::output::print;
 use super::wait::follow;
-use super::{Done, Trouble};
+use crate::terminal::{Done, FAILED, Trouble, print};
 
 /// Pause a workflow: no new step starts, what runs goes on
 #[derive(Args, Clone, Debug)]
@@ -157,7 +156,7 @@ fn taken_back(ended: &WorkflowExecution) -> ExitCode {
     if is_done {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(super::FAILED)
+        ExitCode::from(FAILED)
     }
 }
 

@@ -8,12 +8,11 @@ use jiff::Timestamp;
 use kube::api::ListParams;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 
-use super::Done;
 use super::connection::{Connection, Named};
-use super::output::{Output, in_a_line, print, print_result, span};
 use super::result::{WorkflowResult, word};
 use super::tree::tree;
 use crate::rehearsal::input::printable;
+use crate::terminal::{Done, Output, Trouble, in_a_line, print, print_result, span};
 
 /// Show a workflow: where it stands, and its steps with their targets, attempts and times
 #[derive(Args, Clone, Debug)]
@@ -45,7 +44,7 @@ pub(super) async fn get(options: &GetOptions) -> Done {
 pub(super) async fn executions(
     connection: &Connection,
     workflow: &WorkflowExecution,
-) -> Result<Vec<KubernetesExecution>, super::Trouble> {
+) -> Result<Vec<KubernetesExecution>, Trouble> {
     let name = workflow.metadata.name.as_deref().unwrap_or_default();
     let labels = format!("{}={name}", names::LABEL_WORKFLOW);
     let listed = connection

@@ -9,9 +9,8 @@ use kube::core::ApiResource;
 use kubernaut_crds::WorkflowExecution;
 
 use super::connection::{ConnectArguments, Connection};
-use super::output::{Output, in_a_line, print, print_result, span, table};
 use super::result::{WorkflowResult, WorkflowResultList, word};
-use super::{Done, Trouble, output};
+use crate::terminal::{Done, Output, complain, in_a_line, print, print_result, span, table};
 
 /// So many are read at once, so that ten thousand need no more memory than these.
 const PAGE: u32 = 250;
@@ -57,9 +56,7 @@ pub(super) async fn list(options: &ListOptions) -> Done {
         for object in page.items {
             match connection.typed::<WorkflowExecution>(object) {
                 Ok(workflow) => found.push(WorkflowResult::new(&workflow, &[])),
-                Err(Trouble::Here(words) | Trouble::Input(words) | Trouble::Late(words)) => {
-                    unread.push(words);
-                }
+                Err(trouble) => unread.push(trouble.words()),
             }
         }
         if parameters.continue_token.is_none() {
@@ -70,7 +67,7 @@ pub(super) async fn list(options: &ListOptions) -> Done {
         (other.created, &one.namespace, &one.name).cmp(&(one.created, &other.namespace, &other.name))
     });
     for words in &unread {
-        output::complain(&format!("warning: {words}"));
+        complain(&format!("warning: {words}"));
     }
     match options.output {
         Output::Json | Output::Yaml => print_result(&WorkflowResultList::new(found), options.output)?,
@@ -85,7 +82,7 @@ pub(super) async fn list(options: &ListOptions) -> Done {
             } else {
                 format!("namespace {}", connection.namespace)
             };
-            output::complain(&format!(
+            complain(&format!(
                 "No workflows in {place} of cluster {}.",
                 connection.name
             ));

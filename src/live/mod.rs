@@ -3,10 +3,15 @@
 mod approve;
 mod connection;
 mod control;
+mod explain;
 mod get;
+mod graph;
+mod history;
 mod list;
-mod output;
+mod logs;
 mod result;
+mod retry;
+mod start;
 mod tree;
 mod version;
 mod wait;
@@ -15,29 +20,16 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-/// The workflow did not succeed, or what was asked could not be done.
-const FAILED: u8 = 1;
-/// What was asked for can't be read, or there is no such thing.
-const BAD_INPUT: u8 = 2;
-/// It took longer than was said.
-const LATE: u8 = 4;
-
-/// What a command did, or why not.
-pub(crate) enum Trouble {
-    /// Nothing was done: what was asked for makes no sense.
-    Input(String),
-    /// It was tried, and did not succeed.
-    Here(String),
-    /// The time was over first.
-    Late(String),
-}
-
-type Done = Result<ExitCode, Trouble>;
+use crate::terminal::{self, Done};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum LiveCommand {
+    Start(start::StartOptions),
     List(list::ListOptions),
     Get(get::GetOptions),
+    Explain(explain::ExplainOptions),
+    Logs(logs::LogsOptions),
+    Graph(graph::GraphOptions),
     Watch(wait::WatchOptions),
     Wait(wait::WaitOptions),
     Approve(approve::ApproveOptions),
@@ -46,36 +38,25 @@ pub(crate) enum LiveCommand {
     Resume(control::ResumeOptions),
     Cancel(control::CancelOptions),
     Rollback(control::RollbackOptions),
+    Retry(retry::RetryOptions),
     Delete(control::DeleteOptions),
+    History(history::HistoryOptions),
     Version(version::VersionOptions),
 }
 
 /// Runs the command; the exit code is its answer.
 pub(crate) fn execute(command: &LiveCommand) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            tokio::select! {
-                done = run(command) => done,
-                _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
-            }
-        }),
-        Err(error) => Err(Trouble::Here(format!("the runtime does not start: {error}"))),
-    };
-    let (words, code) = match done {
-        Ok(code) => return code,
-        Err(Trouble::Input(words)) => (words, BAD_INPUT),
-        Err(Trouble::Here(words)) => (words, FAILED),
-        Err(Trouble::Late(words)) => (words, LATE),
-    };
-    output::complain(&format!("error: {words}"));
-    ExitCode::from(code)
+    terminal::run(run(command))
 }
 
 async fn run(command: &LiveCommand) -> Done {
     match command {
+        LiveCommand::Start(options) => start::start(options).await,
         LiveCommand::List(options) => list::list(options).await,
         LiveCommand::Get(options) => get::get(options).await,
+        LiveCommand::Explain(options) => explain::explain(options).await,
+        LiveCommand::Logs(options) => logs::logs(options).await,
+        LiveCommand::Graph(options) => graph::graph(options).await,
         LiveCommand::Watch(options) => wait::watch(options).await,
         LiveCommand::Wait(options) => wait::wait(options).await,
         LiveCommand::Approve(options) => approve::approve(options).await,
@@ -84,6 +65,8 @@ async fn run(command: &LiveCommand) -> Done {
         LiveCommand::Resume(options) => control::resume(options).await,
         LiveCommand::Cancel(options) => control::cancel(options).await,
         LiveCommand::Rollback(options) => control::rollback(options).await,
+        LiveCommand::Retry(options) => retry::retry(options).await,
+        LiveCommand::History(options) => history::history(options).await,
         LiveCommand::Delete(options) => control::delete(options).await,
         LiveCommand::Version(options) => version::version(options).await,
     }

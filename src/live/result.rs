@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kubernaut_crds::{
     KubernetesExecution, Outcome, StepState, StepStatus, WorkflowApproval, WorkflowExecution, WorkflowPhase,
-    WorkflowStep,
 };
+use kubernaut_machines::graph::Graph;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The version of what `--output json` and `--output yaml` print.
-const VERSION: &str = "cli.kubernaut.io/v1";
+use crate::terminal::RESULT_VERSION;
 
 /// One workflow.
 #[derive(Clone, Debug, Serialize)]
@@ -99,7 +98,7 @@ pub(super) struct WorkflowResultList {
 impl WorkflowResultList {
     pub(super) fn new(items: Vec<WorkflowResult>) -> Self {
         Self {
-            api_version: VERSION,
+            api_version: RESULT_VERSION,
             kind: "WorkflowResultList",
             items,
         }
@@ -123,11 +122,19 @@ impl WorkflowResult {
             .map(|step| (step.step_number, step))
             .collect();
         let definition = &workflow.spec.workflow_definition.steps;
+        let dependencies = workflow.spec.workflow_definition.dependencies.as_ref();
+        let graph = Graph::new(definition, dependencies).ok();
         let mut steps: Vec<StepResult> = definition
             .iter()
             .map(|step| {
                 let number = step.step_number;
-                StepResult::new(step, known.get(&number).copied(), by_number.get(&number).copied())
+                let depends_on = match &graph {
+                    Some(graph) => graph.dependencies_of(number).collect(),
+                    None => step.depends_on.clone().unwrap_or_default(),
+                };
+                let mut result = StepResult::pending(number, &step.name, &step.action, depends_on);
+                result.fill(known.get(&number).copied(), by_number.get(&number).copied());
+                result
             })
             .collect();
         // A workflow that undoes another one says nothing of its steps: they are planned.
@@ -145,7 +152,7 @@ impl WorkflowResult {
             .filter(|step| step.status == StepState::Completed)
             .count();
         Self {
-            api_version: VERSION,
+            api_version: RESULT_VERSION,
             kind: "WorkflowResult",
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
@@ -232,30 +239,24 @@ impl StepResult {
         }
     }
 
-    fn new(
-        step: &WorkflowStep,
-        status: Option<&StepStatus>,
-        execution: Option<&KubernetesExecution>,
-    ) -> Self {
-        let depends_on = step.depends_on.clone().unwrap_or_default();
-        let mut this = Self::pending(step.step_number, &step.name, &step.action, depends_on);
+    /// With what its workflow and its execution say of it.
+    fn fill(&mut self, status: Option<&StepStatus>, execution: Option<&KubernetesExecution>) {
         if let Some(status) = status {
-            this.take(status);
+            self.take(status);
         }
         // An execution says sooner than its workflow what it does.
         let running = execution.and_then(|execution| execution.status.as_ref());
         if let Some(running) =
-            running.filter(|_| matches!(this.status, StepState::Pending | StepState::Executing))
+            running.filter(|_| matches!(self.status, StepState::Pending | StepState::Executing))
         {
-            this.status = StepState::Executing;
-            this.target = running.target_name.clone().or(this.target);
-            this.attempt = running.attempt.or(this.attempt);
-            this.started = running.start_time.as_ref().map(|time| time.0).or(this.started);
+            self.status = StepState::Executing;
+            self.target = running.target_name.clone().or_else(|| self.target.take());
+            self.attempt = running.attempt.or(self.attempt);
+            self.started = running.start_time.as_ref().map(|time| time.0).or(self.started);
             let phase = running.phase.map(word).unwrap_or_default();
             let said = running.message.clone().unwrap_or_default();
-            this.message = Some([phase, said].join(" ").trim().to_owned());
+            self.message = Some([phase, said].join(" ").trim().to_owned());
         }
-        this
     }
 
     fn planned(status: &StepStatus) -> Self {

@@ -7,8 +7,8 @@ use console::Style;
 use jiff::Timestamp;
 use kubernaut_crds::StepState;
 
-use super::output::{in_a_line, span};
 use super::result::StepResult;
+use crate::terminal::{in_a_line, span};
 
 /// A line of the tree, before its columns are put side by side.
 struct Line {

@@ -7,9 +7,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ListParams};
 use serde::Serialize;
 
-use super::Done;
 use super::connection::{ConnectArguments, Connection};
-use super::output::{self, print};
+use crate::terminal::{Done, Trouble, complain, print};
 
 /// Print the version of this program, and of the controller in the cluster
 #[derive(Args, Clone, Debug)]
@@ -55,7 +54,7 @@ pub(super) async fn version(options: &VersionOptions) -> Done {
                 versions.kubernetes = Some(kubernetes);
                 versions.controller = controller;
             }
-            Err(why) => output::complain(&format!("note: {why}")),
+            Err(why) => complain(&format!("note: {why}")),
         }
     }
     match options.output {
@@ -79,12 +78,9 @@ pub(super) async fn version(options: &VersionOptions) -> Done {
 
 /// The version of Kubernetes, and the image of the controller.
 async fn ask(options: &VersionOptions) -> Result<(String, Option<String>), String> {
-    let words = |trouble| match trouble {
-        super::Trouble::Input(words) | super::Trouble::Here(words) | super::Trouble::Late(words) => words,
-    };
-    let connection = Connection::open(&options.connect).await.map_err(words)?;
+    let connection = Connection::open(&options.connect).await.map_err(Trouble::words)?;
     let info = connection.client.apiserver_version().await;
-    let info = info.map_err(|error| words(connection.trouble("asking for its version", &error)))?;
+    let info = info.map_err(|error| connection.trouble("asking for its version", &error).words())?;
     let api: Api<Deployment> = Api::all(connection.client.clone());
     let labels = ListParams::default().labels("app.kubernetes.io/name=kubernaut");
     let image = match api.list(&labels).await {
@@ -93,9 +89,9 @@ async fn ask(options: &VersionOptions) -> Result<(String, Option<String>), Strin
             pod.containers.into_iter().find_map(|container| container.image)
         }),
         Err(error) => {
-            output::complain(&format!(
+            complain(&format!(
                 "note: {}",
-                words(connection.trouble("looking for the controller", &error))
+                connection.trouble("looking for the controller", &error).words()
             ));
             None
         }

@@ -14,10 +14,9 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 
 use super::connection::{Connection, Named};
 use super::get::{executions, shown};
-use super::output::{self, Output, print, print_result, span};
 use super::result::{WorkflowResult, word};
-use super::{Done, FAILED, Trouble};
 use crate::rehearsal::rehearse::Live;
+use crate::terminal::{self, Done, FAILED, Output, Trouble, print, print_result, span};
 use kubernaut_machines::duration::parse_go;
 
 /// Follow a workflow until it has ended
@@ -57,6 +56,16 @@ pub(super) async fn watch(options: &WatchOptions) -> Done {
 
 /// Draws, or prints, what happens to a workflow until its end; the exit code says how it ended.
 pub(super) async fn follow(connection: &Connection, workflow: WorkflowExecution) -> Done {
+    let result = seen_to_its_end(connection, workflow).await?;
+    print(&shown(&result, Timestamp::now()))?;
+    Ok(code(&result))
+}
+
+/// Draws, or prints, what happens to a workflow until its end.
+pub(super) async fn seen_to_its_end(
+    connection: &Connection,
+    workflow: WorkflowExecution,
+) -> Result<WorkflowResult, Trouble> {
     let mut view = View::new();
     view.workflow(&workflow);
     for execution in executions(connection, &workflow).await? {
@@ -69,9 +78,7 @@ pub(super) async fn follow(connection: &Connection, workflow: WorkflowExecution)
     };
     view.leave();
     let executions = executions(connection, &ended).await?;
-    let result = WorkflowResult::new(&ended, &executions);
-    print(&shown(&result, Timestamp::now()))?;
-    Ok(code(&result))
+    Ok(WorkflowResult::new(&ended, &executions))
 }
 
 pub(super) async fn wait(options: &WaitOptions) -> Done {
@@ -253,13 +260,13 @@ impl View {
 
 impl Lines {
     fn say(&mut self, what: &str, words: &str) {
-        let words = output::in_a_line(words);
+        let words = terminal::in_a_line(words);
         if self.said.get(what) == Some(&words) {
             return;
         }
         let now = Timestamp::now();
         let since = self.begun.map(|begun| span(begun, now)).unwrap_or_default();
-        output::complain(&format!("{since:>8}  {what}  {words}"));
+        terminal::complain(&format!("{since:>8}  {what}  {words}"));
         self.said.insert(what.to_owned(), words);
     }
 }

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use kubernaut_machines::Settings;
 use kubernaut_machines::manifest_kinds::parse_manifest;
 use kubernaut_machines::parameters::ANY_KIND;
-use kubernaut_machines::plan::plan;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::manifest::{Manifest, Problem};
+use super::manifest::{Manifest, Problem, Rule};
 use super::messages;
 use embedded_cluster::EmbeddedCluster;
 
@@ -96,7 +95,8 @@ fn check_twice(manifests: &[Manifest]) -> Vec<Problem> {
         if let Some(first) = seen.get(&key) {
             let (file, line) = (first.file.display(), first.line_of(""));
             let reason = format!("is here a second time: the first one is {file}:{line}");
-            problems.push(manifest.problem("metadata.name", reason));
+            let problem = manifest.problem("metadata.name", reason);
+            problems.push(problem.against(Rule::Duplicate));
         } else {
             seen.insert(key, manifest);
         }
@@ -107,16 +107,13 @@ fn check_twice(manifests: &[Manifest]) -> Vec<Problem> {
 /// What planning finds wrong. What can't be read has been told in the words of the server.
 fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
     if manifest.is_workflow() {
-        let Ok(mut workflow) = kubernaut_crds::WorkflowExecution::deserialize(&manifest.object) else {
-            return Vec::new();
-        };
-        workflow.metadata.uid.get_or_insert_with(String::new);
-        let errors = plan(&workflow, settings).err().unwrap_or_default();
+        let planned = manifest.plan(settings);
+        let errors = planned.and_then(Result::err).unwrap_or_default();
         return errors
             .into_iter()
             .map(|error| {
                 let message = with_the_kind(manifest, &error.field, error.message);
-                manifest.problem(&error.field, message)
+                manifest.problem(&error.field, message).against(Rule::Planning)
             })
             .collect();
     }
@@ -132,7 +129,7 @@ fn check_execution(manifest: &Manifest, settings: &Settings) -> Vec<Problem> {
             let dot = if problem.field.is_empty() { "" } else { "." };
             let field = format!("spec{dot}{}", problem.field);
             let message = with_the_kind(manifest, &field, problem.message);
-            manifest.problem(&field, message)
+            manifest.problem(&field, message).against(Rule::Planning)
         })
         .collect()
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
-use kubernaut_crds::names;
+use kubernaut_crds::{WorkflowExecution, names};
+use kubernaut_machines::Settings;
+use kubernaut_machines::plan::{Plan, PlanError, plan};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::messages::printable;
@@ -32,14 +35,34 @@ pub(crate) struct Manifest {
     pub(super) taken: bool,
 }
 
+/// What a problem goes against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// A file is readable, and holds objects.
+    Syntax,
+    /// An object is what the API server would take.
+    Schema,
+    /// A workflow, or an execution, is one that can be run.
+    Planning,
+    /// Each workflow stands in the files once.
+    Duplicate,
+    /// Steps that change the same thing wait for each other.
+    OpposedSteps,
+    /// What planning finds strange, and runs.
+    Unusual,
+    /// What nothing reads any more, or ever did.
+    Unread,
+}
+
 /// Something that is wrong with the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    file: PathBuf,
-    line: Option<u64>,
-    object: Option<String>,
-    field: Option<String>,
-    reason: String,
+    pub(crate) file: PathBuf,
+    pub(crate) line: Option<u64>,
+    pub(crate) object: Option<String>,
+    pub(crate) field: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) rule: Rule,
 }
 
 impl Problem {
@@ -51,6 +74,7 @@ impl Problem {
             object: None,
             field: None,
             reason: reason.into(),
+            rule: Rule::Syntax,
         }
     }
 }
@@ -70,6 +94,11 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// The same, against another rule.
+    pub(super) fn against(self, rule: Rule) -> Self {
+        Self { rule, ..self }
+    }
+
     /// Its file and line, by which problems are told in the order in which a reader mends them.
     pub(super) fn place(&self) -> (&Path, u64) {
         (&self.file, self.line.unwrap_or_default())
@@ -163,6 +192,18 @@ impl Manifest {
         object
     }
 
+    /// The workflow's plan; none where it is no workflow, or can't be read.
+    pub(crate) fn plan(&self, settings: &Settings) -> Option<Result<Plan, Vec<PlanError>>> {
+        let mut workflow = self.is_workflow().then(|| self.workflow())??;
+        workflow.metadata.uid.get_or_insert_with(String::new);
+        Some(plan(&workflow, settings))
+    }
+
+    /// The workflow; none where it can't be read as one.
+    pub(crate) fn workflow(&self) -> Option<WorkflowExecution> {
+        WorkflowExecution::deserialize(&self.object).ok()
+    }
+
     /// Whether it is something to run, and not something to act on.
     pub(crate) fn runs(&self) -> bool {
         self.is_workflow() || self.is_execution()
@@ -175,6 +216,7 @@ impl Manifest {
             object: self.title(),
             field: Some(field.to_owned()).filter(|field| !field.is_empty()),
             reason: reason.into(),
+            rule: Rule::Schema,
         }
     }
 

@@ -3,6 +3,7 @@
 mod approved;
 mod base_cluster;
 mod check;
+mod checked;
 mod cluster;
 mod files;
 mod import;
@@ -25,8 +26,9 @@ use kubernaut_machines::Settings;
 use kubernaut_machines::duration::parse_go;
 use serde_json::Value;
 
+pub(crate) use self::checked::{Checked, checked};
 use self::cluster::ClusterArguments;
-pub(crate) use self::manifest::Manifest;
+pub(crate) use self::manifest::{Manifest, Problem, Rule};
 pub(crate) use self::messages::{meant, printable};
 use embedded_cluster::SeededRng;
 use embedded_cluster::{EmbeddedCluster, LoadError, PodHabits, Rbac};
@@ -191,7 +193,10 @@ impl Input {
         let accounts = base_cluster::missing_accounts(&runs, &world, rbac);
         notes.extend(base_cluster::unknown_accounts(&runs, &accounts));
         made.extend(accounts);
-        notes.extend(warnings::opposed_steps(&runs, settings));
+        let warned = warnings::warnings(&runs, settings).into_iter();
+        // What planning finds unusual, the workflow itself says.
+        let warned = warned.filter(|warning| warning.rule != Rule::Unusual);
+        notes.extend(warned.map(|warning| warning.reason));
         Ok(Self {
             installed,
             rbac,
@@ -273,8 +278,15 @@ fn some_of(mut words: Vec<String>) -> String {
 /// Names that the files leave to the server are the same in every run.
 const NAMES: u64 = 0;
 
-/// All that is wrong, in the order of the files and of their lines.
-fn in_order(mut problems: Vec<manifest::Problem>, files: &[PathBuf]) -> Vec<String> {
+/// All that is wrong, in the order of the files and of their lines, each in a line.
+fn in_order(problems: Vec<manifest::Problem>, files: &[PathBuf]) -> Vec<String> {
+    let mut words: Vec<String> = sorted(problems, files).iter().map(ToString::to_string).collect();
+    words.dedup();
+    words
+}
+
+/// In the order of the files and of their lines.
+fn sorted(mut problems: Vec<manifest::Problem>, files: &[PathBuf]) -> Vec<manifest::Problem> {
     // The files of a folder come where it was named.
     let place = |file: &Path| files.iter().position(|named| file.starts_with(named));
     problems.sort_by(|one, other| {
@@ -284,9 +296,8 @@ fn in_order(mut problems: Vec<manifest::Problem>, files: &[PathBuf]) -> Vec<Stri
         };
         key(one).cmp(&key(other))
     });
-    let mut words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    words.dedup();
-    words
+    problems.dedup();
+    problems
 }
 
 /// Objects of kinds that nothing here knows and no file defines are left out.

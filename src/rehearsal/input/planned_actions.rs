@@ -1,9 +1,8 @@
 //! What the workflows are going to do, and to what: known before anything runs.
 
-use kubernaut_crds::{KubernetesExecution, TargetRef, WorkflowExecution};
+use kubernaut_crds::{KubernetesExecution, TargetRef};
 use kubernaut_machines::Settings;
 use kubernaut_machines::actions::{Subject, subject_of};
-use kubernaut_machines::plan::plan;
 use serde::Deserialize as _;
 
 use super::Manifest;
@@ -34,12 +33,7 @@ fn executions(run: &Manifest, settings: &Settings) -> Vec<KubernetesExecution> {
             .into_iter()
             .collect();
     }
-    let Ok(mut workflow) = WorkflowExecution::deserialize(&run.object) else {
-        return Vec::new();
-    };
-    workflow.metadata.uid.get_or_insert_with(String::new);
-    plan(&workflow, settings).map_or_else(
-        |_| Vec::new(),
-        |plan| plan.steps.into_values().map(|step| step.execution).collect(),
-    )
+    let plan = run.plan(settings).and_then(Result::ok);
+    let steps = plan.into_iter().flat_map(|plan| plan.steps.into_values());
+    steps.map(|step| step.execution).collect()
 }

@@ -2,41 +2,97 @@
 
 use std::collections::BTreeSet;
 
-use kubernaut_crds::WorkflowExecution;
+use kubernaut_crds::names;
 use kubernaut_machines::Settings;
 use kubernaut_machines::actions::{Subject, subject_of, target_name};
-use kubernaut_machines::plan::{Plan, PlannedStep, plan};
-use serde::Deserialize as _;
+use kubernaut_machines::plan::{Plan, PlannedStep};
+use serde_json::Value;
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Problem, Rule};
+use super::messages::meant;
+
+/// All of it, each with its place.
+pub(super) fn warnings(manifests: &[Manifest], settings: &Settings) -> Vec<Problem> {
+    let workflows = manifests.iter().filter(|manifest| manifest.is_workflow());
+    let mut found = Vec::new();
+    for manifest in workflows {
+        if let Some(Ok(plan)) = manifest.plan(settings) {
+            found.extend(opposed_steps(manifest, &plan));
+            found.extend(unusual(manifest, &plan));
+        }
+        found.extend(unread(manifest));
+    }
+    found
+}
 
 /// Two steps that set the same thing to something else, of which neither waits for the other.
-pub(super) fn opposed_steps(runs: &[Manifest], settings: &Settings) -> Vec<String> {
-    let planned = |manifest: &&Manifest| {
-        let mut workflow = WorkflowExecution::deserialize(&manifest.object).ok()?;
-        workflow.metadata.uid.get_or_insert_with(String::new);
-        plan(&workflow, settings).ok()
+fn opposed_steps(manifest: &Manifest, plan: &Plan) -> Vec<Problem> {
+    let workflow = format!("{}/{}", manifest.namespace(), manifest.metadata("name"));
+    let words = |number: i32| format!("{number} ({})", plan.steps[&number].name);
+    let warn = |(first, second): (i32, i32)| {
+        let reason = format!(
+            "Steps {} and {} of workflow {workflow} both change {}, and neither depends on the other: nothing says which \
+             of them comes last.",
+            words(first),
+            words(second),
+            target_name(&plan.steps[&first].target)
+        );
+        manifest
+            .problem(&place_of(manifest, second), reason)
+            .against(Rule::OpposedSteps)
     };
-    runs.iter()
-        .filter(|manifest| manifest.is_workflow())
-        .filter_map(|manifest| Some((manifest, planned(&manifest)?)))
-        .flat_map(|(manifest, plan)| {
-            let workflow = format!("{}/{}", manifest.namespace(), manifest.metadata("name"));
-            pairs(&plan)
-                .into_iter()
-                .map(|(first, second)| {
-                    let words = |number: i32| format!("{number} ({})", plan.steps[&number].name);
-                    format!(
-                        "Steps {} and {} of workflow {workflow} both change {}, and neither depends on the other: nothing says which \
-                         of them comes last.",
-                        words(first),
-                        words(second),
-                        target_name(&plan.steps[&first].target)
-                    )
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    pairs(plan).into_iter().map(warn).collect()
+}
+
+/// What planning says of steps that it takes.
+fn unusual(manifest: &Manifest, plan: &Plan) -> Vec<Problem> {
+    let warn = |warning: &String| {
+        let place = warning.split_once(' ').map_or("steps", |(place, _)| place);
+        let field = format!("spec.workflowDefinition.{place}");
+        manifest.problem(&field, warning.clone()).against(Rule::Unusual)
+    };
+    plan.warnings.iter().map(warn).collect()
+}
+
+/// Annotations that look like kubernaut's and do nothing.
+fn unread(manifest: &Manifest) -> Vec<Problem> {
+    let annotations = manifest.object["metadata"]["annotations"].as_object();
+    let known = [
+        names::ANNOTATION_CREATED_BY,
+        names::ANNOTATION_CORRELATION_ID,
+        names::ANNOTATION_RELEASE_LOCK,
+    ];
+    let own = annotations
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str())
+        .filter(|key| key.starts_with("kubernaut.io/") && !known.contains(key));
+    own.map(|key| {
+        let hint = if key.contains("approve") {
+            "; an approval is an object of kind Approval: kubernaut approve makes one".to_owned()
+        } else {
+            meant(key, &known).map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+        };
+        let reason = format!("nothing reads this annotation{hint}");
+        manifest
+            .problem(&format!("metadata.annotations.{key}"), reason)
+            .against(Rule::Unread)
+    })
+    .collect()
+}
+
+/// Where the step of this number stands.
+fn place_of(manifest: &Manifest, number: i32) -> String {
+    let steps = manifest
+        .object
+        .pointer("/spec/workflowDefinition/steps")
+        .and_then(Value::as_array);
+    let index = steps
+        .into_iter()
+        .flatten()
+        .position(|step| step["stepNumber"] == number)
+        .unwrap_or_default();
+    format!("spec.workflowDefinition.steps[{index}]")
 }
 
 fn pairs(plan: &Plan) -> Vec<(i32, i32)> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use kubernaut_crds::{ErrorType, TargetRef};
 
-use super::roles;
 use serde_json::Value;
+
+use crate::roles;
 
 /// Most names that are listed beside one that is missing.
 const NAMES_MAX: usize = 5;

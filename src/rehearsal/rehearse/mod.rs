@@ -6,7 +6,6 @@ pub(super) mod changes;
 pub(super) mod for_real;
 mod live;
 pub(super) mod report;
-mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};

@@ -1,17 +1,76 @@
-//! What is printed, and how.
+//! What a command prints, how, and the exit code that it ends with.
 
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Trouble;
 use crate::rehearsal::input::printable;
+
+/// The version of what is printed for programs.
+pub(crate) const RESULT_VERSION: &str = "cli.kubernaut.io/v1";
+
+/// The workflow did not succeed, or what was asked could not be done.
+pub(crate) const FAILED: u8 = 1;
+/// What was asked for can't be read, or there is no such thing.
+pub(crate) const BAD_INPUT: u8 = 2;
+/// Something is missing that would keep a workflow from running.
+pub(crate) const MISSING: u8 = 3;
+/// It took longer than was said.
+pub(crate) const LATE: u8 = 4;
+/// A person ended it with Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Nothing was done: what was asked for makes no sense.
+    Input(String),
+    /// It was tried, and did not succeed.
+    Here(String),
+    /// The time was over first.
+    Late(String),
+}
+
+/// The exit code of a command that could say it, or why it could not.
+pub(crate) type Done = Result<ExitCode, Trouble>;
+
+impl Trouble {
+    /// In words for a person.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Input(words) | Self::Here(words) | Self::Late(words) => words,
+        }
+    }
+}
+
+/// Runs a command until its end, or until a person ends it.
+pub(crate) fn run(command: impl Future<Output = Done>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            tokio::select! {
+                done = command => done,
+                _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
+            }
+        }),
+        Err(error) => Err(Trouble::Here(format!("the runtime does not start: {error}"))),
+    };
+    let (words, code) = match done {
+        Ok(code) => return code,
+        Err(Trouble::Input(words)) => (words, BAD_INPUT),
+        Err(Trouble::Here(words)) => (words, FAILED),
+        Err(Trouble::Late(words)) => (words, LATE),
+    };
+    complain(&format!("error: {words}"));
+    ExitCode::from(code)
+}
 
 /// What is printed: a table, one with more columns, the result as JSON or YAML, or names for other commands
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(crate) enum Output {
     Table,
     Wide,
     Json,
@@ -20,7 +79,7 @@ pub(super) enum Output {
 }
 
 /// Prints to standard output. A reader that has gone away is no failure.
-pub(super) fn print(text: &str) -> Result<(), Trouble> {
+pub(crate) fn print(text: &str) -> Result<(), Trouble> {
     let written = io::stdout().write_all(text.as_bytes());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -31,7 +90,7 @@ pub(super) fn print(text: &str) -> Result<(), Trouble> {
 }
 
 /// Prints a result for programs.
-pub(super) fn print_result(result: &impl Serialize, output: Output) -> Result<(), Trouble> {
+pub(crate) fn print_result(result: &impl Serialize, output: Output) -> Result<(), Trouble> {
     let unwritable = |error: String| Trouble::Here(format!("the result can't be written: {error}"));
     let text = match output {
         Output::Yaml => serde_saphyr::to_string(result).map_err(|error| unwritable(error.to_string()))?,
@@ -45,12 +104,12 @@ pub(super) fn print_result(result: &impl Serialize, output: Output) -> Result<()
 
 /// To standard error.
 #[expect(clippy::print_stderr, reason = "for a person")]
-pub(super) fn complain(words: &str) {
+pub(crate) fn complain(words: &str) {
     eprintln!("{words}");
 }
 
 /// Rows below their heads, in columns.
-pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = heads.iter().map(|head| head.len()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -72,7 +131,7 @@ pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// How long ago that was, or lasted, in the two largest units.
-pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+pub(crate) fn span(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0).unsigned_abs();
     let rounded = match seconds {
         0..3_600 => seconds,
@@ -83,7 +142,7 @@ pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
 }
 
 /// A message in one line, which can't do anything to a terminal.
-pub(super) fn in_a_line(message: &str) -> String {
+pub(crate) fn in_a_line(message: &str) -> String {
     printable(&message.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
