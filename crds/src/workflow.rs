@@ -157,11 +157,11 @@ pub struct WorkflowStep {
     pub target_cluster: String,
     /// What the action needs to know: exactly one member.
     pub parameters: StepParameters,
-    /// True: when this step fails for good, no new step starts.
+    /// Whether no new step starts once this one has failed for good.
     #[serde(default)]
     pub critical_step: bool,
-    /// Addition. True: the step runs whether the steps of `dependsOn` completed or not, when all of them have ended and one of them
-    /// had begun; it cleans up, and is never undone.
+    /// Addition. Whether the step also runs when steps of `dependsOn` failed, once all of them have ended and one of them had
+    /// begun; it cleans up, and is never undone.
     #[serde(default)]
     pub always: bool,
     /// Retries after the first attempt; an explicit 0 means none.
@@ -263,7 +263,7 @@ pub struct SafetyCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// True: when it fails, the workflow fails; otherwise it is a warning.
+    /// Whether the workflow fails when it fails; otherwise that is a warning.
     #[serde(default)]
     pub required: bool,
 }

@@ -1,7 +1,8 @@
-//! The program as a person calls it: rehearsals, simulations, and the samples of deploy/samples.
+//! The program as a person calls it: what is done with files, rehearsals, simulations, and the samples of deploy/samples.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
+mod authoring;
 mod installs;
 mod policy;
 mod rehearse;

@@ -81,6 +81,25 @@ fn the_committed_chart_is_that_of_the_code() {
 }
 
 #[test]
+fn the_committed_schema_is_that_of_the_kinds_and_each_sample_names_it() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubernaut"))
+        .arg("schema")
+        .output()
+        .expect("the program");
+    assert!(
+        committed("deploy/schema/kubernaut.json").as_bytes() == output.stdout,
+        "deploy/schema/kubernaut.json is not what the code says: run ./dev fix"
+    );
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples");
+    for sample in std::fs::read_dir(samples).expect("samples") {
+        let path = sample.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("a text");
+        let line = "# yaml-language-server: $schema=../schema/kubernaut.json\n";
+        assert!(text.starts_with(line), "{}", path.display());
+    }
+}
+
+#[test]
 fn both_ways_to_make_the_image_make_the_same() {
     let dockerfile = committed("Dockerfile");
     let packed = committed("tests/cluster/image");

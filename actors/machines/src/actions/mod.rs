@@ -34,7 +34,7 @@ use kubernaut_crds::{
     Action, ActionParameters, Attempt, KubernetesExecution, KubernetesExecutionSpec, RecordedRollback,
     RecordedUndo, StepAction, TargetRef, Undo, UndoTarget,
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::Settings;
 use crate::manifest_kinds::{ParsedManifest, parse_manifest};
@@ -518,6 +518,43 @@ impl ActionKind {
     pub fn rules(self, settings: &Settings) -> Vec<PolicyRule> {
         (self.definition().rules)(settings)
     }
+}
+
+/// The parameters of a step as somebody may write them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepExample {
+    /// What it does.
+    pub kind: ActionKind,
+    /// The member of its parameters.
+    pub member: &'static str,
+    /// Fields of that member with values; of those that a step calls otherwise some may be of another type.
+    pub fields: Map<String, Value>,
+}
+
+/// An example for an action in one of its spellings; `None` where there is no such action.
+pub fn example_of(spelling: &str) -> Option<StepExample> {
+    ActionKind::ALL.into_iter().find_map(|kind| {
+        let definition = kind.definition();
+        let mut spellings = definition.spellings.iter();
+        let known = spellings.find(|known| known.names.contains(&spelling))?;
+        let mut samples = kind.samples().into_iter();
+        let (_, sample) = samples.find(|(variant, _)| *variant == known.variant)?;
+        let own = sample.as_object()?.values().next()?.as_object()?.clone();
+        let mut fields = Map::new();
+        for (name, value) in own {
+            let renamed = known.step_fields.iter().find(|(own, _)| *own == name);
+            let path = renamed.map_or(name.as_str(), |(_, other)| *other);
+            match path.split_once('.') {
+                Some((outer, inner)) => drop(fields.insert(outer.to_owned(), json!({inner: value}))),
+                None => drop(fields.insert(path.to_owned(), value)),
+            }
+        }
+        Some(StepExample {
+            kind,
+            member: known.step_member,
+            fields,
+        })
+    })
 }
 
 /// Why `action` is no known spelling for the member that the executor sees.
