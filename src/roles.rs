@@ -25,13 +25,13 @@ pub(crate) fn as_yaml<'a>(account: &Account, rights: impl IntoIterator<Item = &'
             Some(subresource) => format!("{}/{subresource}", right.resource),
             None => right.resource.clone(),
         };
-        let of = (
+        let object = (
             right.group.clone(),
             resource,
             right.name.clone().unwrap_or_default(),
         );
         let place = places.entry(right.namespace.clone()).or_default();
-        place.entry(of).or_default().insert(right.verb.clone());
+        place.entry(object).or_default().insert(right.verb.clone());
     }
     let Account { namespace, name } = account;
     let documents = places.iter().map(|(place, rules)| {

@@ -109,7 +109,7 @@ impl Connection {
         })
     }
 
-    /// The same cluster, and another namespace.
+    /// This cluster, and another namespace.
     pub(super) fn within(&self, namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),

@@ -306,8 +306,8 @@ fn undone_by(
     }
     let uid = workflow.metadata.uid.as_deref();
     let others = workflows.iter().filter(|other| {
-        let of = other.spec.rollback_of.as_ref();
-        of.is_some_and(|of| Some(of.uid.as_str()) == uid)
+        let undone = other.spec.rollback_of.as_ref();
+        undone.is_some_and(|undone| Some(undone.uid.as_str()) == uid)
     });
     let mut took_back = others.filter(|other| {
         of_target.iter().any(|undo| {

@@ -172,7 +172,7 @@ fn the_rehearsal_stands_above_the_controller() {
         .filter(|(_, names)| names.contains("rehearsal"))
         .map(|(module, _)| module)
         .collect();
-    assert_eq!(users, ["cli", "live"]);
+    assert_eq!(users, ["authoring", "cli", "live", "terminal"]);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    /// The same, against another rule.
+    /// This problem, as one against another rule.
     pub(super) fn against(self, rule: Rule) -> Self {
         Self { rule, ..self }
     }

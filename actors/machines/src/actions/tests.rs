@@ -160,13 +160,13 @@ fn an_undo_asks_for_what_it_changes_and_no_more() {
         }
     }
     let of_node = ["get nodes named node-1", "patch nodes named node-1"];
-    let of = |action: &str| {
+    let rights = |action: &str| {
         let found = undone.iter().find(|(name, _)| *name == action);
         found.map(|(_, words)| words.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    assert_eq!(of("drain-node"), Some(of_node.to_vec()), "{undone:?}");
+    assert_eq!(rights("drain-node"), Some(of_node.to_vec()), "{undone:?}");
     assert_eq!(
-        of("apply-manifest"),
+        rights("apply-manifest"),
         Some(vec![
             "delete configmaps named settings in namespace shop",
             "get configmaps named settings in namespace shop",
@@ -174,6 +174,6 @@ fn an_undo_asks_for_what_it_changes_and_no_more() {
         ]),
         "{undone:?}"
     );
-    assert_eq!(of("restart-deployment"), None);
-    assert_eq!(of("delete-pod"), None);
+    assert_eq!(rights("restart-deployment"), None);
+    assert_eq!(rights("delete-pod"), None);
 }
