@@ -69,8 +69,11 @@ enum Command {
 
 /// Runs the program with the process's arguments. 0: it did what was asked; 1: it could not; 2: the arguments are wrong.
 pub fn main() -> ExitCode {
+    // A shell asks what could come next, and gets its answer there.
+    #[cfg(feature = "rehearsal")]
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
     // clap prints help and errors itself, and exits with 0 or 2.
-    let matches = Cli::command().get_matches();
+    let matches = called().get_matches();
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match command {
         Command::Controller(options) => controller::controller(&options),
@@ -95,6 +98,17 @@ pub fn main() -> ExitCode {
             complain(error.as_ref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The commands, called as this process was: kubectl runs a program of the name kubectl-kubernaut as its own.
+fn called() -> clap::Command {
+    let name = std::env::args_os().next().map(std::path::PathBuf::from);
+    let stem = name.as_deref().and_then(std::path::Path::file_stem);
+    if stem.is_some_and(|stem| stem == "kubectl-kubernaut") {
+        Cli::command().bin_name("kubectl kubernaut")
+    } else {
+        Cli::command()
     }
 }
 

@@ -3,16 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use kubernaut_actors::ports::Account;
 use kubernaut_machines::actions::AccessRequest;
-
-/// A ServiceAccount.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Account {
-    /// Where it is.
-    pub(crate) namespace: String,
-    /// What it is called.
-    pub(crate) name: String,
-}
 
 /// API group, resource with its subresource, and name; the name may be empty.
 type Of = (String, String, String);

@@ -16,6 +16,8 @@ pub(crate) const RESULT_VERSION: &str = "cli.kubernaut.io/v1";
 pub(crate) const FAILED: u8 = 1;
 /// What was asked for can't be read, or there is no such thing.
 pub(crate) const BAD_INPUT: u8 = 2;
+/// Something is missing that would keep a workflow from running.
+pub(crate) const MISSING: u8 = 3;
 /// It took longer than was said.
 pub(crate) const LATE: u8 = 4;
 /// A person ended it with Ctrl-C.

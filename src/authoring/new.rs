@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use kubernaut_machines::actions::{ActionKind, StepExample, example_of};
 use serde_json::{Map, Value};
 
@@ -22,7 +23,7 @@ use crate::terminal::{Done, Trouble, print};
 )]
 pub(crate) struct NewOptions {
     /// Actions of the steps, in their order, such as scale-deployment or drain-node
-    #[arg(required = true, value_name = "ACTION")]
+    #[arg(required = true, value_name = "ACTION", add = ArgValueCandidates::new(actions))]
     actions: Vec<String>,
     /// Name of the workflow. Default: that of its first action
     #[arg(long, value_name = "NAME")]
@@ -30,6 +31,14 @@ pub(crate) struct NewOptions {
     /// Namespace of the workflow, and of what it acts on
     #[arg(long, short, default_value = "default", value_name = "NAME")]
     namespace: String,
+}
+
+fn actions() -> Vec<CompletionCandidate> {
+    ActionKind::ALL
+        .into_iter()
+        .flat_map(ActionKind::spellings)
+        .map(CompletionCandidate::new)
+        .collect()
 }
 
 pub(super) fn new(options: &NewOptions) -> Done {
@@ -166,7 +175,7 @@ fn optional(schema: &Value, name: &str, indent: &str) -> String {
 /// Whether an example of an execution's value is one for the step's field.
 fn fits(value: &Value, schema: &Value) -> bool {
     match schema["type"].as_str() {
-        Some("string") => value.is_string() && !schema["pattern"].is_string(),
+        Some("string") => value.is_string() && schema["pattern"] != kubernaut_crds::DURATION_PATTERN,
         Some("integer") => value.is_i64(),
         Some("boolean") => value.is_boolean(),
         Some("object") => value.is_object(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use kubernaut_actors::ports::Account;
 use kubernaut_crds::{KubernetesExecution, RollbackStrategy};
 use kubernaut_machines::Settings;
 use kubernaut_machines::actions::{AccessRequest, rights_to_undo};
@@ -12,7 +13,7 @@ use serde::Deserialize as _;
 
 use crate::config::RunOptions;
 use crate::rehearsal::input::{self, Manifest};
-use crate::roles::{Account, as_yaml};
+use crate::roles::as_yaml;
 use crate::terminal::{BAD_INPUT, Done, Trouble, complain, print};
 
 /// Print the Roles that the accounts of workflows need, as YAML to apply

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::core::ApiResource;
@@ -10,6 +11,7 @@ use kube::{Client, Resource};
 use kubernaut_crds::WorkflowExecution;
 use serde::de::DeserializeOwned;
 
+use super::complete;
 use crate::kube_api::chain;
 use crate::kubeconfig;
 use crate::rehearsal::input::meant;
@@ -23,13 +25,13 @@ const NAMES_MAX: u32 = 500;
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ConnectArguments {
     /// Namespace. Default: that of the context, else default
-    #[arg(long, short, value_name = "NAME")]
+    #[arg(long, short, value_name = "NAME", add = ArgValueCandidates::new(complete::namespaces))]
     pub(super) namespace: Option<String>,
     /// The kubeconfig of the cluster. Default: KUBECONFIG, then ~/.kube/config
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig. Default: its current one
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::contexts))]
     context: Option<String>,
     /// User to act as, where you may impersonate it
     #[arg(long = "as", value_name = "USER")]
@@ -43,7 +45,7 @@ pub(crate) struct ConnectArguments {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Named {
     /// Name of the workflow
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::workflows))]
     pub(super) name: String,
     #[command(flatten)]
     pub(super) connect: ConnectArguments,
@@ -215,6 +217,21 @@ impl Connection {
 }
 
 impl ConnectArguments {
+    /// What is known of them while a line is being completed.
+    pub(super) fn of_completion(
+        namespace: Option<String>,
+        kubeconfig: Option<PathBuf>,
+        context: Option<String>,
+    ) -> Self {
+        Self {
+            namespace,
+            kubeconfig,
+            context,
+            user: None,
+            groups: Vec::new(),
+        }
+    }
+
     fn flags(&self) -> String {
         let file = self.kubeconfig.as_ref();
         let file = file.map(|file| format!(" --kubeconfig={}", file.display()));

@@ -1,6 +1,7 @@
 //! The verbs for workflows in a cluster: what is going on, and what a person wants of it.
 
 mod approve;
+mod complete;
 mod connection;
 mod control;
 mod explain;
@@ -9,6 +10,7 @@ mod graph;
 mod history;
 mod list;
 mod logs;
+mod plan;
 mod result;
 mod retry;
 mod start;
@@ -24,6 +26,7 @@ use crate::terminal::{self, Done};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum LiveCommand {
+    Plan(Box<plan::PlanOptions>),
     Start(start::StartOptions),
     List(list::ListOptions),
     Get(get::GetOptions),
@@ -51,6 +54,7 @@ pub(crate) fn execute(command: &LiveCommand) -> ExitCode {
 
 async fn run(command: &LiveCommand) -> Done {
     match command {
+        LiveCommand::Plan(options) => plan::plan(options).await,
         LiveCommand::Start(options) => start::start(options).await,
         LiveCommand::List(options) => list::list(options).await,
         LiveCommand::Get(options) => get::get(options).await,

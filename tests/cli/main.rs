@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod authoring;
+mod guide;
 mod installs;
 mod policy;
 mod rehearse;
 mod samples;
 mod simulate;
+#[path = "../support/transcript.rs"]
+mod transcript;

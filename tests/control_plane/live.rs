@@ -180,3 +180,126 @@ async fn a_workflow_is_paused_resumed_rejected_and_deleted() {
         })
         .await;
 }
+
+/// A file with a workflow of these steps, which runs as the account fixer.
+fn file(scene: &Scene<'_>, name: &str, steps: Value) -> tempfile::NamedTempFile {
+    let more = json!({"serviceAccountName": "fixer"});
+    let mut workflow = workflow(name, steps, more);
+    workflow["metadata"]["namespace"] = json!(scene.namespace);
+    let file = tempfile::Builder::new()
+        .suffix(".json")
+        .tempfile()
+        .expect("a file");
+    std::fs::write(file.path(), workflow.to_string()).expect("written");
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("a path")
+}
+
+#[tokio::test]
+async fn what_a_plan_lacks_is_granted_and_what_was_started_is_explained_and_remembered() {
+    let scene = Scene::new(bed().await, "by-plan").await;
+    scene.deployment("web", 1).await;
+    scene
+        .create(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "fixer"}}))
+        .await;
+    let scale = |replicas: i32| json!({"scaleDeployment": {"namespace": scene.namespace, "deployment": "web", "replicas": replicas}});
+    let gone = json!({"restartDeployment": {"namespace": scene.namespace, "deployment": "wep"}});
+    let good = file(
+        &scene,
+        "good",
+        json!([step(1, "scale-deployment", scale(2), json!({}))]),
+    );
+
+    let lacking = said(&run(&scene, None, &["plan", path(&good)]).await, 3);
+    for words in [
+        "Replicas: 1 -> 2; can be taken back",
+        "Missing rights of ServiceAccount by-plan/fixer:\n  get deployments in group apps named web in namespace by-plan",
+        "Something is missing",
+    ] {
+        assert!(lacking.contains(words), "{words}\n{lacking}");
+    }
+    let untouched = scene.get(crate::scene::DEPLOYMENT, "web").await;
+    assert_eq!(untouched["spec"]["replicas"], 1);
+    assert!(scene.find(crate::scene::WORKFLOW, "good").await.is_none());
+    let plans = run(&scene, None, &["plan", path(&good), "-o", "json"]).await;
+    let plans: Value = serde_json::from_str(&said(&plans, 3)).expect("JSON");
+    let changes = plans["items"][0]["steps"][0]["changes"].to_string();
+    assert!(
+        changes.contains("- spec") || changes.contains("replicas: 2"),
+        "{changes}"
+    );
+    // Who may not ask for the rights of others is told so, with all that is needed.
+    let stranger = said(&run(&scene, Some("stranger"), &["plan", path(&good)]).await, 3);
+    assert!(
+        stranger.contains("Whether rights are missing nobody could say"),
+        "{stranger}"
+    );
+
+    let roles = plans["items"][0]["roles"].as_str().expect("roles");
+    for role in roles.split("---\n") {
+        scene.create(serde_saphyr::from_str(role).expect("YAML")).await;
+    }
+    let complete = said(&run(&scene, None, &["plan", path(&good)]).await, 0);
+    assert!(complete.contains("Nothing is missing."), "{complete}");
+
+    let dry = said(&run(&scene, None, &["start", path(&good), "--dry-run"]).await, 0);
+    assert!(dry.contains("would be created"), "{dry}");
+    let started = run(&scene, None, &["start", path(&good), "--watch", "-o", "json"]).await;
+    assert_eq!(
+        started.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&started.stderr)
+    );
+    let started: Value = serde_json::from_slice(&started.stdout).expect("JSON");
+    assert_eq!(started["createdBy"], "kubernetes-admin", "{started}");
+    assert_eq!(started["planDigest"], plans["items"][0]["digest"]);
+    let again = said(&run(&scene, None, &["start", path(&good)]).await, 1);
+    assert!(again.contains("already") && again.contains("--name"), "{again}");
+    let well = said(&run(&scene, None, &["explain", "good"]).await, 0);
+    assert!(well.contains("completed with success"), "{well}");
+
+    let steps = json!([
+        step(1, "scale-deployment", scale(3), json!({})),
+        step(2, "restart-deployment", gone, json!({"dependsOn": [1]})),
+    ]);
+    let steps = steps.as_array().cloned().expect("steps");
+    let bad = file(&scene, "bad", json!(steps));
+    let failed = said(&run(&scene, None, &["start", path(&bad), "--watch"]).await, 1);
+    assert!(failed.contains("insufficient_permissions"), "{failed}");
+    let why = said(&run(&scene, None, &["explain", "bad"]).await, 0);
+    for words in [
+        "kubectl --kubeconfig",
+        "apply -f - <<'EOF'",
+        "resourceNames: [\"wep\"]",
+        "kubernaut retry -n by-plan bad",
+    ] {
+        assert!(why.contains(words), "{words}\n{why}");
+    }
+    let retried = said(&run(&scene, None, &["retry", "bad"]).await, 0);
+    assert!(
+        retried.contains("by-plan/bad-again-") && retried.contains("with 2 of the 2 steps"),
+        "{retried}"
+    );
+
+    let history = said(&run(&scene, None, &["history", "deploy/web"]).await, 0);
+    for words in [
+        "by-plan/good",
+        "scale-deployment",
+        "kubernetes-admin",
+        "as far back as executions are kept",
+    ] {
+        assert!(history.contains(words), "{words}\n{history}");
+    }
+    let logs = said(&run(&scene, None, &["logs", "good", "1"]).await, 0);
+    assert!(
+        logs.contains("good-step-1  scale-deployment  deployment/by-plan/web  completed"),
+        "{logs}"
+    );
+    assert!(logs.contains("attempt 1: succeeded"), "{logs}");
+    let unknown = said(&run(&scene, None, &["logs", "good", "7"]).await, 2);
+    assert!(unknown.contains("there is 1 (step-1)"), "{unknown}");
+}

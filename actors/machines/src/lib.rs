@@ -31,6 +31,7 @@ mod quantity;
 pub mod rbac;
 pub mod reads;
 pub mod render;
+pub mod requests;
 pub mod toleration;
 pub mod undoing;
 pub mod verify;

@@ -155,6 +155,11 @@ pub(crate) fn known_kind(group: &str, kind: &str) -> Option<&'static ManifestKin
         .find(|known| known.group == group && known.kind == kind)
 }
 
+/// A kind of the table by its name alone, however its letters are written.
+pub(crate) fn known_kind_of(kind: &str) -> Option<&'static ManifestKind> {
+    KINDS.iter().find(|known| known.kind.eq_ignore_ascii_case(kind))
+}
+
 /// A kind of the table, when the flag allows it.
 pub(crate) fn allowed_kind(group: &str, kind: &str, settings: &Settings) -> Option<&'static ManifestKind> {
     allowed_kinds(settings)

@@ -51,6 +51,22 @@ pub struct Refusal {
 }
 
 impl Preflight {
+    /// One that says nothing yet.
+    pub(crate) fn empty() -> Self {
+        Self {
+            generation: None,
+            warnings: Vec::new(),
+            rollback: RollbackInformation::default(),
+            pods: Vec::new(),
+            init_containers: Vec::new(),
+            state_summary: String::new(),
+            wanted: String::new(),
+            impact: String::new(),
+            is_done: false,
+            state: Value::Null,
+        }
+    }
+
     /// Takes down the part that changes: as it is, and as it shall be.
     pub(crate) fn change(&mut self, before: impl Into<String>, wanted: impl Into<String>) {
         self.state_summary = before.into();
@@ -121,16 +137,8 @@ pub fn check(
 ) -> Result<Preflight, Refusal> {
     let name = target_name(&checked.target);
     let mut preflight = Preflight {
-        generation: None,
-        warnings: Vec::new(),
-        rollback: RollbackInformation::default(),
-        pods: Vec::new(),
-        init_containers: Vec::new(),
-        state_summary: String::new(),
-        wanted: String::new(),
         impact: format!("{} {name}", checked.kind.canonical()),
-        is_done: false,
-        state: Value::Null,
+        ..Preflight::empty()
     };
     let operation = operation(&checked.action);
     let read = target_read(checked);

@@ -145,6 +145,17 @@ impl Call {
         self
     }
 
+    /// The arguments of each command.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = &[String]> {
+        self.argv.iter().map(Vec::as_slice)
+    }
+
+    /// What a file below /payload holds.
+    pub(crate) fn file(&self, name: &str) -> Option<&str> {
+        let mut files = self.files.iter();
+        files.find_map(|(known, content)| (known == name).then_some(content.as_str()))
+    }
+
     /// The first command that would change something: neither the flag nor its file says that it is a dry run.
     fn changing(&self) -> Option<&str> {
         let changing = self.argv.iter().find(|arguments| !self.is_dry(arguments))?;

@@ -2,7 +2,7 @@
 //! Waiting costs no time: the clock jumps to the next thing that happens.
 
 pub(super) mod advice;
-pub(super) mod changes;
+pub(crate) mod changes;
 pub(super) mod for_real;
 mod live;
 pub(super) mod report;
