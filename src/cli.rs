@@ -2,6 +2,8 @@
 
 mod completion;
 mod controller;
+#[cfg(feature = "rehearsal")]
+mod man;
 mod manifests;
 mod policy;
 
@@ -61,6 +63,10 @@ enum Command {
     /// What they decide, and what they are asked about, is in docs/executions.md.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Write a manual page for each command
+    #[cfg(feature = "rehearsal")]
+    #[command(hide = true)]
+    ManPages(man::ManOptions),
     /// Print completions for a shell
     ///
     /// For bash: source <(kubernaut completion bash)
@@ -90,6 +96,8 @@ pub fn main() -> ExitCode {
             let own = matches.subcommand().map_or(&matches, |(_, own)| own);
             manifests::manifests(&options, own)
         }
+        #[cfg(feature = "rehearsal")]
+        Command::ManPages(options) => man::man(&options),
         Command::Completion(options) => completion::completion(&options),
     };
     match done {

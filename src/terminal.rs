@@ -130,6 +130,23 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Lines no longer than the terminal is wide; as they are where there is none.
+pub(crate) fn fitted(text: &str) -> String {
+    let terminal = console::Term::stdout();
+    if !terminal.is_term() {
+        return text.to_owned();
+    }
+    let (_, width) = terminal.size();
+    cut_to(text, usize::from(width))
+}
+
+fn cut_to(text: &str, width: usize) -> String {
+    let lines = text
+        .lines()
+        .map(|line| console::truncate_str(line, width.max(20), "…"));
+    lines.map(|line| line.into_owned() + "\n").collect()
+}
+
 /// How long ago that was, or lasted, in the two largest units.
 pub(crate) fn span(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0).unsigned_abs();
@@ -149,6 +166,14 @@ pub(crate) fn in_a_line(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_cut_where_the_terminal_ends_and_its_colour_with_it() {
+        assert_eq!(cut_to("ab\nc\n", 20), "ab\nc\n");
+        assert_eq!(cut_to(&"é".repeat(30), 25), format!("{}…\n", "é".repeat(24)));
+        let coloured = format!("\u{1b}[31m{}\u{1b}[0m", "x".repeat(30));
+        assert_eq!(console::measure_text_width(&cut_to(&coloured, 25)), 25);
+    }
 
     #[test]
     fn spans_have_two_units_at_most() {

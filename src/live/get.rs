@@ -12,7 +12,7 @@ use super::connection::{Connection, Named};
 use super::result::{WorkflowResult, word};
 use super::tree::tree;
 use crate::rehearsal::input::printable;
-use crate::terminal::{Done, Output, Trouble, in_a_line, print, print_result, span};
+use crate::terminal::{Done, Output, Trouble, fitted, in_a_line, print, print_result, span};
 
 /// Show a workflow: where it stands, and its steps with their targets, attempts and times
 #[derive(Args, Clone, Debug)]
@@ -35,7 +35,8 @@ pub(super) async fn get(options: &GetOptions) -> Done {
     match options.output {
         Output::Json | Output::Yaml => print_result(&result, options.output)?,
         Output::Name => print(&format!("{}\n", result.name))?,
-        Output::Table | Output::Wide => print(&shown(&result, Timestamp::now()))?,
+        Output::Table => print(&shown(&result, Timestamp::now(), true))?,
+        Output::Wide => print(&shown(&result, Timestamp::now(), false))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -60,8 +61,8 @@ pub(super) async fn executions(
     Ok(listed.items.into_iter().filter(is_of_it).collect())
 }
 
-/// A workflow for a person.
-pub(super) fn shown(result: &WorkflowResult, now: Timestamp) -> String {
+/// A workflow for a person, its tree no wider than the terminal where it shall fit.
+pub(super) fn shown(result: &WorkflowResult, now: Timestamp, fits: bool) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.
     let _ = write!(
@@ -104,7 +105,8 @@ pub(super) fn shown(result: &WorkflowResult, now: Timestamp) -> String {
     }
     if !result.steps.is_empty() {
         text.push('\n');
-        text.push_str(&tree(&result.steps, now));
+        let tree = tree(&result.steps, now);
+        text.push_str(&if fits { fitted(&tree) } else { tree });
     }
     text
 }

@@ -10,7 +10,7 @@ use kubernaut_crds::WorkflowExecution;
 
 use super::connection::{ConnectArguments, Connection};
 use super::result::{WorkflowResult, WorkflowResultList, word};
-use crate::terminal::{Done, Output, complain, in_a_line, print, print_result, span, table};
+use crate::terminal::{Done, Output, complain, fitted, in_a_line, print, print_result, span, table};
 
 /// So many are read at once, so that ten thousand need no more memory than these.
 const PAGE: u32 = 250;
@@ -87,7 +87,8 @@ pub(super) async fn list(options: &ListOptions) -> Done {
                 connection.name
             ));
         }
-        Output::Table | Output::Wide => print(&as_table(options, &found, Timestamp::now()))?,
+        Output::Table => print(&fitted(&as_table(options, &found, Timestamp::now())))?,
+        Output::Wide => print(&as_table(options, &found, Timestamp::now()))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -253,7 +253,7 @@ async fn followed(options: &StartOptions, connection: &Connection, created: Vec<
         ));
         let result = seen_to_its_end(&connection.within(&created.namespace), workflow).await?;
         match options.output {
-            Output::Table | Output::Wide => print(&shown(&result, Timestamp::now()))?,
+            Output::Table | Output::Wide => print(&shown(&result, Timestamp::now(), true))?,
             Output::Name => print(&format!("{}\n", result.name))?,
             Output::Json | Output::Yaml => {}
         }

@@ -19,6 +19,9 @@ use crate::rehearsal::rehearse::Live;
 use crate::terminal::{self, Done, FAILED, Output, Trouble, print, print_result, span};
 use kubernaut_machines::duration::parse_go;
 
+/// How often the time that has passed is drawn anew.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Follow a workflow until it has ended
 ///
 /// On a terminal its steps are drawn as they go, elsewhere each change is a line. A connection that is lost is made again. Ctrl-C
@@ -57,7 +60,7 @@ pub(super) async fn watch(options: &WatchOptions) -> Done {
 /// Draws, or prints, what happens to a workflow until its end; the exit code says how it ended.
 pub(super) async fn follow(connection: &Connection, workflow: WorkflowExecution) -> Done {
     let result = seen_to_its_end(connection, workflow).await?;
-    print(&shown(&result, Timestamp::now()))?;
+    print(&shown(&result, Timestamp::now(), true))?;
     Ok(code(&result))
 }
 
@@ -106,7 +109,7 @@ pub(super) async fn wait(options: &WaitOptions) -> Done {
     match options.output {
         Output::Json | Output::Yaml => print_result(&result, options.output)?,
         Output::Name => print(&format!("{}\n", result.name))?,
-        Output::Table | Output::Wide => print(&shown(&result, Timestamp::now()))?,
+        Output::Table | Output::Wide => print(&shown(&result, Timestamp::now(), true))?,
     }
     Ok(code(&result))
 }
@@ -164,7 +167,17 @@ async fn until_its_end(
             Ok(Event::Delete(_) | Event::Init | Event::InitDone) | Err(_) => Ok(None),
         });
     let mut all = std::pin::pin!(futures::stream::select(workflows, steps));
-    while let Some(seen) = all.try_next().await? {
+    // Nothing is asked by it: only the time that has passed is drawn.
+    let mut clock = tokio::time::interval(TICK);
+    loop {
+        let seen = tokio::select! {
+            seen = all.try_next() => seen?,
+            _ = clock.tick() => {
+                view.tick();
+                continue;
+            }
+        };
+        let Some(seen) = seen else { break };
         match seen {
             None => {}
             Some(Seen::Execution(execution)) => view.execution(&execution),
@@ -242,6 +255,12 @@ impl View {
                 lines.say(&format!("{name}  {target}"), &format!("{phase}  {message}"));
             }
             Self::Nobody => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Self::Drawn(live) = self {
+            live.at(Timestamp::now());
         }
     }
 

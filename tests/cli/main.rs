@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod authoring;
+mod feel;
 mod guide;
 mod installs;
 mod policy;

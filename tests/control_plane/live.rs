@@ -76,12 +76,12 @@ async fn waits(scene: &Scene<'_>, name: &str) {
 
 #[tokio::test]
 async fn a_workflow_is_found_approved_followed_and_taken_back_without_kubectl() {
-    let scene = Scene::new(bed().await, "by-hand").await;
+    let scene = Scene::new(bed().await, "by-command").await;
     let old = json!({"a": "old", "b": "old"});
     scene.config_map("settings", old.clone()).await;
     let nothing = said(&run(&scene, None, &["list"]).await, 0);
     assert!(
-        nothing.starts_with("No workflows in namespace by-hand of cluster"),
+        nothing.starts_with("No workflows in namespace by-command of cluster"),
         "{nothing}"
     );
     scene.create(asking(&scene.namespace, "asks")).await;
@@ -127,7 +127,7 @@ async fn a_workflow_is_found_approved_followed_and_taken_back_without_kubectl() 
         approved.contains(digest.as_str().expect("a digest")),
         "{approved}"
     );
-    assert!(approved.contains("by-hand/asks approved by ana"), "{approved}");
+    assert!(approved.contains("by-command/asks approved by ana"), "{approved}");
 
     let result = run(&scene, None, &["wait", "asks", "-o", "json"]).await;
     let result: Value = serde_json::from_str(&said(&result, 0)).expect("JSON");
@@ -146,7 +146,7 @@ async fn a_workflow_is_found_approved_followed_and_taken_back_without_kubectl() 
     assert!(shown.contains("✓ 1 step-1"), "{shown}");
     assert!(shown.contains("└─ ✓ 2 step-2"), "{shown}");
     let ended = said(&run(&scene, None, &["cancel", "asks"]).await, 2);
-    assert!(ended.contains("kubernaut rollback -n by-hand asks"), "{ended}");
+    assert!(ended.contains("kubernaut rollback -n by-command asks"), "{ended}");
 
     let back = said(&run(&scene, None, &["rollback", "asks", "--watch"]).await, 0);
     assert!(back.contains("takes back what it did"), "{back}");
@@ -255,7 +255,7 @@ async fn what_a_plan_lacks_is_granted_and_what_was_started_is_explained_and_reme
         String::from_utf8_lossy(&started.stderr)
     );
     let started: Value = serde_json::from_slice(&started.stdout).expect("JSON");
-    assert_eq!(started["createdBy"], "kubernetes-admin", "{started}");
+    assert_eq!(started["createdBy"], "admin", "{started}");
     assert_eq!(started["planDigest"], plans["items"][0]["digest"]);
     let again = said(&run(&scene, None, &["start", path(&good)]).await, 1);
     assert!(again.contains("already") && again.contains("--name"), "{again}");
@@ -289,7 +289,7 @@ async fn what_a_plan_lacks_is_granted_and_what_was_started_is_explained_and_reme
     for words in [
         "by-plan/good",
         "scale-deployment",
-        "kubernetes-admin",
+        "admin",
         "as far back as executions are kept",
     ] {
         assert!(history.contains(words), "{words}\n{history}");

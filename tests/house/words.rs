@@ -223,3 +223,37 @@ fn the_table_of_actions_has_the_names_and_accounts_of_the_code() {
     known.sort_unstable();
     assert_eq!(named, known);
 }
+
+/// Tests of a tier share a cluster: a namespace that two of them make is one that the second can't.
+#[test]
+fn each_namespace_of_a_test_is_its_own() {
+    for tier in ["tests/control_plane", "tests/node"] {
+        let mut seen = std::collections::BTreeMap::new();
+        for (path, text) in files(&[tier], ".rs") {
+            let constant = text
+                .split_once("const NAMESPACE: &str = \"")
+                .and_then(|(_, rest)| rest.split('"').next());
+            for call in text.split("Scene::").skip(1) {
+                let Some((_, arguments)) = call.split_once("bed().await, ") else {
+                    continue;
+                };
+                let argument = arguments.split([')', ',']).next().unwrap_or_default();
+                let namespace = match argument.strip_prefix('"') {
+                    Some(literal) => literal.trim_end_matches('"'),
+                    None => match constant.filter(|_| argument == "NAMESPACE") {
+                        Some(constant) => constant,
+                        None => continue,
+                    },
+                };
+                if let Some(other) = seen.insert(namespace.to_owned(), path.clone()) {
+                    panic!(
+                        "{namespace} is made in {} and in {}",
+                        other.display(),
+                        path.display()
+                    );
+                }
+            }
+        }
+        assert!(seen.len() > 5, "{tier}: {seen:?}");
+    }
+}

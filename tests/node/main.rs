@@ -19,6 +19,8 @@ mod installed;
 #[allow(dead_code)]
 #[path = "../support/scene.rs"]
 mod scene;
+#[path = "../support/transcript.rs"]
+mod transcript;
 #[path = "../support/tried.rs"]
 mod tried;
 
@@ -26,6 +28,7 @@ mod actions;
 mod cluster;
 mod crash;
 mod failures;
+mod night;
 mod nodes;
 mod replicas;
 mod traces;

@@ -2,10 +2,15 @@
 //!
 //! In a block of `console` a line that begins with `$ ` is a command, `> ` goes on with it, and what follows is what it prints, both
 //! streams together. `...` alone in a line stands for any lines, `[..]` within one for any text. A block that is marked `background`
-//! is started, and compared when all others are done. KUBERNAUT_WRITE_TRANSCRIPTS=1 writes what is printed into the document.
+//! is started, and compared when all others are done; one that is marked `eventually` is run until it fits. A block that is marked
+//! `file=NAME` is written into the directory. KUBERNAUT_WRITE_TRANSCRIPTS=1 writes what is printed into the document.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What is run until it fits is run no longer.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a block is for, beside being one of `console`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +36,27 @@ pub(crate) struct Shell {
     /// Directories that come first on the PATH.
     pub(crate) path: Vec<PathBuf>,
     pub(crate) environment: Vec<(String, String)>,
+}
+
+/// The names and contents of the files that a document brings.
+fn files(text: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        let name = line
+            .strip_prefix("```")
+            .and_then(|info| info.split(',').find_map(|mark| mark.strip_prefix("file=")));
+        if let Some(name) = name {
+            found.push((name.to_owned(), String::new()));
+            is_open = true;
+        } else if line == "```" {
+            is_open = false;
+        } else if let Some((_, content)) = found.last_mut().filter(|_| is_open) {
+            content.push_str(line);
+            content.push('\n');
+        }
+    }
+    found
 }
 
 fn blocks(text: &str) -> Vec<Block> {
@@ -127,6 +153,9 @@ impl Shell {
     /// Runs the blocks of a document that have this mark, or none where it is empty.
     pub(crate) fn run(&self, document: &Path, mark: &str) {
         let text = std::fs::read_to_string(document).expect("a document");
+        for (name, content) in files(&text) {
+            std::fs::write(self.directory.join(name), content).expect("written");
+        }
         let writes = std::env::var_os("KUBERNAUT_WRITE_TRANSCRIPTS").is_some();
         let mut wrong = Vec::new();
         let mut printed = Vec::new();
@@ -159,9 +188,19 @@ impl Shell {
                 background.push((block.clone(), child));
                 continue;
             }
+            let is_eventual = block.marks.iter().any(|mark| mark == "eventually");
             for typed in &block.commands {
-                let output = self.command(&typed.command).output().expect("bash");
-                compare(typed, &String::from_utf8_lossy(&output.stdout));
+                let until = Instant::now() + if is_eventual { PATIENCE } else { Duration::ZERO };
+                let output = loop {
+                    let output = self.command(&typed.command).output().expect("bash");
+                    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+                    let lines: Vec<&str> = output.trim_end().lines().collect();
+                    if fits(&typed.printed, &lines) || Instant::now() >= until {
+                        break output;
+                    }
+                    std::thread::sleep(Duration::from_secs(1));
+                };
+                compare(typed, &output);
             }
         }
         for (block, child) in background {

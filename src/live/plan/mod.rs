@@ -53,6 +53,8 @@ enum Form {
     Text,
     Json,
     Yaml,
+    /// What grants the rights that are missing, to apply
+    Roles,
 }
 
 pub(super) async fn plan(options: &PlanOptions) -> Done {
@@ -90,6 +92,7 @@ pub(super) async fn plan(options: &PlanOptions) -> Done {
         Form::Json => print_result(&plans, Output::Json)?,
         Form::Yaml => print_result(&plans, Output::Yaml)?,
         Form::Text => print(&plans.text())?,
+        Form::Roles => print(&plans.roles())?,
     }
     Ok(if plans.is_complete() {
         ExitCode::SUCCESS

@@ -82,6 +82,12 @@ impl Plans {
         self.items.iter().all(Planned::is_complete)
     }
 
+    /// What grants the rights that are missing.
+    pub(super) fn roles(&self) -> String {
+        let roles = self.items.iter().filter_map(|planned| planned.roles.as_deref());
+        roles.collect::<Vec<_>>().join("---\n")
+    }
+
     pub(super) fn text(&self) -> String {
         let mut text = format!("Plan for cluster {}. Nothing was changed.\n", self.cluster);
         for planned in &self.items {

@@ -5,12 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use console::{Style, StyledObject, Term};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
 use kubernaut_crds::{
     ExecutionPhase, KubernetesExecution, StepState, WorkflowExecution, WorkflowPhase, WorkflowStep,
 };
+
+use kubernaut_machines::duration::parse_go;
 
 use super::report::namespaced_name;
 use crate::rehearsal::input::printable;
@@ -28,6 +32,8 @@ pub(crate) struct Live {
     /// Places of rows, by the place of a workflow or of an execution.
     places: BTreeMap<String, usize>,
     style: ProgressStyle,
+    /// Set where time passes by itself, as it does not in a rehearsal.
+    now: Option<Timestamp>,
 }
 
 /// One line, as it stands now.
@@ -38,6 +44,8 @@ struct Row {
     head: Option<String>,
     target: String,
     said: String,
+    /// When it began, and how long it may take at most.
+    begun: Option<(Timestamp, Option<Duration>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +80,14 @@ impl Live {
             places: BTreeMap::new(),
             style: ProgressStyle::with_template("{prefix} {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            now: None,
         }
+    }
+
+    /// Draws how long has passed by now.
+    pub(crate) fn at(&mut self, now: Timestamp) {
+        self.now = Some(now);
+        self.draw();
     }
 
     /// Draws a workflow and its steps as they are now.
@@ -95,6 +110,10 @@ impl Live {
         self.set(&name, |row| {
             row.state = state;
             row.said = words(&[&name, phase.as_str(), &progress, &said]);
+            let plan = status.execution_plan.as_ref();
+            let most = plan.and_then(|plan| parse_go(plan.estimated_duration.as_deref()?).ok());
+            let begun = status.execution_start_time.as_ref();
+            row.begun = begun.map(|begun| (begun.0, most));
         });
         for step in &workflow.spec.workflow_definition.steps {
             let key = format!("{name}-step-{}", step.step_number);
@@ -145,6 +164,8 @@ impl Live {
             row.state = state;
             row.target = status.target_name.unwrap_or_default();
             row.said = words(&[&phase, &said]);
+            let most = parse_go(&execution.spec.timeout).ok();
+            row.begun = status.start_time.as_ref().map(|begun| (begun.0, most));
             if !of_workflow {
                 row.said = words(&[&name, &row.said]);
             } else if row.head.is_none() {
@@ -169,6 +190,7 @@ impl Live {
                 head: None,
                 target: String::new(),
                 said: String::new(),
+                begun: None,
             });
         }
         if let Some(row) = self.rows.get_mut(place) {
@@ -192,6 +214,7 @@ impl Live {
             };
             // A line is one line, whatever kubectl said.
             let text = printable(&text.lines().collect::<Vec<_>>().join(" "));
+            let text = format!("{text}{}", self.passed(row));
             (row.state.mark().to_string(), text.trim_end().to_owned())
         };
         if self.rows.len() <= self.height {
@@ -210,6 +233,18 @@ impl Live {
             format!("({} more above, {below} more below)", start - 1),
         ));
         lines
+    }
+
+    /// How long it has run, and how long it may go on; nothing of what does not run.
+    fn passed(&self, row: &Row) -> String {
+        let (Some(now), Some((begun, most)), State::Runs) = (self.now, row.begun, row.state) else {
+            return String::new();
+        };
+        let seconds = now.duration_since(begun).as_secs().max(0).unsigned_abs();
+        let spelled = |seconds: u64| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+        let left = most.map(|most| most.as_secs().saturating_sub(seconds));
+        let left = left.map_or_else(String::new, |left| format!(", at most {} left", spelled(left)));
+        format!("  ({}{left})", spelled(seconds))
     }
 
     fn draw(&mut self) {
