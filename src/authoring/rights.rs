@@ -22,7 +22,7 @@ use crate::terminal::{BAD_INPUT, Done, Trouble, complain, print};
 /// kubernaut plan FILE says what of it is missing in one.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Try it: kubernaut rights deploy/samples/scale-and-restart.yaml | kubectl apply -f -\n\nExit codes: 0 they are printed, 1 they can't be, 2 something is wrong with the files, or with the arguments."
+    after_help = "Try it: kubernaut rights deploy/samples/scale-and-restart.yaml | kubectl auth reconcile -f -\n\nExit codes: 0 they are printed, 1 they can't be, 2 something is wrong with the files, or with the arguments."
 )]
 pub(crate) struct RightsOptions {
     /// Manifests, or folders of them; `-` reads standard input

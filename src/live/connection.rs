@@ -15,6 +15,7 @@ use super::complete;
 use crate::kube_api::chain;
 use crate::kubeconfig;
 use crate::rehearsal::input::meant;
+use crate::rehearsal::rehearse::quoted;
 use crate::terminal::Trouble;
 
 /// So many names are looked at for the one that was meant.
@@ -233,9 +234,16 @@ impl ConnectArguments {
     }
 
     fn flags(&self) -> String {
+        let flag = |name: &str, value: &str| format!(" {}", quoted(&format!("--{name}={value}")));
         let file = self.kubeconfig.as_ref();
-        let file = file.map(|file| format!(" --kubeconfig={}", file.display()));
-        let context = self.context.as_ref().map(|name| format!(" --context={name}"));
-        file.into_iter().chain(context).collect()
+        let file = file.map(|file| flag("kubeconfig", &file.display().to_string()));
+        let context = self.context.as_ref().map(|name| flag("context", name));
+        let user = self.user.as_ref().map(|name| flag("as", name));
+        let groups = self.groups.iter().map(|name| flag("as-group", name));
+        file.into_iter()
+            .chain(context)
+            .chain(user)
+            .chain(groups)
+            .collect()
     }
 }

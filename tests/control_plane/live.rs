@@ -260,7 +260,7 @@ async fn what_a_plan_lacks_is_granted_and_what_was_started_is_explained_and_reme
     let again = said(&run(&scene, None, &["start", path(&good)]).await, 1);
     assert!(again.contains("already") && again.contains("--name"), "{again}");
     let well = said(&run(&scene, None, &["explain", "good"]).await, 0);
-    assert!(well.contains("completed with success"), "{well}");
+    assert!(well.contains("completed successfully"), "{well}");
 
     let steps = json!([
         step(1, "scale-deployment", scale(3), json!({})),
@@ -273,7 +273,7 @@ async fn what_a_plan_lacks_is_granted_and_what_was_started_is_explained_and_reme
     let why = said(&run(&scene, None, &["explain", "bad"]).await, 0);
     for words in [
         "kubectl --kubeconfig",
-        "apply -f - <<'EOF'",
+        "auth reconcile -f - <<'EOF'",
         "resourceNames: [\"wep\"]",
         "kubernaut retry -n by-plan bad",
     ] {

@@ -1,10 +1,9 @@
 //! Why a workflow failed, and what to do about each class of errors.
 
-use kubernaut_crds::{ErrorType, StepState, StepStatus};
+use kubernaut_crds::{ErrorType, StepState, StepStatus, TargetRef};
 
 use super::super::result::{WorkflowResult, word};
 use super::{Case, ToDo};
-use crate::manifests::CONTROLLER_NAMESPACE;
 use crate::roles;
 
 /// Something that went wrong.
@@ -12,11 +11,14 @@ struct Failure<'a> {
     error_type: ErrorType,
     /// The controller's words.
     message: &'a str,
-    /// What was acted on, such as `deployment/shop/web`; empty where nothing was.
-    target: &'a str,
+    target: Target<'a>,
     /// The number of the step, where there is one.
     step: Option<i32>,
 }
+
+/// What was acted on, such as `deployment/shop/web`.
+#[derive(Clone, Copy)]
+struct Target<'a>(&'a str);
 
 /// Says why it failed, and what to do.
 pub(super) fn explain(
@@ -41,7 +43,10 @@ pub(super) fn explain(
         why.extend(pods.map(|(_, pod)| format!("Pod {} does not run: {}", pod.name, pod.why)));
     }
     let message = result.message.as_deref().unwrap_or_default();
-    let is_said = why.iter().any(|line| line.contains(message));
+    let is_said = failed.iter().any(|step| {
+        let own = step.error_message.as_deref().unwrap_or_default();
+        !own.is_empty() && message.contains(own)
+    });
     if !is_said && !message.is_empty() {
         why.push(message.to_owned());
     }
@@ -54,19 +59,39 @@ pub(super) fn explain(
     if !skipped.is_empty() {
         why.push(format!("Not run because of it: step {}.", skipped.join(", ")));
     }
+    if failed.is_empty() && status.error_type.is_none() {
+        // It completed, and what its steps did has not lasted.
+        let targets = status
+            .step_statuses
+            .iter()
+            .filter_map(|step| step.target.as_deref());
+        to_do.extend(targets.map(|target| {
+            let failure = Failure {
+                error_type: ErrorType::VerificationFailed,
+                message,
+                target: Target(target),
+                step: None,
+            };
+            failure.look(
+                case,
+                "All its steps completed, and a target is not well afterwards. To see it:",
+            )
+        }));
+        return;
+    }
     let of_steps = failed.iter().map(|step| Failure {
         error_type: step
             .error_type
             .or(status.error_type)
             .unwrap_or(ErrorType::UnknownError),
         message: step.error_message.as_deref().unwrap_or(message),
-        target: step.target.as_deref().unwrap_or_default(),
+        target: Target(step.target.as_deref().unwrap_or_default()),
         step: Some(step.step_number),
     });
     let whole = failed.is_empty().then(|| Failure {
         error_type: status.error_type.unwrap_or(ErrorType::UnknownError),
         message,
-        target: "",
+        target: Target(""),
         step: status.failed_step,
     });
     for failure in of_steps.chain(whole) {
@@ -95,8 +120,50 @@ fn step_failed(case: &Case<'_>, step: &StepStatus) -> String {
     )
 }
 
+/// Nobody can say whether its pod still acts on the target.
+fn still_acting(case: &Case<'_>) -> ToDo {
+    ToDo::run(
+        "Look on its node whether the pod still runs. Nothing else acts on the target, a retry included, until the pod is gone, or \
+         until you have released it by the command in the words above. To find the pod and its node:",
+        case.kubectl(&format!("-n {} get pods -o wide", case.executor_namespace)),
+    )
+}
+
+impl<'a> Target<'a> {
+    /// The kind, namespace and name.
+    fn parts(self) -> Option<(&'a str, &'a str, &'a str)> {
+        let mut parts = self.0.splitn(3, '/');
+        match (parts.next()?, parts.next()?, parts.next()) {
+            (kind, namespace, Some(name)) => Some((kind, namespace, name)),
+            (kind, name, None) => Some((kind, "", name)),
+        }
+    }
+
+    /// How kubectl names it: `-n shop describe pods -l 'app=web'`, with the verb that is given.
+    fn for_kubectl(self, verb: &str) -> Option<String> {
+        let (kind, namespace, name) = self.parts()?;
+        let place = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("-n {namespace} ")
+        };
+        if !TargetRef::is_selector(name) {
+            return Some(format!("{place}{verb} {kind} {name}"));
+        }
+        let selector = name.trim_matches(['(', ')']);
+        let (labels, node) = match selector.split_once(" on node ") {
+            Some((labels, node)) => (labels, format!(" --field-selector spec.nodeName={node}")),
+            None => (selector, String::new()),
+        };
+        Some(format!("{place}{verb} {kind}s -l '{labels}'{node}"))
+    }
+}
+
 impl Failure<'_> {
     fn to_do(&self, case: &Case<'_>) -> Vec<ToDo> {
+        if self.says("could not be confirmed stopped") {
+            return vec![still_acting(case)];
+        }
         match self.error_type {
             ErrorType::ValidationError => self.invalid(case),
             ErrorType::InsufficientPermissions => self.rights(case),
@@ -105,23 +172,22 @@ impl Failure<'_> {
             ErrorType::ResourceQuotaExceeded => self.quota(case),
             ErrorType::PolicyDenied => vec![ToDo::words(
                 "A policy of your cluster's administrators said no, in the words above. Change the workflow so that it is \
-                 allowed, or ask them; kubernaut policy test DIR tries policies on recorded inputs.",
+                 allowed, or ask them.",
             )],
             ErrorType::GitopsManaged => vec![ToDo::words(
-                "Make the change in the repository that the target comes from: what is set here Argo CD or Flux would set back. \
-                 Whoever runs kubernaut can allow such targets with --allow-gitops-managed.",
+                "Make the change in the repository that the target comes from: Argo CD or Flux would revert a change made here.",
             )],
             ErrorType::ApprovalRejected => vec![ToDo::words(
-                "Talk to who rejected it. A workflow that was rejected does not run any more; start another one once you agree.",
+                "Talk to the person who rejected it. It will not run again; start a new one once you agree.",
             )],
             ErrorType::ApprovalTimeout => vec![ToDo::words(
-                "Find somebody who may approve (ClusterRole kubernaut-approve in its namespace, and not who created it), then \
-                 start it again. How long is waited says the controller's --approval-timeout.",
+                "Nobody approved in time. Find an approver (ClusterRole kubernaut-approve in its namespace, and not who created \
+                 it), then start it again. The limit is the controller's --approval-timeout.",
             )],
             ErrorType::Timeout => self.too_slow(case),
             ErrorType::JobFailed => vec![
                 ToDo::run(
-                    "The words above are kubectl's. To read all it said, while its pod is kept:",
+                    "Its Job failed. To read all that it said, while its pod is kept:",
                     self.logs(case),
                 ),
                 self.look(case, "To see the target as it is now:"),
@@ -132,17 +198,14 @@ impl Failure<'_> {
             )],
             ErrorType::VerificationFailed => self.not_there(case),
             ErrorType::DependencyFailed => vec![ToDo::words(
-                "Mend what made the step before it fail; this one was not run.",
+                "Fix what made the earlier step fail; this one was not run.",
             )],
             ErrorType::Cancelled => vec![ToDo::words(
-                "Somebody stopped or deleted it. What its steps had done by then stays, unless it was told to take it back.",
+                "Somebody stopped or deleted it. What its steps had done by then stays, unless it was told to undo it.",
             )],
             ErrorType::UnknownError => vec![ToDo::run(
-                "This is none of the classes that kubernaut knows, and may be a defect of it. What its controller logged:",
-                case.kubectl(&format!(
-                    "-n {CONTROLLER_NAMESPACE} logs -l app.kubernetes.io/name=kubernaut --tail=-1 | grep {}",
-                    case.workflow.metadata.name.as_deref().unwrap_or_default()
-                )),
+                "kubernaut does not recognise this error. What its controller logged:",
+                case.controller_log(),
             )],
         }
     }
@@ -156,33 +219,20 @@ impl Failure<'_> {
         self.step.map_or(logs.clone(), |step| format!("{logs} {step}"))
     }
 
-    /// The kind, namespace and name of the target.
-    fn parts(&self) -> Option<(&str, &str, &str)> {
-        let mut parts = self.target.splitn(3, '/');
-        match (parts.next()?, parts.next()?, parts.next()) {
-            (kind, namespace, Some(name)) => Some((kind, namespace, name)),
-            (kind, name, None) => Some((kind, "", name)),
-        }
-    }
-
     /// A command that shows the target.
     fn look(&self, case: &Case<'_>, words: &str) -> ToDo {
-        match self.parts() {
-            Some((kind, "", name)) => ToDo::run(words, case.kubectl(&format!("describe {kind} {name}"))),
-            Some((kind, namespace, name)) => ToDo::run(
-                words,
-                case.kubectl(&format!("-n {namespace} describe {kind} {name}")),
-            ),
+        match self.target.for_kubectl("describe") {
+            Some(describe) => ToDo::run(words, case.kubectl(&describe)),
             None => ToDo::run(words, case.command("get")),
         }
     }
 
     fn invalid(&self, case: &Case<'_>) -> Vec<ToDo> {
         if self.says("is paused")
-            && let Some((kind, namespace, name)) = self.parts()
+            && let Some((kind, namespace, name)) = self.target.parts()
         {
             return vec![ToDo::run(
-                "Its rollout is paused, and nothing would roll out. To let it go on:",
+                "Somebody paused its rollout: ask them, for resuming it rolls out every change since. To resume it:",
                 case.kubectl(&format!("-n {namespace} rollout resume {kind}/{name}")),
             )];
         }
@@ -195,25 +245,32 @@ impl Failure<'_> {
         if self.says("has no container") {
             return vec![self.look(case, "Name one of its containers:")];
         }
+        if self.says("degraded") {
+            return vec![self.look(
+                case,
+                "The target was not well before the first step: fix it, or take the check out of safetyChecks:",
+            )];
+        }
         vec![ToDo::run(
-            "Correct what is named above in the workflow's file. To check it before it is started again:",
-            "kubernaut lint FILE",
+            "Correct in the workflow's file what is named above. To check it before it is started again:",
+            "kubernaut plan FILE",
         )]
     }
 
     fn rights(&self, case: &Case<'_>) -> Vec<ToDo> {
-        if let Some(roles) = roles::to_paste(self.message) {
+        // Words that were cut end anywhere.
+        if let Some(roles) = roles::to_paste(self.message).filter(|_| !self.says("(cut)")) {
             return vec![ToDo::run(
-                "Grant the workflow's account what it lacks, if it shall have that:",
-                format!("{} <<'EOF'\n{roles}EOF", case.kubectl("apply -f -")),
+                "Grant the workflow's account what it lacks, if it should have it. This adds rights, and takes none away:",
+                format!("{} <<'EOF'\n{roles}EOF", case.kubectl("auth reconcile -f -")),
             )];
         }
-        if self.says("kubernaut-executor") || self.says(&format!(":{}:", case.executor_namespace)) {
+        if self.says("install the manifests") || self.is_of_executor(case) {
             return vec![ToDo::run(
-                "The action's own account lacks the right: the roles that kubernaut was installed with are not those of this \
-                 version, or somebody changed them. To compare:",
+                "An account of kubernaut's own is missing, or lacks a right: its roles are not those of this version, or somebody \
+                 changed them. To compare, with the flags of your controller:",
                 format!(
-                    "kubernaut manifests | {}",
+                    "kubernaut manifests [FLAGS] | {}",
                     case.kubectl("diff --server-side -f -")
                 ),
             )];
@@ -225,13 +282,23 @@ impl Failure<'_> {
             )];
         }
         vec![ToDo::run(
-            "Grant the account that is named what it lacks. To print all that the workflow needs, as YAML to apply:",
+            "Grant the account that is named above what it lacks; where it is the controller's, or a webhook refused it, ask whoever \
+             runs kubernaut. All that the workflow's own account needs:",
             "kubernaut rights FILE",
         )]
     }
 
+    /// Whether the words are about an account, or the namespace, of the Jobs.
+    fn is_of_executor(&self, case: &Case<'_>) -> bool {
+        self.says(&format!(":{}:", case.executor_namespace))
+            || self.says(&format!("namespace {}", case.executor_namespace))
+    }
+
     fn missing(&self, case: &Case<'_>) -> Vec<ToDo> {
-        let Some((kind, namespace, _)) = self.parts() else {
+        if self.says("serviceaccount") || self.is_of_executor(case) {
+            return self.rights(case);
+        }
+        let Some((kind, namespace, name)) = self.target.parts() else {
             return vec![ToDo::words(
                 "Correct the name in the workflow, or bring back what is named above.",
             )];
@@ -241,14 +308,24 @@ impl Failure<'_> {
         } else {
             format!("-n {namespace} ")
         };
+        let what = if TargetRef::is_selector(name) {
+            "selector"
+        } else {
+            "name"
+        };
         vec![ToDo::run(
-            "Correct the name in the workflow, or bring back what was deleted. To see what there is:",
-            case.kubectl(&format!("{place}get {kind}")),
+            format!(
+                "Correct the {what} in the workflow, or bring back what was deleted. To see what there is:"
+            ),
+            case.kubectl(&format!("{place}get {kind}s --show-labels")),
         )]
     }
 
     fn conflict(&self, case: &Case<'_>) -> Vec<ToDo> {
-        if self.says("Apply failed with") {
+        if let Some(budgets) = self.budgets(case) {
+            return vec![budgets];
+        }
+        if self.says("Apply failed with") || self.says("managed by") {
             return vec![ToDo::words(
                 "Somebody else owns the fields that are named, and nothing is taken by force: leave them out of the manifest, or \
                  give them the values that are there.",
@@ -257,13 +334,18 @@ impl Failure<'_> {
         if self.says("was changed since") {
             return vec![self.look(
                 case,
-                "Somebody changed it after the workflow did, and that is left alone. Decide what it shall be:",
+                "Somebody changed it after the workflow did, and that is left alone. Decide what it should be:",
             )];
         }
-        let history = if self.target.is_empty() {
+        if self.says("already there") || self.says("exists") {
+            return vec![ToDo::words(
+                "Another object has the name that is needed; the message says which one. Delete it if nobody needs it.",
+            )];
+        }
+        let history = if self.target.parts().is_none() {
             case.command("get")
         } else {
-            format!("kubernaut history {}{}", self.target, case.flags)
+            format!("kubernaut history '{}'{}", self.target.0, case.flags)
         };
         vec![ToDo::run(
             "Something else changed the target, or stands in the way. To see which workflows did:",
@@ -271,9 +353,21 @@ impl Failure<'_> {
         )]
     }
 
+    /// What to do where disruption budgets let no pod go.
+    fn budgets(&self, case: &Case<'_>) -> Option<ToDo> {
+        self.says("disruption budget").then(|| {
+            ToDo::run(
+                "A PodDisruptionBudget allows no eviction: let more of its pods run first, or allow more disruptions. To see them:",
+                case.kubectl("get poddisruptionbudgets -A"),
+            )
+        })
+    }
+
     fn quota(&self, case: &Case<'_>) -> Vec<ToDo> {
-        let namespace = match self.parts() {
-            Some((_, namespace, _)) if !namespace.is_empty() => namespace,
+        let of_job =
+            self.says("waits for quota") || self.says("Job could not be made") || self.is_of_executor(case);
+        let namespace = match self.target.parts() {
+            Some((_, namespace, _)) if !namespace.is_empty() && !of_job => namespace,
             Some(_) | None => &case.executor_namespace,
         };
         vec![ToDo::run(
@@ -283,20 +377,16 @@ impl Failure<'_> {
     }
 
     fn too_slow(&self, case: &Case<'_>) -> Vec<ToDo> {
-        if self.says("could not be confirmed stopped") {
-            return vec![ToDo::words(
-                "Look on the node whether the pod still runs; nothing else acts on the target until somebody has released it as \
-                 the message says.",
-            )];
+        if let Some(budgets) = self.budgets(case) {
+            return vec![budgets];
         }
-        if self.says("disruption budget") {
-            return vec![ToDo::run(
-                "A PodDisruptionBudget allows no eviction: let more of its pods run first, or allow more disruptions:",
-                case.kubectl("get poddisruptionbudgets -A"),
+        if self.says("API server") {
+            return vec![ToDo::words(
+                "The API server did not answer in time: see that it does, then run it again.",
             )];
         }
         vec![
-            self.look(case, "See what held it up:"),
+            self.look(case, "To see what held it up:"),
             ToDo::run("What the Job said, while its pod is kept:", self.logs(case)),
             ToDo::words(
                 "If it would have ended well with more time, give the step a longer timeout: all its attempts share it.",
@@ -305,15 +395,26 @@ impl Failure<'_> {
     }
 
     fn not_there(&self, case: &Case<'_>) -> Vec<ToDo> {
+        if self.says("nothing is known to be wrong") {
+            return vec![self.look(
+                case,
+                "It was slower than the step's timeout, and goes on by itself: look once more before you undo anything, and give the \
+                 step a longer timeout next time:",
+            )];
+        }
         let mut to_do = vec![self.look(
             case,
-            "kubectl reported success, and the target is not as was wanted. To see what keeps it, its events among it:",
+            "The change was made, and the target did not come to what was wanted. To see what keeps it, including its events:",
         )];
-        if let Some(("deployment", namespace, name)) = self.parts() {
-            to_do.push(ToDo::run(
-                "And its pods:",
-                case.kubectl(&format!("-n {namespace} get pods,replicasets | grep {name}")),
-            ));
+        if let Some(("deployment" | "statefulset", namespace, _)) = self.target.parts() {
+            let crashed = case.looks.waiting.first().map(|(_, pod)| pod.name.as_str());
+            to_do.push(match crashed {
+                Some(pod) => ToDo::run(
+                    "What its pod said before it ended:",
+                    case.kubectl(&format!("-n {namespace} logs {pod} --previous")),
+                ),
+                None => ToDo::run("And its pods:", case.kubectl(&format!("-n {namespace} get pods"))),
+            });
         }
         to_do
     }

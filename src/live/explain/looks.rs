@@ -1,5 +1,6 @@
 //! What else can be read in the cluster, where somebody may read it.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -27,6 +28,8 @@ pub(super) struct Looks {
     pub(super) may_approve: Option<bool>,
     /// Who leads the controllers; none where nobody was looked for, or nobody does.
     pub(super) leader: Option<String>,
+    /// When its lease was renewed last.
+    pub(super) renewed: Option<Timestamp>,
     /// Whether it was looked for who leads.
     pub(super) leader_sought: bool,
     /// What could not be read, in words.
@@ -48,7 +51,7 @@ impl Looks {
         if waits_for_people(workflow) || is_held {
             looks.ask_for_approvals(connection).await;
         }
-        if workflow.phase().is_none() && !workflow.is_terminal() {
+        if !workflow.is_terminal() {
             looks.look_for_a_leader(connection).await;
         }
         for execution in executions {
@@ -57,12 +60,13 @@ impl Looks {
                     looks.look_at_job(connection, executor_namespace, execution).await;
                     looks.look_at_target(connection, execution).await;
                 }
-                Some(ExecutionPhase::Failed) => looks.look_at_target(connection, execution).await,
+                Some(ExecutionPhase::Failed | ExecutionPhase::RollbackReady) => {
+                    looks.look_at_target(connection, execution).await;
+                }
                 Some(
                     ExecutionPhase::Validating
                     | ExecutionPhase::Validated
                     | ExecutionPhase::WaitingApproval
-                    | ExecutionPhase::RollbackReady
                     | ExecutionPhase::Completed,
                 )
                 | None => {}
@@ -97,9 +101,9 @@ impl Looks {
         match api.get_opt(LEASE_NAME).await {
             Ok(lease) => {
                 self.leader_sought = true;
-                self.leader = lease
-                    .and_then(|lease| lease.spec?.holder_identity)
-                    .filter(|holder| !holder.is_empty());
+                let spec = lease.and_then(|lease| lease.spec).unwrap_or_default();
+                self.leader = spec.holder_identity.filter(|holder| !holder.is_empty());
+                self.renewed = spec.renew_time.map(|time| time.0);
             }
             Err(error) => self.missed(connection, "which controller leads", &error),
         }

@@ -4,20 +4,27 @@ mod failures;
 mod looks;
 mod waits;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use kubernaut_crds::{KubernetesExecution, Shutdown, UndoState, WorkflowExecution, WorkflowPhase};
+use kubernaut_crds::{
+    ErrorType, KubernetesExecution, Shutdown, StepState, UndoState, WorkflowExecution, WorkflowPhase,
+};
 use serde::Serialize;
 
 use self::looks::Looks;
 use super::connection::{Connection, JobsArguments, Named};
 use super::get::executions;
 use super::result::{WorkflowResult, word};
+use crate::manifests::CONTROLLER_NAMESPACE;
 use crate::rehearsal::input::printable;
 use crate::terminal::{Done, Output, RESULT_VERSION, print, print_result, span};
+
+/// What the controller's pods are labelled with, as they are installed.
+const CONTROLLER_PODS: &str = "app.kubernetes.io/part-of=kubernaut,app.kubernetes.io/component=controller";
 
 /// Explain why a workflow waits or failed, and what to do now
 ///
@@ -98,6 +105,8 @@ struct Case<'a> {
     named: String,
     /// The flags of the cluster, as kubectl takes them.
     flags: String,
+    /// Context and address, for messages.
+    cluster: String,
     /// Where the Jobs of steps run.
     executor_namespace: String,
     now: Timestamp,
@@ -112,6 +121,14 @@ impl Case<'_> {
     /// A command of kubectl in the same cluster.
     fn kubectl(&self, words: &str) -> String {
         format!("kubectl{} {words}", self.flags)
+    }
+
+    /// A command that shows what the controller logged of the workflow.
+    fn controller_log(&self) -> String {
+        let name = self.workflow.metadata.name.as_deref().unwrap_or_default();
+        self.kubectl(&format!(
+            "-n {CONTROLLER_NAMESPACE} logs -l {CONTROLLER_PODS} --prefix --tail=-1 | grep {name}"
+        ))
     }
 }
 
@@ -133,6 +150,7 @@ pub(super) async fn explain(options: &ExplainOptions) -> Done {
         looks: &looks,
         named: format!("-n {} {name}{}", connection.namespace, connection.flags),
         flags: connection.flags.clone(),
+        cluster: connection.name.clone(),
         executor_namespace: options.jobs.executor_namespace.clone(),
         now: Timestamp::now(),
     };
@@ -186,7 +204,7 @@ fn what(case: &Case<'_>, result: &WorkflowResult) -> String {
     );
     // Writing to a String can't fail.
     let _ = match (case.workflow.is_terminal(), result.is_success(), result.phase) {
-        (true, true, _) => write!(text, "completed with success{after}: {progress}."),
+        (true, true, _) => write!(text, "completed successfully{after}: {progress}."),
         (true, false, WorkflowPhase::Completed) => {
             write!(text, "completed{after}, and not all of it went well: {progress}.")
         }
@@ -197,14 +215,14 @@ fn what(case: &Case<'_>, result: &WorkflowResult) -> String {
         ),
         (false, ..) => write!(
             text,
-            "has not ended{after}: it is {}, {progress}.",
+            "is still running{after}: it is {}, {progress}.",
             word(result.phase)
         ),
     };
     text
 }
 
-/// What was taken back, and what could not be.
+/// What was undone, and what could not be.
 fn taken_back(case: &Case<'_>) -> Vec<String> {
     let steps = case
         .workflow
@@ -217,13 +235,13 @@ fn taken_back(case: &Case<'_>) -> Vec<String> {
         let said = undo.message.as_deref().unwrap_or_default();
         let number = step.step_number;
         Some(match undo.status {
-            UndoState::Completed => format!("Step {number} ({name}) was taken back. {said}"),
-            UndoState::Failed => format!("Step {number} ({name}) could not be taken back: {said}"),
+            UndoState::Completed => format!("Step {number} ({name}) was undone. {said}"),
+            UndoState::Failed => format!("Step {number} ({name}) could not be undone: {said}"),
             UndoState::NotReversible => {
-                format!("Step {number} ({name}) can't be taken back: {said}")
+                format!("Step {number} ({name}) can't be undone: {said}")
             }
             UndoState::Executing => {
-                format!("Step {number} ({name}) is being taken back. {said}")
+                format!("Step {number} ({name}) is being undone. {said}")
             }
         })
     });
@@ -232,34 +250,79 @@ fn taken_back(case: &Case<'_>) -> Vec<String> {
 
 /// What can be done with every workflow that has ended.
 fn afterwards(case: &Case<'_>, result: &WorkflowResult) -> Vec<ToDo> {
+    let mut to_do = Vec::new();
+    if let Some(undone) = &case.workflow.spec.rollback_of {
+        if !result.is_success() {
+            let (first, own) = case.named.split_once(' ').unwrap_or(("-n", &case.named));
+            let namespace = own.split(' ').next().unwrap_or_default();
+            to_do.push(ToDo::run(
+                "To try once more to undo what is left:",
+                format!(
+                    "kubernaut rollback {first} {namespace} {}{}",
+                    undone.name, case.flags
+                ),
+            ));
+        }
+        return to_do;
+    }
     let status = case.workflow.status.as_ref();
-    let recommended = status
-        .and_then(|status| status.workflow_result.as_ref())
-        .map(|result| result.recommended_actions.clone())
-        .unwrap_or_default();
-    let mut to_do: Vec<ToDo> = recommended.into_iter().map(ToDo::words).collect();
-    let steps = status.into_iter().flat_map(|status| &status.step_statuses);
-    let is_left = steps.clone().any(|step| {
-        step.status == kubernaut_crds::StepState::Completed
-            && step
-                .undo
-                .as_ref()
-                .is_none_or(|undo| undo.status == UndoState::Failed)
-    });
-    if !result.is_success() && is_left {
+    let steps: Vec<_> = status
+        .into_iter()
+        .flat_map(|status| &status.step_statuses)
+        .collect();
+    let has_changed = |step: &&&kubernaut_crds::StepStatus| {
+        let is_undone = step
+            .undo
+            .as_ref()
+            .is_some_and(|undo| undo.status == UndoState::Completed);
+        let did = match step.status {
+            StepState::Completed => true,
+            // It may have taken effect, whatever was seen of it.
+            StepState::Failed => matches!(
+                step.error_type,
+                Some(ErrorType::VerificationFailed | ErrorType::Timeout | ErrorType::JobLost)
+            ),
+            StepState::Pending | StepState::Executing | StepState::Skipped | StepState::RolledBack => false,
+        };
+        did && !is_undone
+    };
+    if !result.is_success() && steps.iter().any(|step| has_changed(&step)) {
         to_do.push(ToDo::run(
-            "To take back what it did, the last change first:",
+            "To undo what it did, the last change first:",
             case.command("rollback"),
         ));
+        let recommended = status
+            .and_then(|status| status.workflow_result.as_ref())
+            .map(|result| result.recommended_actions.clone())
+            .unwrap_or_default();
+        let by_hand = recommended
+            .iter()
+            .map(|words| format!("by hand, in cluster {}: {words}", case.cluster));
+        to_do.extend(by_hand.map(ToDo::words));
     }
-    let unfinished = steps
-        .filter(|step| step.status != kubernaut_crds::StepState::Completed)
-        .count();
-    if unfinished > 0 && case.workflow.spec.shutdown != Some(Shutdown::Rollback) {
-        to_do.push(ToDo::run(
-            "To run the steps that did not complete, in a new workflow, once the cause is mended:",
-            case.command("retry"),
-        ));
+    let done: BTreeSet<i32> = steps
+        .iter()
+        .filter(|step| step.status == StepState::Completed)
+        .map(|step| step.step_number)
+        .collect();
+    let all = &case.workflow.spec.workflow_definition.steps;
+    let is_left = all.iter().any(|step| !done.contains(&step.step_number));
+    if is_left && case.workflow.spec.shutdown != Some(Shutdown::Rollback) {
+        to_do.push(match status.and_then(|status| status.error_type) {
+            // What it says is what is wrong with it, and would be wrong again.
+            Some(ErrorType::ValidationError | ErrorType::ResourceNotFound) => ToDo::run(
+                "Where the workflow itself is wrong, correct its file, and start it under another name:",
+                format!("kubernaut start FILE --name NAME --watch{}", case.flags),
+            ),
+            Some(ErrorType::Cancelled) => ToDo::run(
+                "To run the remaining steps in a new workflow:",
+                case.command("retry"),
+            ),
+            Some(_) | None => ToDo::run(
+                "Once the cause is fixed, to run the steps that did not complete, in a new workflow:",
+                case.command("retry"),
+            ),
+        });
     }
     to_do
 }
@@ -282,15 +345,27 @@ impl Explanation {
             }
         };
         part("Why", self.why.clone());
-        let to_do = self.to_do.iter().map(|to_do| match &to_do.command {
-            Some(command) => format!("- {}\n    {}", to_do.words, command.replace('\n', "\n    ")),
-            None => format!("- {}", to_do.words),
-        });
-        part("What to do", to_do.collect());
-        part(
-            "Not looked at, since it can't be read",
-            self.unread.iter().map(|unread| format!("- {unread}")).collect(),
-        );
+        let mut part_of_deeds = String::new();
+        for to_do in &self.to_do {
+            // Writing to a String can't fail.
+            let _ = match &to_do.command {
+                // A text for standard input ends with a line of its own: none of it may be moved.
+                Some(command) if command.contains('\n') => {
+                    writeln!(part_of_deeds, "  - {}\n\n{command}\n", to_do.words)
+                }
+                Some(command) => writeln!(part_of_deeds, "  - {}\n      {command}", to_do.words),
+                None => writeln!(part_of_deeds, "  - {}", to_do.words),
+            };
+        }
+        if !part_of_deeds.is_empty() {
+            let _ = write!(text, "\nWhat to do\n{part_of_deeds}");
+        }
+        if !self.unread.is_empty() {
+            text.push_str("\nCould not be read\n");
+        }
+        for unread in &self.unread {
+            let _ = writeln!(text, "  - {unread}");
+        }
         printable(&text)
     }
 }

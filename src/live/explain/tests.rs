@@ -46,6 +46,7 @@ fn explanation(
         looks,
         named: "-n shop fix".to_owned(),
         flags: String::new(),
+        cluster: "east".to_owned(),
         executor_namespace: "kubernaut-executor".to_owned(),
         now: NOW.parse().expect("a time"),
     })
@@ -86,17 +87,17 @@ const FAILURES: [(ErrorType, &str, &str); 23] = [
     (
         ErrorType::ValidationError,
         "timeout: 20m is longer than 15m",
-        "kubernaut lint FILE",
+        "kubernaut plan FILE",
     ),
     (
         ErrorType::InsufficientPermissions,
         "ServiceAccount shop/default may not patch deployments/scale in group apps named web in namespace shop; grant it with a Role",
-        "kubectl apply -f - <<'EOF'\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n",
+        "kubectl auth reconcile -f - <<'EOF'\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n",
     ),
     (
         ErrorType::InsufficientPermissions,
         "deployments.apps \"web\" is forbidden: User \"system:serviceaccount:kubernaut-executor:scale-deployment-sa\" cannot patch",
-        "kubernaut manifests | kubectl diff",
+        "kubernaut manifests [FLAGS] | kubectl diff",
     ),
     (
         ErrorType::InsufficientPermissions,
@@ -111,7 +112,7 @@ const FAILURES: [(ErrorType, &str, &str); 23] = [
     (
         ErrorType::ResourceNotFound,
         "deployment/shop/web does not exist",
-        "kubectl -n shop get deployment",
+        "kubectl -n shop get deployments",
     ),
     (ErrorType::ResourceConflict, "Apply failed with 1 conflict", ""),
     (
@@ -122,7 +123,7 @@ const FAILURES: [(ErrorType, &str, &str); 23] = [
     (
         ErrorType::ResourceConflict,
         "the object has been modified",
-        "kubernaut history deployment/shop/web",
+        "kubernaut history 'deployment/shop/web'",
     ),
     (
         ErrorType::ResourceQuotaExceeded,
@@ -167,13 +168,13 @@ const FAILURES: [(ErrorType, &str, &str); 23] = [
     (
         ErrorType::VerificationFailed,
         "2 of 3 pods are ready",
-        "get pods,replicasets",
+        "-n shop get pods",
     ),
     (ErrorType::Cancelled, "cancelled", ""),
     (
         ErrorType::UnknownError,
         "the API server said something new",
-        "logs -l app.kubernetes.io/name=kubernaut",
+        "logs -l app.kubernetes.io/part-of=kubernaut,app.kubernetes.io/component=controller",
     ),
 ];
 
@@ -203,7 +204,18 @@ fn each_class_of_errors_says_what_happened_why_and_what_to_do() {
             command.is_empty() || commands.iter().any(|one| one.contains(command)),
             "{command} in {text}"
         );
-        assert!(commands.contains(&"kubernaut retry -n shop fix"), "{text}");
+        let is_wrong = matches!(
+            error_type,
+            ErrorType::ValidationError | ErrorType::ResourceNotFound
+        );
+        let again = if is_wrong {
+            "kubernaut start FILE --name NAME --watch"
+        } else {
+            "kubernaut retry -n shop fix"
+        };
+        assert!(commands.contains(&again), "{text}");
+        // A text for standard input is pasted as it stands.
+        assert!(!text.contains("<<'EOF'") || text.contains("\nEOF\n"), "{text}");
     }
     // Of a step that was not run the one before it says more.
     let mut told: Vec<&str> = FAILURES.iter().map(|(class, ..)| class.as_str()).collect();
@@ -234,8 +246,8 @@ fn a_step_that_was_taken_back_and_one_that_was_not_are_told() {
     status.step_statuses = serde_json::from_value(steps).expect("steps");
     let text = explanation(&workflow, &[], &Looks::default()).text();
     for words in [
-        "Step 1 (more) was taken back. as before",
-        "Step 2 (anew) could not be taken back: it was changed since",
+        "Step 1 (more) was undone. as before",
+        "Step 2 (anew) could not be undone: it was changed since",
         "kubernaut rollback -n shop fix",
     ] {
         assert!(text.contains(words), "{words} in {text}");
@@ -257,7 +269,7 @@ fn a_workflow_that_went_well_leaves_nothing_to_do() {
     assert!(
         explanation
             .text()
-            .contains("completed with success after 1m 30s: 2 of 2 steps")
+            .contains("completed successfully after 1m 30s: 2 of 2 steps")
     );
 }
 
@@ -305,7 +317,7 @@ fn waits_of_workflows() -> Vec<Waiting> {
             Value::Null,
             Value::Null,
             led,
-            &["kubernaut-controller-7d holds the lease"],
+            &["The lease names kubernaut-controller-7d"],
         ),
         (
             asks.clone(),
@@ -322,7 +334,7 @@ fn waits_of_workflows() -> Vec<Waiting> {
             asks,
             Value::Null,
             may(false),
-            &["You may not approve it", "kubernaut reject -n shop fix"],
+            &["You may not approve it", "kubernaut cancel -n shop fix"],
         ),
         (
             json!({"phase": "paused", "message": "paused: no new step starts"}),
@@ -372,7 +384,7 @@ fn waits_of_steps() -> Vec<Waiting> {
             step("executing", "attempt 2 runs"),
             stuck,
             &[
-                "Step 1 (scale-deployment on deployment/shop/web) is executing, attempt 2, since 1m: attempt 2 runs",
+                "Step 1 (scale-deployment on deployment/shop/web) is executing, attempt 2, for 1m: attempt 2 runs",
                 "Pod web-1 does not run: ImagePullBackOff",
                 "kubernaut logs -n shop fix 1 --follow",
             ],
@@ -396,7 +408,10 @@ fn waits_of_steps() -> Vec<Waiting> {
             runs("step 1 waits"),
             step("waiting_approval", "waits for approval (0 of 1)"),
             may(true),
-            &["has to be approved", "get kubernetesexecution fix-step-1"],
+            &[
+                "has to be approved",
+                "objectRef: {kind: KubernetesExecution, name: fix-step-1, uid: u-2}",
+            ],
         ),
     ]
 }
@@ -426,7 +441,7 @@ fn what_was_told_to_stop_or_is_deleted_says_so() {
     let mut stopped = workflow(&json!({"phase": "executing", "message": "running: step 1 (more)"}));
     stopped.spec.shutdown = Some(Shutdown::Rollback);
     let text = explanation(&stopped, &[], &Looks::default()).text();
-    assert!(text.contains("what was done is taken back"), "{text}");
+    assert!(text.contains("what was done is undone"), "{text}");
     let mut deleted = workflow(&json!({"phase": "executing", "message": "running: step 1 (more)"}));
     deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
     deleted.metadata.finalizers = Some(vec!["example.com/mine".to_owned()]);

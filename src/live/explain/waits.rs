@@ -7,6 +7,8 @@ use super::{Case, ToDo};
 use crate::manifests::CONTROLLER_NAMESPACE;
 use crate::terminal::span;
 
+/// Seconds after which a lease that nobody renewed says that nobody is there.
+const SILENT: i64 = 60;
 /// A controller that is there begins within this time.
 const UNSEEN: i64 = 10;
 
@@ -19,35 +21,46 @@ pub(super) fn explain(case: &Case<'_>, why: &mut Vec<String>, to_do: &mut Vec<To
             "Somebody deleted it: what runs of it is stopped, and it goes once that is over.".to_owned(),
         );
         why.extend(finalizers(case));
+        to_do.push(ToDo::run("To follow it:", case.command("watch")));
     } else if let Some(shutdown) = case.workflow.spec.shutdown {
         let after = match shutdown {
             kubernaut_crds::Shutdown::Cancel => "no new step starts, and what was done stays",
-            kubernaut_crds::Shutdown::Rollback => "no new step starts, and what was done is taken back",
+            kubernaut_crds::Shutdown::Rollback => "no new step starts, and what was done is undone",
         };
         why.push(format!("Somebody told it to stop: {after}."));
+        to_do.push(ToDo::run("To follow it:", case.command("watch")));
     }
     if status.phase.is_none() {
         return unseen(case, why, to_do);
     }
-    if waits_for_people(case.workflow) {
+    nobody_leads(case, why, to_do);
+    if !message.is_empty() {
         why.push(sentence(&message));
-        approval(case, status.execution_plan.and_then(|plan| plan.digest), to_do);
+    }
+    if waits_for_people(case.workflow) {
+        if let Some(digest) = status.execution_plan.and_then(|plan| plan.digest) {
+            why.push(format!("An approval counts for the plan {digest}."));
+        }
+        approval(case, &message, to_do);
+    } else if case.workflow.spec.suspend == Some(true) || status.phase == Some(WorkflowPhase::Paused) {
+        to_do.push(ToDo::run("To let it go on:", case.command("resume")));
     } else {
         match status.phase {
-            Some(WorkflowPhase::Paused) => {
-                why.push(sentence(&message));
-                to_do.push(ToDo::run("To let it go on:", case.command("resume")));
-            }
             Some(WorkflowPhase::Monitoring) => why.push(
-                "All its steps have ended; until the monitoring window is over, it is looked at whether what they did lasts."
+                "All its steps have ended; the controller checks, until the monitoring window is over, that their changes last."
                     .to_owned(),
             ),
             Some(WorkflowPhase::RollingBack) => {
-                why.push(sentence(&message));
-                why.extend(status.rollback_reason.map(|reason| format!("It takes back what it did, because {reason}")));
+                why.extend(status.rollback_reason.map(|reason| format!("It undoes what it did, because {reason}")));
+            }
+            Some(_) | None if message.contains("room in a quota") => {
+                let namespace = case.workflow.metadata.namespace.as_deref().unwrap_or_default();
+                to_do.push(ToDo::run(
+                    "It is tried again by itself; its namespace has a quota for executions. To see it:",
+                    case.kubectl(&format!("-n {namespace} describe resourcequota")),
+                ));
             }
             Some(_) | None if message.contains(SLOTS) => {
-                why.push(sentence(&message));
                 to_do.push(ToDo::run(
                     "It goes on by itself once others have ended. To see what runs:",
                     format!("kubernaut list -A{}", case.flags),
@@ -56,7 +69,7 @@ pub(super) fn explain(case: &Case<'_>, why: &mut Vec<String>, to_do: &mut Vec<To
                     "If this lasts, whoever runs kubernaut can raise the controller's --max-running-jobs.",
                 ));
             }
-            Some(_) | None => why.push(sentence(&message)),
+            Some(_) | None => {}
         }
     }
     for execution in case.executions {
@@ -92,33 +105,68 @@ fn unseen(case: &Case<'_>, why: &mut Vec<String>, to_do: &mut Vec<ToDo>) {
         return;
     }
     why.push("No controller has looked at it.".to_owned());
-    if let Some(leader) = &case.looks.leader {
-        why.push(format!(
-            "The controller {leader} holds the lease: it is away, or another one of its name does not come to it."
-        ));
-    } else if case.looks.leader_sought {
-        why.push(format!(
-            "No controller holds the lease in namespace {CONTROLLER_NAMESPACE}: none runs."
-        ));
+    if !nobody_leads(case, why, to_do) {
+        if let Some(leader) = &case.looks.leader {
+            why.push(format!(
+                "The lease names {leader}, but it has not picked this workflow up: it may be down, overloaded or cut off."
+            ));
+        }
+        see_the_controller(case, to_do);
     }
-    to_do.push(ToDo::run(
-        "To see whether the controller runs, and what it says:",
-        format!(
-            "{}\n{}",
-            case.kubectl(&format!("-n {CONTROLLER_NAMESPACE} get deployments,pods")),
-            case.kubectl(&format!(
-                "-n {CONTROLLER_NAMESPACE} logs -l app.kubernetes.io/name=kubernaut --tail=20"
-            ))
-        ),
+}
+
+/// Says so where no controller runs, as far as its lease tells.
+fn nobody_leads(case: &Case<'_>, why: &mut Vec<String>, to_do: &mut Vec<ToDo>) -> bool {
+    if !case.looks.leader_sought {
+        return false;
+    }
+    let Some(leader) = &case.looks.leader else {
+        why.push(format!(
+            "No controller holds the lease in namespace {CONTROLLER_NAMESPACE}: none runs, and nothing happens until one does."
+        ));
+        see_the_controller(case, to_do);
+        return true;
+    };
+    let silent = case
+        .looks
+        .renewed
+        .filter(|renewed| case.now.duration_since(*renewed).as_secs() >= SILENT);
+    let Some(renewed) = silent else {
+        return false;
+    };
+    why.push(format!(
+        "The controller {leader} last renewed its lease {} ago: it is probably down, and nothing happens until one runs.",
+        span(renewed, case.now)
     ));
+    see_the_controller(case, to_do);
+    true
+}
+
+fn see_the_controller(case: &Case<'_>, to_do: &mut Vec<ToDo>) {
+    to_do.push(ToDo::run(
+        "To see whether the controller runs:",
+        case.kubectl(&format!("-n {CONTROLLER_NAMESPACE} get deployments,pods")),
+    ));
+    to_do.push(ToDo::run("And what it says:", case.controller_log()));
 }
 
 /// People are waited for.
-fn approval(case: &Case<'_>, digest: Option<String>, to_do: &mut Vec<ToDo>) {
+fn approval(case: &Case<'_>, message: &str, to_do: &mut Vec<ToDo>) {
+    if message.contains("nobody's Approval counts") {
+        to_do.push(ToDo::words(
+            "No approval helps until what the words above name is fixed, by whoever runs kubernaut, or by creating the workflow anew.",
+        ));
+        to_do.push(ToDo::run("To stop it:", case.command("cancel")));
+        return;
+    }
     match case.looks.may_approve {
-        Some(false) => to_do.push(ToDo::words(
-            "You may not approve it: ask somebody who has the ClusterRole kubernaut-approve in its namespace.",
-        )),
+        Some(false) => {
+            to_do.push(ToDo::words(
+                "You may not approve it: ask somebody who has the ClusterRole kubernaut-approve in its namespace.",
+            ));
+            to_do.push(ToDo::run("To stop it instead:", case.command("cancel")));
+            return;
+        }
         Some(true) => {
             let creator = case.workflow.created_by().unwrap_or_default();
             let but = if creator.is_empty() {
@@ -137,9 +185,6 @@ fn approval(case: &Case<'_>, digest: Option<String>, to_do: &mut Vec<ToDo>) {
         )),
     }
     to_do.push(ToDo::run("To say no:", case.command("reject")));
-    if let Some(digest) = digest {
-        to_do.push(ToDo::words(format!("An approval counts for the plan {digest}.")));
-    }
 }
 
 /// A step that runs, and what it waits for.
@@ -150,11 +195,10 @@ fn step(case: &Case<'_>, execution: &KubernetesExecution, why: &mut Vec<String>,
         return;
     }
     let number = execution.spec.step_number;
-    let name = execution.metadata.name.as_deref().unwrap_or_default();
     let target = status.target_name.unwrap_or_default();
     let since = status
         .start_time
-        .map(|time| format!(", since {}", span(time.0, case.now)));
+        .map(|time| format!(", for {}", span(time.0, case.now)));
     let attempt = status
         .attempt
         .filter(|attempt| *attempt > 1)
@@ -168,7 +212,11 @@ fn step(case: &Case<'_>, execution: &KubernetesExecution, why: &mut Vec<String>,
         } else {
             format!(" on {target}")
         },
-        phase.as_str(),
+        if phase == ExecutionPhase::RollbackReady {
+            "waiting for its outcome"
+        } else {
+            phase.as_str()
+        },
         attempt.unwrap_or_default(),
         since.unwrap_or_default(),
     ));
@@ -176,22 +224,34 @@ fn step(case: &Case<'_>, execution: &KubernetesExecution, why: &mut Vec<String>,
         why.push(format!("Pod {} does not run: {}", pod.name, pod.why));
     }
     if phase == ExecutionPhase::WaitingApproval {
-        let namespace = execution.metadata.namespace.as_deref().unwrap_or_default();
         to_do.push(ToDo::run(
-            "The step itself has to be approved; how, says its message:",
-            case.kubectl(&format!("-n {namespace} get kubernetesexecution {name} -o yaml")),
+            "The step itself has to be approved, by somebody who may create Approvals and did not create it. As that person:",
+            step_approval(case, execution),
         ));
     }
-    if message.contains("quota") {
+    if message.contains("waits for quota") {
         let namespace = &case.executor_namespace;
         to_do.push(ToDo::run(
             "It is tried again by itself. To see the quota:",
             case.kubectl(&format!("-n {namespace} describe resourcequota")),
         ));
     }
+    if message.contains(SLOTS) {
+        to_do.push(ToDo::run(
+            "It goes on by itself once others have ended. To see what runs:",
+            format!("kubernaut list -A{}", case.flags),
+        ));
+    }
+    if message.contains("the API server refuses") || message.contains("payload can't be deleted") {
+        to_do.push(ToDo::run(
+            "It is tried again, but somebody has to lift what refuses it first. What the controller says:",
+            case.controller_log(),
+        ));
+    }
     if let Some((namespace, holder)) = holder(&message) {
         to_do.push(ToDo::run(
-            "It goes on by itself once the one that holds its target has ended. To see what that does:",
+            "It goes on by itself once the one that holds its target has ended; if that one has failed, its message says how to release \
+             the target. To see it:",
             case.kubectl(&format!("-n {namespace} get kubernetesexecution {holder}")),
         ));
     }
@@ -203,9 +263,29 @@ fn step(case: &Case<'_>, execution: &KubernetesExecution, why: &mut Vec<String>,
     }
 }
 
+/// What approves an execution by itself, as a command to paste.
+fn step_approval(case: &Case<'_>, execution: &KubernetesExecution) -> String {
+    let metadata = &execution.metadata;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (namespace, name, uid) = (
+        text(&metadata.namespace),
+        text(&metadata.name),
+        text(&metadata.uid),
+    );
+    format!(
+        "{} <<EOF\napiVersion: {}\nkind: Approval\nmetadata: {{generateName: {name}-, namespace: {namespace}}}\nspec:\n  objectRef: \
+         {{kind: KubernetesExecution, name: {name}, uid: {uid}}}\n  decision: Approved\n  approver: \"$({})\"\nEOF",
+        case.kubectl("create -f -"),
+        kubernaut_crds::names::WORKFLOW_API_VERSION,
+        case.kubectl("auth whoami -o jsonpath='{.status.userInfo.username}'")
+    )
+}
+
 /// Namespace and name of the execution that holds a lock, from the controller's words.
 fn holder(message: &str) -> Option<(&str, &str)> {
-    let (_, holder) = message.split_once(" is held by ")?;
+    let holder = [" is held by ", " is waited for before by "]
+        .iter()
+        .find_map(|words| Some(message.split_once(words)?.1))?;
     let holder = holder.split_whitespace().next()?;
     holder.trim_end_matches([',', ';', '.']).split_once('/')
 }
@@ -219,7 +299,7 @@ fn finalizers(case: &Case<'_>) -> Option<String> {
         .iter()
         .flatten()
         .map(String::as_str)
-        .filter(|finalizer| !finalizer.starts_with("kubernaut.io/"))
+        .filter(|finalizer| !finalizer.contains("kubernaut.io/"))
         .collect();
     (!others.is_empty()).then(|| {
         format!(

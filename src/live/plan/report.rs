@@ -135,7 +135,7 @@ impl Planned {
         };
         part("Good to know:", &self.notes);
         part("Before it runs, it would wait for:", &self.holds);
-        part("Not looked at, since it can't be read:", &self.unread);
+        part("Could not be read:", &self.unread);
         if let Some(refused) = &self.refused {
             part("The API server would not take it:", std::slice::from_ref(refused));
         }
@@ -154,9 +154,9 @@ impl Planned {
         }
         if let Some(roles) = &self.roles {
             let head = if self.rights_unknown.is_some() {
-                "All that it needs, to apply where it is missing:"
+                "All that it needs, for kubectl auth reconcile -f -, which takes no right away:"
             } else {
-                "What grants them, to apply:"
+                "What grants them, for kubectl auth reconcile -f -, which takes no right away:"
             };
             let _ = writeln!(text, "\n{head}\n{}", roles.trim_end());
         }

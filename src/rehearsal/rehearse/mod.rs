@@ -24,6 +24,7 @@ use kubernaut_crds::{
 };
 use serde_json::{Value, json};
 
+pub(crate) use self::for_real::quoted;
 pub(crate) use self::live::Live;
 pub(crate) use self::report::mask;
 
