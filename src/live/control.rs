@@ -50,7 +50,7 @@ pub(crate) struct CancelOptions {
 /// Take back what a workflow did
 ///
 /// One that runs is stopped first, and what it did is taken back. For one that has ended another workflow is made, which takes it
-/// back, the last change first; it needs the same rights and approvals as the first one.
+/// back, the last change first; it needs the rights for that, and an approval where its namespace requires one.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Try it: kubernaut rollback restart-web --watch\n\nExit codes: 0 it was told (with --watch: all was taken back), 1 it was not, 2 there is no such workflow."

@@ -347,7 +347,10 @@ impl Entry {
                 .as_ref()
                 .map(|workflow| workflow.name.clone()),
             step: execution.spec.step_number,
-            action: execution.spec.action.clone(),
+            action: match &execution.spec.parameters.undo {
+                Some(undo) => undo.of.clone(),
+                None => execution.spec.action.clone(),
+            },
             undoes: undoes(execution),
             phase: status.phase.map(word).unwrap_or_default(),
             error_type: status.error_type.map(word),

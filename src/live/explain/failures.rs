@@ -2,6 +2,8 @@
 
 use kubernaut_crds::{ErrorType, StepState, StepStatus, TargetRef};
 
+use kubernaut_machines::waiting::Obstacle;
+
 use super::super::result::{WorkflowResult, word};
 use super::{Case, ToDo};
 use crate::roles;
@@ -407,8 +409,9 @@ impl Failure<'_> {
             "The change was made, and the target did not come to what was wanted. To see what keeps it, including its events:",
         )];
         if let Some(("deployment" | "statefulset", namespace, _)) = self.target.parts() {
-            let crashed = case.looks.waiting.first().map(|(_, pod)| pod.name.as_str());
-            to_do.push(match crashed {
+            let mut waiting = case.looks.waiting.iter();
+            let crashed = waiting.find(|(_, pod)| pod.obstacle == Some(Obstacle::Crash));
+            to_do.push(match crashed.map(|(_, pod)| pod.name.as_str()) {
                 Some(pod) => ToDo::run(
                     "What its pod said before it ended:",
                     case.kubectl(&format!("-n {namespace} logs {pod} --previous")),

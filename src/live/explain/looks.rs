@@ -52,7 +52,8 @@ impl Looks {
             looks.ask_for_approvals(connection).await;
         }
         if !workflow.is_terminal() {
-            looks.look_for_a_leader(connection).await;
+            let is_unseen = workflow.phase().is_none();
+            looks.look_for_a_leader(connection, is_unseen).await;
         }
         for execution in executions {
             match execution.phase() {
@@ -96,7 +97,7 @@ impl Looks {
         }
     }
 
-    async fn look_for_a_leader(&mut self, connection: &Connection) {
+    async fn look_for_a_leader(&mut self, connection: &Connection, is_unseen: bool) {
         let api: Api<Lease> = Api::namespaced(connection.client.clone(), CONTROLLER_NAMESPACE);
         match api.get_opt(LEASE_NAME).await {
             Ok(lease) => {
@@ -105,7 +106,9 @@ impl Looks {
                 self.leader = spec.holder_identity.filter(|holder| !holder.is_empty());
                 self.renewed = spec.renew_time.map(|time| time.0);
             }
-            Err(error) => self.missed(connection, "which controller leads", &error),
+            // Who may not read it is told so where nothing else says why nothing happens.
+            Err(error) if is_unseen => self.missed(connection, "which controller leads", &error),
+            Err(_) => {}
         }
     }
 
