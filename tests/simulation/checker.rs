@@ -506,7 +506,8 @@ impl Checker<'_> {
         });
     }
 
-    /// Whether a controller deletes a Job whose execution somebody took away while nobody led: as soon as it may write.
+    /// Whether a controller deletes a Job or its payload whose execution somebody took away while nobody led: as soon as
+    /// it may write.
     fn clears_away(&self, commit: &Committed) -> bool {
         let execution = self.executions.get(label(&commit.object, EXECUTION));
         let taken = execution
@@ -519,8 +520,9 @@ impl Checker<'_> {
             .find(|other| other.author.as_ref() == CONTROLLER && other.session == commit.session);
         let is_new = first_write
             .is_some_and(|first| first.revision > self.outcome.quiet_from && commit.at <= first.at + HEARSAY);
-        commit.object["kind"] == "Job"
-            && !commit.object["metadata"]["deletionTimestamp"].is_null()
+        let leaves = commit.deleted || !commit.object["metadata"]["deletionTimestamp"].is_null();
+        ["Job", "Secret"].contains(&text(&commit.object["kind"]))
+            && leaves
             && taken
             && is_new
     }
