@@ -26,6 +26,7 @@ pub(crate) fn as_yaml<'a>(account: &Account, rights: impl IntoIterator<Item = &'
         place.entry(object).or_default().insert(right.verb.clone());
     }
     let Account { namespace, name } = account;
+    let (quoted_namespace, quoted_name) = (scalar(namespace), scalar(name));
     let documents = places.iter().map(|(place, rules)| {
         // Accounts of several namespaces may act in one.
         let role = match place {
@@ -33,8 +34,8 @@ pub(crate) fn as_yaml<'a>(account: &Account, rights: impl IntoIterator<Item = &'
             Some(_) | None => format!("{namespace}-{name}-steps"),
         };
         let (kind, metadata) = match place {
-            Some(place) => ("Role", format!("{{name: {role}, namespace: {place}}}")),
-            None => ("ClusterRole", format!("{{name: {role}}}")),
+            Some(place) => ("Role", format!("{{name: {}, namespace: {}}}", scalar(&role), scalar(place))),
+            None => ("ClusterRole", format!("{{name: {}}}", scalar(&role))),
         };
         let mut text = format!("apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: {metadata}\nrules:\n");
         for ((group, resource, of_name), verbs) in rules {
@@ -54,12 +55,24 @@ pub(crate) fn as_yaml<'a>(account: &Account, rights: impl IntoIterator<Item = &'
         let _ = write!(
             text,
             "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata: {metadata}\nroleRef: {{apiGroup: \
-             rbac.authorization.k8s.io, kind: {kind}, name: {role}}}\nsubjects:\n- {{kind: ServiceAccount, name: {name}, \
-             namespace: {namespace}}}\n"
+             rbac.authorization.k8s.io, kind: {kind}, name: {}}}\nsubjects:\n- {{kind: ServiceAccount, name: {quoted_name}, \
+             namespace: {quoted_namespace}}}\n",
+            scalar(&role)
         );
         text
     });
     documents.collect::<Vec<_>>().join("---\n")
+}
+
+/// A name as YAML reads it as text, also by the older rules that kubectl follows: `123`, `1e3` and `on` are none unquoted.
+fn scalar(name: &str) -> String {
+    let begins_as_text = name.starts_with(|first: char| first.is_ascii_alphabetic());
+    let is_other = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"].contains(&name);
+    if begins_as_text && !is_other {
+        name.to_owned()
+    } else {
+        format!("{name:?}")
+    }
 }
 
 /// The Roles that the controller's words ask for; none where they name no missing rights.
@@ -142,6 +155,21 @@ mod tests {
             );
         }
         assert_eq!(to_paste("deployment/shop/web does not exist"), None);
+    }
+
+    #[test]
+    fn names_that_yaml_would_not_read_as_text_are_quoted() {
+        for name in ["123", "1e3", "on", "null"] {
+            let said = format!("ServiceAccount {name}/{name} may not get pods in namespace {name}; grant it");
+            let roles = to_paste(&said).expect("roles");
+            for document in roles.split("---\n") {
+                let parsed: serde_json::Value = serde_saphyr::from_str(document).expect("YAML");
+                assert_eq!(parsed["metadata"]["namespace"], name, "{document}");
+                if parsed["kind"] == "RoleBinding" {
+                    assert_eq!(parsed["subjects"][0]["name"], name, "{document}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -521,10 +521,7 @@ impl Checker<'_> {
         let is_new = first_write
             .is_some_and(|first| first.revision > self.outcome.quiet_from && commit.at <= first.at + HEARSAY);
         let leaves = commit.deleted || !commit.object["metadata"]["deletionTimestamp"].is_null();
-        ["Job", "Secret"].contains(&text(&commit.object["kind"]))
-            && leaves
-            && taken
-            && is_new
+        ["Job", "Secret"].contains(&text(&commit.object["kind"])) && leaves && taken && is_new
     }
 
     /// I22.
