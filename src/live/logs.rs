@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, Stream};
 use futures::{AsyncBufReadExt as _, FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject, ListParams, LogParams};
+use kube::api::{Api, ListParams, LogParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
@@ -16,6 +16,7 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use super::connection::{Connection, JobsArguments, Named};
 use super::get::executions;
 use super::result::word;
+use super::states::{State, states};
 use crate::rehearsal::input::printable;
 use crate::terminal::{Done, Trouble, complain, print};
 
@@ -211,9 +212,7 @@ impl Logs<'_> {
 
     /// The logs of Jobs that run and of those to come, until the workflow has ended.
     async fn follow(&self) -> Result<(), Trouble> {
-        let name = self.workflow.metadata.name.clone().unwrap_or_default();
-        let of_workflow = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut ends = std::pin::pin!(self.ends(watcher(self.connection.workflows(), of_workflow)));
+        let mut ends = std::pin::pin!(self.ends());
         let config = watcher::Config::default().labels(&self.labels());
         let mut begun = std::pin::pin!(watcher(self.pods.clone(), config).default_backoff());
         let mut seen = BTreeSet::new();
@@ -245,19 +244,12 @@ impl Logs<'_> {
     }
 
     /// One item when the workflow has ended, or is gone.
-    fn ends<'a>(
-        &'a self,
-        watch: impl Stream<Item = Result<Event<DynamicObject>, watcher::Error>> + 'a,
-    ) -> impl Stream<Item = Result<(), Trouble>> + 'a {
-        watch.default_backoff().filter_map(async |event| match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                match self.connection.typed::<WorkflowExecution>(object) {
-                    Ok(workflow) => workflow.is_terminal().then_some(Ok(())),
-                    Err(trouble) => Some(Err(trouble)),
-                }
-            }
-            Ok(Event::Delete(_)) => Some(Ok(())),
-            Ok(Event::Init | Event::InitDone) | Err(_) => None,
+    fn ends(&self) -> impl Stream<Item = Result<(), Trouble>> + '_ {
+        states(self.connection, self.workflow).filter_map(async |state| match state {
+            Ok(State::Is(workflow)) => workflow.is_terminal().then_some(Ok(())),
+            Ok(State::Gone) => Some(Ok(())),
+            Ok(State::Lost(_)) => None,
+            Err(trouble) => Some(Err(trouble)),
         })
     }
 

@@ -14,6 +14,7 @@ mod plan;
 mod result;
 mod retry;
 mod start;
+mod states;
 mod tree;
 mod version;
 mod wait;

@@ -15,6 +15,7 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use super::connection::{Connection, Named};
 use super::get::{executions, shown};
 use super::result::{WorkflowResult, word};
+use super::states::{State, states};
 use crate::rehearsal::rehearse::Live;
 use crate::terminal::{self, Done, FAILED, Output, Trouble, print, print_result, span};
 use kubernaut_machines::duration::parse_go;
@@ -124,10 +125,8 @@ fn code(result: &WorkflowResult) -> ExitCode {
 
 /// What a watch shows.
 enum Seen {
-    Workflow(Box<WorkflowExecution>),
+    Workflow(State),
     Execution(Box<KubernetesExecution>),
-    Gone,
-    Lost(String),
 }
 
 /// Watches it and its executions: nothing is asked again and again.
@@ -137,8 +136,6 @@ async fn until_its_end(
     view: &mut View,
 ) -> Result<WorkflowExecution, Trouble> {
     let name = workflow.metadata.name.clone().unwrap_or_default();
-    let uid = workflow.metadata.uid.clone().unwrap_or_default();
-    let of_workflow = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let of_executions = watcher::Config::default().labels(&format!("{}={name}", names::LABEL_WORKFLOW));
     let resource = ApiResource::erase::<KubernetesExecution>(&());
     let executions = kube::Api::<DynamicObject>::namespaced_with(
@@ -146,17 +143,7 @@ async fn until_its_end(
         &connection.namespace,
         &resource,
     );
-    let workflows = watcher(connection.workflows(), of_workflow)
-        .default_backoff()
-        .map(|event| match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                let typed = connection.typed::<WorkflowExecution>(object);
-                typed.map(|workflow| Some(Seen::Workflow(Box::new(workflow))))
-            }
-            Ok(Event::Delete(_)) => Ok(Some(Seen::Gone)),
-            Ok(Event::Init | Event::InitDone) => Ok(None),
-            Err(error) => Ok(Some(Seen::Lost(error.to_string()))),
-        });
+    let workflows = states(connection, workflow).map(|state| state.map(|state| Some(Seen::Workflow(state))));
     let steps = watcher(executions, of_executions)
         .default_backoff()
         .map(|event| match event {
@@ -181,21 +168,16 @@ async fn until_its_end(
         match seen {
             None => {}
             Some(Seen::Execution(execution)) => view.execution(&execution),
-            Some(Seen::Workflow(found)) if found.metadata.uid.as_deref() != Some(uid.as_str()) => {
-                return Err(Trouble::Here(format!(
-                    "workflow {name} was deleted while it ran, and another one of its name was created"
-                )));
-            }
-            Some(Seen::Workflow(found)) => {
+            Some(Seen::Workflow(State::Is(found))) => {
                 view.workflow(&found);
                 if found.is_terminal() {
                     return Ok(*found);
                 }
             }
-            Some(Seen::Gone) => {
+            Some(Seen::Workflow(State::Gone)) => {
                 return Err(Trouble::Here(format!("workflow {name} was deleted while it ran")));
             }
-            Some(Seen::Lost(why)) => {
+            Some(Seen::Workflow(State::Lost(why))) => {
                 view.note(&format!("cluster {}: {why}; it is asked again", connection.name));
             }
         }

@@ -22,6 +22,8 @@ pub(crate) async fn api_server() -> &'static ControlPlane {
         let control_plane = ControlPlane::start(ControlPlaneOptions {
             // What it makes of nodes is compared.
             node_lifecycle: true,
+            // What was asked of it is counted.
+            audit_log: true,
             ..ControlPlaneOptions::default()
         })
         .await

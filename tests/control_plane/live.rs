@@ -198,6 +198,19 @@ fn path(file: &tempfile::NamedTempFile) -> &str {
     file.path().to_str().expect("a path")
 }
 
+/// A plan asks the policies whose files it is given.
+async fn asks_policies(scene: &Scene<'_>, file: &tempfile::NamedTempFile) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rule = "package kubernaut.execution\n\nallow if input.action != \"scale-deployment\"\n\nviolations contains \"not on a Tuesday\"\n";
+    std::fs::write(directory.path().join("a.rego"), rule).expect("written");
+    let policies = format!("--policy-dir={}", directory.path().display());
+    let denied = said(&run(scene, None, &["plan", path(file), &policies]).await, 3);
+    assert!(
+        denied.contains("does not allow it") && denied.contains("not on a Tuesday"),
+        "{denied}"
+    );
+}
+
 #[tokio::test]
 async fn what_a_plan_lacks_is_granted_and_what_was_started_is_explained_and_remembered() {
     let scene = Scene::new(bed().await, "by-plan").await;
@@ -244,6 +257,8 @@ async fn what_a_plan_lacks_is_granted_and_what_was_started_is_explained_and_reme
     }
     let complete = said(&run(&scene, None, &["plan", path(&good)]).await, 0);
     assert!(complete.contains("Nothing is missing."), "{complete}");
+
+    asks_policies(&scene, &good).await;
 
     let dry = said(&run(&scene, None, &["start", path(&good), "--dry-run"]).await, 0);
     assert!(dry.contains("would be created"), "{dry}");

@@ -25,6 +25,7 @@ mod helm;
 mod lease;
 mod live;
 mod load;
+mod many;
 mod rehearse;
 mod rights;
 mod rights_used;

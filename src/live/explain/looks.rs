@@ -14,7 +14,6 @@ use kubernaut_machines::workflow::waits_for_people;
 
 use crate::lease::LEASE_NAME;
 use crate::live::connection::Connection;
-use crate::manifests::CONTROLLER_NAMESPACE;
 
 /// So many pods of a target are looked at.
 const PODS_MAX: u32 = 100;
@@ -37,10 +36,10 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Looks at what bears on where the workflow stands.
+    /// Looks at what bears on where the workflow stands: also into the namespaces of the controller and of its Jobs.
     pub(super) async fn at(
         connection: &Connection,
-        executor_namespace: &str,
+        (controller_namespace, executor_namespace): (&str, &str),
         workflow: &WorkflowExecution,
         executions: &[KubernetesExecution],
     ) -> Self {
@@ -53,7 +52,9 @@ impl Looks {
         }
         if !workflow.is_terminal() {
             let is_unseen = workflow.phase().is_none();
-            looks.look_for_a_leader(connection, is_unseen).await;
+            looks
+                .look_for_a_leader(connection, controller_namespace, is_unseen)
+                .await;
         }
         for execution in executions {
             match execution.phase() {
@@ -97,8 +98,8 @@ impl Looks {
         }
     }
 
-    async fn look_for_a_leader(&mut self, connection: &Connection, is_unseen: bool) {
-        let api: Api<Lease> = Api::namespaced(connection.client.clone(), CONTROLLER_NAMESPACE);
+    async fn look_for_a_leader(&mut self, connection: &Connection, namespace: &str, is_unseen: bool) {
+        let api: Api<Lease> = Api::namespaced(connection.client.clone(), namespace);
         match api.get_opt(LEASE_NAME).await {
             Ok(lease) => {
                 self.leader_sought = true;

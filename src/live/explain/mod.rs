@@ -38,6 +38,15 @@ pub(crate) struct ExplainOptions {
     /// What is printed
     #[arg(long, short, value_enum, default_value_t = Form::Text)]
     output: Form,
+    /// Namespace of the controller, where it is another one than the default
+    #[arg(
+        long,
+        env = "KUBERNAUT_CONTROLLER_NAMESPACE",
+        default_value = CONTROLLER_NAMESPACE,
+        value_name = "NAMESPACE",
+        help_heading = "Cluster"
+    )]
+    controller_namespace: String,
     #[command(flatten)]
     jobs: JobsArguments,
     #[command(flatten)]
@@ -109,6 +118,8 @@ struct Case<'a> {
     cluster: String,
     /// Where the Jobs of steps run.
     executor_namespace: String,
+    /// Where the controller runs.
+    controller_namespace: String,
     now: Timestamp,
 }
 
@@ -127,7 +138,8 @@ impl Case<'_> {
     fn controller_log(&self) -> String {
         let name = self.workflow.metadata.name.as_deref().unwrap_or_default();
         self.kubectl(&format!(
-            "-n {CONTROLLER_NAMESPACE} logs -l {CONTROLLER_PODS} --prefix --tail=-1 | grep {name}"
+            "-n {} logs -l {CONTROLLER_PODS} --prefix --tail=-1 | grep {name}",
+            self.controller_namespace
         ))
     }
 }
@@ -139,7 +151,7 @@ pub(super) async fn explain(options: &ExplainOptions) -> Done {
     let executions = executions(&connection, &workflow).await?;
     let looks = Looks::at(
         &connection,
-        &options.jobs.executor_namespace,
+        (&options.controller_namespace, &options.jobs.executor_namespace),
         &workflow,
         &executions,
     )
@@ -152,6 +164,7 @@ pub(super) async fn explain(options: &ExplainOptions) -> Done {
         flags: connection.flags.clone(),
         cluster: connection.name.clone(),
         executor_namespace: options.jobs.executor_namespace.clone(),
+        controller_namespace: options.controller_namespace.clone(),
         now: Timestamp::now(),
     };
     let explanation = explained(&case);

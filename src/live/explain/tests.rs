@@ -48,6 +48,7 @@ fn explanation(
         flags: String::new(),
         cluster: "east".to_owned(),
         executor_namespace: "kubernaut-executor".to_owned(),
+        controller_namespace: crate::manifests::CONTROLLER_NAMESPACE.to_owned(),
         now: NOW.parse().expect("a time"),
     })
 }

@@ -4,7 +4,6 @@ use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowPhase};
 use kubernaut_machines::workflow::waits_for_people;
 
 use super::{Case, ToDo};
-use crate::manifests::CONTROLLER_NAMESPACE;
 use crate::terminal::span;
 
 /// Seconds after which a lease that nobody renewed says that nobody is there.
@@ -122,7 +121,8 @@ fn nobody_leads(case: &Case<'_>, why: &mut Vec<String>, to_do: &mut Vec<ToDo>) -
     }
     let Some(leader) = &case.looks.leader else {
         why.push(format!(
-            "No controller holds the lease in namespace {CONTROLLER_NAMESPACE}: none runs, and nothing happens until one does."
+            "No controller holds the lease in namespace {}: none runs, and nothing happens until one does.",
+            case.controller_namespace
         ));
         see_the_controller(case, to_do);
         return true;
@@ -145,7 +145,7 @@ fn nobody_leads(case: &Case<'_>, why: &mut Vec<String>, to_do: &mut Vec<ToDo>) -
 fn see_the_controller(case: &Case<'_>, to_do: &mut Vec<ToDo>) {
     to_do.push(ToDo::run(
         "To see whether the controller runs:",
-        case.kubectl(&format!("-n {CONTROLLER_NAMESPACE} get deployments,pods")),
+        case.kubectl(&format!("-n {} get deployments,pods", case.controller_namespace)),
     ));
     to_do.push(ToDo::run("And what it says:", case.controller_log()));
 }

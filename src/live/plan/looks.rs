@@ -11,10 +11,13 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::core::ApiResource;
 use kubernaut_actors::ports::{Account, TargetApi as _};
-use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
+use kubernaut_crds::{ExecutionPhase, KubernetesExecution, WorkflowExecution, names};
 use kubernaut_machines::Settings;
 use kubernaut_machines::actions::{AccessRequest, target_name};
+use kubernaut_machines::parameters::ValidatedExecution;
 use kubernaut_machines::plan::Plan;
+use kubernaut_machines::policy::Verdict;
+use kubernaut_machines::policy_input::{Other, action_of, is_rollback, policy_input, with_others};
 use kubernaut_machines::preflight::{Preflight, Scope, check, reads};
 use kubernaut_machines::requests::{DryRequest, dry_requests};
 use serde_json::{Value, json};
@@ -22,6 +25,7 @@ use serde_json::{Value, json};
 use super::report::StepPlan;
 use crate::kube_api::KubeApi;
 use crate::live::connection::Connection;
+use crate::policy::PolicySet;
 use crate::rehearsal::input::Manifest;
 use crate::rehearsal::rehearse::{changes, mask};
 use crate::telemetry::Telemetry;
@@ -29,21 +33,37 @@ use crate::telemetry::Telemetry;
 /// So many reviews are asked at once.
 const AT_ONCE: usize = 8;
 
+/// So many executions are read at once, so that ten thousand need no more memory than these and those that run.
+const PAGE: u32 = 250;
+
 /// A cluster that is asked.
 pub(super) struct Cluster {
     connection: Connection,
     api: KubeApi,
+    policies: Option<PolicySet>,
+    /// The executions that have not ended, or why they could not be read.
+    running: Result<Vec<KubernetesExecution>, String>,
 }
 
 impl Cluster {
-    pub(super) fn new(connection: Connection, settings: &Settings) -> Self {
+    pub(super) async fn open(
+        connection: Connection,
+        settings: &Settings,
+        policies: Option<PolicySet>,
+    ) -> Self {
         let api = KubeApi::new(
             connection.client.clone(),
             settings.executor_namespace.clone(),
             Arc::new(Telemetry::default()),
             Timestamp::now(),
         );
-        Self { connection, api }
+        let running = running(&connection).await;
+        Self {
+            connection,
+            api,
+            policies,
+            running,
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -138,7 +158,7 @@ impl Cluster {
     async fn tell(
         &self,
         execution: &KubernetesExecution,
-        checked: &kubernaut_machines::parameters::ValidatedExecution,
+        checked: &ValidatedExecution,
         preflight: &Preflight,
         made_by: Option<i32>,
         step: &mut StepPlan,
@@ -147,6 +167,21 @@ impl Cluster {
         step.notes.extend(preflight.warnings.iter().cloned());
         step.reversible = preflight.rollback.available;
         step.irreversible_why.clone_from(&preflight.rollback.reason);
+        if let Some(verdict) = self.verdict(execution, checked, preflight) {
+            if verdict.requires_approval {
+                step.notes
+                    .push(format!("the policy {} asks for an approval", verdict.policy));
+            }
+            if verdict.requires_dry_run {
+                step.notes
+                    .push(format!("the policy {} asks for a dry run first", verdict.policy));
+            }
+            if let Some(refusal) = verdict.refusal() {
+                step.refused = Some(refusal);
+                return;
+            }
+            step.notes.extend(verdict.warnings);
+        }
         let requests = match dry_requests(execution, checked, preflight, Timestamp::now()) {
             Ok(requests) => requests,
             Err(error) => {
@@ -221,43 +256,55 @@ impl Cluster {
         Ok((!text.is_empty()).then_some(text))
     }
 
-    /// Who acts on the targets now; what could not be read.
-    pub(super) async fn holders(&self, plan: &Plan, holds: &mut Vec<String>) -> Option<String> {
+    /// Who acts on the targets now.
+    ///
+    /// # Errors
+    /// In words: it could not be read.
+    pub(super) fn holders(&self, plan: &Plan) -> Result<Vec<String>, String> {
+        let running = self.running.as_ref().map_err(Clone::clone)?;
         let targets: BTreeSet<String> = plan
             .steps
             .values()
             .map(|step| target_name(&step.target))
             .collect();
-        let resource = ApiResource::erase::<KubernetesExecution>(&());
-        let api = Api::<DynamicObject>::all_with(self.connection.client.clone(), &resource);
-        let listed = api.list(&ListParams::default()).await;
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(error) => {
-                return Some(
-                    self.connection
-                        .trouble("looking for who acts on the targets", &error)
-                        .words(),
-                );
-            }
-        };
-        let running = listed
-            .items
-            .into_iter()
-            .filter_map(|object| self.connection.typed::<KubernetesExecution>(object).ok())
-            .filter(|execution| !execution.is_terminal());
+        let mut holders = Vec::new();
         for execution in running {
-            let status = execution.status.unwrap_or_default();
-            let target = status.target_name.unwrap_or_default();
-            if targets.contains(&target) {
-                holds.push(format!(
+            let target = execution
+                .status
+                .as_ref()
+                .and_then(|status| status.target_name.as_ref());
+            if let Some(target) = target.filter(|target| targets.contains(*target)) {
+                holders.push(format!(
                     "{target} is acted on by {}/{} now, and is waited for",
-                    execution.metadata.namespace.unwrap_or_default(),
-                    execution.metadata.name.unwrap_or_default()
+                    execution.metadata.namespace.as_deref().unwrap_or_default(),
+                    execution.metadata.name.as_deref().unwrap_or_default()
                 ));
             }
         }
-        None
+        Ok(holders)
+    }
+
+    /// What the policies say of a step, with what runs now besides; none where there are no policies.
+    fn verdict(
+        &self,
+        execution: &KubernetesExecution,
+        checked: &ValidatedExecution,
+        preflight: &Preflight,
+    ) -> Option<Verdict> {
+        let policies = self.policies.as_ref()?;
+        let running = self.running.iter().flatten();
+        let others: Vec<Other> = running
+            .filter(|other| other.phase() == Some(ExecutionPhase::Executing))
+            .filter_map(|other| {
+                Some(Other {
+                    action: action_of(other),
+                    target: other.status.as_ref()?.target.clone()?,
+                    rollback: is_rollback(other),
+                })
+            })
+            .collect();
+        let input = policy_input(execution, checked, preflight, Timestamp::now());
+        Some(policies.judge(&with_others(input, &others)))
     }
 
     /// Why the API server would not take the workflow: its admission policies are asked, too.
@@ -286,5 +333,26 @@ impl Cluster {
         };
         let error = api.create(&parameters, &object).await.err()?;
         Some(self.connection.trouble("creating the workflow", &error).words())
+    }
+}
+
+/// The executions that have not ended.
+async fn running(connection: &Connection) -> Result<Vec<KubernetesExecution>, String> {
+    let resource = ApiResource::erase::<KubernetesExecution>(&());
+    let api = Api::<DynamicObject>::all_with(connection.client.clone(), &resource);
+    let mut parameters = ListParams::default().limit(PAGE);
+    let mut running = Vec::new();
+    loop {
+        let page = api.list(&parameters).await.map_err(|error| {
+            let doing = "looking for who acts on the targets";
+            connection.trouble(doing, &error).words()
+        })?;
+        let executions = page.items.into_iter();
+        let executions = executions.filter_map(|object| connection.typed::<KubernetesExecution>(object).ok());
+        running.extend(executions.filter(|execution| !execution.is_terminal()));
+        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if parameters.continue_token.is_none() {
+            return Ok(running);
+        }
     }
 }

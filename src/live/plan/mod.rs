@@ -18,6 +18,7 @@ use self::looks::Cluster;
 use self::report::{Planned, Plans, StepPlan};
 use super::connection::{ConnectArguments, Connection};
 use crate::config::RunOptions;
+use crate::policy::PolicySet;
 use crate::rehearsal::input::{self, Manifest};
 use crate::roles;
 use crate::terminal::{BAD_INPUT, Done, MISSING, Output, Trouble, complain, print, print_result};
@@ -79,10 +80,15 @@ pub(super) async fn plan(options: &PlanOptions) -> Done {
     if workflows.is_empty() {
         return Err(Trouble::Input("the files hold no WorkflowExecution".to_owned()));
     }
+    let policies = options.run.policy_directory().map(|directory| {
+        PolicySet::load(directory)
+            .map_err(|error| Trouble::Input(format!("--policy-dir={}: {error}", directory.display())))
+    });
+    let policies = policies.transpose()?;
     let connection = Connection::open(&options.connect).await?;
     // Without an answer to this, there would be none to anything.
     let user = connection.user().await?;
-    let cluster = Cluster::new(connection, &settings);
+    let cluster = Cluster::open(connection, &settings, policies).await;
     let mut items = Vec::new();
     for manifest in &workflows {
         items.push(planned(&cluster, manifest, &settings, &user).await);
@@ -136,9 +142,10 @@ async fn planned(cluster: &Cluster, manifest: &Manifest, settings: &Settings, us
             ..shown
         });
     }
-    result
-        .unread
-        .extend(cluster.holders(&plan, &mut result.holds).await);
+    match cluster.holders(&plan) {
+        Ok(holders) => result.holds.extend(holders),
+        Err(why) => result.unread.push(why),
+    }
     approval(cluster, &workflow, &namespace, &mut result).await;
     result.refused = cluster.would_take(&own, &namespace, user).await;
     result
