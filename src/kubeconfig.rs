@@ -18,8 +18,12 @@ pub(crate) async fn config(
     context: Option<&str>,
     from: &str,
 ) -> Result<(Config, String), String> {
-    let kubeconfig = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-    let kubeconfig = kubeconfig.map_err(|error| {
+    let read = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    // In a pod, as kubectl does: by its account.
+    if let (Err(_), None, None, Ok(pod)) = (&read, kubeconfig, context, Config::incluster()) {
+        return Ok((for_a_person(pod), "of this pod".to_owned()));
+    }
+    let kubeconfig = read.map_err(|error| {
         let words = if let KubeconfigError::ReadConfig(error, path) = &error {
             format!("the kubeconfig {} can't be read: {error}", path.display())
         } else {
@@ -55,12 +59,16 @@ pub(crate) async fn config(
         context: Some(context.clone()),
         ..KubeConfigOptions::default()
     };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| format!("{from}: context {context:?}: {error}"))?;
-    // A person waits: what can't be answered now is told.
+    Ok((for_a_person(config), context))
+}
+
+/// A person waits: what can't be answered now is told.
+fn for_a_person(mut config: Config) -> Config {
     config.default_retry = false;
     config.connect_timeout = Some(TIMEOUT);
     config.read_timeout = Some(TIMEOUT);
-    Ok((config, context))
+    config
 }

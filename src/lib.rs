@@ -30,6 +30,8 @@ mod roles;
 mod slim;
 #[cfg(feature = "rehearsal")]
 mod terminal;
+#[cfg(feature = "rehearsal")]
+mod yaml;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use kubernaut_actors::ports::Account;
 use kubernaut_machines::actions::AccessRequest;
 
+use crate::yaml::scalar;
+
 /// API group, resource with its subresource, and name; the name may be empty.
 type Of = (String, String, String);
 
@@ -28,11 +30,8 @@ pub(crate) fn as_yaml<'a>(account: &Account, rights: impl IntoIterator<Item = &'
     let Account { namespace, name } = account;
     let (quoted_namespace, quoted_name) = (scalar(namespace), scalar(name));
     let documents = places.iter().map(|(place, rules)| {
-        // Accounts of several namespaces may act in one.
-        let role = match place {
-            Some(place) if place == namespace => format!("{name}-steps"),
-            Some(_) | None => format!("{namespace}-{name}-steps"),
-        };
+        // Accounts of several namespaces may act in one; with hyphens two of them could make one name.
+        let role = format!("kubernaut:{namespace}:{name}");
         let (kind, metadata) = match place {
             Some(place) => ("Role", format!("{{name: {}, namespace: {}}}", scalar(&role), scalar(place))),
             None => ("ClusterRole", format!("{{name: {}}}", scalar(&role))),
@@ -62,17 +61,6 @@ pub(crate) fn as_yaml<'a>(account: &Account, rights: impl IntoIterator<Item = &'
         text
     });
     documents.collect::<Vec<_>>().join("---\n")
-}
-
-/// A name as YAML reads it as text, also by the older rules that kubectl follows: `123`, `1e3` and `on` are none unquoted.
-fn scalar(name: &str) -> String {
-    let begins_as_text = name.starts_with(|first: char| first.is_ascii_alphabetic());
-    let is_other = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"].contains(&name);
-    if begins_as_text && !is_other {
-        name.to_owned()
-    } else {
-        format!("{name:?}")
-    }
 }
 
 /// The Roles that the controller's words ask for; none where they name no missing rights.
@@ -140,8 +128,8 @@ mod tests {
             deployments in group apps named web in namespace shop; nor list pods in all namespaces; grant it with a Role";
         let roles = to_paste(said).expect("roles");
         for words in [
-            "kind: ClusterRole\nmetadata: {name: shop-default-steps}\nrules:\n- {apiGroups: [\"\"], resources: [pods], verbs: [list]}\n---\n",
-            "kind: Role\nmetadata: {name: default-steps, namespace: shop}\nrules:\n- {apiGroups: [\"apps\"], resources: [deployments], \
+            "kind: ClusterRole\nmetadata: {name: \"kubernaut:shop:default\"}\nrules:\n- {apiGroups: [\"\"], resources: [pods], verbs: [list]}\n---\n",
+            "kind: Role\nmetadata: {name: \"kubernaut:shop:default\", namespace: shop}\nrules:\n- {apiGroups: [\"apps\"], resources: [deployments], \
              resourceNames: [\"web\"], verbs: [get, patch]}\n---\n",
             "- {kind: ServiceAccount, name: default, namespace: shop}",
         ] {

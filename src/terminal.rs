@@ -32,6 +32,8 @@ pub(crate) enum Trouble {
     Here(String),
     /// The time was over first.
     Late(String),
+    /// Nobody reads what it prints any more, which is no failure.
+    Unread,
 }
 
 /// The exit code of a command that could say it, or why it could not.
@@ -42,6 +44,7 @@ impl Trouble {
     pub(crate) fn words(self) -> String {
         match self {
             Self::Input(words) | Self::Here(words) | Self::Late(words) => words,
+            Self::Unread => "nobody reads what is printed".to_owned(),
         }
     }
 }
@@ -50,12 +53,19 @@ impl Trouble {
 pub(crate) fn run(command: impl Future<Output = Done>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            tokio::select! {
-                done = command => done,
-                _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
-            }
-        }),
+        Ok(runtime) => {
+            let done = runtime.block_on(async {
+                // The command first: until it waits for something, Ctrl-C ends the program by itself, also while it reads a file.
+                tokio::select! {
+                    biased;
+                    done = command => done,
+                    _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
+                }
+            });
+            // A question that nobody answers is left behind.
+            runtime.shutdown_background();
+            done
+        }
         Err(error) => Err(Trouble::Here(format!("the runtime does not start: {error}"))),
     };
     let (words, code) = match done {
@@ -63,6 +73,7 @@ pub(crate) fn run(command: impl Future<Output = Done>) -> ExitCode {
         Err(Trouble::Input(words)) => (words, BAD_INPUT),
         Err(Trouble::Here(words)) => (words, FAILED),
         Err(Trouble::Late(words)) => (words, LATE),
+        Err(Trouble::Unread) => return ExitCode::SUCCESS,
     };
     complain(&format!("error: {words}"));
     ExitCode::from(code)
@@ -102,10 +113,18 @@ pub(crate) fn print_result(result: &impl Serialize, output: Output) -> Result<()
     print(&text)
 }
 
-/// To standard error.
-#[expect(clippy::print_stderr, reason = "for a person")]
+/// Prints to standard output, and ends the command where its reader has gone away: there may be no end of what it would print.
+pub(crate) fn print_on(text: &str) -> Result<(), Trouble> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Trouble::Unread),
+        Err(error) => Err(Trouble::Here(format!("standard output: {error}"))),
+    }
+}
+
+/// To standard error, as a text that can't do anything to a terminal; where nobody reads it, it is lost.
 pub(crate) fn complain(words: &str) {
-    eprintln!("{words}");
+    let _ = writeln!(io::stderr(), "{}", printable(words));
 }
 
 /// Rows below their heads, in columns.

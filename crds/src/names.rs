@@ -35,6 +35,9 @@ pub const LABEL_ATTEMPT: &str = "kubernaut.io/attempt";
 /// Label of a `KubernetesExecution` that takes back what another one did.
 pub const LABEL_ROLLBACK: &str = "kubernaut.io/rollback";
 
+/// Stands before the name of a step in the name of the step that takes it back, in a workflow made for that.
+pub const UNDO_PREFIX: &str = "undo ";
+
 /// Annotation of a workflow or an execution: the user who created it, who can't approve it.
 pub const ANNOTATION_CREATED_BY: &str = "kubernaut.io/created-by";
 /// Label of a namespace; with the value `required` everything in it needs an approval.

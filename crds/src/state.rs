@@ -3,8 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    Attempt, AttemptOutcome, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, TargetRef,
-    WorkflowExecution, WorkflowPhase, names,
+    Attempt, AttemptOutcome, ExecutionPhase, KubernetesExecution, KubernetesExecutionStatus, StepState,
+    StepStatus, TargetRef, UndoState, WorkflowExecution, WorkflowPhase, names,
 };
 
 impl WorkflowExecution {
@@ -26,6 +26,14 @@ impl WorkflowExecution {
     /// What logs follow from an alert to the last Job: its annotation, and its uid where it has none.
     pub fn correlation_id(&self) -> &str {
         correlation_id(&self.metadata).unwrap_or_default()
+    }
+}
+
+impl StepStatus {
+    /// What it did was taken back by its own workflow. A step that failed half-done stays failed when it is undone.
+    pub fn is_undone(&self) -> bool {
+        let undo = self.undo.as_ref();
+        self.status == StepState::RolledBack || undo.is_some_and(|undo| undo.status == UndoState::Completed)
     }
 }
 

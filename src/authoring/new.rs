@@ -12,6 +12,7 @@ use super::explain_field::wrapped;
 use super::kinds::{named, sentence};
 use crate::rehearsal::input::meant;
 use crate::terminal::{Done, Trouble, print};
+use crate::yaml::scalar;
 
 /// Print a workflow with these actions to fill in: each field with what it means
 ///
@@ -58,13 +59,18 @@ pub(super) fn new(options: &NewOptions) -> Done {
          and what else there is: kubernaut explain-field.",
         "# ",
     ));
-    text.push_str(&format_head(&known.api_version, &name, &options.namespace));
+    text.push_str(&format_head(
+        &known.api_version,
+        &name,
+        &scalar(&options.namespace),
+    ));
     let account = &spec["serviceAccountName"];
     text.push_str(&wrapped(sentence(account), "  # "));
     let _ = writeln!(text, "  # serviceAccountName: {}", plain(&account["default"]));
     let _ = write!(
         text,
-        "  workflowDefinition:\n    name: {name}\n    version: v1\n    steps:\n"
+        "  workflowDefinition:\n    name: {}\n    version: v1\n    steps:\n",
+        scalar(&name)
     );
     for (number, action) in (1..).zip(&options.actions) {
         let example = example_of(action).ok_or_else(|| unknown(action))?;
@@ -210,41 +216,10 @@ fn made_up(name: &str, schema: &Value) -> Value {
 
 /// A value in one line of YAML.
 fn plain(value: &Value) -> String {
-    let is_plain = |text: &str| {
-        let first = text
-            .chars()
-            .next()
-            .is_some_and(|first| first.is_ascii_alphabetic());
-        let rest = |letter: char| letter.is_ascii_alphanumeric() || "-_./=".contains(letter);
-        first
-            && text.chars().all(rest)
-            && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off")
-    };
     match value {
-        Value::String(text) if is_plain(text) => text.clone(),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_)
-        | Value::Array(_)
-        | Value::Object(_) => value.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_that_yaml_would_take_for_another_is_quoted() {
-        for (text, written) in [
-            ("web", "web"),
-            ("30s", "\"30s\""),
-            ("no", "\"no\""),
-            ("a: b", "\"a: b\""),
-            ("app=web", "app=web"),
-        ] {
-            assert_eq!(plain(&Value::from(text)), written);
+        Value::String(text) => scalar(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
         }
     }
 }

@@ -14,7 +14,7 @@ use kubernaut_crds::{
 use super::connection::{Connection, Named};
 use crate::rehearsal::input::printable;
 use crate::rehearsal::rehearse::mask;
-use crate::terminal::{Done, FAILED, Trouble, print};
+use crate::terminal::{Done, FAILED, Trouble, in_a_line, print};
 
 /// The controller answers an Approval within this time, mostly.
 const LOOKS: u32 = 6;
@@ -87,7 +87,7 @@ async fn decide(options: &DecideOptions, decision: ApprovalDecision) -> Done {
         ApprovalDecision::Approved => ("Approve", "approved"),
         ApprovalDecision::Rejected => ("Reject", "rejected"),
     };
-    if !options.yes && !agreed(verb)? {
+    if !options.yes && !agreed(verb).await? {
         return Ok(ExitCode::from(FAILED));
     }
     let user = connection.user().await?;
@@ -104,17 +104,16 @@ async fn decide(options: &DecideOptions, decision: ApprovalDecision) -> Done {
     };
     let mut approval = Approval::new("", spec);
     approval.metadata.name = None;
-    approval.metadata.generate_name = Some(format!(
-        "{}-",
-        kubernaut_machines::classify::cut(&options.named.name, 200)
-    ));
+    approval.metadata.generate_name = Some(format!("{}-", super::stem(&options.named.name, 200)));
     let created = connection
         .of::<Approval>()
         .create(&PostParams::default(), &approval)
         .await
         .map_err(|error| connection.trouble("creating the Approval", &error))?;
     let approval = created.metadata.name.unwrap_or_default();
-    if let Some(why) = passed_over(&connection, &options.named.name, &approval).await? {
+    // Where the workflow can't be read any more, the Approval was made all the same.
+    let passed_over = passed_over(&connection, &options.named.name, &approval).await;
+    if let Some(why) = passed_over.unwrap_or_default() {
         return Err(Trouble::Here(format!(
             "the Approval {approval} was created, and does not count: {why}"
         )));
@@ -149,11 +148,12 @@ async fn passed_over(connection: &Connection, name: &str, approval: &str) -> Res
 fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> String {
     let metadata = &workflow.metadata;
     let mut text = format!(
-        "workflow {}/{}, created by {}, as ServiceAccount {}\n  {message}\n",
+        "workflow {}/{}, created by {}, as ServiceAccount {}\n  {}\n",
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),
-        workflow.created_by().unwrap_or("nobody knows whom"),
+        in_a_line(workflow.created_by().unwrap_or("nobody knows whom")),
         workflow.spec.service_account_name,
+        in_a_line(message),
     );
     // Values of Secrets are not shown.
     let mut shown = serde_json::to_value(workflow).unwrap_or_default();
@@ -175,7 +175,9 @@ fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> St
         let _ = writeln!(
             text,
             "  {} {}{after}: {} {parameters}",
-            step.step_number, step.name, step.action
+            step.step_number,
+            in_a_line(&step.name),
+            step.action
         );
     }
     let tried = workflow
@@ -183,7 +185,7 @@ fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> St
         .iter()
         .filter_map(|status| status.validation_results.as_ref()?.dry_run_results.as_ref());
     for change in tried.flat_map(|tried| &tried.resource_changes) {
-        let _ = writeln!(text, "  dry run: {change}");
+        let _ = writeln!(text, "  dry run: {}", in_a_line(change));
     }
     let _ = writeln!(text, "  plan {}", digest.unwrap_or("without a digest"));
     // Names and words of others must not draw over what is approved.
@@ -191,7 +193,7 @@ fn plan(workflow: &WorkflowExecution, digest: Option<&str>, message: &str) -> St
 }
 
 /// Asks a person; where there is none, it has to be said beforehand.
-fn agreed(verb: &str) -> Result<bool, Trouble> {
+async fn agreed(verb: &str) -> Result<bool, Trouble> {
     if !io::stdin().is_terminal() {
         return Err(Trouble::Input(format!(
             "nobody can be asked here: say --yes to {} what is shown above",
@@ -202,8 +204,13 @@ fn agreed(verb: &str) -> Result<bool, Trouble> {
     let mut terminal = io::stderr();
     write!(terminal, "{verb} it? [y/N] ").map_err(unreadable)?;
     terminal.flush().map_err(unreadable)?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(unreadable)?;
+    // On a thread of its own, so that Ctrl-C is heard meanwhile.
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer.await.map_err(|error| Trouble::Here(error.to_string()))?;
+    let answer = answer.map_err(unreadable)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
@@ -228,5 +235,12 @@ mod tests {
         assert!(!shown.contains("aHVudGVyMg"), "{shown}");
         assert!(shown.contains("\"password\":\"<masked>\""), "{shown}");
         assert!(shown.contains("plan abc") && !shown.contains('\u{1b}'), "{shown}");
+        let mut forged = workflow;
+        forged.spec.workflow_definition.steps[0].name = "keys\n  plan 0000\u{202e}".to_owned();
+        let shown = plan(&forged, Some("abc"), "waits");
+        assert!(
+            !shown.contains("\n  plan 0000") && !shown.contains('\u{202e}'),
+            "{shown}"
+        );
     }
 }

@@ -81,7 +81,10 @@ fn asked(ask: impl AsyncFnOnce(Connection) -> Option<Vec<String>>) -> Vec<Comple
 
 /// What the line that is being completed says for a flag.
 fn said(flags: &[&str]) -> Option<String> {
-    value_of(std::env::args(), flags)
+    value_of(
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
+        flags,
+    )
 }
 
 fn value_of(words: impl Iterator<Item = String>, flags: &[&str]) -> Option<String> {

@@ -52,6 +52,9 @@ pub(super) struct Named {
     pub(super) connect: ConnectArguments,
 }
 
+/// Where the Jobs of steps run, as it is installed.
+pub(super) const EXECUTOR_NAMESPACE: &str = "kubernaut-executor";
+
 /// Where the Jobs of steps run.
 #[derive(Args, Clone, Debug)]
 pub(super) struct JobsArguments {
@@ -59,7 +62,7 @@ pub(super) struct JobsArguments {
     #[arg(
         long,
         env = "KUBERNAUT_EXECUTOR_NAMESPACE",
-        default_value = "kubernaut-executor",
+        default_value = EXECUTOR_NAMESPACE,
         value_name = "NAMESPACE",
         help_heading = "Cluster"
     )]
@@ -70,6 +73,8 @@ pub(super) struct JobsArguments {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: Client,
+    /// For watches and logs, which are silent while nothing happens.
+    pub(super) streams: Client,
     /// Context and address, for messages.
     pub(super) name: String,
     pub(super) namespace: String,
@@ -91,8 +96,6 @@ impl Connection {
             &from,
         );
         let (mut config, context) = found.await.map_err(Trouble::Input)?;
-        // A watch is silent while nothing happens.
-        config.read_timeout = None;
         if arguments.user.is_some() {
             config.auth_info.impersonate.clone_from(&arguments.user);
             config.auth_info.impersonate_groups = Some(arguments.groups.clone());
@@ -102,10 +105,14 @@ impl Connection {
             .namespace
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
-        let client =
-            Client::try_from(config).map_err(|error| Trouble::Here(format!("cluster {name}: {error}")))?;
+        let unusable = |error: kube::Error| Trouble::Here(format!("cluster {name}: {error}"));
+        let mut silent = config.clone();
+        silent.read_timeout = None;
+        let streams = Client::try_from(silent).map_err(unusable)?;
+        let client = Client::try_from(config).map_err(unusable)?;
         Ok(Self {
             client,
+            streams,
             name,
             namespace,
             flags: arguments.flags(),
@@ -139,8 +146,16 @@ impl Connection {
     /// # Errors
     /// There is none, or it can't be read.
     pub(super) async fn workflow(&self, name: &str) -> Result<WorkflowExecution, Trouble> {
+        self.typed(self.workflow_as_stored(name).await?)
+    }
+
+    /// The workflow of this name, also with what this version does not know.
+    ///
+    /// # Errors
+    /// There is none, or it can't be read.
+    pub(super) async fn workflow_as_stored(&self, name: &str) -> Result<DynamicObject, Trouble> {
         match self.workflows().get_opt(name).await {
-            Ok(Some(found)) => self.typed(found),
+            Ok(Some(found)) => Ok(found),
             Ok(None) => Err(self.unknown(name).await),
             Err(error) => Err(self.trouble("reading the workflow", &error)),
         }

@@ -170,7 +170,7 @@ async fn undoing(connection: &Connection, workflow: &WorkflowExecution) -> Resul
         "apiVersion": names::WORKFLOW_API_VERSION,
         "kind": names::WORKFLOW_KIND,
         "metadata": {
-            "generateName": format!("{}-undo-", kubernaut_machines::classify::cut(name, 40)),
+            "generateName": format!("{}-undo-", super::stem(name, 40)),
             "namespace": connection.namespace,
             "annotations": {names::ANNOTATION_CREATED_BY: user},
         },

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 use jiff::Timestamp;
-use kube::api::ListParams;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::ApiResource;
 use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 
 use super::connection::{Connection, Named};
 use super::result::{WorkflowResult, word};
 use super::tree::tree;
 use crate::rehearsal::input::printable;
-use crate::terminal::{Done, Output, Trouble, fitted, in_a_line, print, print_result, span};
+use crate::terminal::{Done, Output, Trouble, complain, fitted, in_a_line, print, print_result, span};
 
 /// Show a workflow: where it stands, and its steps with their targets, attempts and times
 #[derive(Args, Clone, Debug)]
@@ -48,17 +49,25 @@ pub(super) async fn executions(
 ) -> Result<Vec<KubernetesExecution>, Trouble> {
     let name = workflow.metadata.name.as_deref().unwrap_or_default();
     let labels = format!("{}={name}", names::LABEL_WORKFLOW);
-    let listed = connection
-        .of::<KubernetesExecution>()
-        .list(&ListParams::default().labels(&labels))
-        .await;
+    let resource = ApiResource::erase::<KubernetesExecution>(&());
+    let api =
+        Api::<DynamicObject>::namespaced_with(connection.client.clone(), &connection.namespace, &resource);
+    let listed = api.list(&ListParams::default().labels(&labels)).await;
     let listed = listed.map_err(|error| connection.trouble("listing the executions of its steps", &error))?;
     let uid = workflow.metadata.uid.as_deref();
-    let is_of_it = |execution: &KubernetesExecution| {
+    let is_of_it = |execution: &DynamicObject| {
         let owners = execution.metadata.owner_references.iter().flatten();
         owners.into_iter().any(|owner| Some(owner.uid.as_str()) == uid)
     };
-    Ok(listed.items.into_iter().filter(is_of_it).collect())
+    let mut executions = Vec::new();
+    // One that a newer version wrote keeps the others from nobody.
+    for object in listed.items.into_iter().filter(is_of_it) {
+        match connection.typed(object) {
+            Ok(execution) => executions.push(execution),
+            Err(trouble) => complain(&format!("warning: {}", trouble.words())),
+        }
+    }
+    Ok(executions)
 }
 
 /// A workflow for a person, its tree no wider than the terminal where it shall fit.
@@ -93,7 +102,7 @@ pub(super) fn shown(result: &WorkflowResult, now: Timestamp, fits: bool) -> Stri
             by.unwrap_or_default()
         );
         if let Some(by) = &result.approved_by {
-            let _ = write!(text, ", approved by {by}");
+            let _ = write!(text, ", approved by {}", in_a_line(by));
         }
         if let Some(ended) = result.ended {
             let _ = write!(text, ", ended after {}", span(created, ended));

@@ -7,14 +7,14 @@ use clap::Args;
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
-use kubernaut_crds::{
-    ExecutionPhase, KubernetesExecution, UndoState, WorkflowApproval, WorkflowExecution, names,
-};
+use kubernaut_crds::{KubernetesExecution, WorkflowApproval, WorkflowExecution, names};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::connection::{ConnectArguments, Connection};
 use super::result::word;
+use super::undone::undone;
+use crate::rehearsal::input::meant;
 use crate::terminal::{
     Done, Output, RESULT_VERSION, Trouble, complain, in_a_line, print, print_result, span, table,
 };
@@ -22,17 +22,25 @@ use crate::terminal::{
 /// So many are read at once.
 const PAGE: u32 = 250;
 
-/// Kinds as kubectl shortens them.
-const SHORT: [(&str, &str); 9] = [
-    ("deploy", "deployment"),
-    ("sts", "statefulset"),
-    ("ds", "daemonset"),
-    ("cm", "configmap"),
-    ("no", "node"),
-    ("po", "pod"),
-    ("hpa", "horizontalpodautoscaler"),
-    ("pvc", "persistentvolumeclaim"),
-    ("netpol", "networkpolicy"),
+/// What steps act on: each kind with its plural, and as kubectl shortens it.
+const KINDS: [(&str, &str, &str); 17] = [
+    ("configmap", "configmaps", "cm"),
+    ("cronjob", "cronjobs", "cj"),
+    ("daemonset", "daemonsets", "ds"),
+    ("deployment", "deployments", "deploy"),
+    ("horizontalpodautoscaler", "horizontalpodautoscalers", "hpa"),
+    ("ingress", "ingresses", "ing"),
+    ("job", "jobs", ""),
+    ("limitrange", "limitranges", "limits"),
+    ("networkpolicy", "networkpolicies", "netpol"),
+    ("node", "nodes", "no"),
+    ("persistentvolumeclaim", "persistentvolumeclaims", "pvc"),
+    ("pod", "pods", "po"),
+    ("poddisruptionbudget", "poddisruptionbudgets", "pdb"),
+    ("resourcequota", "resourcequotas", "quota"),
+    ("secret", "secrets", ""),
+    ("service", "services", "svc"),
+    ("statefulset", "statefulsets", "sts"),
 ];
 
 /// Show who changed an object by workflows, when, how, who approved it, and what was taken back
@@ -198,12 +206,16 @@ impl Target {
         let parts: Vec<&str> = text.splitn(3, '/').collect();
         let kind = |kind: &str| {
             let lower = kind.to_lowercase();
-            let long = SHORT.iter().find(|(short, _)| *short == lower);
-            let long = long.map_or(lower.clone(), |(_, long)| (*long).to_owned());
-            match long.strip_suffix('s') {
-                Some(one) if !matches!(long.as_str(), "ingress") => one.to_owned(),
-                Some(_) | None => long,
-            }
+            let mut known = KINDS.iter();
+            let found = known.find(|(one, many, short)| [*one, *many, *short].contains(&lower.as_str()));
+            found.map(|(one, ..)| (*one).to_owned()).ok_or_else(|| {
+                let all = KINDS.map(|(one, ..)| one);
+                let hint = meant(&lower, &all).map_or_else(
+                    || format!("there are {}", all.join(", ")),
+                    |meant| format!("did you mean {meant}?"),
+                );
+                Trouble::Input(format!("{kind:?} is no kind that steps act on: {hint}"))
+            })
         };
         let named = |kind: String, namespace: Option<&str>, name: &str| Self {
             kind,
@@ -212,12 +224,12 @@ impl Target {
         };
         match parts.as_slice() {
             [of, name] if !of.is_empty() && !name.is_empty() => {
-                let kind = kind(of);
+                let kind = kind(of)?;
                 let namespace = (kind != "node").then_some(namespace);
                 Ok(named(kind, namespace, name))
             }
             [of, namespace, name] if parts.iter().all(|part| !part.is_empty()) => {
-                Ok(named(kind(of), Some(namespace), name))
+                Ok(named(kind(of)?, Some(namespace), name))
             }
             _ => Err(Trouble::Input(format!(
                 "{text:?} names no object: write KIND/NAMESPACE/NAME, such as deployment/shop/web, or node/NAME"
@@ -259,17 +271,15 @@ fn entries(
         .iter()
         .filter_map(|workflow| Some((workflow.metadata.uid.as_deref()?, workflow)))
         .collect();
-    let of_target: Vec<&KubernetesExecution> = executions
+    let mut entries: Vec<Entry> = executions
         .iter()
         .filter(|execution| execution.spec.dry_run != Some(true) && target.is_of(execution))
-        .collect();
-    let mut entries: Vec<Entry> = of_target
-        .iter()
         .map(|execution| {
             let workflow = owner(execution).and_then(|uid| by_uid.get(uid).copied());
             let mut entry = Entry::new(execution, workflow);
-            if !entry.undoes {
-                entry.undone_by = undone_by(execution, workflow, workflows, &of_target);
+            if let Some(workflow) = workflow.filter(|_| !entry.undoes) {
+                let undone = undone(workflow, workflows);
+                entry.undone_by = undone.get(&execution.spec.step_number).map(|by| (*by).to_owned());
             }
             entry
         })
@@ -287,36 +297,6 @@ fn owner(execution: &KubernetesExecution) -> Option<&str> {
 fn undoes(execution: &KubernetesExecution) -> bool {
     let labels = execution.metadata.labels.as_ref();
     labels.is_some_and(|labels| labels.contains_key(names::LABEL_ROLLBACK))
-}
-
-/// What took a change back: an undo of the same workflow, or a workflow made for it.
-fn undone_by(
-    execution: &KubernetesExecution,
-    workflow: Option<&WorkflowExecution>,
-    workflows: &[WorkflowExecution],
-    of_target: &[&KubernetesExecution],
-) -> Option<String> {
-    let workflow = workflow?;
-    let steps = workflow.status.iter().flat_map(|status| &status.step_statuses);
-    let mut own = steps.filter(|step| step.step_number == execution.spec.step_number);
-    if let Some(undo) = own.next().and_then(|step| step.undo.as_ref())
-        && undo.status == UndoState::Completed
-    {
-        return workflow.metadata.name.clone();
-    }
-    let uid = workflow.metadata.uid.as_deref();
-    let others = workflows.iter().filter(|other| {
-        let undone = other.spec.rollback_of.as_ref();
-        undone.is_some_and(|undone| Some(undone.uid.as_str()) == uid)
-    });
-    let mut took_back = others.filter(|other| {
-        of_target.iter().any(|undo| {
-            undoes(undo)
-                && owner(undo) == other.metadata.uid.as_deref()
-                && undo.phase() == Some(ExecutionPhase::Completed)
-        })
-    });
-    took_back.next().and_then(|other| other.metadata.name.clone())
 }
 
 impl Entry {
@@ -407,6 +387,9 @@ fn as_table(entries: &[Entry], is_wide: bool, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kubernaut_machines::Settings;
+    use kubernaut_machines::actions::ActionKind;
+
     use super::*;
 
     #[test]
@@ -419,12 +402,40 @@ mod tests {
             ("node/node-1", "node/node-1"),
             ("no/node-1", "node/node-1"),
             ("cm/shop/settings", "configmap/shop/settings"),
+            ("networkpolicies/shop/web", "networkpolicy/shop/web"),
+            ("ing/shop/web", "ingress/shop/web"),
         ] {
             let target = Target::parse(text, "here").map(|target| target.name());
             assert_eq!(target.ok().as_deref(), Some(name), "{text}");
         }
-        for text in ["web", "deployment/", "/web", "deployment//web", ""] {
+        for text in [
+            "web",
+            "deployment/",
+            "/web",
+            "deployment//web",
+            "",
+            "deplyment/web",
+        ] {
             assert!(Target::parse(text, "here").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_kind_that_steps_act_on_can_be_asked_for() {
+        let settings = Settings::default().without_limits();
+        let mut kinds = settings.apply_manifest_kinds.clone();
+        for kind in ActionKind::ALL {
+            for (_, parameters) in kind.samples() {
+                let execution = serde_json::json!({"metadata": {"name": "x"},
+                    "spec": {"action": kind.canonical(), "parameters": parameters}});
+                let execution: KubernetesExecution = serde_json::from_value(execution).expect("an execution");
+                let checked = kubernaut_machines::parameters::check(&execution, &settings).expect("sound");
+                kinds.push(checked.target.kind);
+            }
+        }
+        for kind in kinds {
+            let kind = kind.split('.').next().unwrap_or_default().to_lowercase();
+            assert!(KINDS.iter().any(|(one, ..)| *one == kind), "{kind}");
         }
     }
 }

@@ -135,7 +135,7 @@ fn as_table(options: &ListOptions, found: &[WorkflowResult], now: Timestamp) -> 
             let message = in_a_line(workflow.message.as_deref().unwrap_or_default());
             row.extend([
                 in_a_line(workflow.created_by.as_deref().unwrap_or_default()),
-                workflow.approved_by.clone().unwrap_or_default(),
+                in_a_line(workflow.approved_by.as_deref().unwrap_or_default()),
                 message,
             ]);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use futures::future::BoxFuture;
@@ -16,9 +17,13 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use super::connection::{Connection, JobsArguments, Named};
 use super::get::executions;
 use super::result::word;
-use super::states::{State, states};
+use super::states::{State, refusal, states};
 use crate::rehearsal::input::printable;
-use crate::terminal::{Done, Trouble, complain, print};
+use crate::terminal::{Done, Trouble, complain, print, print_on};
+
+/// So often a log is asked for again that could not be read at first.
+const LOG_TRIES: usize = 5;
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// Print what the Jobs of a workflow's steps said
 ///
@@ -55,6 +60,7 @@ pub(super) async fn logs(options: &LogsOptions) -> Done {
     let logs = Logs {
         connection: &connection,
         pods: Api::namespaced(connection.client.clone(), &options.jobs.executor_namespace),
+        followed: Api::namespaced(connection.streams.clone(), &options.jobs.executor_namespace),
         workflow: &workflow,
         step,
     };
@@ -65,12 +71,15 @@ pub(super) async fn logs(options: &LogsOptions) -> Done {
     }
     let kept = kept.unwrap_or_default();
     let mut is_any = false;
+    let mut printed = BTreeSet::new();
     for execution in &all {
         let pods: Vec<&Pod> = kept.iter().filter(|pod| is_of(pod, execution)).collect();
-        is_any |= logs.print_recorded(execution, &pods, is_followed).await?;
+        is_any |= logs
+            .print_recorded(execution, &pods, is_followed, &mut printed)
+            .await?;
     }
     if is_followed {
-        logs.follow().await?;
+        logs.follow(printed).await?;
     } else if !is_any {
         complain(&format!(
             "Nothing was said yet by the Jobs of workflow {}/{}.",
@@ -119,20 +128,28 @@ fn is_of(pod: &Pod, execution: &KubernetesExecution) -> bool {
     label(pod, names::LABEL_EXECUTION_UID) == uid
 }
 
-/// Whether its container has begun, so that there is a log.
-fn has_begun(pod: &Pod) -> bool {
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().flatten());
-    statuses
-        .filter_map(|status| status.state.as_ref())
-        .any(|state| state.running.is_some() || state.terminated.is_some())
+/// The containers that have begun, so that there is a log of each, in their order: of several pods all evictions but the last
+/// are init containers.
+fn begun(pod: &Pod) -> Vec<String> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref());
+    let others = status.and_then(|status| status.container_statuses.as_ref());
+    let statuses = init.into_iter().chain(others).flatten();
+    let begun = statuses.filter(|status| {
+        let state = status.state.as_ref();
+        state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    });
+    begun.map(|status| status.name.clone()).collect()
 }
+
+/// One container of a pod.
+type Log = (String, String);
 
 struct Logs<'a> {
     connection: &'a Connection,
     pods: Api<Pod>,
+    /// Those by a connection that may be silent.
+    followed: Api<Pod>,
     workflow: &'a WorkflowExecution,
     step: Option<i32>,
 }
@@ -167,6 +184,7 @@ impl Logs<'_> {
         execution: &KubernetesExecution,
         pods: &[&Pod],
         is_followed: bool,
+        printed: &mut BTreeSet<Log>,
     ) -> Result<bool, Trouble> {
         let attempts: Vec<_> = execution.attempts().all().collect();
         if attempts.is_empty() {
@@ -184,38 +202,41 @@ impl Logs<'_> {
                 attempt_words(attempt.attempt),
                 printable(said).replace('\n', "\n    ")
             ))?;
-            let Some(pod) = kept.filter(|pod| has_begun(pod)) else {
+            // That of one that runs comes with what follows.
+            let Some(pod) = kept.filter(|_| !is_followed || attempt.outcome.is_some()) else {
                 continue;
             };
-            // That of one that runs comes with what follows.
-            if is_followed && attempt.outcome.is_none() {
-                continue;
-            }
             let name = pod.metadata.name.as_deref().unwrap_or_default();
-            match self.pods.logs(name, &LogParams::default()).await {
-                Ok(text) => {
-                    for line in text.lines() {
-                        print(&format!("    {}\n", printable(line)))?;
+            for container in begun(pod) {
+                let parameters = LogParams {
+                    container: Some(container.clone()),
+                    ..LogParams::default()
+                };
+                match self.pods.logs(name, &parameters).await {
+                    Ok(text) => {
+                        for line in text.lines() {
+                            print_on(&format!("    {}\n", printable(line)))?;
+                        }
+                        printed.insert((name.to_owned(), container));
                     }
-                }
-                Err(error) => {
-                    let doing = format!("reading the log of pod {name}");
-                    complain(&format!(
-                        "note: {}",
-                        self.connection.trouble(&doing, &error).words()
-                    ));
+                    Err(error) => self.note_unread(name, &error),
                 }
             }
         }
         Ok(true)
     }
 
-    /// The logs of Jobs that run and of those to come, until the workflow has ended.
-    async fn follow(&self) -> Result<(), Trouble> {
+    fn note_unread(&self, pod: &str, error: &kube::Error) {
+        let doing = format!("reading the log of pod {pod}");
+        let words = self.connection.trouble(&doing, error).words();
+        complain(&format!("note: {words}"));
+    }
+
+    /// The logs of Jobs that run and of those to come, but for those that were printed, until the workflow has ended.
+    async fn follow(&self, mut seen: BTreeSet<Log>) -> Result<(), Trouble> {
         let mut ends = std::pin::pin!(self.ends());
         let config = watcher::Config::default().labels(&self.labels());
-        let mut begun = std::pin::pin!(watcher(self.pods.clone(), config).default_backoff());
-        let mut seen = BTreeSet::new();
+        let mut changes = std::pin::pin!(watcher(self.followed.clone(), config).default_backoff());
         let mut tails: FuturesUnordered<BoxFuture<'_, Result<(), Trouble>>> = FuturesUnordered::new();
         let mut is_over = false;
         loop {
@@ -223,22 +244,41 @@ impl Logs<'_> {
                 ended = ends.next(), if !is_over => {
                     ended.transpose()?;
                     is_over = true;
+                    // The news of its last pod may come later than that of its end.
+                    for pod in self.kept().await.map_err(Trouble::Here)? {
+                        self.tail_what_begun(&pod, &mut seen, &mut tails);
+                    }
                 }
-                event = begun.next() => match event {
+                event = changes.next() => match event {
                     Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => {
-                        let pod_name = pod.metadata.name.clone().unwrap_or_default();
-                        if has_begun(&pod) && self.is_wanted(&pod) && seen.insert(pod_name) {
-                            tails.push(self.tail(pod).boxed());
-                        }
+                        self.tail_what_begun(&pod, &mut seen, &mut tails);
                     }
                     Some(Ok(Event::Delete(_) | Event::Init | Event::InitDone)) => {}
-                    Some(Err(error)) => complain(&format!("note: pods of its Jobs: {error}; they are asked for again")),
+                    Some(Err(error)) => match refusal(&error) {
+                        Some(refusal) => return Err(self.connection.trouble("watching the pods of its Jobs", refusal)),
+                        None => complain(&format!("note: pods of its Jobs: {error}; they are asked for again")),
+                    },
                     None => return Ok(()),
                 },
                 Some(tail) = tails.next() => tail?,
             }
             if is_over && tails.is_empty() {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Begins to print what containers of a pod say that have begun since.
+    fn tail_what_begun<'a>(
+        &'a self,
+        pod: &Pod,
+        seen: &mut BTreeSet<Log>,
+        tails: &mut FuturesUnordered<BoxFuture<'a, Result<(), Trouble>>>,
+    ) {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        for container in begun(pod).into_iter().filter(|_| self.is_wanted(pod)) {
+            if seen.insert((name.clone(), container.clone())) {
+                tails.push(self.tail(pod.clone(), container).boxed());
             }
         }
     }
@@ -259,8 +299,8 @@ impl Logs<'_> {
         execution.ends_with(&format!("-{step}"))
     }
 
-    /// Prints the log of a pod as it grows.
-    async fn tail(&self, pod: Pod) -> Result<(), Trouble> {
+    /// Prints the log of a container as it grows.
+    async fn tail(&self, pod: Pod, container: String) -> Result<(), Trouble> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let head = format!(
             "[{} {}]",
@@ -269,26 +309,39 @@ impl Logs<'_> {
         );
         let parameters = LogParams {
             follow: true,
+            container: Some(container),
             ..LogParams::default()
         };
-        let stream = match self.pods.log_stream(&name, &parameters).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                let doing = format!("reading the log of pod {name}");
-                complain(&format!(
-                    "note: {}",
-                    self.connection.trouble(&doing, &error).words()
-                ));
-                return Ok(());
+        let mut tries = 0;
+        let stream = loop {
+            match self.followed.log_stream(&name, &parameters).await {
+                Ok(stream) => break stream,
+                Err(error) if tries < LOG_TRIES && !is_final(&error) => tries += 1,
+                Err(error) => {
+                    self.note_unread(&name, &error);
+                    return Ok(());
+                }
             }
+            tokio::time::sleep(BETWEEN_TRIES).await;
         };
         let mut lines = stream.lines();
-        // A connection that breaks ends it; the words are recorded all the same.
-        while let Some(Ok(line)) = lines.next().await {
-            print(&format!("{head} {}\n", printable(&line)))?;
+        while let Some(line) = lines.next().await {
+            match line {
+                Ok(line) => print_on(&format!("{head} {}\n", printable(&line)))?,
+                // Its last words are recorded all the same.
+                Err(error) => {
+                    complain(&format!("note: the log of pod {name} breaks off: {error}"));
+                    break;
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// The API server has answered, and would say it again.
+fn is_final(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code < 500)
 }
 
 fn attempt_words(attempt: i32) -> String {

@@ -16,6 +16,7 @@ mod retry;
 mod start;
 mod states;
 mod tree;
+mod undone;
 mod version;
 mod wait;
 
@@ -24,6 +25,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::terminal::{self, Done};
+
+/// The beginning of a name that another one is made from: at most so many bytes, and nothing that a name may not have there.
+fn stem(name: &str, max: usize) -> &str {
+    let end = name.floor_char_boundary(max);
+    name.get(..end).unwrap_or_default().trim_end_matches(['-', '.'])
+}
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum LiveCommand {
@@ -70,9 +77,22 @@ async fn run(command: &LiveCommand) -> Done {
         LiveCommand::Resume(options) => control::resume(options).await,
         LiveCommand::Cancel(options) => control::cancel(options).await,
         LiveCommand::Rollback(options) => control::rollback(options).await,
-        LiveCommand::Retry(options) => retry::retry(options).await,
+        LiveCommand::Retry(options) => Box::pin(retry::retry(options)).await,
         LiveCommand::History(options) => history::history(options).await,
         LiveCommand::Delete(options) => control::delete(options).await,
         LiveCommand::Version(options) => version::version(options).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_name_that_is_too_long_its_beginning_is_a_name() {
+        assert_eq!(stem("checkout-slow", 40), "checkout-slow");
+        let long = "checkout-slow-again-x7k2p-again-q9z4w-again-m3n5b";
+        assert_eq!(stem(long, 40), "checkout-slow-again-x7k2p-again-q9z4w-ag");
+        assert_eq!(stem("a-b.c", 4), "a-b");
     }
 }

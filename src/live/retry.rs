@@ -1,16 +1,22 @@
 //! `kubernaut retry`: what a workflow did not do, in a new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use clap::Args;
-use kube::api::{DynamicObject, PostParams};
+use kube::api::{DynamicObject, ListParams, PostParams};
 use kubernaut_crds::{StepState, WorkflowExecution, names};
+use kubernaut_machines::graph::Graph;
+use kubernaut_machines::preflight::GITOPS;
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Named};
+use super::undone::undone;
 use super::wait::follow;
 use crate::terminal::{Done, Trouble, print};
+
+/// So many workflows are read at once.
+const PAGE: u32 = 250;
 
 /// Run the steps of a workflow that did not complete, in a new workflow
 ///
@@ -34,7 +40,8 @@ pub(crate) struct RetryOptions {
 pub(super) async fn retry(options: &RetryOptions) -> Done {
     let Named { name, connect } = &options.named;
     let connection = Connection::open(connect).await?;
-    let workflow = connection.workflow(name).await?;
+    let stored = connection.workflow_as_stored(name).await?;
+    let workflow: WorkflowExecution = connection.typed(stored.clone())?;
     if !workflow.is_terminal() {
         return Err(Trouble::Input(format!(
             "workflow {name} has not ended: kubernaut watch -n {} {name}{}",
@@ -52,10 +59,10 @@ pub(super) async fn retry(options: &RetryOptions) -> Done {
     let done = if options.all {
         BTreeSet::new()
     } else {
-        done(&workflow)
+        done(&workflow, &those_that_take_back(&connection).await?)
     };
     let user = connection.user().await?;
-    let Some(again) = again(&workflow, &done, &user) else {
+    let Some(again) = again(&workflow, &stored.data["spec"], &done, &user) else {
         return Err(Trouble::Input(format!(
             "nothing of workflow {name} is left to do: all its steps completed (--all runs them again)"
         )));
@@ -85,24 +92,51 @@ pub(super) async fn retry(options: &RetryOptions) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The steps that completed, and were not taken back.
-fn done(workflow: &WorkflowExecution) -> BTreeSet<i32> {
-    let steps = workflow.status.iter().flat_map(|status| &status.step_statuses);
-    steps
-        .filter(|step| step.status == StepState::Completed)
-        .filter(|step| {
-            let undo = step.undo.as_ref();
-            undo.is_none_or(|undo| undo.status != kubernaut_crds::UndoState::Completed)
-        })
+/// The workflows of the namespace that take others back.
+async fn those_that_take_back(connection: &Connection) -> Result<Vec<WorkflowExecution>, Trouble> {
+    let mut found = Vec::new();
+    let mut parameters = ListParams::default().limit(PAGE);
+    loop {
+        let page = connection.workflows().list(&parameters).await;
+        let page = page.map_err(|error| connection.trouble("looking for what took it back", &error))?;
+        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        for object in page.items {
+            if object.data["spec"]["rollbackOf"].is_object() {
+                found.push(connection.typed(object)?);
+            }
+        }
+        if parameters.continue_token.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The steps that completed and were not taken back. What cleans up is done again after steps that run again.
+fn done(workflow: &WorkflowExecution, others: &[WorkflowExecution]) -> BTreeSet<i32> {
+    let undone = undone(workflow, others);
+    let statuses = workflow.status.iter().flat_map(|status| &status.step_statuses);
+    let completed: BTreeSet<i32> = statuses
+        .filter(|step| step.status == StepState::Completed && !undone.contains_key(&step.step_number))
         .map(|step| step.step_number)
-        .collect()
+        .collect();
+    let definition = &workflow.spec.workflow_definition;
+    let Ok(graph) = Graph::new(&definition.steps, definition.dependencies.as_ref()) else {
+        return completed;
+    };
+    let steps = definition.steps.iter();
+    let cleans_up_again = steps.filter(|step| step.always).filter(|step| {
+        let before = graph.all_before(step.step_number);
+        before.into_iter().any(|other| !completed.contains(&other))
+    });
+    let again: BTreeSet<i32> = cleans_up_again.map(|step| step.step_number).collect();
+    completed.difference(&again).copied().collect()
 }
 
 /// A workflow with the steps that are not done; none where all are.
-fn again(workflow: &WorkflowExecution, done: &BTreeSet<i32>, user: &str) -> Option<Value> {
+fn again(workflow: &WorkflowExecution, spec: &Value, done: &BTreeSet<i32>, user: &str) -> Option<Value> {
     let metadata = &workflow.metadata;
     let name = metadata.name.as_deref().unwrap_or_default();
-    let mut spec = serde_json::to_value(&workflow.spec).ok()?;
+    let mut spec = spec.clone();
     // What a person said while it ran, and where it came from, was for that one.
     if let Some(spec) = spec.as_object_mut() {
         for field in ["suspend", "shutdown", "rollbackOf"] {
@@ -136,18 +170,42 @@ fn again(workflow: &WorkflowExecution, done: &BTreeSet<i32>, user: &str) -> Opti
             others.retain(|other| other.as_str().is_none_or(|other| !names_done.contains(other)));
         }
     }
+    let waiting: BTreeSet<String> = definition["dependencies"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, others)| others.as_array().is_some_and(|others| !others.is_empty()))
+        .map(|(step, _)| step.clone())
+        .collect();
+    for step in definition["steps"].as_array_mut().into_iter().flatten() {
+        let waits = step["dependsOn"]
+            .as_array()
+            .is_some_and(|others| !others.is_empty())
+            || step["name"].as_str().is_some_and(|name| waiting.contains(name));
+        // What waits for nothing runs whatever happens, and planning takes no `always` there.
+        if let (false, Some(step)) = (waits, step.as_object_mut()) {
+            step.remove("always");
+        }
+    }
     let mut annotations = json!({names::ANNOTATION_CREATED_BY: user});
     let correlation = workflow.correlation_id();
     if !correlation.is_empty() {
         annotations[names::ANNOTATION_CORRELATION_ID] = json!(correlation);
     }
+    // By these Argo CD and Flux would take it for theirs, and delete it.
+    let labels: BTreeMap<&String, &String> = metadata
+        .labels
+        .iter()
+        .flatten()
+        .filter(|(key, _)| !GITOPS.contains(&key.as_str()) && *key != "app.kubernetes.io/instance")
+        .collect();
     Some(json!({
         "apiVersion": names::WORKFLOW_API_VERSION,
         "kind": names::WORKFLOW_KIND,
         "metadata": {
-            "generateName": format!("{}-again-", kubernaut_machines::classify::cut(name, 40)),
+            "generateName": format!("{}-again-", super::stem(name, 40)),
             "namespace": metadata.namespace,
-            "labels": metadata.labels,
+            "labels": labels,
             "annotations": annotations,
         },
         "spec": spec,
@@ -182,9 +240,10 @@ mod tests {
             ]},
         }))
         .expect("a workflow");
-        let done = done(&workflow);
+        let done = done(&workflow, &[]);
         assert_eq!(done, BTreeSet::from([1]));
-        let again = again(&workflow, &done, "ana").expect("something to do");
+        let spec = serde_json::to_value(&workflow.spec).expect("JSON");
+        let again = again(&workflow, &spec, &done, "ana").expect("something to do");
         let steps = &again["spec"]["workflowDefinition"]["steps"];
         assert_eq!(steps.as_array().map(Vec::len), Some(2));
         assert_eq!(steps[1]["dependsOn"], json!([2]));
@@ -201,6 +260,75 @@ mod tests {
             again["metadata"]["annotations"][names::ANNOTATION_CREATED_BY],
             "ana"
         );
-        assert_eq!(super::again(&workflow, &BTreeSet::from([1, 2, 3]), "ana"), None);
+        assert_eq!(
+            super::again(&workflow, &spec, &BTreeSet::from([1, 2, 3]), "ana"),
+            None
+        );
+    }
+
+    fn repair(states: [&str; 4]) -> WorkflowExecution {
+        let node = |number: i32, name: &str, action: &str, after: &[i32], always: bool| {
+            json!({"stepNumber": number, "name": name, "action": action, "dependsOn": after, "always": always,
+                   "parameters": {"cordonNode": {"nodeName": "n"}}})
+        };
+        let statuses = (1..).zip(states);
+        let statuses: Vec<Value> = statuses
+            .map(|(number, state)| json!({"stepNumber": number, "action": "cordon-node", "status": state}))
+            .collect();
+        serde_json::from_value(json!({
+            "apiVersion": "workflow.kubernaut.io/v1", "kind": "WorkflowExecution",
+            "metadata": {"name": "fix", "namespace": "shop", "uid": "u",
+                         "labels": {"app": "web", "argocd.argoproj.io/instance": "shop"}},
+            "spec": {"workflowDefinition": {"name": "fix", "version": "1", "steps": [
+                node(1, "cordon", "cordon-node", &[], false),
+                node(2, "drain", "drain-node", &[1], false),
+                node(3, "restart", "cordon-node", &[2], false),
+                node(4, "uncordon", "uncordon-node", &[3], true),
+            ]}},
+            "status": {"phase": "failed", "stepStatuses": statuses},
+        }))
+        .expect("a workflow")
+    }
+
+    fn retried(workflow: &WorkflowExecution, others: &[WorkflowExecution]) -> Value {
+        let spec = serde_json::to_value(&workflow.spec).expect("JSON");
+        again(workflow, &spec, &done(workflow, others), "ana").expect("something to do")
+    }
+
+    fn numbers(again: &Value) -> Vec<i64> {
+        let steps = again["spec"]["workflowDefinition"]["steps"].as_array();
+        steps
+            .into_iter()
+            .flatten()
+            .filter_map(|step| step["stepNumber"].as_i64())
+            .collect()
+    }
+
+    #[test]
+    fn what_cleans_up_is_done_again_after_what_runs_again() {
+        let again = retried(&repair(["completed", "failed", "skipped", "completed"]), &[]);
+        assert_eq!(numbers(&again), [2, 3, 4]);
+        assert_eq!(again["metadata"]["labels"], json!({"app": "web"}));
+    }
+
+    #[test]
+    fn a_cleanup_that_waits_for_nothing_any_more_is_a_step_like_others() {
+        let again = retried(&repair(["completed", "completed", "completed", "failed"]), &[]);
+        assert_eq!(numbers(&again), [4]);
+        let step = &again["spec"]["workflowDefinition"]["steps"][0];
+        assert_eq!(step["always"], Value::Null);
+    }
+
+    #[test]
+    fn what_another_workflow_took_back_is_done_again() {
+        let back: WorkflowExecution = serde_json::from_value(json!({
+            "metadata": {"name": "back", "uid": "v"},
+            "spec": {"rollbackOf": {"name": "fix", "uid": "u"}, "workflowDefinition": {"name": "fix", "version": "1", "steps": []}},
+            "status": {"phase": "completed", "stepStatuses": [
+                {"stepNumber": 1, "name": "undo cordon", "action": "cordon-node", "status": "completed"}]},
+        }))
+        .expect("a workflow");
+        let again = retried(&repair(["completed", "failed", "skipped", "completed"]), &[back]);
+        assert_eq!(numbers(&again), [1, 2, 3, 4]);
     }
 }

@@ -80,9 +80,27 @@ pub(super) async fn start(options: &StartOptions) -> Done {
     }
     let connection = Connection::open(&options.connect).await?;
     let user = connection.user().await?;
+    // Where one of several would be refused, none is started.
+    if runs.len() > 1 && !options.dry_run {
+        let trial = StartOptions {
+            dry_run: true,
+            ..options.clone()
+        };
+        for run in &mut runs {
+            create(&trial, &connection, run, &user).await?;
+        }
+    }
     let mut created = Vec::new();
     for run in &mut runs {
-        created.push(create(options, &connection, run, &user).await?);
+        match create(options, &connection, run, &user).await {
+            Ok(one) => created.push(one),
+            Err(trouble) => {
+                for created in &created {
+                    complain(created.line(options, &connection).trim_end());
+                }
+                return Err(trouble);
+            }
+        }
     }
     if options.watch {
         return followed(options, &connection, created).await;
@@ -191,8 +209,7 @@ async fn create(
         annotations[names::ANNOTATION_CREATED_BY] = json!(user);
     }
     run.object["metadata"]["namespace"] = json!(namespace);
-    // A name that a file leaves to the server was made up to check it.
-    if !run.metadata("generateName").is_empty()
+    if run.is_name_made_up
         && options.name.is_none()
         && let Some(metadata) = run.object["metadata"].as_object_mut()
     {

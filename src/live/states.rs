@@ -1,11 +1,14 @@
 //! The states that a workflow goes through, as its cluster tells of them.
 
 use futures::{Stream, StreamExt as _};
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kubernaut_crds::WorkflowExecution;
 
 use super::connection::Connection;
+use crate::kube_api::chain;
 use crate::terminal::Trouble;
 
 /// What is told of one workflow.
@@ -26,7 +29,10 @@ pub(super) fn states<'a>(
     let uid = workflow.metadata.uid.clone();
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut presence = Presence::default();
-    let events = watcher(connection.workflows(), config).default_backoff();
+    let resource = ApiResource::erase::<WorkflowExecution>(&());
+    let workflows =
+        Api::<DynamicObject>::namespaced_with(connection.streams.clone(), &connection.namespace, &resource);
+    let events = watcher(workflows, config).default_backoff();
     events.filter_map(move |event| {
         let state = match event {
             Ok(event) if presence.is_over(&event) => Some(Ok(State::Gone)),
@@ -38,10 +44,25 @@ pub(super) fn states<'a>(
                 Some(typed.map(|workflow| State::Is(Box::new(workflow))))
             }
             Ok(Event::Delete(_) | Event::Init | Event::InitDone) => None,
-            Err(error) => Some(Ok(State::Lost(error.to_string()))),
+            Err(error) => Some(match refusal(&error) {
+                Some(refusal) => Err(connection.trouble("watching the workflow", refusal)),
+                None => Ok(State::Lost(chain(&error))),
+            }),
         };
         std::future::ready(state)
     })
+}
+
+/// What the API server says where it would say it again: who asks is not known, may not, or asks for a kind that there is not.
+pub(super) fn refusal(error: &watcher::Error) -> Option<&kube::Error> {
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return None;
+    };
+    let is_final = matches!(error, kube::Error::Api(status) if [401, 403, 404].contains(&status.code));
+    is_final.then_some(error)
 }
 
 /// Whether the one object that is watched is there. After a watch that can't be resumed it is only listed anew: what was

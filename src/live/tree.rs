@@ -30,7 +30,7 @@ pub(super) fn tree(steps: &[StepResult], now: Timestamp) -> String {
             .depends_on
             .iter()
             .copied()
-            .filter(|number| depth(*number) < depth(step.number))
+            .filter(|number| depths.contains_key(number) && depth(*number) < depth(step.number))
             .max_by_key(|number| (depth(*number), *number));
         below.entry(parent).or_default().push(step);
     }

@@ -15,7 +15,7 @@ use kubernaut_crds::{KubernetesExecution, WorkflowExecution, names};
 use super::connection::{Connection, Named};
 use super::get::{executions, shown};
 use super::result::{WorkflowResult, word};
-use super::states::{State, states};
+use super::states::{State, refusal, states};
 use crate::rehearsal::rehearse::Live;
 use crate::terminal::{self, Done, FAILED, Output, Trouble, print, print_result, span};
 use kubernaut_machines::duration::parse_go;
@@ -86,33 +86,36 @@ pub(super) async fn seen_to_its_end(
 }
 
 pub(super) async fn wait(options: &WaitOptions) -> Done {
-    let connection = Connection::open(&options.named.connect).await?;
-    let workflow = connection.workflow(&options.named.name).await?;
-    let mut nobody = View::nobody();
-    let ended = async {
-        if workflow.is_terminal() {
-            return Ok(workflow.clone());
-        }
-        until_its_end(&connection, &workflow, &mut nobody).await
+    let result = match options.timeout {
+        None => waited(options).await?,
+        Some(timeout) => tokio::time::timeout(timeout, waited(options))
+            .await
+            .map_err(|_| {
+                let spelled = humantime::format_duration(timeout);
+                Trouble::Late(format!(
+                    "workflow {} has not ended within {spelled}; it goes on",
+                    options.named.name
+                ))
+            })??,
     };
-    let ended = match options.timeout {
-        None => ended.await?,
-        Some(timeout) => tokio::time::timeout(timeout, ended).await.map_err(|_| {
-            let spelled = humantime::format_duration(timeout);
-            Trouble::Late(format!(
-                "workflow {} has not ended within {spelled}; it goes on",
-                options.named.name
-            ))
-        })??,
-    };
-    let executions = executions(&connection, &ended).await?;
-    let result = WorkflowResult::new(&ended, &executions);
     match options.output {
         Output::Json | Output::Yaml => print_result(&result, options.output)?,
         Output::Name => print(&format!("{}\n", result.name))?,
         Output::Table | Output::Wide => print(&shown(&result, Timestamp::now(), true))?,
     }
     Ok(code(&result))
+}
+
+async fn waited(options: &WaitOptions) -> Result<WorkflowResult, Trouble> {
+    let connection = Connection::open(&options.named.connect).await?;
+    let workflow = connection.workflow(&options.named.name).await?;
+    let ended = if workflow.is_terminal() {
+        workflow
+    } else {
+        until_its_end(&connection, &workflow, &mut View::nobody()).await?
+    };
+    let executions = executions(&connection, &ended).await?;
+    Ok(WorkflowResult::new(&ended, &executions))
 }
 
 fn code(result: &WorkflowResult) -> ExitCode {
@@ -136,10 +139,11 @@ async fn until_its_end(
     view: &mut View,
 ) -> Result<WorkflowExecution, Trouble> {
     let name = workflow.metadata.name.clone().unwrap_or_default();
+    let uid = workflow.metadata.uid.clone().unwrap_or_default();
     let of_executions = watcher::Config::default().labels(&format!("{}={name}", names::LABEL_WORKFLOW));
     let resource = ApiResource::erase::<KubernetesExecution>(&());
     let executions = kube::Api::<DynamicObject>::namespaced_with(
-        connection.client.clone(),
+        connection.streams.clone(),
         &connection.namespace,
         &resource,
     );
@@ -148,10 +152,20 @@ async fn until_its_end(
         .default_backoff()
         .map(|event| match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                let typed = connection.typed::<KubernetesExecution>(object);
-                typed.map(|execution| Some(Seen::Execution(Box::new(execution))))
+                let owners = object.metadata.owner_references.iter().flatten();
+                if owners.into_iter().any(|owner| owner.uid == uid) {
+                    let typed = connection.typed::<KubernetesExecution>(object);
+                    typed.map(|execution| Some(Seen::Execution(Box::new(execution))))
+                } else {
+                    // Of an older workflow of this name.
+                    Ok(None)
+                }
             }
-            Ok(Event::Delete(_) | Event::Init | Event::InitDone) | Err(_) => Ok(None),
+            Ok(Event::Delete(_) | Event::Init | Event::InitDone) => Ok(None),
+            Err(error) => match refusal(&error) {
+                Some(refusal) => Err(connection.trouble("watching the executions of its steps", refusal)),
+                None => Ok(None),
+            },
         });
     let mut all = std::pin::pin!(futures::stream::select(workflows, steps));
     // Nothing is asked by it: only the time that has passed is drawn.
@@ -187,9 +201,10 @@ async fn until_its_end(
 
 /// Where what happens is told.
 enum View {
-    Drawn(Live),
+    Drawn(Box<Live>),
     Lines(Lines),
-    Nobody,
+    /// Nothing but what keeps it from being seen, and what of that was said last.
+    Nobody(String),
 }
 
 /// What was said last, so that each change is one line.
@@ -201,11 +216,14 @@ struct Lines {
 
 impl View {
     fn new() -> Self {
-        Live::for_a_person().map_or_else(|| Self::Lines(Lines::default()), Self::Drawn)
+        Live::for_a_person().map_or_else(
+            || Self::Lines(Lines::default()),
+            |live| Self::Drawn(Box::new(live)),
+        )
     }
 
     fn nobody() -> Self {
-        Self::Nobody
+        Self::Nobody(String::new())
     }
 
     fn workflow(&mut self, workflow: &WorkflowExecution) {
@@ -221,7 +239,7 @@ impl View {
                     &format!("{}  {progress}  {message}", word(result.phase)),
                 );
             }
-            Self::Nobody => {}
+            Self::Nobody(_) => {}
         }
     }
 
@@ -236,7 +254,7 @@ impl View {
                 let target = status.target_name.unwrap_or_default();
                 lines.say(&format!("{name}  {target}"), &format!("{phase}  {message}"));
             }
-            Self::Nobody => {}
+            Self::Nobody(_) => {}
         }
     }
 
@@ -247,8 +265,14 @@ impl View {
     }
 
     fn note(&mut self, words: &str) {
-        if let Self::Lines(lines) = self {
-            lines.say("note", words);
+        match self {
+            Self::Lines(lines) => lines.say("note", words),
+            Self::Drawn(live) => live.note(words),
+            Self::Nobody(said) if said != words => {
+                terminal::complain(&format!("note: {words}"));
+                words.clone_into(said);
+            }
+            Self::Nobody(_) => {}
         }
     }
 

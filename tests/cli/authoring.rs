@@ -148,7 +148,7 @@ fn rights_are_those_of_the_steps_and_of_taking_them_back() {
     let (code, roles, said) = run("rights", &["deploy/samples/scale-and-restart.yaml"], "");
     assert_eq!(code, 0, "{said}");
     assert!(
-        roles.contains("kind: Role\nmetadata: {name: default-steps, namespace: shop}"),
+        roles.contains("kind: Role\nmetadata: {name: \"kubernaut:shop:default\", namespace: shop}"),
         "{roles}"
     );
     assert!(

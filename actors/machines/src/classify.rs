@@ -161,7 +161,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// Controls, and what Unicode's reports on security call bidirectional controls and invisible separators.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -10,7 +10,7 @@ use crate::reads::{Read, ReadResults};
 use crate::target_state::state_of;
 
 /// Labels and annotations by which Argo CD and Flux mark what is theirs.
-const GITOPS: [&str; 4] = [
+pub const GITOPS: [&str; 4] = [
     "argocd.argoproj.io/instance",
     "argocd.argoproj.io/tracking-id",
     "kustomize.toolkit.fluxcd.io/name",

@@ -102,12 +102,21 @@ pub(crate) const PATCH_FLAG: &str = "--patch-file=/payload/patch.json";
 
 /// By this kubectl asks the API server to do all but store what comes of it.
 const DRY_RUN_FLAG: &str = "--dry-run=server";
+/// Says that nothing is stored, at the end of a path.
+const RAW_DRY_RUN: &str = "?dryRun=All";
 
 /// Says the same in the DeleteOptions of a request that is sent as it is, also those of an eviction.
 pub(crate) fn dry_options(options: &mut Value, dry_run: bool) {
     if dry_run {
         options["dryRun"] = json!(["All"]);
     }
+}
+
+/// A request by its path. A dry run says so here as well as in its options: admission webhooks are told only what stands here, and
+/// some proxies drop the body of a DELETE.
+pub(crate) fn raw(path: &str, dry_run: bool) -> String {
+    let query = if dry_run { RAW_DRY_RUN } else { "" };
+    format!("--raw={path}{query}")
 }
 
 /// What kubectl is called with, and what it reads. No --request-timeout: with it kubectl takes its configuration for one that
@@ -156,16 +165,16 @@ impl Call {
         files.find_map(|(known, content)| (known == name).then_some(content.as_str()))
     }
 
-    /// The first command that would change something: neither the flag nor its file says that it is a dry run.
-    fn changing(&self) -> Option<&str> {
+    /// The first command that would change something: neither the flag nor its request says that it is a dry run.
+    pub(crate) fn changing(&self) -> Option<&str> {
         let changing = self.argv.iter().find(|arguments| !self.is_dry(arguments))?;
         Some(changing.first().map_or("", String::as_str))
     }
 
     fn is_dry(&self, arguments: &[String]) -> bool {
-        if !arguments.iter().any(|argument| argument.starts_with("--raw=")) {
+        let Some(raw) = arguments.iter().find(|argument| argument.starts_with("--raw=")) else {
             return arguments.iter().any(|argument| argument == DRY_RUN_FLAG);
-        }
+        };
         let mut arguments = arguments.iter();
         let file = arguments.find_map(|argument| argument.strip_prefix("--filename=/payload/"));
         let content = file.and_then(|file| self.files.iter().find(|(name, _)| name == file));
@@ -178,7 +187,7 @@ impl Call {
         } else {
             &body
         };
-        options["dryRun"] == all
+        options["dryRun"] == all && raw.ends_with(RAW_DRY_RUN)
     }
 
     /// And after it another one.

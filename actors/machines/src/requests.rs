@@ -75,6 +75,9 @@ pub fn dry_requests(
         patience: 0,
         dry_run: true,
     })?;
+    if let Some(verb) = call.changing() {
+        return Err(RenderError::NotDry(verb.to_owned()));
+    }
     let requests = call.commands().map(|arguments| request(&call, arguments));
     requests.collect()
 }
@@ -98,9 +101,9 @@ fn request(call: &Call, arguments: &[String]) -> Result<DryRequest, RenderError>
     };
     let raw = |method: &'static str, path: &str| DryRequest {
         method,
-        path: path.to_owned(),
-        // Their bodies say that nothing is stored.
-        query: "",
+        // What stands behind it is said anew.
+        path: path.split('?').next().unwrap_or_default().to_owned(),
+        query: DRY_RUN,
         content_type: "application/json",
         body: file(flag("--filename").unwrap_or_default()),
     };
@@ -141,9 +144,15 @@ fn request(call: &Call, arguments: &[String]) -> Result<DryRequest, RenderError>
             let body = file(flag("--filename").unwrap_or_default());
             let object: Value = serde_json::from_str(&body).unwrap_or_default();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let named = format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]));
+            let kind = text(&object["kind"]);
+            let known = known_kind_of(&kind).ok_or(RenderError::UnknownKind(kind))?;
+            // Its own version: the API server takes no other one at the path of this one.
+            let version = text(&object["apiVersion"]);
+            let version = version.rsplit('/').next().unwrap_or_default();
             let namespace = object["metadata"]["namespace"].as_str();
-            DryRequest::patch(path_of(&named, namespace)?, "application/apply-patch+yaml", body)
+            let name = text(&object["metadata"]["name"]);
+            let path = path_in(known.group, version, namespace, known.plural, &name);
+            DryRequest::patch(path, "application/apply-patch+yaml", body)
         }
         (other, _) => return Err(RenderError::NotDry(other.to_owned())),
     })
@@ -161,13 +170,17 @@ fn path_of(target: &str, namespace: Option<&str>) -> Result<String, RenderError>
         ),
         (_, None) => return Err(RenderError::UnknownKind(kind.to_owned())),
     };
+    Ok(path_in(group, version, namespace, plural, name))
+}
+
+fn path_in(group: &str, version: &str, namespace: Option<&str>, plural: &str, name: &str) -> String {
     let root = if group.is_empty() {
         format!("/api/{version}")
     } else {
         format!("/apis/{group}/{version}")
     };
     let place = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
-    Ok(format!("{root}{place}/{plural}/{name}"))
+    format!("{root}{place}/{plural}/{name}")
 }
 
 #[cfg(test)]
@@ -177,6 +190,26 @@ mod tests {
     use super::*;
     use crate::Settings;
     use crate::actions::ActionKind;
+
+    #[test]
+    fn what_is_applied_goes_to_the_version_that_it_has() {
+        let applied = json!({"applyManifest": {"manifest": json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}}).to_string()}});
+        let execution: KubernetesExecution = serde_json::from_value(json!({
+            "apiVersion": "kubernetesexecution.kubernaut.io/v1", "kind": "KubernetesExecution",
+            "metadata": {"name": "fix-step-1", "namespace": "shop", "uid": "uid-1"},
+            "spec": {"action": "apply-manifest", "parameters": applied, "timeout": "1m"}
+        }))
+        .expect("an execution");
+        let checked =
+            crate::parameters::check(&execution, &Settings::default().without_limits()).expect("sound");
+        let requests = dry_requests(&execution, &checked, &Preflight::empty(), Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            requests.expect("a request")[0].path,
+            "/apis/autoscaling/v1/namespaces/shop/horizontalpodautoscalers/web"
+        );
+    }
 
     #[test]
     fn each_action_has_requests_that_store_nothing() {
@@ -198,14 +231,8 @@ mod tests {
                 for request in
                     dry_requests(&execution, &checked, &preflight, Timestamp::UNIX_EPOCH).expect("requests")
                 {
-                    let body: Value = serde_json::from_str(&request.body).expect("JSON");
-                    let options = if body["kind"] == "Eviction" {
-                        &body["deleteOptions"]
-                    } else {
-                        &body
-                    };
                     assert!(
-                        request.query.contains("dryRun=All") || options["dryRun"] == json!(["All"]),
+                        request.query.contains("dryRun=All") && !request.path.contains('?'),
                         "{request:?}"
                     );
                     seen.insert(kind.canonical(), format!("{} {}", request.method, request.path));

@@ -217,7 +217,7 @@ impl Failure<'_> {
     }
 
     fn logs(&self, case: &Case<'_>) -> String {
-        let logs = case.command("logs");
+        let logs = case.logs();
         self.step.map_or(logs.clone(), |step| format!("{logs} {step}"))
     }
 
@@ -255,7 +255,7 @@ impl Failure<'_> {
         }
         vec![ToDo::run(
             "Correct in the workflow's file what is named above. To check it before it is started again:",
-            "kubernaut plan FILE",
+            format!("kubernaut plan FILE{}", case.placed()),
         )]
     }
 

@@ -16,7 +16,7 @@ use kubernaut_crds::{
 use serde::Serialize;
 
 use self::looks::Looks;
-use super::connection::{Connection, JobsArguments, Named};
+use super::connection::{Connection, EXECUTOR_NAMESPACE, JobsArguments, Named};
 use super::get::executions;
 use super::result::{WorkflowResult, word};
 use crate::manifests::CONTROLLER_NAMESPACE;
@@ -127,6 +127,23 @@ impl Case<'_> {
     /// A command of this program for the workflow.
     fn command(&self, verb: &str) -> String {
         format!("kubernaut {verb} {}", self.named)
+    }
+
+    /// The command that prints the logs of its Jobs.
+    fn logs(&self) -> String {
+        let namespace = &self.executor_namespace;
+        let elsewhere = if namespace == EXECUTOR_NAMESPACE {
+            String::new()
+        } else {
+            format!(" --executor-namespace={namespace}")
+        };
+        format!("{}{elsewhere}", self.command("logs"))
+    }
+
+    /// The flags of the namespace and the cluster, as this program's commands for files take them.
+    fn placed(&self) -> String {
+        let namespace = self.workflow.metadata.namespace.as_deref().unwrap_or_default();
+        format!(" -n {namespace}{}", self.flags)
     }
 
     /// A command of kubectl in the same cluster.
@@ -325,7 +342,7 @@ fn afterwards(case: &Case<'_>, result: &WorkflowResult) -> Vec<ToDo> {
             // What it says is what is wrong with it, and would be wrong again.
             Some(ErrorType::ValidationError | ErrorType::ResourceNotFound) => ToDo::run(
                 "Where the workflow itself is wrong, correct its file, and start it under another name:",
-                format!("kubernaut start FILE --name NAME --watch{}", case.flags),
+                format!("kubernaut start FILE --name NAME --watch{}", case.placed()),
             ),
             Some(ErrorType::Cancelled) => ToDo::run(
                 "To run the remaining steps in a new workflow:",

@@ -88,7 +88,7 @@ const FAILURES: [(ErrorType, &str, &str); 23] = [
     (
         ErrorType::ValidationError,
         "timeout: 20m is longer than 15m",
-        "kubernaut plan FILE",
+        "kubernaut plan FILE -n shop",
     ),
     (
         ErrorType::InsufficientPermissions,
@@ -210,7 +210,7 @@ fn each_class_of_errors_says_what_happened_why_and_what_to_do() {
             ErrorType::ValidationError | ErrorType::ResourceNotFound
         );
         let again = if is_wrong {
-            "kubernaut start FILE --name NAME --watch"
+            "kubernaut start FILE --name NAME --watch -n shop"
         } else {
             "kubernaut retry -n shop fix"
         };

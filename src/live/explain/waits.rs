@@ -5,6 +5,7 @@ use kubernaut_machines::workflow::waits_for_people;
 
 use super::{Case, ToDo};
 use crate::terminal::span;
+use crate::yaml::scalar;
 
 /// Seconds after which a lease that nobody renewed says that nobody is there.
 const SILENT: i64 = 60;
@@ -258,7 +259,7 @@ fn step(case: &Case<'_>, execution: &KubernetesExecution, why: &mut Vec<String>,
     if phase == ExecutionPhase::Executing {
         to_do.push(ToDo::run(
             format!("To read what the Job of step {number} says:"),
-            format!("{} {number} --follow", case.command("logs")),
+            format!("{} {number} --follow", case.logs()),
         ));
     }
 }
@@ -272,9 +273,10 @@ fn step_approval(case: &Case<'_>, execution: &KubernetesExecution) -> String {
         text(&metadata.name),
         text(&metadata.uid),
     );
+    let (namespace, quoted, uid) = (scalar(&namespace), scalar(&name), scalar(&uid));
     format!(
         "{} <<EOF\napiVersion: {}\nkind: Approval\nmetadata: {{generateName: {name}-, namespace: {namespace}}}\nspec:\n  objectRef: \
-         {{kind: KubernetesExecution, name: {name}, uid: {uid}}}\n  decision: Approved\n  approver: \"$({})\"\nEOF",
+         {{kind: KubernetesExecution, name: {quoted}, uid: {uid}}}\n  decision: Approved\n  approver: \"$({})\"\nEOF",
         case.kubectl("create -f -"),
         kubernaut_crds::names::WORKFLOW_API_VERSION,
         case.kubectl("auth whoami -o jsonpath='{.status.userInfo.username}'")

@@ -27,7 +27,7 @@ use crate::kube_api::KubeApi;
 use crate::live::connection::Connection;
 use crate::policy::PolicySet;
 use crate::rehearsal::input::Manifest;
-use crate::rehearsal::rehearse::{changes, mask};
+use crate::rehearsal::rehearse::changes;
 use crate::telemetry::Telemetry;
 
 /// So many reviews are asked at once.
@@ -133,7 +133,7 @@ impl Cluster {
         let facts = match self.api.read(reads(&checked, scope)).await {
             Ok(facts) => facts,
             Err(failure) => {
-                step.unread.push(failure.message);
+                step.unknown = Some(failure.message);
                 return step;
             }
         };
@@ -227,11 +227,7 @@ impl Cluster {
         } else {
             Value::Null
         };
-        let uri = if request.query.is_empty() {
-            request.path.clone()
-        } else {
-            format!("{}?{}", request.path, request.query)
-        };
+        let uri = format!("{}?{}", request.path, request.query);
         let sent = Request::builder()
             .method(request.method)
             .uri(uri)
@@ -242,17 +238,8 @@ impl Cluster {
         if request.method != "PATCH" {
             return Ok(None);
         }
-        let (mut before, mut after) = (before, after);
-        mask(&mut before);
-        mask(&mut after);
-        let objects = |object: Value| -> Vec<Arc<Value>> {
-            Some(object)
-                .filter(|object| !object.is_null())
-                .map(Arc::new)
-                .into_iter()
-                .collect()
-        };
-        let text = changes::changes(&objects(before), &objects(after), &[]);
+        let before = (!before.is_null()).then_some(&before);
+        let text = changes::change(before, Some(&after));
         Ok((!text.is_empty()).then_some(text))
     }
 
@@ -319,7 +306,7 @@ impl Cluster {
         if annotations[names::ANNOTATION_CREATED_BY].is_null() {
             annotations[names::ANNOTATION_CREATED_BY] = json!(user);
         }
-        if object["metadata"]["generateName"].is_string()
+        if manifest.is_name_made_up
             && let Some(metadata) = object["metadata"].as_object_mut()
         {
             metadata.remove("name");

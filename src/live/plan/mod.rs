@@ -20,7 +20,6 @@ use super::connection::{ConnectArguments, Connection};
 use crate::config::RunOptions;
 use crate::policy::PolicySet;
 use crate::rehearsal::input::{self, Manifest};
-use crate::roles;
 use crate::terminal::{BAD_INPUT, Done, MISSING, Output, Trouble, complain, print, print_result};
 
 /// Show what the workflows of files would do in a cluster, and what they lack for it; nothing is changed
@@ -115,8 +114,17 @@ async fn planned(cluster: &Cluster, manifest: &Manifest, settings: &Settings, us
     let mut own = manifest.clone();
     own.object["metadata"]["namespace"] = serde_json::json!(namespace);
     let mut result = Planned::new(&namespace, manifest.metadata("name"));
-    let (Some(workflow), Some(Ok(plan))) = (own.workflow(), own.plan(settings)) else {
-        return result;
+    let (workflow, plan) = match (own.workflow(), own.plan(settings)) {
+        (Some(workflow), Some(Ok(plan))) => (workflow, plan),
+        (_, Some(Err(errors))) => {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            result.refused = Some(errors.join("; "));
+            return result;
+        }
+        (..) => {
+            result.refused = Some("it can't be read as a workflow".to_owned());
+            return result;
+        }
     };
     let account = Account {
         namespace: namespace.clone(),
@@ -172,13 +180,11 @@ async fn rights(
     match cluster.missing(account, &needed).await {
         Ok(missing) => {
             result.missing_rights = missing.iter().map(ToString::to_string).collect();
-            if !missing.is_empty() {
-                result.roles = Some(roles::as_yaml(account, &missing));
-            }
+            result.grant(account, missing);
         }
         Err(why) => {
             result.rights_unknown = Some(why);
-            result.roles = Some(roles::as_yaml(account, &needed));
+            result.grant(account, needed);
         }
     }
     match cluster.account_exists(account).await {

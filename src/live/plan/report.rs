@@ -1,11 +1,19 @@
 //! A plan as a person reads it, and as a program does.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use kubernaut_actors::ports::Account;
+use kubernaut_machines::actions::AccessRequest;
 use serde::Serialize;
 
 use crate::rehearsal::input::printable;
+use crate::rehearsal::rehearse::changes::coloured;
+use crate::roles;
 use crate::terminal::RESULT_VERSION;
+
+/// So many spaces stand before the changes of a step.
+const CHANGES_INDENT: usize = 4;
 
 /// All workflows of the files.
 #[derive(Debug, Serialize)]
@@ -35,7 +43,10 @@ pub(super) struct Planned {
     pub(super) missing_account: bool,
     /// What grants the missing rights, or, where they are not known, all that are needed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) roles: Option<String>,
+    roles: Option<String>,
+    /// Those, with who is granted them.
+    #[serde(skip)]
+    grants: Option<(Account, BTreeSet<AccessRequest>)>,
     /// Why the API server would not take it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused: Option<String>,
@@ -64,6 +75,9 @@ pub(super) struct StepPlan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused: Option<String>,
     pub(super) notes: Vec<String>,
+    /// Why nobody knows whether it would fail: its target could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unknown: Option<String>,
     pub(super) unread: Vec<String>,
 }
 
@@ -84,7 +98,14 @@ impl Plans {
 
     /// What grants the rights that are missing.
     pub(super) fn roles(&self) -> String {
-        let roles = self.items.iter().filter_map(|planned| planned.roles.as_deref());
+        // One Role for an account in a namespace: of two of one name the second would take away what the first grants.
+        let mut all: BTreeMap<&Account, BTreeSet<&AccessRequest>> = BTreeMap::new();
+        for (account, rights) in self.items.iter().filter_map(|planned| planned.grants.as_ref()) {
+            all.entry(account).or_default().extend(rights);
+        }
+        let roles = all
+            .into_iter()
+            .map(|(account, rights)| roles::as_yaml(account, rights));
         roles.collect::<Vec<_>>().join("---\n")
     }
 
@@ -94,7 +115,7 @@ impl Plans {
             text.push('\n');
             planned.write(&mut text);
         }
-        printable(&text)
+        coloured(&printable(&text), CHANGES_INDENT)
     }
 }
 
@@ -107,12 +128,31 @@ impl Planned {
         }
     }
 
+    /// What grants these rights is printed.
+    pub(super) fn grant(&mut self, account: &Account, rights: impl IntoIterator<Item = AccessRequest>) {
+        let rights: BTreeSet<AccessRequest> = rights.into_iter().collect();
+        if !rights.is_empty() {
+            self.roles = Some(roles::as_yaml(account, &rights));
+            self.grants = Some((account.clone(), rights));
+        }
+    }
+
+    fn would_fail(&self) -> bool {
+        !self.missing_rights.is_empty()
+            || self.missing_account
+            || self.refused.is_some()
+            || self.steps.iter().any(|step| step.refused.is_some())
+    }
+
+    /// Something could not be looked at.
+    fn is_unread(&self) -> bool {
+        !self.unread.is_empty() || self.steps.iter().any(|step| !step.unread.is_empty())
+    }
+
     fn is_complete(&self) -> bool {
-        self.missing_rights.is_empty()
+        !self.would_fail()
             && self.rights_unknown.is_none()
-            && !self.missing_account
-            && self.refused.is_none()
-            && self.steps.iter().all(|step| step.refused.is_none())
+            && self.steps.iter().all(|step| step.unknown.is_none())
     }
 
     fn write(&self, text: &mut String) {
@@ -160,10 +200,11 @@ impl Planned {
             };
             let _ = writeln!(text, "\n{head}\n{}", roles.trim_end());
         }
-        let verdict = if self.is_complete() {
-            "Nothing is missing."
-        } else {
-            "Something is missing: as things stand it would fail."
+        let verdict = match (self.is_complete(), self.is_unread()) {
+            (true, false) => "Nothing is missing.",
+            (true, true) => "Nothing is known to be missing, but not all of it could be looked at.",
+            (false, _) if self.would_fail() => "Something is missing: as things stand it would fail.",
+            (false, _) => "Whether something is missing is not known: see above.",
         };
         let digest = self.digest.as_deref().unwrap_or("without a digest");
         let _ = writeln!(text, "\n{verdict}\nplan {digest}");
@@ -187,6 +228,9 @@ impl StepPlan {
         if let Some(refused) = &self.refused {
             let _ = writeln!(text, "    would fail: {refused}");
         }
+        if let Some(unknown) = &self.unknown {
+            let _ = writeln!(text, "    nobody could say whether it would fail: {unknown}");
+        }
         if !self.impact.is_empty() {
             let back = match (self.reversible, &self.irreversible_why) {
                 (true, _) => "can be taken back".to_owned(),
@@ -199,7 +243,9 @@ impl StepPlan {
             let _ = writeln!(text, "    note: {note}");
         }
         for change in &self.changes {
-            let _ = writeln!(text, "    {}", change.trim_end().replace('\n', "\n    "));
+            let indent = " ".repeat(CHANGES_INDENT);
+            let change = change.trim_end().replace('\n', &format!("\n{indent}"));
+            let _ = writeln!(text, "{indent}{change}");
         }
         for unread in &self.unread {
             let _ = writeln!(text, "    not looked at: {unread}");

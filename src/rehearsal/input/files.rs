@@ -156,6 +156,7 @@ impl Read {
                 document: Arc::clone(&document),
                 within,
                 taken: false,
+                is_name_made_up: false,
             };
             if !manifest.object.is_object() {
                 let reason = "is not a Kubernetes object, but a bare value";

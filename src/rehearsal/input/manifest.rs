@@ -33,6 +33,8 @@ pub(crate) struct Manifest {
     pub(super) within: String,
     /// Whether it shows the state of a real cluster.
     pub(super) taken: bool,
+    /// Whether its name was made up here, since its file leaves that to the server.
+    pub(crate) is_name_made_up: bool,
 }
 
 /// What a problem goes against.
@@ -119,6 +121,7 @@ impl Manifest {
             document: Arc::new(Document::new(1, String::new())),
             within: String::new(),
             taken: true,
+            is_name_made_up: false,
         }
     }
 
@@ -226,6 +229,7 @@ impl Manifest {
             let base = self.metadata("generateName").to_owned();
             let ending: String = (0..5).map(|_| char::from(*chance.pick(ENDINGS))).collect();
             self.object["metadata"]["name"] = json!(format!("{base}{ending}"));
+            self.is_name_made_up = true;
         }
     }
 

@@ -1,6 +1,7 @@
 //! The words of an API server, without what only its makers understand, and with what a person needs to go on.
 
 use kubernaut_crds::DURATION_PATTERN;
+use kubernaut_machines::classify::is_hidden;
 use serde_json::Value;
 
 use embedded_cluster::{EmbeddedCluster, FieldError, Unserved, distance};
@@ -154,7 +155,7 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' => c.to_string(),
-            c if c.is_control() => c.escape_default().to_string(),
+            c if is_hidden(c) => c.escape_default().to_string(),
             c => c.to_string(),
         })
         .collect()

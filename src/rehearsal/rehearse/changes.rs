@@ -55,21 +55,40 @@ pub(crate) fn changes(before: &[Arc<Value>], after: &[Arc<Value>], own: &[&str])
     let keys: BTreeSet<&Key> = old.keys().chain(new.keys()).collect();
     let mut text = String::new();
     for key in keys {
-        let (old, new) = (old.get(key), new.get(key));
-        let (shown_old, shown_new) = shown(old.copied(), new.copied());
-        if shown_old == shown_new {
-            continue;
-        }
-        let how = match (old, new) {
-            (None, _) => ": created",
-            (_, None) => ": deleted",
-            (Some(_), Some(_)) => "",
-        };
-        let _ = writeln!(text, "{}{how}", title(key));
-        text.push_str(&lines(&shown_old, &shown_new));
+        text.push_str(&change(old.get(key).copied(), new.get(key).copied()));
     }
     text.push_str(&pods(before, after, own));
     text
+}
+
+/// What became of one object, in a few lines; empty where nothing did.
+pub(crate) fn change(old: Option<&Value>, new: Option<&Value>) -> String {
+    let (shown_old, shown_new) = shown(old, new);
+    if shown_old == shown_new {
+        return String::new();
+    }
+    let how = match (old, new) {
+        (None, _) => ": created",
+        (_, None) => ": deleted",
+        (Some(_), Some(_)) => "",
+    };
+    let key = new.or(old).map(key_of).unwrap_or_default();
+    format!("{}{how}\n{}", title(&key), lines(&shown_old, &shown_new))
+}
+
+/// Changes that stand behind so many spaces, for a person, in colours where standard output has them. What is printed was made
+/// harmless for the terminal before.
+pub(crate) fn coloured(text: &str, indent: usize) -> String {
+    let (gone, come) = (Style::new().red(), Style::new().green());
+    let lines = text.split_inclusive('\n').map(|line| {
+        let (words, end) = line.strip_suffix('\n').map_or((line, ""), |words| (words, "\n"));
+        match words.get(indent..) {
+            Some(change) if change.starts_with("  - ") => format!("{}{end}", gone.apply_to(words)),
+            Some(change) if change.starts_with("  + ") => format!("{}{end}", come.apply_to(words)),
+            Some(_) | None => line.to_owned(),
+        }
+    });
+    lines.collect()
 }
 
 fn word(value: &Value) -> String {
@@ -196,14 +215,13 @@ fn lines(old: &str, new: &str) -> String {
         }
         kept.extend(name_beside(&all, index));
     }
-    let (gone, come) = (Style::new().red(), Style::new().green());
     kept.into_iter()
         .filter_map(|index| all.get(index))
         .fold(String::new(), |mut text, (tag, line)| {
             let _ = match tag {
                 ChangeTag::Equal => writeln!(text, "    {line}"),
-                ChangeTag::Delete => writeln!(text, "{}", gone.apply_to(format!("  - {line}"))),
-                ChangeTag::Insert => writeln!(text, "{}", come.apply_to(format!("  + {line}"))),
+                ChangeTag::Delete => writeln!(text, "  - {line}"),
+                ChangeTag::Insert => writeln!(text, "  + {line}"),
             };
             text
         })

@@ -34,6 +34,7 @@ pub(crate) struct Live {
     style: ProgressStyle,
     /// Set where time passes by itself, as it does not in a rehearsal.
     now: Option<Timestamp>,
+    noted: String,
 }
 
 /// One line, as it stands now.
@@ -81,6 +82,7 @@ impl Live {
             style: ProgressStyle::with_template("{prefix} {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
             now: None,
+            noted: String::new(),
         }
     }
 
@@ -258,6 +260,15 @@ impl Live {
             bar.set_prefix(mark);
             bar.set_message(text);
             bar.tick();
+        }
+    }
+
+    /// Says something above the lines; what was said last is not said again.
+    pub(crate) fn note(&mut self, words: &str) {
+        if self.noted != words {
+            // Where the terminal is gone nobody is told.
+            let _ = self.all.println(format!("note: {}", printable(words)));
+            words.clone_into(&mut self.noted);
         }
     }
 

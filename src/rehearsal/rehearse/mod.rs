@@ -214,7 +214,10 @@ async fn rehearse(arguments: &RehearseArguments, input: &Input, clock: TokioCloc
             let changed = if changed.is_empty() {
                 "\nNothing in the world has changed.\n".to_owned()
             } else {
-                format!("\nWhat changed:\n{changed}")
+                format!(
+                    "\nWhat changed:\n{}",
+                    changes::coloured(&crate::rehearsal::input::printable(&changed), 0)
+                )
             };
             verdicts
                 .iter()

@@ -198,7 +198,11 @@ impl Report<'_> {
         if changed.is_empty() {
             out.push_str("\nNothing in the world has changed.\n\n");
         } else {
-            let _ = writeln!(out, "\nWhat changed:\n{changed}");
+            let _ = writeln!(
+                out,
+                "\nWhat changed:\n{}",
+                changes::coloured(&crate::rehearsal::input::printable(&changed), 0)
+            );
         }
         out.push_str(&verdicts(self.simulation, &outcome));
         if let Ok(verdict) = ran {

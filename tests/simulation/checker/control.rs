@@ -7,7 +7,7 @@ use embedded_cluster::Committed;
 use kubernaut::rehearsal::simulation::{Disturbance, PlannedFault, STRANGER};
 use serde_json::Value;
 
-use super::jobs::is_traceless;
+use super::jobs::{is_dry_run, is_traceless};
 use super::{Checker, HEARSAY};
 use crate::history::{Life, items, label, owner, text};
 
@@ -27,6 +27,11 @@ pub(super) fn is_plain(planned: &PlannedFault) -> bool {
 /// Whether an execution takes another one back.
 pub(super) fn is_undo(object: &Value) -> bool {
     label(object, ROLLBACK) == "true"
+}
+
+/// Whether an execution runs the step of this number: it neither tries it beforehand nor takes it back.
+pub(super) fn runs_step(object: &Value, number: &Value) -> bool {
+    object["spec"]["stepNumber"] == *number && !is_undo(object) && !is_dry_run(object)
 }
 
 fn has_ended(object: &Value) -> bool {
@@ -148,10 +153,7 @@ impl<'a> Checker<'a> {
             let executions = self.executions_of(uid);
             let of_step = |number: &Value| {
                 let mut all = executions.iter();
-                all.find(|life| {
-                    !is_undo(&life.born().object) && life.born().object["spec"]["stepNumber"] == *number
-                })
-                .copied()
+                all.find(|life| runs_step(&life.born().object, number)).copied()
             };
             for step in items(&object["spec"]["workflowDefinition"]["steps"]) {
                 if step["always"] != true {
@@ -249,9 +251,8 @@ impl<'a> Checker<'a> {
                 if let Some(runs) = runs.filter(|_| !self.strips_finalizers()) {
                     found.push(format!("{} was made while {} ran", undo.name(), runs.name()));
                 }
-                let step = executions.iter().find(|life| {
-                    !is_undo(&life.born().object) && life.born().object["spec"]["stepNumber"] == *number
-                });
+                let mut all = executions.iter();
+                let step = all.find(|life| runs_step(&life.born().object, number));
                 let completed = step.map(|life| text(&life.last()["status"]["completionTime"]).to_owned());
                 if let (Some(completed), Some((earlier, name))) = (&completed, &last)
                     && completed > earlier

@@ -7,7 +7,7 @@ use embedded_cluster::Committed;
 use kubernaut::rehearsal::simulation::{CONTROLLER, Disturbance, PlannedFault};
 use serde_json::Value;
 
-use super::control::{cleans_up, is_undo};
+use super::control::{cleans_up, is_undo, runs_step};
 use super::{Checker, EXECUTION, HEARSAY};
 use crate::history::{Life, has_condition, items, label, owner, text};
 
@@ -189,7 +189,7 @@ impl Checker<'_> {
         let payload = object["spec"]["template"]["metadata"]["annotations"].to_string();
         let is_dry = arguments.all(|arguments| {
             if is_raw(&arguments) {
-                payload.contains("dryRun")
+                payload.contains("dryRun") && arguments.contains("?dryRun=All")
             } else {
                 arguments.contains("--dry-run=server")
             }
@@ -313,9 +313,7 @@ impl Checker<'_> {
         let first_of_step = |number: &Value, phase: &str| {
             let of_this = |other: &&Life<'_>| {
                 owner(&other.born().object) == owner(&execution.born().object)
-                    && !is_undo(&other.born().object)
-                    && other.born().object["spec"]["stepNumber"] == *number
-                    && !is_dry_run(&other.born().object)
+                    && runs_step(&other.born().object, number)
             };
             let made = self.executions.values().filter(of_this);
             made.filter_map(|other| other.first(|object| object["status"]["phase"] == phase))

@@ -20,7 +20,7 @@ use crate::mapping::{MappingError, grace_seconds};
 use crate::preflight::{Preflight, Refusal, Scope, refuse, refuse_gitops};
 use crate::problem::Problem;
 use crate::reads::{Read, ReadResults};
-use crate::render::{Call, RenderError, dry_options};
+use crate::render::{Call, RenderError, dry_options, raw};
 use crate::verify::Postcondition;
 
 /// Most pods that a selector may resolve to.
@@ -340,7 +340,7 @@ impl super::Operation for Operation<'_> {
             options["kind"] = json!("DeleteOptions");
             let call = Call::of([
                 "delete".to_owned(),
-                format!("--raw={}", path(&first.name)),
+                raw(&path(&first.name), job.dry_run),
                 "--filename=/payload/options.json".to_owned(),
             ]);
             return Ok(call.with_file("options.json", options.to_string()));
@@ -354,7 +354,7 @@ impl super::Operation for Operation<'_> {
             });
             let call = Call::of([
                 "create".to_owned(),
-                format!("--raw={}/eviction", path(&pod.name)),
+                raw(&format!("{}/eviction", path(&pod.name)), job.dry_run),
                 format!("--filename=/payload/{file}"),
             ]);
             call.with_file(&file, eviction.to_string())

@@ -13,7 +13,7 @@ use crate::manifest_kinds::{ParsedManifest, known_kind};
 use crate::preflight::{Preflight, Refusal, Scope, refuse};
 use crate::problem::Problem;
 use crate::reads::{Read, ReadResults};
-use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError, dry_options};
+use crate::render::{Call, FIELD_MANAGER, PATCH_FILE, PATCH_FLAG, RenderError, dry_options, raw};
 use crate::verify::{Postcondition, holds, in_progress, not_there};
 
 /// The API server leaves zero replicas out of a scale, and what is not there is tested by null, and added.
@@ -207,7 +207,7 @@ impl super::Operation for Operation<'_> {
         dry_options(&mut options, job.dry_run);
         let call = Call::of([
             "delete".to_owned(),
-            format!("--raw={root}{place}/{plural}/{}", target.name),
+            raw(&format!("{root}{place}/{plural}/{}", target.name), job.dry_run),
             "--filename=/payload/options.json".to_owned(),
         ]);
         Ok(call.with_file("options.json", options.to_string()))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubernaut_crds::{
-    Batch, ExecutionPlan, KubernetesExecution, PlanStrategy, RollbackStrategy, StepState, StepStatus,
-    UndoState, WorkflowExecution, WorkflowStep, names,
+    Batch, ExecutionPlan, KubernetesExecution, PlanStrategy, RollbackStrategy, StepState, WorkflowExecution,
+    WorkflowStep, names,
 };
 
 use super::{Plan, PlanError, PlannedStep, digest};
@@ -127,12 +127,6 @@ pub fn plan_undo(
     })
 }
 
-/// A step that failed half-done stays failed when it is undone.
-fn was_undone(step: &StepStatus) -> bool {
-    let undo = step.undo.as_ref();
-    step.status == StepState::RolledBack || undo.is_some_and(|undo| undo.status == UndoState::Completed)
-}
-
 /// Of the steps that ran and whose executions are gone nobody knows what they changed.
 fn gone(first: &WorkflowExecution, undone: &Undone) -> Vec<String> {
     let is_known = |number: i32| {
@@ -145,7 +139,7 @@ fn gone(first: &WorkflowExecution, undone: &Undone) -> Vec<String> {
         StepState::Failed => step.k8s_execution_ref.is_some(),
         StepState::Pending | StepState::Executing | StepState::Skipped | StepState::RolledBack => false,
     });
-    ran.filter(|step| !was_undone(step) && !is_known(step.step_number))
+    ran.filter(|step| !step.is_undone() && !is_known(step.step_number))
         .filter_map(|step| {
             let mut planned = first.spec.workflow_definition.steps.iter();
             let planned = planned.find(|planned| planned.step_number == step.step_number)?;
@@ -167,7 +161,7 @@ fn to_undo<'a>(
     let statuses = first.status.iter().flat_map(|status| &status.step_statuses);
     let is_undone = |number: i32| {
         let mut statuses = statuses.clone();
-        statuses.any(|step| step.step_number == number && was_undone(step))
+        statuses.any(|step| step.step_number == number && step.is_undone())
     };
     let steps = &first.spec.workflow_definition.steps;
     let found: BTreeMap<i32, _> = undone
@@ -217,7 +211,7 @@ fn planned(
         problems.into_iter().map(located).collect::<Vec<_>>()
     })?;
     Ok(PlannedStep {
-        name: format!("undo {}", step.name),
+        name: format!("{}{}", names::UNDO_PREFIX, step.name),
         critical: false,
         always: false,
         kind: checked.kind,

@@ -453,6 +453,13 @@ fn each_action_has_a_form_that_changes_nothing() {
             let has_flag = arguments.iter().any(|word| word == "--dry-run=server");
             assert_ne!(has_flag, is_raw(arguments), "{arguments:?}");
         }
+        for raw in arguments
+            .iter()
+            .flatten()
+            .filter(|word| word.starts_with("--raw="))
+        {
+            assert!(raw.ends_with("?dryRun=All"), "{raw}");
+        }
         if arguments.iter().any(|arguments| is_raw(arguments)) {
             assert_eq!(bodies.len(), arguments.len());
             let all = json!(["All"]);
@@ -474,7 +481,7 @@ fn a_call_that_would_change_something_is_no_dry_run() {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let delete = words(&[
         "delete",
-        "--raw=/x",
+        "--raw=/x?dryRun=All",
         "--filename=/payload/o.json",
         "--dry-run=server",
     ]);
@@ -493,6 +500,13 @@ fn a_call_that_would_change_something_is_no_dry_run() {
         Call::of(delete.clone()).changing(),
         Some("delete"),
         "without its file"
+    );
+    let without_query = Call::of(words(&["delete", "--raw=/x", "--filename=/payload/o.json"]));
+    let options = json!({"dryRun": ["All"]}).to_string();
+    assert_eq!(
+        without_query.with_file("o.json", options).changing(),
+        Some("delete"),
+        "a webhook would take it for a real one"
     );
     let cordon = Call::of(words(&["cordon", "n1"]));
     assert_eq!(cordon.clone().changing(), Some("cordon"));
