@@ -15,6 +15,8 @@ use crate::history::{items, label, lives, owner, text};
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 /// More calls than this for one object within a second go round in circles.
 const MOST_NAMED: usize = 20;
+/// So often an execution looks at its target.
+const LOOKS: usize = 3;
 /// So many for lists and creations, whose objects are many.
 const MOST_UNNAMED: usize = 80;
 
@@ -133,7 +135,8 @@ impl Checker<'_> {
             let most = if request.name.is_empty() {
                 MOST_UNNAMED
             } else {
-                MOST_NAMED
+                // Steps that follow each other at one target look at it before and after.
+                MOST_NAMED.max(self.executions.len() * LOOKS)
             };
             let request_line = format!(
                 "{} {}/{} {}",
