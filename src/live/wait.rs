@@ -249,7 +249,10 @@ impl View {
             Self::Lines(lines) => {
                 let status = execution.status.clone().unwrap_or_default();
                 let message = status.message.unwrap_or_default();
-                let phase = status.phase.map(word).unwrap_or_default();
+                // Before its actor has seen it there is nothing to say.
+                let Some(phase) = status.phase.map(word) else {
+                    return;
+                };
                 let name = execution.metadata.name.clone().unwrap_or_default();
                 let target = status.target_name.unwrap_or_default();
                 lines.say(&format!("{name}  {target}"), &format!("{phase}  {message}"));
