@@ -589,10 +589,15 @@ impl WorkflowMachine {
         self.cancel_executions(&plan, now, out);
         self.start_ready_steps(now, out);
         self.release_executions(&plan, now, out);
-        self.release_recorded(&[], out);
         if self.finish_if_done(&plan, now, out) {
             return self.write(now, out);
         }
+        let kept = if self.is_undone_where_it_fails() {
+            self.to_undo(&plan)
+        } else {
+            Vec::new()
+        };
+        self.release_recorded(&kept, out);
         if changed || self.status.draft != self.status.persisted {
             let due = self.pace.due(now);
             // A person who pauses or resumes it looks at its phase.

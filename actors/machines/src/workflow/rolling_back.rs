@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ConditionReason, ConditionType, ErrorType, KubernetesExecution, StepState, StepStatus, StepUndo,
-    UndoState, WorkflowPhase,
+    ConditionReason, ConditionType, ErrorType, KubernetesExecution, RollbackStrategy, Shutdown, StepState,
+    StepStatus, StepUndo, UndoState, WorkflowPhase,
 };
 
 use super::WorkflowCommand;
@@ -141,6 +141,13 @@ impl WorkflowMachine {
         ended
     }
 
+    /// What its steps recorded is needed where it fails, or now that a person has asked for it.
+    pub(super) fn is_undone_where_it_fails(&self) -> bool {
+        let spec = &self.workflow.spec;
+        spec.execution_strategy.rollback_strategy == RollbackStrategy::Automatic
+            || spec.shutdown == Some(Shutdown::Rollback)
+    }
+
     /// Of one whose execution is gone nobody knows.
     fn may_have_changed(&self, step: &StepStatus) -> bool {
         let execution = self.steps.executions.get(&ExecutionKey::step(step.step_number));
@@ -236,12 +243,20 @@ impl WorkflowMachine {
         let step = steps.iter().find(|step| step.step_number == number);
         let execution = self.steps.executions.get(&ExecutionKey::step(number));
         match (step, execution) {
-            (Some(step), Some(execution)) => undo_execution(&self.workflow, step, execution),
+            // One that was let go is as good as gone.
+            (Some(step), Some(execution)) if !self.is_released(execution) => {
+                undo_execution(&self.workflow, step, execution)
+            }
             _ => Err(NotReversible(format!(
                 "the KubernetesExecution of step {} is gone, and with it what it recorded",
                 step_name(plan, number)
             ))),
         }
+    }
+
+    fn is_released(&self, execution: &KubernetesExecution) -> bool {
+        let uid = execution.metadata.uid.as_ref();
+        uid.is_some_and(|uid| self.steps.released.contains(uid))
     }
 
     fn make_undo(

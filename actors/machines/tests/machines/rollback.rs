@@ -631,6 +631,25 @@ fn an_execution_that_is_deleted_keeps_what_it_recorded_until_it_was_undone() {
 }
 
 #[test]
+fn what_is_to_be_undone_is_not_let_go_by_a_controller_that_finds_it_deleted() {
+    let mut bed = flow("automatic");
+    bed.start();
+    bed.set_status(2, changed(1, "completed"));
+    bed.set_status(1, changed(2, "completed"));
+    bed.run_for(2);
+    // The controller dies, a step fails, and somebody deletes the execution of another one.
+    let time = serde_json::from_value(json!("2027-01-15T08:02:00Z")).expect("a time");
+    let deleted = bed.executions.get_mut("w-step-2").expect("made");
+    deleted.metadata.deletion_timestamp = Some(time);
+    let failure = json!({"phase": "failed", "errorType": "unknown_error", "failureReason": "no"});
+    let failed = bed.executions.get_mut("w-step-3").expect("made");
+    failed.status = Some(serde_json::from_value(failure).expect("a status"));
+    bed.start();
+    bed.run_for(2);
+    assert_eq!(bed.let_go, Vec::<String>::new());
+}
+
+#[test]
 fn a_step_that_failed_and_is_gone_is_named() {
     let mut bed = flow("automatic");
     bed.start();
