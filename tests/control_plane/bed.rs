@@ -19,26 +19,28 @@ use crate::installed::{Installed, all_established};
 pub(crate) async fn api_server() -> &'static ControlPlane {
     static BED: OnceCell<ControlPlane> = OnceCell::const_new();
     BED.get_or_init(async || {
-        let control_plane = ControlPlane::start(ControlPlaneOptions {
+        with_custom_resources(ControlPlaneOptions {
             // What it makes of nodes is compared.
             node_lifecycle: true,
-            // What was asked of it is counted.
-            audit_log: true,
             ..ControlPlaneOptions::default()
         })
         .await
-        .expect("a control plane");
-        let files = kubernaut::manifests::files(&Installation::default()).expect("manifests");
-        let crds = files
-            .iter()
-            .find(|file| file.name == "crds.yaml")
-            .expect("the file");
-        let crds = kubernaut::manifests::text(crds).expect("text");
-        control_plane.apply_yaml(&crds).await.expect("accepted");
-        all_established(&control_plane).await;
-        control_plane
     })
     .await
+}
+
+/// Starts one with the custom resources, and nothing else of kubernaut.
+pub(crate) async fn with_custom_resources(options: ControlPlaneOptions) -> ControlPlane {
+    let control_plane = ControlPlane::start(options).await.expect("a control plane");
+    let files = kubernaut::manifests::files(&Installation::default()).expect("manifests");
+    let crds = files
+        .iter()
+        .find(|file| file.name == "crds.yaml")
+        .expect("the file");
+    let crds = kubernaut::manifests::text(crds).expect("text");
+    control_plane.apply_yaml(&crds).await.expect("accepted");
+    all_established(&control_plane).await;
+    control_plane
 }
 
 /// The bed of the tests that don't disturb each other: each works in namespaces of its own, or on a node of its own.
