@@ -19,8 +19,13 @@ pub(crate) async fn config(
     from: &str,
 ) -> Result<(Config, String), String> {
     let read = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-    // In a pod, as kubectl does: by its account.
-    if let (Err(_), None, None, Ok(pod)) = (&read, kubeconfig, context, Config::incluster()) {
+    // In a pod, as kubectl does: by its account, where nobody names a kubeconfig. One that is wrong is no reason to ask another
+    // cluster than it means.
+    let is_named = kubeconfig.is_some() || context.is_some() || std::env::var_os("KUBECONFIG").is_some();
+    if !is_named
+        && read.as_ref().is_err_and(is_absent)
+        && let Ok(pod) = Config::incluster()
+    {
         return Ok((for_a_person(pod), "of this pod".to_owned()));
     }
     let kubeconfig = read.map_err(|error| {
@@ -63,6 +68,14 @@ pub(crate) async fn config(
         .await
         .map_err(|error| format!("{from}: context {context:?}: {error}"))?;
     Ok((for_a_person(config), context))
+}
+
+/// There is no file, as far as anybody can say.
+fn is_absent(error: &KubeconfigError) -> bool {
+    if let KubeconfigError::ReadConfig(error, _) = error {
+        return error.kind() == std::io::ErrorKind::NotFound;
+    }
+    matches!(error, KubeconfigError::FindPath)
 }
 
 /// A person waits: what can't be answered now is told.
