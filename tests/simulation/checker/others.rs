@@ -136,7 +136,7 @@ impl Checker<'_> {
                 MOST_UNNAMED
             } else {
                 // Steps that follow each other at one target look at it before and after.
-                MOST_NAMED.max(self.executions.len() * LOOKS)
+                MOST_NAMED.max(self.executions_at(&request.name) * LOOKS)
             };
             let request_line = format!(
                 "{} {}/{} {}",
@@ -159,6 +159,13 @@ impl Checker<'_> {
         for what in found {
             self.wrong("I18", &what);
         }
+    }
+
+    /// How many executions act on a target of this name.
+    fn executions_at(&self, name: &str) -> usize {
+        let all = self.executions.values();
+        all.filter(|life| life.last()["status"]["target"]["name"] == name)
+            .count()
     }
 
     /// How long all that goes wrong can keep a controller from seeing or doing something.
