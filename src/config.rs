@@ -40,7 +40,7 @@ pub struct RunOptions {
     #[arg(
         long,
         env = "KUBERNAUT_EXECUTOR_NAMESPACE",
-        default_value = "kubernaut-executor",
+        default_value = kubernaut_crds::names::EXECUTOR_NAMESPACE,
         value_parser = namespace,
         value_name = "NAMESPACE"
     )]

@@ -8,6 +8,8 @@ pub const EXECUTION_GROUP: &str = "kubernetesexecution.kubernaut.io";
 pub const WORKFLOW_API_VERSION: &str = "workflow.kubernaut.io/v1";
 /// apiVersion of `KubernetesExecution`.
 pub const EXECUTION_API_VERSION: &str = "kubernetesexecution.kubernaut.io/v1";
+/// The namespace where the Jobs of steps run, as it is installed.
+pub const EXECUTOR_NAMESPACE: &str = "kubernaut-executor";
 /// Kind of the workflow resource.
 pub const WORKFLOW_KIND: &str = "WorkflowExecution";
 /// Kind of the resource that a person approves or rejects with.

@@ -8,7 +8,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Client, Resource};
-use kubernaut_crds::WorkflowExecution;
+use kubernaut_crds::{WorkflowExecution, names};
 use serde::de::DeserializeOwned;
 
 use super::complete;
@@ -16,8 +16,10 @@ use crate::kube_api::chain;
 use crate::kubeconfig;
 use crate::rehearsal::input::meant;
 use crate::rehearsal::rehearse::quoted;
-use crate::terminal::Trouble;
+use crate::terminal::{Trouble, complain};
 
+/// So many objects are read at once, so that ten thousand need no more memory than these and what is kept of the others.
+const PAGE: u32 = 250;
 /// So many names are looked at for the one that was meant.
 const NAMES_MAX: u32 = 500;
 
@@ -52,9 +54,6 @@ pub(super) struct Named {
     pub(super) connect: ConnectArguments,
 }
 
-/// Where the Jobs of steps run, as it is installed.
-pub(super) const EXECUTOR_NAMESPACE: &str = "kubernaut-executor";
-
 /// Where the Jobs of steps run.
 #[derive(Args, Clone, Debug)]
 pub(super) struct JobsArguments {
@@ -62,7 +61,7 @@ pub(super) struct JobsArguments {
     #[arg(
         long,
         env = "KUBERNAUT_EXECUTOR_NAMESPACE",
-        default_value = EXECUTOR_NAMESPACE,
+        default_value = names::EXECUTOR_NAMESPACE,
         value_name = "NAMESPACE",
         help_heading = "Cluster"
     )]
@@ -174,6 +173,32 @@ impl Connection {
                 self.name
             ))
         })
+    }
+
+    /// Hands over every object of a list, read a page at a time. What this version can't read is told, and passed over.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses.
+    pub(super) async fn each<K: DeserializeOwned>(
+        &self,
+        api: &Api<DynamicObject>,
+        mut parameters: ListParams,
+        mut take: impl FnMut(K),
+    ) -> Result<(), kube::Error> {
+        parameters.limit = Some(PAGE);
+        loop {
+            let page = api.list(&parameters).await?;
+            for object in page.items {
+                match self.typed(object) {
+                    Ok(typed) => take(typed),
+                    Err(trouble) => complain(&format!("warning: {}", trouble.words())),
+                }
+            }
+            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if parameters.continue_token.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// There is no workflow of this name: which one may have been meant.

@@ -19,9 +19,6 @@ use crate::terminal::{
     Done, Output, RESULT_VERSION, Trouble, complain, in_a_line, print, print_result, span, table,
 };
 
-/// So many are read at once.
-const PAGE: u32 = 250;
-
 /// What steps act on: each kind with its plural, and as kubectl shortens it.
 const KINDS: [(&str, &str, &str); 17] = [
     ("configmap", "configmaps", "cm"),
@@ -153,7 +150,7 @@ where
 {
     let resource = ApiResource::erase::<K>(&());
     let everywhere = Api::<DynamicObject>::all_with(connection.client.clone(), &resource);
-    match pages(connection, &everywhere).await {
+    match every(connection, &everywhere).await {
         Err(kube::Error::Api(status)) if status.code == 403 => {
             complain(&format!(
                 "note: only namespace {} is looked at: {}",
@@ -161,32 +158,21 @@ where
             ));
             let client = connection.client.clone();
             let here = Api::<DynamicObject>::namespaced_with(client, &connection.namespace, &resource);
-            pages(connection, &here).await
+            every(connection, &here).await
         }
         read => read,
     }
     .map_err(|error| connection.trouble(&format!("listing {}", resource.plural), &error))
 }
 
-async fn pages<K: DeserializeOwned>(
+async fn every<K: DeserializeOwned>(
     connection: &Connection,
     api: &Api<DynamicObject>,
 ) -> Result<Vec<K>, kube::Error> {
     let mut found = Vec::new();
-    let mut parameters = ListParams::default().limit(PAGE);
-    loop {
-        let page = api.list(&parameters).await?;
-        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-        for object in page.items {
-            match connection.typed(object) {
-                Ok(typed) => found.push(typed),
-                Err(trouble) => complain(&format!("warning: {}", trouble.words())),
-            }
-        }
-        if parameters.continue_token.is_none() {
-            return Ok(found);
-        }
-    }
+    let read = connection.each(api, ListParams::default(), |object| found.push(object));
+    read.await?;
+    Ok(found)
 }
 
 fn created<K: kube::Resource>(object: &K) -> Option<Timestamp> {

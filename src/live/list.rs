@@ -12,9 +12,6 @@ use super::connection::{ConnectArguments, Connection};
 use super::result::{WorkflowResult, WorkflowResultList, word};
 use crate::terminal::{Done, Output, complain, fitted, in_a_line, print, print_result, span, table};
 
-/// So many are read at once, so that ten thousand need no more memory than these.
-const PAGE: u32 = 250;
-
 /// List workflows, the newest first
 #[derive(Args, Clone, Debug)]
 #[command(
@@ -46,29 +43,16 @@ pub(super) async fn list(options: &ListOptions) -> Done {
         connection.workflows()
     };
     let mut found = Vec::new();
-    let mut unread = Vec::new();
-    let mut parameters = ListParams::default().limit(PAGE);
+    let mut parameters = ListParams::default();
     parameters.label_selector.clone_from(&options.selector);
-    loop {
-        let page = api.list(&parameters).await;
-        let page = page.map_err(|error| connection.trouble("listing workflows", &error))?;
-        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-        for object in page.items {
-            match connection.typed::<WorkflowExecution>(object) {
-                Ok(workflow) => found.push(WorkflowResult::new(&workflow, &[])),
-                Err(trouble) => unread.push(trouble.words()),
-            }
-        }
-        if parameters.continue_token.is_none() {
-            break;
-        }
-    }
+    let listed = connection.each(&api, parameters, |workflow: WorkflowExecution| {
+        found.push(WorkflowResult::new(&workflow, &[]));
+    });
+    let listed = listed.await;
+    listed.map_err(|error| connection.trouble("listing workflows", &error))?;
     found.sort_by(|one, other| {
         (other.created, &one.namespace, &one.name).cmp(&(one.created, &other.namespace, &other.name))
     });
-    for words in &unread {
-        complain(&format!("warning: {words}"));
-    }
     match options.output {
         Output::Json | Output::Yaml => print_result(&WorkflowResultList::new(found), options.output)?,
         Output::Name => {

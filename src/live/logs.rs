@@ -341,7 +341,7 @@ impl Logs<'_> {
 
 /// The API server has answered, and would say it again.
 fn is_final(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code < 500)
+    matches!(error, kube::Error::Api(status) if status.code < 500 && status.code != 429)
 }
 
 fn attempt_words(attempt: i32) -> String {

@@ -15,9 +15,6 @@ use super::undone::undone;
 use super::wait::follow;
 use crate::terminal::{Done, Trouble, print};
 
-/// So many workflows are read at once.
-const PAGE: u32 = 250;
-
 /// Run the steps of a workflow that did not complete, in a new workflow
 ///
 /// Parameters, conditions and strategy are those of the first one. What completed is not run again; what was taken back is. The
@@ -95,20 +92,19 @@ pub(super) async fn retry(options: &RetryOptions) -> Done {
 /// The workflows of the namespace that take others back.
 async fn those_that_take_back(connection: &Connection) -> Result<Vec<WorkflowExecution>, Trouble> {
     let mut found = Vec::new();
-    let mut parameters = ListParams::default().limit(PAGE);
-    loop {
-        let page = connection.workflows().list(&parameters).await;
-        let page = page.map_err(|error| connection.trouble("looking for what took it back", &error))?;
-        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-        for object in page.items {
-            if object.data["spec"]["rollbackOf"].is_object() {
-                found.push(connection.typed(object)?);
+    let workflows = connection.workflows();
+    let read = connection.each(
+        &workflows,
+        ListParams::default(),
+        |workflow: WorkflowExecution| {
+            if workflow.spec.rollback_of.is_some() {
+                found.push(workflow);
             }
-        }
-        if parameters.continue_token.is_none() {
-            return Ok(found);
-        }
-    }
+        },
+    );
+    let read = read.await;
+    read.map_err(|error| connection.trouble("looking for what took it back", &error))?;
+    Ok(found)
 }
 
 /// The steps that completed and were not taken back. What cleans up is done again after steps that run again.

@@ -31,13 +31,17 @@ async fn cluster() -> &'static ControlPlane {
         .await
 }
 
-async fn namespace(client: &Client, name: &str) {
+/// The cluster, with a namespace of this name.
+async fn cluster_with(name: &str) -> (&'static ControlPlane, Client) {
+    let control_plane = cluster().await;
+    let client = control_plane.admin_client().await.expect("a client");
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let object = serde_json::from_value(object).expect("an object");
-    api(client, "v1/Namespace", "")
+    api(&client, "v1/Namespace", "")
         .create(&PostParams::default(), &object)
         .await
         .expect("created");
+    (control_plane, client)
 }
 
 fn program(control_plane: &ControlPlane, arguments: &[&str]) -> Command {
@@ -116,9 +120,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 #[tokio::test]
 async fn a_thousand_workflows_are_listed_within_a_second_and_100_mib() {
     const MANY: usize = 1_000;
-    let control_plane = cluster().await;
-    let client = control_plane.admin_client().await.expect("a client");
-    namespace(&client, "thousand").await;
+    let (control_plane, client) = cluster_with("thousand").await;
     let creations = (0..MANY).map(|number| {
         let client = client.clone();
         async move {
@@ -160,9 +162,7 @@ async fn a_thousand_workflows_are_listed_within_a_second_and_100_mib() {
 #[tokio::test]
 async fn a_workflow_of_a_hundred_steps_is_followed_without_a_poll() {
     const STEPS: usize = 100;
-    let control_plane = cluster().await;
-    let client = control_plane.admin_client().await.expect("a client");
-    namespace(&client, "followed").await;
+    let (control_plane, client) = cluster_with("followed").await;
     let steps: Vec<Value> = (1..=STEPS).map(|number| scaling(number, 2)).collect();
     let object = workflow("flow", json!(steps), json!({}));
     let running =

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kubernaut_crds::names;
+
 use crate::actions::ActionKind;
 use crate::manifest_kinds::known_kinds;
 use crate::toleration::Toleration;
@@ -85,13 +87,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             cluster_name: None,
-            executor_namespace: "kubernaut-executor".to_owned(),
+            executor_namespace: names::EXECUTOR_NAMESPACE.to_owned(),
             protected_namespaces: [
                 "kube-system",
                 "kube-public",
                 "kube-node-lease",
                 "kubernaut-system",
-                "kubernaut-executor",
+                names::EXECUTOR_NAMESPACE,
             ]
             .into_iter()
             .map(str::to_owned)

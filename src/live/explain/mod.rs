@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use kubernaut_crds::{
-    ErrorType, KubernetesExecution, Shutdown, StepState, UndoState, WorkflowExecution, WorkflowPhase,
+    ErrorType, KubernetesExecution, Shutdown, StepState, UndoState, WorkflowExecution, WorkflowPhase, names,
 };
 use serde::Serialize;
 
 use self::looks::Looks;
-use super::connection::{Connection, EXECUTOR_NAMESPACE, JobsArguments, Named};
+use super::connection::{Connection, JobsArguments, Named};
 use super::get::executions;
 use super::result::{WorkflowResult, word};
 use crate::manifests::CONTROLLER_NAMESPACE;
@@ -132,7 +132,7 @@ impl Case<'_> {
     /// The command that prints the logs of its Jobs.
     fn logs(&self) -> String {
         let namespace = &self.executor_namespace;
-        let elsewhere = if namespace == EXECUTOR_NAMESPACE {
+        let elsewhere = if namespace == names::EXECUTOR_NAMESPACE {
             String::new()
         } else {
             format!(" --executor-namespace={namespace}")
@@ -301,10 +301,6 @@ fn afterwards(case: &Case<'_>, result: &WorkflowResult) -> Vec<ToDo> {
         .flat_map(|status| &status.step_statuses)
         .collect();
     let has_changed = |step: &&&kubernaut_crds::StepStatus| {
-        let is_undone = step
-            .undo
-            .as_ref()
-            .is_some_and(|undo| undo.status == UndoState::Completed);
         let did = match step.status {
             StepState::Completed => true,
             // It may have taken effect, whatever was seen of it.
@@ -314,7 +310,7 @@ fn afterwards(case: &Case<'_>, result: &WorkflowResult) -> Vec<ToDo> {
             ),
             StepState::Pending | StepState::Executing | StepState::Skipped | StepState::RolledBack => false,
         };
-        did && !is_undone
+        did && !step.is_undone()
     };
     if !result.is_success() && steps.iter().any(|step| has_changed(&step)) {
         to_do.push(ToDo::run(

@@ -33,9 +33,6 @@ use crate::telemetry::Telemetry;
 /// So many reviews are asked at once.
 const AT_ONCE: usize = 8;
 
-/// So many executions are read at once, so that ten thousand need no more memory than these and those that run.
-const PAGE: u32 = 250;
-
 /// A cluster that is asked.
 pub(super) struct Cluster {
     connection: Connection,
@@ -327,19 +324,16 @@ impl Cluster {
 async fn running(connection: &Connection) -> Result<Vec<KubernetesExecution>, String> {
     let resource = ApiResource::erase::<KubernetesExecution>(&());
     let api = Api::<DynamicObject>::all_with(connection.client.clone(), &resource);
-    let mut parameters = ListParams::default().limit(PAGE);
     let mut running = Vec::new();
-    loop {
-        let page = api.list(&parameters).await.map_err(|error| {
-            let doing = "looking for who acts on the targets";
-            connection.trouble(doing, &error).words()
-        })?;
-        let executions = page.items.into_iter();
-        let executions = executions.filter_map(|object| connection.typed::<KubernetesExecution>(object).ok());
-        running.extend(executions.filter(|execution| !execution.is_terminal()));
-        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-        if parameters.continue_token.is_none() {
-            return Ok(running);
+    let read = connection.each(&api, ListParams::default(), |execution: KubernetesExecution| {
+        if !execution.is_terminal() {
+            running.push(execution);
         }
-    }
+    });
+    let read = read.await;
+    read.map_err(|error| {
+        let doing = "looking for who acts on the targets";
+        connection.trouble(doing, &error).words()
+    })?;
+    Ok(running)
 }

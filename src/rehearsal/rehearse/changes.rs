@@ -79,7 +79,12 @@ pub(crate) fn change(old: Option<&Value>, new: Option<&Value>) -> String {
 /// Changes that stand behind so many spaces, for a person, in colours where standard output has them. What is printed was made
 /// harmless for the terminal before.
 pub(crate) fn coloured(text: &str, indent: usize) -> String {
-    let (gone, come) = (Style::new().red(), Style::new().green());
+    painted(text, indent, console::colors_enabled())
+}
+
+fn painted(text: &str, indent: usize, colours: bool) -> String {
+    let style = || Style::new().force_styling(colours);
+    let (gone, come) = (style().red(), style().green());
     let lines = text.split_inclusive('\n').map(|line| {
         let (words, end) = line.strip_suffix('\n').map_or((line, ""), |words| (words, "\n"));
         match words.get(indent..) {
@@ -321,4 +326,34 @@ fn controller(object: &Value) -> Option<Key> {
         word(&object["metadata"]["namespace"]),
         word(&owner["name"]),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_and_what_has_come_is_coloured_and_nothing_else() {
+        let text = "a\n      - old\n      + new\n        - item\n";
+        assert_eq!(painted(text, 4, false), text);
+        assert_eq!(
+            painted(text, 4, true),
+            "a\n\u{1b}[31m      - old\u{1b}[0m\n\u{1b}[32m      + new\u{1b}[0m\n        - item\n"
+        );
+    }
+
+    #[test]
+    fn that_the_value_of_a_secret_changes_is_told_and_the_value_is_not() {
+        let secret = |value: &str| {
+            json!({"kind": "Secret", "metadata": {"namespace": "shop", "name": "keys"},
+                   "data": {"password": value}})
+        };
+        let (old, new) = (secret("b2xk"), secret("bmV3"));
+        let told = change(Some(&old), Some(&new));
+        assert!(
+            told.starts_with("Secret shop/keys\n") && told.contains("<masked, another value>"),
+            "{told}"
+        );
+        assert!(!told.contains("b2xk") && !told.contains("bmV3"), "{told}");
+    }
 }

@@ -592,12 +592,7 @@ impl WorkflowMachine {
         if self.finish_if_done(&plan, now, out) {
             return self.write(now, out);
         }
-        let kept = if self.is_undone_where_it_fails() {
-            self.to_undo(&plan)
-        } else {
-            Vec::new()
-        };
-        self.release_recorded(&kept, out);
+        self.release_recorded(&self.needed_for_an_undo(&plan), out);
         if changed || self.status.draft != self.status.persisted {
             let due = self.pace.due(now);
             // A person who pauses or resumes it looks at its phase.

@@ -141,11 +141,19 @@ impl WorkflowMachine {
         ended
     }
 
-    /// What its steps recorded is needed where it fails, or now that a person has asked for it.
-    pub(super) fn is_undone_where_it_fails(&self) -> bool {
+    /// The steps whose executions are kept although somebody deleted one: what they recorded is needed where the workflow fails, or
+    /// now that a person has asked for it.
+    pub(super) fn needed_for_an_undo(&self, plan: &Plan) -> Vec<i32> {
         let spec = &self.workflow.spec;
-        spec.execution_strategy.rollback_strategy == RollbackStrategy::Automatic
-            || spec.shutdown == Some(Shutdown::Rollback)
+        let is_undone = spec.execution_strategy.rollback_strategy == RollbackStrategy::Automatic
+            || spec.shutdown == Some(Shutdown::Rollback);
+        let mut executions = self.steps.executions.values();
+        // Mostly nothing is deleted, and nobody has to ask what that would undo.
+        if is_undone && executions.any(|execution| execution.metadata.deletion_timestamp.is_some()) {
+            self.to_undo(plan)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Of one whose execution is gone nobody knows.
